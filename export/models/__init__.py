@@ -1,0 +1,16 @@
+"""The PyTorch reference models: what is exported, and what every other backend is compared with."""
+
+from torch import nn
+
+from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from .autoencoder_kl import AutoencoderKL
+from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+
+__all__ = ["AutoencoderKL", "AutoencoderKLLTX2Video", "model_from_config"]
+
+
+def model_from_config(config: ModelConfig) -> nn.Module:
+    """The reference model of the config's family, with fresh weights, in evaluation mode."""
+    if isinstance(config, AutoencoderKLConfig):
+        return AutoencoderKL(config).eval()
+    return AutoencoderKLLTX2Video(config).eval()

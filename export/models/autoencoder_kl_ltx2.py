@@ -1,0 +1,235 @@
+"""The video VAE of LTX-2, in the layouts of LTX-2.0, 2.3 and 2.5 (convolutional decoder).
+
+Source: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`, whose parameter names these are.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ...runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from .ltx2_layers import (
+    CausalConv3d,
+    DepthToSpace,
+    PixelNorm,
+    ResnetBlock,
+    SpaceToDepth,
+    Stack,
+    affine,
+    modulate,
+)
+from .timestep_embedding import TimestepEmbedding
+
+__all__ = ["AutoencoderKLLTX2Video"]
+
+Config = AutoencoderKLLTX2VideoConfig
+
+
+class DownBlock(nn.Module):
+    """Residual blocks, then one downsampler where the config has it."""
+
+    def __init__(self, in_channels: int, index: int, config: Config) -> None:
+        super().__init__()
+        mode = config.encoder_spatial_padding_mode
+        self.resnets = nn.ModuleList(
+            ResnetBlock(in_channels, in_channels, eps=config.resnet_norm_eps, padding_mode=mode)
+            for _ in range(config.layers_per_block[index])
+        )
+        self.downsamplers = nn.ModuleList()
+        if config.encoder_scaling[index]:
+            kind, width = config.downsample_type[index], config.block_out_channels[index]
+            self.downsamplers.append(
+                CausalConv3d(in_channels, in_channels, mode, stride=(2, 2, 2))
+                if kind == "conv"
+                else SpaceToDepth(in_channels, width, SAMPLING_STRIDES[kind], mode)
+            )
+
+    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
+        for layer in (*self.resnets, *self.downsamplers):
+            hidden = layer(hidden, causal)
+        return hidden
+
+
+class UpBlock(Stack):
+    """One upsampler where the config has it, then residual blocks."""
+
+    def __init__(self, in_channels: int, index: int, config: Config) -> None:
+        factor = config.upsample_factor[::-1][index]
+        block = config.decoder_block_out_channels[::-1][index]
+        mode = config.decoder_spatial_padding_mode
+        super().__init__(
+            block // factor,
+            config.decoder_layers_per_block[::-1][index + 1],
+            eps=config.resnet_norm_eps,
+            padding_mode=mode,
+            inject_noise=config.inject_noise[index + 1],
+            timestep_conditioning=config.timestep_conditioning,
+        )
+        self.conv_in = None
+        if in_channels != block:
+            self.conv_in = ResnetBlock(in_channels, block, eps=config.resnet_norm_eps, padding_mode=mode)
+        self.upsamplers = nn.ModuleList()
+        if config.decoder_scaling[index]:
+            stride = SAMPLING_STRIDES[config.upsample_type[index]]
+            self.upsamplers.append(
+                DepthToSpace(block, factor, stride, config.residual_upsampling[index], mode)
+            )
+
+    def forward(
+        self, hidden: Tensor, causal: bool, timesteps: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        if self.conv_in is not None:
+            hidden = self.conv_in(hidden, causal)
+        for upsampler in self.upsamplers:
+            hidden = upsampler(hidden, causal)
+        return super().forward(hidden, causal, timesteps, noise)
+
+
+class Encoder(nn.Module):
+    """Clip (B, Cin, 1+8k, H, W) -> moments (B, 2 * latent_channels, 1+k, h, w)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        mode = config.encoder_spatial_padding_mode
+        self.patch_size = config.patch_size
+        self.latent_channels = config.latent_channels
+        self.is_causal = config.encoder_causal
+        self.conv_in = CausalConv3d(config.in_channels * config.patch_size**2, config.latent_channels, mode)
+        widths = (config.latent_channels, *config.block_out_channels)
+        self.down_blocks = nn.ModuleList(
+            DownBlock(width, index, config) for index, width in enumerate(widths[:-1])
+        )
+        self.mid_block = Stack(
+            widths[-1], config.layers_per_block[-1], eps=config.resnet_norm_eps, padding_mode=mode
+        )
+        self.norm_out = PixelNorm()
+        self.conv_act = nn.SiLU()
+        self.conv_out = CausalConv3d(widths[-1], config.latent_channels + 1, mode)
+
+    def forward(self, sample: Tensor, causal: bool | None = None) -> Tensor:
+        causal = self.is_causal if causal is None else causal
+        hidden = self.conv_in(patchify(sample, self.patch_size), causal)
+        for block in self.down_blocks:
+            hidden = block(hidden, causal)
+        hidden = self.mid_block(hidden, causal)
+        hidden = self.conv_out(self.conv_act(self.norm_out(hidden)), causal)
+        # The last channel is the log-variance that all latent channels share; the first one stands in `hidden`.
+        logvar = hidden[:, self.latent_channels :]
+        return torch.cat([hidden] + [logvar] * (self.latent_channels - 1), dim=1)
+
+
+class Decoder(nn.Module):
+    """Latents (B, latent_channels, 1+k, h, w) -> clip (B, Cout, 1+8k, H, W)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        mode = config.decoder_spatial_padding_mode
+        blocks = config.decoder_block_out_channels[::-1]
+        self.patch_size = config.patch_size
+        self.out_channels = config.out_channels
+        self.is_causal = config.decoder_causal
+        self.conv_in = CausalConv3d(config.latent_channels, blocks[0], mode)
+        self.mid_block = Stack(
+            blocks[0],
+            config.decoder_layers_per_block[-1],
+            eps=config.resnet_norm_eps,
+            padding_mode=mode,
+            inject_noise=config.inject_noise[0],
+            timestep_conditioning=config.timestep_conditioning,
+        )
+        widths = [blocks[0]] + [
+            width // factor for width, factor in zip(blocks, config.upsample_factor[::-1], strict=False)
+        ]
+        self.up_blocks = nn.ModuleList(
+            UpBlock(width, index, config) for index, width in enumerate(widths[:-1])
+        )
+        self.norm_out = PixelNorm()
+        self.conv_act = nn.SiLU()
+        self.conv_out = CausalConv3d(widths[-1], config.out_channels * config.patch_size**2, mode)
+        self.time_embedder = self.scale_shift_table = self.timestep_scale_multiplier = None
+        if config.timestep_conditioning:
+            self.timestep_scale_multiplier = nn.Parameter(torch.tensor(1000.0))
+            self.time_embedder = TimestepEmbedding(2 * widths[-1])
+            self.scale_shift_table = nn.Parameter(torch.randn(2, widths[-1]) / widths[-1] ** 0.5)
+
+    def forward(
+        self,
+        latents: Tensor,
+        temb: Tensor | None = None,
+        noise: tuple[Tensor | None, ...] | None = None,
+        causal: bool | None = None,
+    ) -> Tensor:
+        causal = self.is_causal if causal is None else causal
+        blocks = (self.mid_block, *self.up_blocks)
+        noise = (None,) * len(blocks) if noise is None else noise
+        timesteps = None
+        if self.timestep_scale_multiplier is not None:
+            assert temb is not None
+            timesteps = temb * self.timestep_scale_multiplier
+        hidden = self.conv_in(latents, causal)
+        for block, maps in zip(blocks, noise, strict=True):
+            hidden = block(hidden, causal, timesteps, maps)
+        hidden = self.norm_out(hidden)
+        if self.time_embedder is not None:
+            shift, scale = affine(self.time_embedder(timesteps), self.scale_shift_table, 2)
+            hidden = modulate(hidden, scale, shift)
+        hidden = self.conv_out(self.conv_act(hidden), causal)
+        return unpatchify(hidden, self.out_channels, self.patch_size)
+
+
+def patchify(sample: Tensor, size: int) -> Tensor:
+    """(B, C, T, H, W) -> (B, C * size^2, T, H / size, W / size); within a channel, columns are slower than rows."""
+    batch, channels, frames, height, width = sample.shape
+    split = sample.reshape(batch, channels, frames, height // size, size, width // size, size)
+    packed = split.permute(0, 1, 6, 4, 2, 3, 5)
+    return packed.reshape(batch, -1, frames, height // size, width // size)
+
+
+def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
+    """The reverse of `patchify`."""
+    batch, _, frames, height, width = hidden.shape
+    split = hidden.reshape(batch, channels, size, size, frames, height, width)
+    spread = split.permute(0, 1, 4, 5, 3, 6, 2)
+    return spread.reshape(batch, channels, frames, height * size, width * size)
+
+
+class AutoencoderKLLTX2Video(nn.Module):
+    """The reference model. `encode` gives moments and `decode` a clip; sampling and statistics are the runtime's.
+
+    The buffers `latents_mean` and `latents_std` (latent_channels,) are carried for checkpoints, not used here.
+    """
+
+    latents_mean: Tensor
+    latents_std: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.register_buffer("latents_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latents_std", torch.ones(config.latent_channels))
+
+    def encode(self, sample: Tensor, causal: bool | None = None) -> Tensor:
+        """Clip (B, Cin, 1+8k, H, W) in [-1, 1] -> moments (B, 2 * latent_channels, 1+k, h, w).
+
+        `causal`: None takes the config's `encoder_causal`; unlike diffusers', an explicit False is obeyed.
+        """
+        return self.encoder(sample, causal)
+
+    def decode(
+        self,
+        latents: Tensor,
+        temb: Tensor | None = None,
+        noise: tuple[Tensor | None, ...] | None = None,
+        causal: bool | None = None,
+    ) -> Tensor:
+        """Model latents (B, latent_channels, 1+k, h, w) -> clip (B, Cout, 1+8k, H, W), about [-1, 1], not clipped.
+
+        `temb`: timesteps (B,), for timestep-conditioned decoders. `noise`: for decoders that inject it, per block
+        (mid, then up blocks) None or a tensor (2 * residual blocks, block height, block width).
+        """
+        return self.decoder(latents, temb, noise, causal)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Encode, take the mean, decode without conditioning."""
+        return self.decode(self.encode(sample).chunk(2, dim=1)[0])

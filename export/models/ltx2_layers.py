@@ -1,0 +1,237 @@
+"""The layers of the LTX-2 video VAE: convolutions that pad time by repeating frames, pixel norms, residual blocks,
+space-to-depth and depth-to-space samplers. Arrays are (B, C, T, H, W).
+
+Source of the architecture: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`, whose parameter names these are.
+Reshapes are written with plain sizes rather than symbolic unflattening, so that they export to one node each.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .timestep_embedding import TimestepEmbedding
+
+__all__ = [
+    "CausalConv3d",
+    "DepthToSpace",
+    "PixelNorm",
+    "ResnetBlock",
+    "SpaceToDepth",
+    "Stack",
+    "affine",
+    "modulate",
+    "pack",
+    "unpack",
+]
+
+Stride = tuple[int, int, int]
+
+
+class PixelNorm(nn.Module):
+    """x / sqrt(mean over channels of x^2 + 1e-8), without weights."""
+
+    eps = 1e-8
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden / torch.sqrt(torch.mean(hidden * hidden, dim=1, keepdim=True) + self.eps)
+
+
+class CausalConv3d(nn.Module):
+    """A 3x3x3 convolution that keeps the number of frames.
+
+    Time is padded by repeating frames: the first one twice if causal, else the first and the last once. Space is
+    padded by one, with zeros or by reflection.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, padding_mode: str, stride: Stride = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(
+            in_channels, out_channels, 3, stride=stride, padding=(0, 1, 1), padding_mode=padding_mode
+        )
+
+    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
+        first = hidden[:, :, :1]
+        frames = [first, first, hidden] if causal else [first, hidden, hidden[:, :, -1:]]
+        return self.conv(torch.cat(frames, dim=2))
+
+
+def modulate(hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Adaptive norm's affine part; scale and shift are (B, C, 1, 1, 1)."""
+    return hidden * (1 + scale) + shift
+
+
+class ResnetBlock(nn.Module):
+    """Norm, (modulation,) SiLU, convolution, (noise,) twice; plus the input."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        eps: float,
+        padding_mode: str,
+        inject_noise: bool = False,
+        timestep_conditioning: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm1 = PixelNorm()
+        self.conv1 = CausalConv3d(in_channels, out_channels, padding_mode)
+        self.norm2 = PixelNorm()
+        self.conv2 = CausalConv3d(out_channels, out_channels, padding_mode)
+        self.nonlinearity = nn.SiLU()
+        self.norm3 = self.conv_shortcut = None
+        if in_channels != out_channels:
+            self.norm3 = nn.LayerNorm(in_channels, eps=eps)
+            self.conv_shortcut = nn.Conv3d(in_channels, out_channels, 1)
+        self.per_channel_scale1 = self.per_channel_scale2 = self.scale_shift_table = None
+        if inject_noise:
+            self.per_channel_scale1 = nn.Parameter(torch.zeros(in_channels, 1, 1))
+            self.per_channel_scale2 = nn.Parameter(torch.zeros(in_channels, 1, 1))
+        if timestep_conditioning:
+            self.scale_shift_table = nn.Parameter(torch.randn(4, in_channels) / in_channels**0.5)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        causal: bool,
+        embedding: Tensor | None = None,
+        noise: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`embedding`: (B, 4 * C) of the block's time embedder; `noise`: two maps (H, W), one per convolution."""
+        hidden = self.norm1(inputs)
+        if self.scale_shift_table is not None:
+            assert embedding is not None
+            shift_1, scale_1, shift_2, scale_2 = affine(embedding, self.scale_shift_table, 4)
+            hidden = modulate(hidden, scale_1, shift_1)
+        hidden = self.conv1(self.nonlinearity(hidden), causal)
+        if self.per_channel_scale1 is not None:
+            assert noise is not None
+            hidden = hidden + noise[0] * self.per_channel_scale1.reshape(-1, 1, 1, 1)
+        hidden = self.norm2(hidden)
+        if self.scale_shift_table is not None:
+            hidden = modulate(hidden, scale_2, shift_2)
+        hidden = self.conv2(self.nonlinearity(hidden), causal)
+        if self.per_channel_scale2 is not None:
+            assert noise is not None
+            hidden = hidden + noise[1] * self.per_channel_scale2.reshape(-1, 1, 1, 1)
+        if self.norm3 is not None and self.conv_shortcut is not None:
+            inputs = self.conv_shortcut(self.norm3(inputs.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3))
+        return hidden + inputs
+
+
+def affine(embedding: Tensor, table: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """Embedding (B, parts * C) plus a learned table (parts, C), cut into `parts` tensors (B, C, 1, 1, 1)."""
+    sums = embedding + table.reshape(1, -1)
+    return tuple(part.reshape(part.shape[0], -1, 1, 1, 1) for part in sums.chunk(parts, dim=1))
+
+
+class Stack(nn.Module):
+    """A mid block: residual blocks of one width, with their own time embedder where the decoder is conditioned."""
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        *,
+        eps: float,
+        padding_mode: str,
+        inject_noise: bool = False,
+        timestep_conditioning: bool = False,
+    ) -> None:
+        super().__init__()
+        self.time_embedder = TimestepEmbedding(4 * channels) if timestep_conditioning else None
+        self.resnets = nn.ModuleList(
+            ResnetBlock(
+                channels,
+                channels,
+                eps=eps,
+                padding_mode=padding_mode,
+                inject_noise=inject_noise,
+                timestep_conditioning=timestep_conditioning,
+            )
+            for _ in range(layers)
+        )
+
+    def forward(
+        self, hidden: Tensor, causal: bool, timesteps: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """`timesteps`: (B,), scaled; `noise`: (2 * layers, H, W), two maps per residual block."""
+        embedding = None if self.time_embedder is None else self.time_embedder(timesteps)
+        return self.run_resnets(hidden, causal, embedding, noise)
+
+    def run_resnets(
+        self, hidden: Tensor, causal: bool, embedding: Tensor | None, noise: Tensor | None
+    ) -> Tensor:
+        for index, resnet in enumerate(self.resnets):
+            maps = None if noise is None else (noise[2 * index], noise[2 * index + 1])
+            hidden = resnet(hidden, causal, embedding, maps)
+        return hidden
+
+
+def pack(hidden: Tensor, stride: Stride) -> Tensor:
+    """Space to depth: (B, C, T, H, W) -> (B, C * prod(stride), T / s0, H / s1, W / s2), channel slowest."""
+    batch, channels, frames, height, width = hidden.shape
+    s0, s1, s2 = stride
+    split = hidden.reshape(batch, channels, frames // s0, s0, height // s1, s1, width // s2, s2)
+    grouped = split.permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return grouped.reshape(batch, -1, frames // s0, height // s1, width // s2)
+
+
+def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
+    """Depth to space, the reverse of `pack`: (B, channels * prod(stride), T, H, W) -> (B, channels, ...)."""
+    batch, _, frames, height, width = hidden.shape
+    s0, s1, s2 = stride
+    split = hidden.reshape(batch, channels, s0, s1, s2, frames, height, width)
+    spread = split.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return spread.reshape(batch, channels, frames * s0, height * s1, width * s2)
+
+
+class SpaceToDepth(nn.Module):
+    """Downsampling: a convolution then space to depth, plus the input packed and averaged over channel groups.
+
+    With a temporal stride of 2 the first frame is repeated once in front, so that 8k+1 frames halve evenly.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: Stride, padding_mode: str) -> None:
+        super().__init__()
+        self.stride = stride
+        self.out_channels = out_channels
+        self.group = in_channels * math.prod(stride) // out_channels
+        self.conv = CausalConv3d(in_channels, out_channels // math.prod(stride), padding_mode)
+
+    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
+        if self.stride[0] == 2:
+            hidden = torch.cat([hidden[:, :, :1], hidden], dim=2)
+        packed = pack(hidden, self.stride)
+        batch, _, frames, height, width = packed.shape
+        groups = packed.reshape(batch, self.out_channels, self.group, frames, height, width)
+        return pack(self.conv(hidden, causal), self.stride) + torch.mean(groups, dim=2)
+
+
+class DepthToSpace(nn.Module):
+    """Upsampling: a convolution then depth to space, plus (if residual) the input unpacked and repeated.
+
+    With a temporal stride of 2 the first frame is dropped: n frames become 2n - 1.
+    """
+
+    def __init__(
+        self, in_channels: int, factor: int, stride: Stride, residual: bool, padding_mode: str
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.residual = residual
+        cells = math.prod(stride)
+        self.in_channels = in_channels
+        self.out_channels = in_channels // factor
+        self.conv = CausalConv3d(in_channels, self.out_channels * cells, padding_mode)
+
+    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
+        cells = math.prod(self.stride)
+        upsampled = unpack(self.conv(hidden, causal), self.out_channels, self.stride)
+        if self.residual:
+            skip = unpack(hidden, self.in_channels // cells, self.stride)
+            upsampled = upsampled + torch.cat([skip] * (self.out_channels * cells // self.in_channels), dim=1)
+        return upsampled if self.stride[0] == 1 else upsampled[:, :, 1:]

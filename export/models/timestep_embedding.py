@@ -1,0 +1,40 @@
+"""The timestep embedding of timestep-conditioned decoders."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TimestepEmbedding"]
+
+_FREQUENCIES = 256
+_MAX_PERIOD = 10000.0
+
+
+class Projection(nn.Module):
+    """Two linear layers with SiLU between."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(_FREQUENCIES, channels)
+        self.act = nn.SiLU()
+        self.linear_2 = nn.Linear(channels, channels)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.linear_2(self.act(self.linear_1(hidden)))
+
+
+class TimestepEmbedding(nn.Module):
+    """Timesteps (B,) -> embeddings (B, channels): cosines and sines of 128 geometric frequencies (Vaswani et al.,
+    2017, in the cosine-first order of PixArt-alpha), then a small network. Named as diffusers'
+    `PixArtAlphaCombinedTimestepSizeEmbeddings` without sizes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.timestep_embedder = Projection(channels)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        half = _FREQUENCIES // 2
+        exponents = torch.arange(half, dtype=torch.float32, device="cpu") * (-math.log(_MAX_PERIOD)) / half
+        angles = timesteps.reshape(-1, 1) * torch.exp(exponents).reshape(1, half)
+        return self.timestep_embedder(torch.cat([torch.cos(angles), torch.sin(angles)], dim=1))

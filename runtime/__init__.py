@@ -1,0 +1,1 @@
+"""Bundle in, arrays out."""

@@ -1,0 +1,193 @@
+"""Latents on disk: a safetensors file with the tensor `latents` and, in its metadata, what decoding needs to know."""
+
+import json
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from .errors import InputError, MediaError
+from .partial_output import output_error, partial_output
+
+__all__ = ["LatentsFile", "read_latents", "write_latents"]
+
+_FORMAT = "latentrt-latents-1"
+_FAMILY_OF_FORMATS = "latentrt-latents-"
+_KEY = "latents"
+_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float32, "BF16": np.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class LatentsFile:
+    """Latents and where they came from; a field that the file does not tell is None.
+
+    Attributes:
+        latents: float32 or float16, (B, C, h, w) or (B, C, t, h, w), in latent cells.
+        family: the model family, as a bundle's manifest names it.
+        height: of the original picture or clip, in pixels.
+        width: of the original picture or clip, in pixels.
+        frames: of the original clip; None for pictures.
+        frame_rate: of the original clip, in frames per second.
+        scaled: True for diffusion latents (scaled and shifted), False for the model's own.
+    """
+
+    latents: NDArray[np.float32] | NDArray[np.float16]
+    family: str | None = None
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None
+    frame_rate: Fraction | None = None
+    scaled: bool | None = None
+
+
+def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
+    """Write latents and their metadata to a safetensors file; whole or not at all. Fields that are None are left out.
+
+    Raises:
+        InputError: the latents are not float32 or float16 of rank 4 or 5, or hold no values.
+        OutputError: the file exists and may not be replaced, or writing fails.
+    """
+    path = Path(path)
+    latents = content.latents
+    if (
+        not isinstance(latents, np.ndarray)
+        or latents.dtype not in (np.dtype(np.float32), np.dtype(np.float16))
+        or latents.ndim not in (4, 5)
+        or latents.size == 0
+    ):
+        got = (
+            f"{latents.dtype} {latents.shape}" if isinstance(latents, np.ndarray) else type(latents).__name__
+        )
+        raise InputError(
+            f"latents must be float32 or float16 (B, C, h, w) or (B, C, t, h, w), got {got}: convert them first"
+        )
+    with partial_output(path, overwrite=overwrite) as partial:
+        try:
+            safetensors.numpy.save_file({_KEY: np.ascontiguousarray(latents)}, partial, _metadata(content))
+        except (OSError, safetensors.SafetensorError) as error:
+            raise output_error(path, error) from error
+
+
+def read_latents(path: Path | str) -> LatentsFile:
+    """Read latents from a safetensors file, written here or elsewhere, or from a `.npy` file.
+
+    A safetensors file holds the tensor `latents` or a single one of any name; without our metadata all other fields
+    are None. float32 and float16 stay; bfloat16 is widened to float32 (exactly), float64 narrowed. The caller owns
+    the array.
+
+    Raises:
+        MediaError: the file is missing, damaged, truncated, from a newer version, or holds no such tensor.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(f"{path} is not a file: give a latents file (.safetensors or .npy)")
+    if path.suffix.lower() == ".npy":
+        return LatentsFile(latents=_checked(path, _read_npy(path)))
+    try:
+        with safetensors.safe_open(path, framework="np") as tensors:
+            names = list(tensors.keys())
+            metadata: dict[str, str] = tensors.metadata() or {}
+            if _KEY not in names and len(names) != 1:
+                raise MediaError(f"{path} holds {len(names)} tensors, none named {_KEY}: give a latents file")
+            name = _KEY if _KEY in names else names[0]
+            stored = tensors.get_slice(name).get_dtype()
+            if stored not in _DTYPES:
+                raise MediaError(f"{path} holds latents as {stored}: convert them to float32 or float16")
+            latents = _read_bfloat16(path, name) if stored == "BF16" else tensors.get_tensor(name)
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
+    return LatentsFile(
+        latents=_checked(path, latents.astype(_DTYPES[stored], copy=False)), **_fields(path, metadata)
+    )
+
+
+def _metadata(content: LatentsFile) -> dict[str, str]:
+    fields = {
+        "format": _FORMAT,
+        "family": content.family,
+        "original_height": content.height,
+        "original_width": content.width,
+        "original_frames": content.frames,
+        "frame_rate": content.frame_rate,  # a Fraction prints as "30000/1001"
+        "scaled": None if content.scaled is None else str(content.scaled).lower(),
+    }
+    return {key: str(value) for key, value in fields.items() if value is not None}
+
+
+def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    written_as = metadata.get("format", "")
+    if not written_as.startswith(_FAMILY_OF_FORMATS):  # someone else's file; "pt" is a common value here
+        return {}
+    if written_as != _FORMAT:
+        raise MediaError(f"{path} has the format {written_as}, this version reads {_FORMAT}: update latentrt")
+    readers = {
+        "family": ("family", str),
+        "height": ("original_height", _positive_int),
+        "width": ("original_width", _positive_int),
+        "frames": ("original_frames", _positive_int),
+        "frame_rate": ("frame_rate", _positive_fraction),
+        "scaled": ("scaled", _boolean),
+    }
+    fields: dict[str, Any] = {}
+    for field, (key, reader) in readers.items():
+        if key in metadata:
+            try:
+                fields[field] = reader(metadata[key])
+            except (ValueError, ZeroDivisionError) as error:
+                raise MediaError(
+                    f"{path} has {key}={metadata[key]!r} in its metadata: write the file again"
+                ) from error
+    return fields
+
+
+def _positive_int(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError(text)
+    return value
+
+
+def _positive_fraction(text: str) -> Fraction:
+    if (value := Fraction(text)) <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
+def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
+    """NumPy has no bfloat16: it is the upper half of a float32. safe_open has already checked this header."""
+    with path.open("rb") as file:
+        (header_bytes,) = struct.unpack("<Q", file.read(8))
+        entry = json.loads(file.read(header_bytes))[name]
+        start, end = entry["data_offsets"]
+        file.seek(8 + header_bytes + start)
+        raw = np.frombuffer(file.read(end - start), dtype="<u2")
+    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise MediaError(f"{path} holds no floating-point array: give latents as float32 or float16")
+    return array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32, copy=False)
+
+
+def _checked(path: Path, latents: NDArray[Any]) -> NDArray[Any]:
+    if latents.ndim not in (4, 5) or latents.size == 0:
+        raise MediaError(
+            f"{path} holds an array of shape {latents.shape}: latents are (B, C, h, w) or (B, C, t, h, w)"
+        )
+    return latents

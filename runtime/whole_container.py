@@ -1,0 +1,72 @@
+"""Is a video file all there? Its container tells, without decoding anything.
+
+Demuxers end quietly where a file was cut off, so a half-finished download would read as a shorter clip.
+"""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["is_cut_off"]
+
+_LARGE_BOXES = (b"ftyp", b"moov", b"moof", b"mdat")  # others at the end may be some camera's junk
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether an MP4, MOV, Matroska, WebM or GIF file ends before its own structure does; False for anything else.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[:3] == b"GIF":
+            return _gif_is_cut_off(file, size)
+        if head[:4] == _EBML:
+            return _matroska_is_cut_off(file, size)
+        return _boxes_are_cut_off(file, size)
+
+
+def _gif_is_cut_off(file: BinaryIO, size: int) -> bool:
+    file.seek(max(0, size - 64))
+    return not file.read().rstrip(b"\0\r\n").endswith(b";")  # the trailer; some tools pad behind it
+
+
+def _boxes_are_cut_off(file: BinaryIO, size: int) -> bool:
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        head = file.read(16).ljust(16, b"\0")
+        length, kind = struct.unpack(">I4s", head[:8])
+        if length == 1:
+            (length,) = struct.unpack(">Q", head[8:])
+        if length < 8:  # 0 means up to the end of the file; the rest is no box at all
+            return False
+        start += length
+        if start > size:
+            return kind in _LARGE_BOXES
+    return False
+
+
+def _matroska_is_cut_off(file: BinaryIO, size: int) -> bool:
+    file.seek(4)
+    header_bytes = _matroska_size(file)
+    if header_bytes is None:
+        return False
+    file.seek(header_bytes, 1)
+    if file.read(4) != _SEGMENT:
+        return False
+    segment_bytes = _matroska_size(file)
+    return segment_bytes is not None and file.tell() + segment_bytes > size
+
+
+def _matroska_size(file: BinaryIO) -> int | None:
+    """A variable-length size: leading zero bits of the first byte count the bytes that follow; all ones is unknown."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0x7F >> more)]) + file.read(more), "big")
+    return None if value == (1 << 7 * (more + 1)) - 1 else value
