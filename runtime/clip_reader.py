@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ __all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
 CLIP_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
 
 
-class ClipReader(Protocol):
-    """A context manager and an iterator of frames, uint8 (H, W, C) in [0, 255]; each frame belongs to the caller.
+class ClipReader:
+    """An open clip: a context manager and an iterator of frames, uint8 (H, W, C) in [0, 255].
 
-    Iteration runs once, from the first frame, and holds one frame at a time.
+    Iteration runs once, from the first frame, and holds one frame at a time (video decoders a few more). Each
+    frame is a fresh array that the caller owns, also after the clip is closed.
 
     Attributes:
         frame_rate: frames per second, or None where the source has none.
@@ -31,18 +32,125 @@ class ClipReader(Protocol):
         width: in pixels, the same for all frames.
     """
 
-    @property
-    def frame_rate(self) -> Fraction | None: ...
-    @property
-    def frame_count(self) -> int | None: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    def __enter__(self) -> Self: ...
+    def __init__(
+        self,
+        frames: Iterator[NDArray[np.uint8]],
+        *,
+        size: tuple[int, int],
+        frame_rate: Fraction | None = None,
+        frame_count: int | None = None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._frames, self._close = frames, close
+        self.height, self.width = size
+        self.frame_rate = frame_rate
+        self.frame_count = frame_count
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self
+
+    def __next__(self) -> NDArray[np.uint8]:
+        return next(self._frames)
+
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
-    def __next__(self) -> NDArray[np.uint8]: ...
-    def close(self) -> None: ...
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the source; iteration ends here. A second time does nothing."""
+        self._frames = iter(())
+        self._close()
+
+
+def open_clip(path: Path | str, channels: int = 3) -> ClipReader:
+    """Open a clip and decode its first frame, so that what is no clip fails here.
+
+    The source is one of
+
+    - an MP4, MOV, MKV, WebM or GIF file; colours follow its tags, see `video_colours`; rotation is applied;
+    - a folder of pictures of one size, in natural order, or a single picture;
+    - a `.npy` array, memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1],
+      where C is `channels` already.
+
+    Args:
+        path: the file or folder.
+        channels: 3 for RGB, 4 for RGBA (opaque where the source has no alpha), 1 for luma.
+
+    Raises:
+        InputError: `channels` is none of these.
+        MediaError: the source is missing, empty, cut off, damaged or of another kind; later, while iterating,
+            a frame is damaged or of another size than the first.
+        MissingExtra: PyAV or Pillow is needed and not installed.
+    """
+    if channels not in (1, 3, 4):
+        raise InputError(f"a clip can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
+    path = Path(path)
+    if path.is_dir():
+        return _open_pictures(path, list_pictures(path), channels)
+    if not path.is_file():
+        raise MediaError(f"{path} does not exist: give a video, a folder of pictures or a .npy file")
+    match path.suffix.lower():
+        case ".npy":
+            return _open_array(path, channels)
+        case ending if ending in PICTURE_ENDINGS:
+            return _open_pictures(path, [path], channels)
+    video = VideoReader(path, channels)
+    return ClipReader(
+        video,
+        size=(video.height, video.width),
+        frame_rate=video.frame_rate,
+        frame_count=video.frame_count,
+        close=video.close,
+    )
+
+
+def _open_pictures(path: Path, pictures: list[Path], channels: int) -> ClipReader:
+    if not pictures:
+        raise MediaError(f"{path} has no pictures in it: give a folder with {', '.join(PICTURE_ENDINGS)} files")
+    first = read_picture(pictures[0], channels)
+    height, width = first.shape[:2]
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        nonlocal first
+        yield first
+        del first  # or this closure would hold it as long as the clip is open
+        for picture in pictures[1:]:
+            pixels = read_picture(picture, channels)
+            if pixels.shape[:2] != (height, width):
+                raise MediaError(
+                    f"{picture} is {pixels.shape[1]}x{pixels.shape[0]} and {pictures[0].name} is {width}x{height}: "
+                    "the pictures of a clip must have one size"
+                )
+            yield pixels
+
+    return ClipReader(frames(), size=(height, width), frame_count=len(pictures))
+
+
+def _open_array(path: Path, channels: int) -> ClipReader:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
+    match (str(array.dtype), array.ndim):
+        case ("uint8", 3):
+            clip, axis = array[np.newaxis], 3
+        case ("uint8", 4):
+            clip, axis = array, 3
+        case ("float32", 4):
+            clip, axis = array.swapaxes(0, 1), 1  # (T, C, H, W): frame by frame, as the others
+        case _:
+            raise MediaError(
+                f"{path} holds {array.dtype} {array.shape}: a clip is uint8 (T, H, W, C) or (H, W, C), "
+                "or float32 (C, T, H, W)"
+            )
+    if clip.size == 0 or clip.shape[axis] != channels:
+        raise MediaError(
+            f"{path} holds {array.dtype} {array.shape}: a clip needs at least one frame and {channels} channels here"
+        )
+    height, width = clip.shape[1:3] if axis == 3 else clip.shape[2:4]
+    frames = (np.array(frame) if axis == 3 else to_pixels(frame[np.newaxis])[0] for frame in clip)
+    return ClipReader(frames, size=(height, width), frame_count=len(clip))

@@ -16,6 +16,7 @@ __all__ = [
     "AutoencoderKLConfig",
     "AutoencoderKLLTX2VideoConfig",
     "ModelConfig",
+    "NoiseStack",
     "config_from_dict",
 ]
 
@@ -41,9 +42,7 @@ class _FromDict:
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(key for key in values if key not in fields and not key.startswith("_"))
         if unknown:
-            _log.warning(
-                "%s: config fields that are not known here are ignored: %s", cls.family, ", ".join(unknown)
-            )
+            _log.warning("%s: config fields that are not known here are ignored: %s", cls.family, ", ".join(unknown))
         known = {key: _frozen(value) for key, value in values.items() if key in fields}
         return cls(**known)
 
@@ -84,12 +83,8 @@ class AutoencoderKLConfig(_FromDict):
     mid_block_add_attention: bool = True
 
     def __post_init__(self) -> None:
-        _require_ints(
-            self, ("in_channels", "out_channels", "layers_per_block", "latent_channels", "norm_num_groups")
-        )
-        _require_bools(
-            self, ("force_upcast", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
-        )
+        _require_ints(self, ("in_channels", "out_channels", "layers_per_block", "latent_channels", "norm_num_groups"))
+        _require_bools(self, ("force_upcast", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"))
         _require_int_tuple(self, "block_out_channels")
         _require_choices(self, "down_block_types", ("DownEncoderBlock2D",))
         _require_choices(self, "up_block_types", ("UpDecoderBlock2D",))
@@ -125,6 +120,16 @@ class AutoencoderKLConfig(_FromDict):
     def min_latent_size(self) -> int:
         """Fewest latent cells along height or width that the decoder takes."""
         return 1
+
+
+@dataclass(frozen=True)
+class NoiseStack:
+    """Noise for one decoder block: float32 (maps, scale * latent height, scale * latent width), standard normal,
+    two maps per residual block, shared by all frames and the whole batch."""
+
+    name: str
+    maps: int
+    scale: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,12 +216,26 @@ class AutoencoderKLLTX2VideoConfig(_FromDict):
     @property
     def inject_noise(self) -> tuple[bool, ...]:
         """Whether the mid block and then each up block adds noise, in decoding order."""
-        return _spread(self.decoder_inject_noise, len(self.decoder_layers_per_block))[::-1]
+        blocks = len(self.decoder_block_out_channels) + 1
+        return _spread(self.decoder_inject_noise, len(self.decoder_layers_per_block))[::-1][:blocks]
 
     @property
     def residual_upsampling(self) -> tuple[bool, ...]:
         """Whether each upsampler has a residual path, in decoding order."""
         return _spread(self.upsample_residual, len(self.decoder_layers_per_block) - 1)[::-1]
+
+    @property
+    def noise_stacks(self) -> tuple["NoiseStack", ...]:
+        """The noise that a decode consumes, in order: one stack of maps per block that injects it."""
+        stacks, scale = [], 1
+        layers = self.decoder_layers_per_block[::-1]
+        for index, noisy in enumerate(self.inject_noise):
+            if index and self.decoder_scaling[index - 1]:
+                scale *= SAMPLING_STRIDES[self.upsample_type[index - 1]][1]
+            if noisy:
+                name = "noise_mid_block" if index == 0 else f"noise_up_block_{index - 1}"
+                stacks.append(NoiseStack(name, 2 * layers[index], scale))
+        return tuple(stacks)
 
     @property
     def spatial_ratio(self) -> int:
@@ -298,18 +317,14 @@ class AutoencoderKLLTX2VideoConfig(_FromDict):
             factor, scaled = factors[index], self.decoder_scaling[index]
             plain = not (self.timestep_conditioning or self.inject_noise[index + 1])
             if factor != 1 and not scaled:
-                raise ConfigError(
-                    f"config: decoder block {index} does not upsample, so its upsample_factor must be 1"
-                )
+                raise ConfigError(f"config: decoder block {index} does not upsample, so its upsample_factor must be 1")
             if previous != block and not (factor == 1 and plain):
                 raise ConfigError(
                     f"config: decoder block {index} takes {block} channels but gets {previous}; "
                     f"correct decoder_block_out_channels or upsample_factor"
                 )
             cells = math.prod(SAMPLING_STRIDES[self.upsample_type[index]])
-            if block % factor or (
-                scaled and self.residual_upsampling[index] and (block % cells or cells % factor)
-            ):
+            if block % factor or (scaled and self.residual_upsampling[index] and (block % cells or cells % factor)):
                 raise ConfigError(
                     f"config: decoder block {index} unpacks {block} channels by {cells} with upsample_factor {factor}, "
                     f"which does not divide; correct decoder_block_out_channels or upsample_factor"
@@ -373,14 +388,8 @@ def _require_bools(config: object, names: Sequence[str]) -> None:
 
 def _require_int_tuple(config: object, name: str, minimum: int = 1) -> None:
     value = getattr(config, name)
-    if (
-        not isinstance(value, tuple)
-        or not value
-        or not all(_is_int(item) and item >= minimum for item in value)
-    ):
-        raise ConfigError(
-            f"config: {name} must be a list of whole numbers of at least {minimum}, got {value!r}"
-        )
+    if not isinstance(value, tuple) or not value or not all(_is_int(item) and item >= minimum for item in value):
+        raise ConfigError(f"config: {name} must be a list of whole numbers of at least {minimum}, got {value!r}")
 
 
 def _require_choices(config: object, name: str, choices: Sequence[str]) -> None:
@@ -389,9 +398,7 @@ def _require_choices(config: object, name: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"config: {name} must be a list of names, got {value!r}")
     for item in value:
         if item not in choices:
-            raise ConfigError(
-                f"config: {name} names {item!r}, which is not supported; supported: {', '.join(choices)}"
-            )
+            raise ConfigError(f"config: {name} names {item!r}, which is not supported; supported: {', '.join(choices)}")
 
 
 def _require_activation(config: AutoencoderKLConfig) -> None:

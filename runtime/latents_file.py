@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -61,9 +62,7 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
         or latents.ndim not in (4, 5)
         or latents.size == 0
     ):
-        got = (
-            f"{latents.dtype} {latents.shape}" if isinstance(latents, np.ndarray) else type(latents).__name__
-        )
+        got = f"{latents.dtype} {latents.shape}" if isinstance(latents, np.ndarray) else type(latents).__name__
         raise InputError(
             f"latents must be float32 or float16 (B, C, h, w) or (B, C, t, h, w), got {got}: convert them first"
         )
@@ -77,9 +76,9 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
 def read_latents(path: Path | str) -> LatentsFile:
     """Read latents from a safetensors file, written here or elsewhere, or from a `.npy` file.
 
-    A safetensors file holds the tensor `latents` or a single one of any name; without our metadata all other fields
-    are None. float32 and float16 stay; bfloat16 is widened to float32 (exactly), float64 narrowed. The caller owns
-    the array.
+    A safetensors file holds the tensor `latents` or a single one of any name; without our metadata all other
+    fields are None. float32 and float16 stay; bfloat16 is widened to float32 (exactly), float64 narrowed. The
+    caller owns the array.
 
     Raises:
         MediaError: the file is missing, damaged, truncated, from a newer version, or holds no such tensor.
@@ -102,9 +101,7 @@ def read_latents(path: Path | str) -> LatentsFile:
             latents = _read_bfloat16(path, name) if stored == "BF16" else tensors.get_tensor(name)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
-    return LatentsFile(
-        latents=_checked(path, latents.astype(_DTYPES[stored], copy=False)), **_fields(path, metadata)
-    )
+    return LatentsFile(latents=_checked(path, latents.astype(_DTYPES[stored], copy=False)), **_fields(path, metadata))
 
 
 def _metadata(content: LatentsFile) -> dict[str, str]:
@@ -126,7 +123,7 @@ def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         return {}
     if written_as != _FORMAT:
         raise MediaError(f"{path} has the format {written_as}, this version reads {_FORMAT}: update latentrt")
-    readers = {
+    readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "family": ("family", str),
         "height": ("original_height", _positive_int),
         "width": ("original_width", _positive_int),
@@ -140,9 +137,7 @@ def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
             try:
                 fields[field] = reader(metadata[key])
             except (ValueError, ZeroDivisionError) as error:
-                raise MediaError(
-                    f"{path} has {key}={metadata[key]!r} in its metadata: write the file again"
-                ) from error
+                raise MediaError(f"{path} has {key}={metadata[key]!r} in its metadata: write the file again") from error
     return fields
 
 
@@ -187,7 +182,5 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 def _checked(path: Path, latents: NDArray[Any]) -> NDArray[Any]:
     if latents.ndim not in (4, 5) or latents.size == 0:
-        raise MediaError(
-            f"{path} holds an array of shape {latents.shape}: latents are (B, C, h, w) or (B, C, t, h, w)"
-        )
+        raise MediaError(f"{path} holds an array of shape {latents.shape}: latents are (B, C, h, w) or (B, C, t, h, w)")
     return latents

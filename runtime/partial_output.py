@@ -18,8 +18,8 @@ def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a free hidden name in the folder of `path`; rename what the body made there to `path`.
 
     The body makes a file or a folder. On any exception, KeyboardInterrupt too, what it made is removed and an
-    existing output is as it was. An empty folder counts as absent. With `overwrite`, an existing folder and what is in
-    it are replaced as a whole: the caller looks first at what that would delete.
+    existing output is as it was. An empty folder counts as absent. With `overwrite`, an existing folder and
+    what is in it are replaced as a whole: the caller looks first at what that would delete.
 
     Raises:
         OutputError: `path` exists and `overwrite` is false, its folder does not exist, or the rename fails.
@@ -53,9 +53,7 @@ def output_error(path: Path, error: Exception) -> OutputError:
     """The sentence for an output that cannot be written because of `error`."""
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return OutputError(
-            f"cannot write {path}: the disk is full, so free some space or choose another folder"
-        )
+        return OutputError(f"cannot write {path}: the disk is full, so free some space or choose another folder")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return OutputError(f"cannot write {path} ({reason}): check the name, the rights and the space there")
 

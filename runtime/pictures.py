@@ -28,9 +28,10 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
     """Read a picture as uint8 (H, W, C) in [0, 255], turned upright by its EXIF orientation.
 
-    The file's content decides its format, not its ending. Palette, gray, CMYK and 16-bit pictures (rounded to 8 bits)
-    are converted; 3 channels drop alpha without blending, 4 channels add an opaque one, 1 channel takes BT.601 luma.
-    Colour profiles are not applied. An animation gives its first picture. The caller owns the array.
+    The file's content decides its format, not its ending. Palette, gray, CMYK and 16-bit pictures (rounded to
+    8 bits) are converted; 3 channels drop alpha without blending, 4 channels add an opaque one, 1 channel
+    takes BT.601 luma. Colour profiles are not applied. An animation gives its first picture. The caller owns
+    the array.
 
     Args:
         path: a PNG, JPEG or WebP file.
@@ -42,9 +43,7 @@ def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
         MissingExtra: Pillow is not installed.
     """
     if channels not in _MODES:
-        raise InputError(
-            f"a picture can be read with 1, 3 or 4 channels, got {channels}: choose one of these"
-        )
+        raise InputError(f"a picture can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
     path = Path(path)
     image_module = require("PIL.Image", extra="media")
     image_ops = require("PIL.ImageOps", extra="media")
@@ -60,17 +59,11 @@ def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
     except image_module.DecompressionBombError as error:
         raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
     except image_module.UnidentifiedImageError as error:
-        what = (
-            "is empty"
-            if path.stat().st_size == 0
-            else "is not a PNG, JPEG or WebP picture, or its head is damaged"
-        )
+        what = "is empty" if path.stat().st_size == 0 else "is not a PNG, JPEG or WebP picture, or its head is damaged"
         raise MediaError(f"{path} {what}: give another file") from error
     # What Pillow's decoders raise on damaged files, by trial: struct.error and zlib.error come out as these too.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
-        raise MediaError(
-            f"{path} cannot be read, so it is damaged or incomplete ({error}): replace it"
-        ) from error
+        raise MediaError(f"{path} cannot be read, so it is damaged or incomplete ({error}): replace it") from error
 
 
 def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: bool = True) -> None:
@@ -90,12 +83,7 @@ def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: boo
     name = _FORMATS.get(path.suffix.lower())
     if name is None:
         raise OutputError(f"cannot write {path} as a picture: end its name in {', '.join(PICTURE_ENDINGS)}")
-    if (
-        not isinstance(pixels, np.ndarray)
-        or pixels.dtype != np.uint8
-        or pixels.ndim != 3
-        or 0 in pixels.shape
-    ):
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:
         got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise InputError(f"a picture must be a uint8 (H, W, C) array, got {got}: convert it first")
     if pixels.shape[2] not in ((1, 3) if name == "JPEG" else (1, 3, 4)):
@@ -124,16 +112,12 @@ def list_pictures(folder: Path | str) -> list[Path]:
             if entry.suffix.lower() in PICTURE_ENDINGS and not entry.name.startswith(".") and entry.is_file()
         ]
     except OSError as error:
-        raise MediaError(
-            f"{folder} is not a folder that can be listed ({error.strerror}): give another"
-        ) from error
+        raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
     return sorted(found, key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[list[int | str], str]:
-    parts = re.split(
-        r"(\d+)", path.name.casefold()
-    )  # text and digits take turns, so a list compares like with like
+    parts = re.split(r"(\d+)", path.name.casefold())  # text and digits take turns, so a list compares like with like
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
 
 

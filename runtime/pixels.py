@@ -1,7 +1,8 @@
 """Pixels and samples: uint8 in [0, 255], channels last, and float32 in [-1, 1], channels first.
 
-A clip of 768 x 512 x 121 frames is 571 MB in float32, so both directions work plane by plane in blocks of rows that
-stay in the cache: beside the result there is one small scratch buffer and never a second copy of the clip.
+A clip of 768 x 512 x 121 frames is 571 MB in float32, so both directions work plane by plane in blocks of
+rows that stay in the cache: beside the result there is one small scratch buffer and never a second copy of
+the clip.
 """
 
 from collections.abc import Iterator
@@ -74,9 +75,7 @@ def to_pixels(samples: NDArray[np.float32], out: NDArray[np.uint8] | None = None
                 bytes_scratch = np.empty(block.shape, np.uint8)
             np.add(block, _ONE, out=scratch)
             np.multiply(scratch, _HALF, out=scratch)
-            np.fmax(
-                scratch, np.float32(0), out=scratch
-            )  # fmax, because maximum would let NaN through to the cast
+            np.fmax(scratch, np.float32(0), out=scratch)  # fmax, because maximum would let NaN through to the cast
             np.fmin(scratch, np.float32(255), out=scratch)
             np.rint(scratch, out=scratch)
             # Two steps are faster than one: a contiguous cast is vectorised, a strided one is not.
@@ -96,18 +95,12 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], slice]]:
 
 def _check(array: object, dtype: np.dtype[np.generic], name: str, wanted: str) -> None:
     if not isinstance(array, np.ndarray):
-        raise InputError(
-            f"{name} must be a NumPy array, {wanted}, got {type(array).__name__}: convert it first"
-        )
+        raise InputError(f"{name} must be a NumPy array, {wanted}, got {type(array).__name__}: convert it first")
     if array.dtype != dtype or array.ndim not in (4, 5):
-        raise InputError(
-            f"{name} must be {wanted}, got {array.dtype} {array.shape}: convert or reshape it first"
-        )
+        raise InputError(f"{name} must be {wanted}, got {array.dtype} {array.shape}: convert or reshape it first")
 
 
-def _output(
-    out: NDArray[_Scalar] | None, shape: tuple[int, ...], dtype: np.dtype[_Scalar]
-) -> NDArray[_Scalar]:
+def _output(out: NDArray[_Scalar] | None, shape: tuple[int, ...], dtype: np.dtype[_Scalar]) -> NDArray[_Scalar]:
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != shape or not out.flags.writeable:

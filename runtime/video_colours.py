@@ -1,13 +1,16 @@
 """The colours of video: RGB pixels and YUV frames, with the matrix and range that the tags name.
 
-A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too green or
-too pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged so. What is read
-follows the frame's tags; without tags BT.709 from 720 lines up and BT.601 below, limited range, as players do.
+A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too
+green or too pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged
+so. What is read follows the frame's tags; without tags BT.709 from 720 lines up and BT.601 below, limited
+range, as players do.
 
-The conversion alone is within 1 level for 4:4:4 and within 2 levels for 4:2:0 where chroma is constant around a pixel.
-Transfer curves and primaries are tags only: samples keep their code values, and HDR is not tone-mapped.
+The conversion alone is within 2 levels wherever the colour is constant around a pixel; at edges 4:2:0 shares chroma.
+Transfer curves and primaries are tags only: samples keep their code values, and HDR is not
+tone-mapped.
 """
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -32,27 +35,31 @@ _HD_LINES = 720
 _QUALITY = 0x4 | 0x2000 | 0x4000 | 0x40000
 
 
-def to_video(pixels: NDArray[np.uint8], video_format: str, converter: Any) -> Any:
-    """Convert RGB pixels, uint8 (H, W, 3), to a frame in BT.709 limited range, or to a plain RGB one for "rgb24".
+def to_video(height: int, width: int, time_base: Fraction) -> Any:
+    """Make the filter graph from RGB frames ("rgb24") to frames in yuv420p, BT.709 limited range.
+
+    `push` a frame, then `pull` one; none is held back. Chroma sits on the left columns, as H.264 has it when nothing
+    else is said and as players assume; FFmpeg's plain conversion would put it in the middle, a quarter of a chroma
+    pixel off.
 
     Args:
-        pixels: contiguous; even in height and width if the format shares chroma and the codec needs it.
-        video_format: the frame's pixel format, "yuv420p" for instance.
-        converter: a `av.video.reformatter.VideoReformatter`, one for each clip.
+        height: in pixels.
+        width: in pixels.
+        time_base: the unit of the frames' timestamps, in seconds.
     """
-    av = require("av", extra="media")
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    if video_format == "rgb24":
-        return frame
-    return converter.reformat(
-        frame,
-        format=video_format,
-        src_colorspace=BT709,
-        dst_colorspace=BT709,
-        src_color_range=FULL_RANGE,
-        dst_color_range=LIMITED_RANGE,
-        interpolation=_QUALITY,
+    graph = require("av.filter", extra="media").Graph()
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
+    scale = graph.add(
+        "scale",
+        "flags=bicubic+full_chroma_int+full_chroma_inp+accurate_rnd:in_range=pc:out_range=tv:"
+        "out_color_matrix=bt709:out_h_chr_pos=0:out_v_chr_pos=128",
     )
+    wanted, sink = graph.add("format", "pix_fmts=yuv420p"), graph.add("buffersink")
+    source.link_to(scale)
+    scale.link_to(wanted)
+    wanted.link_to(sink)
+    graph.configure()
+    return graph
 
 
 def from_video(frame: Any, channels: int, converter: Any) -> NDArray[np.uint8]:

@@ -54,7 +54,7 @@ class VideoReader:
             stream.thread_type = "AUTO"
             self._frames: Iterator[Any] = self._container.decode(stream)
             self.frame_rate = _frame_rate(stream, self._container.format.name)
-            self.frame_count = _frame_count(stream)
+            self.frame_count = _frame_count(stream, self._container.format.name)
             self._first: NDArray[np.uint8] | None = self._next_pixels()
             if self._first is None:
                 raise MediaError(f"{path} has no frames that can be decoded: give another file")
@@ -111,18 +111,20 @@ class VideoReader:
 
 
 def _frame_rate(stream: Any, container: str) -> Fraction | None:
-    # GIF counts time in 1/100 s, so an average over some frames is off; the guess finds the rate behind the rounding.
     rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
     if container == "gif":
+        if stream.frames == 1:
+            return None  # a still picture: what it has is the shortest delay there is
+        # GIF counts time in 1/100 s, so an average over few frames is off; the guess sees through the rounding.
         rates.insert(0, stream.guessed_rate)
     return next((Fraction(rate) for rate in rates if rate), None)
 
 
-def _frame_count(stream: Any) -> int | None:
+def _frame_count(stream: Any, container: str) -> int | None:
     frames, duration, rate = stream.frames, stream.duration, stream.average_rate
     if not frames:
         return None
-    if not duration or not rate or stream.time_base is None:
+    if container == "gif" or not duration or not rate or stream.time_base is None:
         return int(frames)
     shown = duration * stream.time_base * rate  # less than there are when an edit list cuts the clip
-    return int(frames) if abs(shown - frames) < max(1, frames / 20) else None
+    return int(frames) if abs(shown - frames) < Fraction(1, 2) else None

@@ -19,8 +19,10 @@ class ScaledDotProduct(nn.Module):
     pieces of `queries_per_slice`, so that the score matrix never exceeds queries_per_slice x N.
     """
 
-    def __init__(self, kind: str = "sdpa", queries_per_slice: int = _QUERIES_PER_SLICE) -> None:
+    def __init__(self, channels: int, kind: str = "sdpa", queries_per_slice: int = _QUERIES_PER_SLICE) -> None:
         super().__init__()
+        self.channels = channels
+        self.scale = 1.0 / math.sqrt(channels)
         self.kind = kind
         self.queries_per_slice = queries_per_slice
 
@@ -29,11 +31,8 @@ class ScaledDotProduct(nn.Module):
             heads = (tensor.unsqueeze(1) for tensor in (query, key, value))
             return nn.functional.scaled_dot_product_attention(*heads).squeeze(1)
         step = self.queries_per_slice if self.kind == "sliced" else query.shape[1]
-        scale = 1.0 / math.sqrt(query.shape[2])
-        pieces = [
-            torch.softmax(piece @ key.transpose(1, 2) * scale, dim=2) @ value
-            for piece in query.split(step, dim=1)
-        ]
+        keys = key.transpose(1, 2)
+        pieces = [torch.softmax(piece * self.scale @ keys, dim=2) @ value for piece in query.split(step, dim=1)]
         return torch.cat(pieces, dim=1)
 
 
@@ -50,7 +49,7 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
-        self.product = ScaledDotProduct()
+        self.product = ScaledDotProduct(channels)
         self.fuse_qkv = True
 
     def forward(self, hidden: Tensor) -> Tensor:

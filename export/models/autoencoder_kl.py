@@ -68,9 +68,7 @@ class Upsample(nn.Module):
 class DownBlock(nn.Module):
     """diffusers' `DownEncoderBlock2D`."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, downsample: bool, config: AutoencoderKLConfig
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: AutoencoderKLConfig) -> None:
         super().__init__()
         widths = [in_channels] + [out_channels] * config.layers_per_block
         self.resnets = nn.ModuleList(ResnetBlock(a, b, config) for a, b in pairwise(widths))
@@ -85,9 +83,7 @@ class DownBlock(nn.Module):
 class UpBlock(nn.Module):
     """diffusers' `UpDecoderBlock2D`: one residual block more than on the way down."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, upsample: bool, config: AutoencoderKLConfig
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool, config: AutoencoderKLConfig) -> None:
         super().__init__()
         widths = [in_channels] + [out_channels] * (config.layers_per_block + 1)
         self.resnets = nn.ModuleList(ResnetBlock(a, b, config) for a, b in pairwise(widths))
@@ -123,8 +119,7 @@ class Encoder(nn.Module):
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            DownBlock(widths[max(index - 1, 0)], width, index != last, config)
-            for index, width in enumerate(widths)
+            DownBlock(widths[max(index - 1, 0)], width, index != last, config) for index, width in enumerate(widths)
         )
         self.mid_block = MidBlock(widths[-1], config)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], eps=_EPS)
@@ -149,8 +144,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = MidBlock(widths[0], config)
         self.up_blocks = nn.ModuleList(
-            UpBlock(widths[max(index - 1, 0)], width, index != last, config)
-            for index, width in enumerate(widths)
+            UpBlock(widths[max(index - 1, 0)], width, index != last, config) for index, width in enumerate(widths)
         )
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], eps=_EPS)
         self.conv_act = nn.SiLU()

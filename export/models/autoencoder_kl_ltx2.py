@@ -70,9 +70,7 @@ class UpBlock(Stack):
         self.upsamplers = nn.ModuleList()
         if config.decoder_scaling[index]:
             stride = SAMPLING_STRIDES[config.upsample_type[index]]
-            self.upsamplers.append(
-                DepthToSpace(block, factor, stride, config.residual_upsampling[index], mode)
-            )
+            self.upsamplers.append(DepthToSpace(block, factor, stride, config.residual_upsampling[index], mode))
 
     def forward(
         self, hidden: Tensor, causal: bool, timesteps: Tensor | None = None, noise: Tensor | None = None
@@ -95,12 +93,8 @@ class Encoder(nn.Module):
         self.is_causal = config.encoder_causal
         self.conv_in = CausalConv3d(config.in_channels * config.patch_size**2, config.latent_channels, mode)
         widths = (config.latent_channels, *config.block_out_channels)
-        self.down_blocks = nn.ModuleList(
-            DownBlock(width, index, config) for index, width in enumerate(widths[:-1])
-        )
-        self.mid_block = Stack(
-            widths[-1], config.layers_per_block[-1], eps=config.resnet_norm_eps, padding_mode=mode
-        )
+        self.down_blocks = nn.ModuleList(DownBlock(width, index, config) for index, width in enumerate(widths[:-1]))
+        self.mid_block = Stack(widths[-1], config.layers_per_block[-1], eps=config.resnet_norm_eps, padding_mode=mode)
         self.norm_out = PixelNorm()
         self.conv_act = nn.SiLU()
         self.conv_out = CausalConv3d(widths[-1], config.latent_channels + 1, mode)
@@ -139,9 +133,7 @@ class Decoder(nn.Module):
         widths = [blocks[0]] + [
             width // factor for width, factor in zip(blocks, config.upsample_factor[::-1], strict=False)
         ]
-        self.up_blocks = nn.ModuleList(
-            UpBlock(width, index, config) for index, width in enumerate(widths[:-1])
-        )
+        self.up_blocks = nn.ModuleList(UpBlock(width, index, config) for index, width in enumerate(widths[:-1]))
         self.norm_out = PixelNorm()
         self.conv_act = nn.SiLU()
         self.conv_out = CausalConv3d(widths[-1], config.out_channels * config.patch_size**2, mode)
@@ -181,7 +173,7 @@ def patchify(sample: Tensor, size: int) -> Tensor:
     batch, channels, frames, height, width = sample.shape
     split = sample.reshape(batch, channels, frames, height // size, size, width // size, size)
     packed = split.permute(0, 1, 6, 4, 2, 3, 5)
-    return packed.reshape(batch, -1, frames, height // size, width // size)
+    return packed.reshape(packed.shape[0], -1, frames, height // size, width // size)
 
 
 def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
@@ -189,7 +181,7 @@ def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
     batch, _, frames, height, width = hidden.shape
     split = hidden.reshape(batch, channels, size, size, frames, height, width)
     spread = split.permute(0, 1, 4, 5, 3, 6, 2)
-    return spread.reshape(batch, channels, frames, height * size, width * size)
+    return spread.reshape(spread.shape[0], channels, frames, height * size, width * size)
 
 
 class AutoencoderKLLTX2Video(nn.Module):

@@ -44,13 +44,9 @@ class CausalConv3d(nn.Module):
     padded by one, with zeros or by reflection.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, padding_mode: str, stride: Stride = (1, 1, 1)
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, padding_mode: str, stride: Stride = (1, 1, 1)) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(
-            in_channels, out_channels, 3, stride=stride, padding=(0, 1, 1), padding_mode=padding_mode
-        )
+        self.conv = nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=(0, 1, 1), padding_mode=padding_mode)
 
     def forward(self, hidden: Tensor, causal: bool) -> Tensor:
         first = hidden[:, :, :1]
@@ -125,7 +121,8 @@ class ResnetBlock(nn.Module):
 def affine(embedding: Tensor, table: Tensor, parts: int) -> tuple[Tensor, ...]:
     """Embedding (B, parts * C) plus a learned table (parts, C), cut into `parts` tensors (B, C, 1, 1, 1)."""
     sums = embedding + table.reshape(1, -1)
-    return tuple(part.reshape(part.shape[0], -1, 1, 1, 1) for part in sums.chunk(parts, dim=1))
+    pieces = sums.reshape(sums.shape[0], parts, -1, 1, 1, 1)
+    return tuple(pieces[:, index] for index in range(parts))
 
 
 class Stack(nn.Module):
@@ -162,9 +159,7 @@ class Stack(nn.Module):
         embedding = None if self.time_embedder is None else self.time_embedder(timesteps)
         return self.run_resnets(hidden, causal, embedding, noise)
 
-    def run_resnets(
-        self, hidden: Tensor, causal: bool, embedding: Tensor | None, noise: Tensor | None
-    ) -> Tensor:
+    def run_resnets(self, hidden: Tensor, causal: bool, embedding: Tensor | None, noise: Tensor | None) -> Tensor:
         for index, resnet in enumerate(self.resnets):
             maps = None if noise is None else (noise[2 * index], noise[2 * index + 1])
             hidden = resnet(hidden, causal, embedding, maps)
@@ -177,7 +172,7 @@ def pack(hidden: Tensor, stride: Stride) -> Tensor:
     s0, s1, s2 = stride
     split = hidden.reshape(batch, channels, frames // s0, s0, height // s1, s1, width // s2, s2)
     grouped = split.permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return grouped.reshape(batch, -1, frames // s0, height // s1, width // s2)
+    return grouped.reshape(grouped.shape[0], -1, frames // s0, height // s1, width // s2)
 
 
 def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
@@ -186,7 +181,7 @@ def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
     s0, s1, s2 = stride
     split = hidden.reshape(batch, channels, s0, s1, s2, frames, height, width)
     spread = split.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return spread.reshape(batch, channels, frames * s0, height * s1, width * s2)
+    return spread.reshape(spread.shape[0], channels, frames * s0, height * s1, width * s2)
 
 
 class SpaceToDepth(nn.Module):
@@ -217,9 +212,7 @@ class DepthToSpace(nn.Module):
     With a temporal stride of 2 the first frame is dropped: n frames become 2n - 1.
     """
 
-    def __init__(
-        self, in_channels: int, factor: int, stride: Stride, residual: bool, padding_mode: str
-    ) -> None:
+    def __init__(self, in_channels: int, factor: int, stride: Stride, residual: bool, padding_mode: str) -> None:
         super().__init__()
         self.stride = stride
         self.residual = residual

@@ -1,0 +1,295 @@
+"""Which ONNX nodes each PyTorch operation becomes. One function per operation; the tables at the end name them.
+
+The set is what the reference models use, no more: an operation without an entry is an error that names the layer.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..runtime.errors import LatentRTError
+from .graph import GraphBuilder
+from .models.attention import ScaledDotProduct
+from .sizes import Dimension, Shape, Size, Value, as_size_tensor
+
+__all__ = ["LEAF_MODULES", "LoweringError", "lower_call", "lower_module"]
+
+Number = int | float
+Whole = int | Size | Dimension
+_INT64_MAX = np.iinfo(np.int64).max
+
+
+class LoweringError(LatentRTError):
+    """A model uses an operation that the export does not know."""
+
+
+def lower_module(builder: GraphBuilder, module: nn.Module, name: str, *inputs: Value) -> Value:
+    """Nodes for one leaf module; `name` is its path, under which its weights are stored."""
+    for kind, handler in _MODULES.items():
+        if isinstance(module, kind):
+            return handler(builder, module, name, *inputs)
+    raise LoweringError(f"no ONNX lowering for {type(module).__name__}")
+
+
+def lower_call(builder: GraphBuilder, target: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
+    """Nodes for one function or tensor method."""
+    if target not in _CALLS:
+        raise LoweringError(f"no ONNX lowering for {getattr(target, '__name__', target)}")
+    return _CALLS[target](builder, *args, **kwargs)
+
+
+# Modules
+
+
+def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidden: Value) -> Value:
+    source, padding = hidden.name, tuple(int(size) for size in module.padding)
+    if module.padding_mode == "reflect":
+        amounts = [0, 0, *padding] * 2
+        source = builder.node("Pad", source, builder.constant(amounts, "int64"), mode="reflect")
+        padding = (0,) * len(padding)
+    inputs = [source, builder.weight(f"{name}.weight")]
+    if module.bias is not None:
+        inputs.append(builder.weight(f"{name}.bias"))
+    result = builder.node(
+        "Conv", *inputs, kernel_shape=module.kernel_size, strides=module.stride, pads=padding * 2, group=module.groups
+    )
+    return Value(result)
+
+
+def _group_norm(builder: GraphBuilder, module: nn.GroupNorm, name: str, hidden: Value) -> Value:
+    # ONNX's own GroupNormalization was redefined between opsets 18 and 21; this form every engine knows.
+    channels, spatial = module.num_channels, (1, 1)
+    grouped = builder.node("Reshape", hidden.name, builder.constant([0, module.num_groups, -1], "int64"))
+    ones, zeros = builder.constant(np.ones(module.num_groups)), builder.constant(np.zeros(module.num_groups))
+    normed = builder.node("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps)
+    shaped = builder.node("Reshape", normed, builder.shared_node("Shape", hidden.name))
+    scaled = builder.node("Mul", shaped, builder.weight(f"{name}.weight", (channels, *spatial)))
+    return Value(builder.node("Add", scaled, builder.weight(f"{name}.bias", (channels, *spatial))))
+
+
+def _layer_norm(builder: GraphBuilder, module: nn.LayerNorm, name: str, hidden: Value) -> Value:
+    weights = (builder.weight(f"{name}.weight"), builder.weight(f"{name}.bias"))
+    return Value(builder.node("LayerNormalization", hidden.name, *weights, axis=-1, epsilon=module.eps))
+
+
+def _linear_module(builder: GraphBuilder, module: nn.Linear, name: str, hidden: Value) -> Value:
+    weights = (Value(builder.weight(f"{name}.{part}")) for part in ("weight", "bias"))
+    return _linear(builder, hidden, *weights)
+
+
+def _silu(builder: GraphBuilder, module: nn.SiLU, name: str, hidden: Value) -> Value:
+    return Value(builder.node("Mul", hidden.name, builder.node("Sigmoid", hidden.name)))
+
+
+def _gelu(builder: GraphBuilder, module: nn.GELU, name: str, hidden: Value) -> Value:
+    erf = builder.node("Erf", builder.node("Div", hidden.name, builder.constant(np.sqrt(2.0))))
+    half = builder.node("Mul", hidden.name, builder.constant(0.5))
+    return Value(builder.node("Mul", half, builder.node("Add", erf, builder.constant(1.0))))
+
+
+def _mish(builder: GraphBuilder, module: nn.Mish, name: str, hidden: Value) -> Value:
+    gate = builder.node("Tanh", builder.node("Softplus", hidden.name))
+    return Value(builder.node("Mul", hidden.name, gate))
+
+
+def _relu(builder: GraphBuilder, module: nn.ReLU, name: str, hidden: Value) -> Value:
+    return Value(builder.node("Relu", hidden.name))
+
+
+def _attention(
+    builder: GraphBuilder, module: ScaledDotProduct, name: str, query: Value, key: Value, value: Value
+) -> Value:
+    scaled = builder.node("Mul", query.name, builder.constant(module.scale))
+    if module.kind == "sliced":
+        return _sliced_attention(builder, module, scaled, key.name, value.name)
+    if module.kind == "eager":
+        return Value(_attend(builder, scaled, builder.node("Transpose", key.name, perm=(0, 2, 1)), value.name))
+    # One head, (B, 1, N, C): the form of multi-head attention that engines match and fuse.
+    head = builder.constant([1], "int64")
+    heads = [builder.node("Unsqueeze", tensor, head) for tensor in (scaled, key.name, value.name)]
+    keys = builder.node("Transpose", heads[1], perm=(0, 1, 3, 2))
+    return Value(builder.node("Squeeze", _attend(builder, heads[0], keys, heads[2]), head))
+
+
+def _attend(builder: GraphBuilder, query: str, keys: str, value: str) -> str:
+    weights = builder.node("Softmax", builder.node("MatMul", query, keys), axis=-1)
+    return str(builder.node("MatMul", weights, value))
+
+
+def _sliced_attention(builder: GraphBuilder, module: ScaledDotProduct, query: str, key: str, value: str) -> Value:
+    # A Scan over slices of `step` queries, the last one padded with zeros; keys and values are seen from outside.
+    count = as_size_tensor(builder, Dimension(query, 1))
+    step = builder.node("Min", builder.constant([module.queries_per_slice], "int64"), count)
+    missing = builder.node("Mod", builder.node("Neg", count), step)  # like Python's: never negative
+    nothing = builder.constant([0, 0, 0, 0], "int64")
+    amounts = builder.node("Concat", nothing, missing, builder.constant([0], "int64"), axis=0)
+    padded = builder.node("Pad", query, amounts)
+    ends = (builder.constant([0, -1], "int64"), builder.constant([module.channels], "int64"))
+    slices = builder.node("Reshape", padded, builder.node("Concat", ends[0], step, ends[1], axis=0))
+    keys = builder.node("Transpose", key, perm=(0, 2, 1))
+    start = builder.node_count
+    piece = builder.unique("queries")
+    attended = _attend(builder, piece, keys, value)
+    body = builder.subgraph(start, "one_slice", [piece], [attended])
+    results = builder.node(
+        "Scan", slices, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1]
+    )
+    joined = builder.node("Reshape", results, builder.constant([0, -1, module.channels], "int64"))
+    zero, axis = builder.constant([0], "int64"), builder.constant([1], "int64")
+    return Value(builder.node("Slice", joined, zero, count, axis))
+
+
+# Functions and methods
+
+
+def _linear(builder: GraphBuilder, hidden: Value, weight: Value, bias: Value) -> Value:
+    # The weight stays as it is stored (out, in); engines fold the transposition when they load.
+    product = builder.node("MatMul", hidden.name, builder.node("Transpose", weight.name, perm=(1, 0)))
+    return Value(builder.node("Add", product, bias.name))
+
+
+def _binary(onnx_operator: str, python: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def handler(builder: GraphBuilder, left: Any, right: Any) -> Any:
+        if isinstance(left, Value) or isinstance(right, Value):
+            return Value(builder.node(onnx_operator, *(_operand(builder, side) for side in (left, right))))
+        if isinstance(left, int) and isinstance(right, int):
+            return python(left, right)
+        if right == 1 and onnx_operator in ("Mul", "Div"):
+            return left
+        return Size(builder.shared_node(onnx_operator, *(as_size_tensor(builder, side) for side in (left, right))))
+
+    return handler
+
+
+def _operand(builder: GraphBuilder, value: Value | Number) -> str:
+    return value.name if isinstance(value, Value) else builder.constant(value)
+
+
+def _unary(onnx_operator: str) -> Callable[..., Value]:
+    return lambda builder, hidden: Value(builder.node(onnx_operator, hidden.name))
+
+
+def _getattr(builder: GraphBuilder, value: Value, name: str) -> Shape:
+    if name != "shape":
+        raise LoweringError(f"no ONNX lowering for the attribute {name}")
+    return Shape(value.name)
+
+
+def _getitem(builder: GraphBuilder, value: Any, index: Any) -> Any:
+    if not isinstance(value, Value):
+        return value[index]
+    # From the last axis to the first, so that an axis that an integer removes does not shift the others.
+    result = value.name
+    positions = index if isinstance(index, tuple) else (index,)
+    for axis, item in reversed(list(enumerate(positions))):
+        if isinstance(item, int):
+            result = builder.node("Gather", result, builder.constant(item, "int64"), axis=axis)
+        elif item != slice(None):
+            start, end = item.start or 0, _INT64_MAX if item.stop is None else item.stop
+            bounds = (builder.constant([bound], "int64") for bound in (start, end, axis))
+            result = builder.node("Slice", result, *bounds)
+    return Value(result)
+
+
+def _reshape(builder: GraphBuilder, value: Value, *shape: Any) -> Value:
+    if len(shape) == 1 and isinstance(shape[0], Shape):
+        return Value(builder.node("Reshape", value.name, builder.shared_node("Shape", shape[0].tensor)))
+    sizes: Sequence[Whole] = shape
+    if value.weight is not None and all(isinstance(size, int) for size in sizes):
+        return Value(builder.weight(value.weight, _resolved(builder.weight_shape(value.weight), sizes)))
+    # In ONNX a 0 copies the input's size at that place, and one -1 is whatever remains.
+    sizes = [0 if size == Dimension(value.name, axis) else size for axis, size in enumerate(sizes)]
+    unknown = [axis for axis, size in enumerate(sizes) if not isinstance(size, int)]
+    if len(unknown) == 1 and -1 not in sizes:
+        sizes = [-1 if axis in unknown else size for axis, size in enumerate(sizes)]
+        unknown = []
+    if not unknown:
+        target = builder.constant(sizes, "int64")
+    else:
+        target = builder.shared_node("Concat", *(as_size_tensor(builder, size) for size in sizes), axis=0)
+    return Value(builder.node("Reshape", value.name, target))
+
+
+def _resolved(shape: tuple[int, ...], sizes: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in np.empty(shape, np.bool_).reshape(sizes).shape)
+
+
+def _flatten(builder: GraphBuilder, value: Value, start: int) -> Value:
+    return Value(builder.node("Reshape", value.name, builder.constant([0] * start + [-1], "int64")))
+
+
+def _permute(builder: GraphBuilder, value: Value, *axes: int) -> Value:
+    return Value(builder.node("Transpose", value.name, perm=axes))
+
+
+def _transpose(builder: GraphBuilder, value: Value, first: int, second: int) -> Value:
+    # Only three-dimensional tensors are transposed so in the reference models.
+    axes = [0, 1, 2]
+    axes[first], axes[second] = second, first
+    return _permute(builder, value, *axes)
+
+
+def _cat(builder: GraphBuilder, values: Sequence[Value], dim: int) -> Value:
+    if len(values) == 1:
+        return values[0]
+    return Value(builder.node("Concat", *(value.name for value in values), axis=dim))
+
+
+def _chunk(builder: GraphBuilder, value: Value, chunks: int, dim: int) -> tuple[Value, ...]:
+    return tuple(Value(name) for name in builder.node("Split", value.name, axis=dim, num_outputs=chunks, outputs=chunks))
+
+
+def _mean(builder: GraphBuilder, value: Value, dim: int, keepdim: bool = False) -> Value:
+    return Value(builder.node("ReduceMean", value.name, builder.constant([dim], "int64"), keepdims=int(keepdim)))
+
+
+def _pad(builder: GraphBuilder, hidden: Value, amounts: tuple[int, int, int, int], **_: Any) -> Value:
+    left, right, top, bottom = amounts
+    return Value(builder.node("Pad", hidden.name, builder.constant([0, 0, top, left, 0, 0, bottom, right], "int64")))
+
+
+def _interpolate(builder: GraphBuilder, value: Value, scale_factor: float, mode: str, **_: Any) -> Value:
+    scales = builder.constant([1.0, 1.0, scale_factor, scale_factor], "float32")
+    attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return Value(builder.node("Resize", value.name, "", scales, mode=mode, **attributes))
+
+
+_MODULES: dict[type[nn.Module], Callable[..., Value]] = {
+    nn.Conv2d: _conv,
+    nn.Conv3d: _conv,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.Linear: _linear_module,
+    nn.SiLU: _silu,
+    nn.GELU: _gelu,
+    nn.Mish: _mish,
+    nn.ReLU: _relu,
+    ScaledDotProduct: _attention,
+}
+LEAF_MODULES = tuple(_MODULES)
+
+_CALLS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
+    operator.add: _binary("Add", operator.add),
+    operator.mul: _binary("Mul", operator.mul),
+    operator.truediv: _binary("Div", operator.truediv),
+    operator.floordiv: _binary("Div", operator.floordiv),  # of sizes, which are positive
+    operator.getitem: _getitem,
+    getattr: _getattr,
+    torch.cat: _cat,
+    torch.cos: _unary("Cos"),
+    torch.sin: _unary("Sin"),
+    torch.sqrt: _unary("Sqrt"),
+    torch.mean: _mean,
+    nn.functional.interpolate: _interpolate,
+    nn.functional.linear: _linear,
+    nn.functional.pad: _pad,
+    "chunk": _chunk,
+    "flatten": _flatten,
+    "permute": _permute,
+    "reshape": _reshape,
+    "transpose": _transpose,
+}

@@ -1,0 +1,172 @@
+"""Safetensors files, read lazily and written as a stream, so that a file of any size needs memory for one tensor.
+
+Format: 8 bytes little-endian header length, a JSON header of name -> {dtype, shape, data_offsets}, then the data.
+(https://github.com/huggingface/safetensors). Written here rather than with the safetensors package because NumPy has
+no bfloat16, the package's writer takes all tensors at once, and ONNX external data needs each tensor's byte offset.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.errors import CheckpointError
+from ..runtime.hashing import HashingWriter
+from .graph import StoredTensor
+
+__all__ = ["SafetensorsFile", "TensorEntry", "write_safetensors"]
+
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
+_ALIGNMENT_BYTES = 64
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # raw bits: NumPy has no bfloat16
+}
+_OTHER_SIZES = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_OTHER_SIZES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a file: stored dtype ("F32", "BF16", ...), shape, and byte range within the data part."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start_bytes: int
+    end_bytes: int
+
+
+class SafetensorsFile(Mapping[str, TensorEntry]):
+    """A file's header, checked; tensors are read when asked for.
+
+    Raises:
+        CheckpointError: not a safetensors file, truncated, or with a header that contradicts itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                self._parse(file.read(8), file.read, size)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _parse(self, prefix: bytes, read: Callable[[int], bytes], size: int) -> None:
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+            raise self._error("its header does not fit the file: it is not safetensors, or it is cut short")
+        try:
+            header = json.loads(read(length).decode())
+        except (ValueError, RecursionError) as error:
+            raise self._error("its header is not JSON: it is not safetensors, or it is damaged") from error
+        if not isinstance(header, dict):
+            raise self._error("its header is not a JSON object")
+        self._data_start = 8 + length
+        metadata = header.pop("__metadata__", {})
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
+        self._entries = {name: self._entry(name, values) for name, values in header.items()}
+        end = 0
+        for name, entry in sorted(self._entries.items(), key=lambda item: (item[1].start_bytes, item[1].end_bytes)):
+            if entry.start_bytes != end:
+                raise self._error(f"the bytes of {name!r} overlap another tensor's or leave a gap")
+            end = entry.end_bytes
+        if self._data_start + end != size:
+            raise self._error(
+                f"its header promises {self._data_start + end} bytes and it has {size}: the file is truncated or damaged; "
+                f"fetch it again"
+            )
+
+    def _entry(self, name: str, values: Any) -> TensorEntry:
+        try:
+            dtype, shape, (start, end) = values["dtype"], values["shape"], values["data_offsets"]
+            whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
+            item = _DTYPES[dtype].itemsize if dtype in _DTYPES else _OTHER_SIZES[dtype]
+            if whole and end - start == math.prod(shape) * item:
+                return TensorEntry(dtype, tuple(shape), start, end)
+        except (KeyError, TypeError, ValueError):
+            pass
+        raise self._error(f"the header's entry for {name!r} is damaged or of an unknown dtype")
+
+    def _error(self, reason: str) -> CheckpointError:
+        return CheckpointError(f"{self.path.name} is not a usable safetensors file: {reason}")
+
+    def __getitem__(self, name: str) -> TensorEntry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """The tensor, widened exactly to float32 (float64 is rounded).
+
+        Raises:
+            CheckpointError: the tensor is not of a floating-point dtype, or the file cannot be read.
+        """
+        entry = self[name]
+        if entry.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"{self.path.name}: tensor {name!r} is stored as {entry.dtype}; float32, float16, bfloat16 are supported"
+            )
+        count = math.prod(entry.shape)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._data_start + entry.start_bytes)
+                raw = np.fromfile(file, dtype=_DTYPES[entry.dtype], count=count)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.path}: {error.strerror or error}") from error
+        if raw.size != count:
+            raise self._error(f"the data of {name!r} ends early")
+        if entry.dtype == "BF16":
+            raw = (raw.astype(np.uint32) << 16).view(np.float32)
+        return raw.astype(np.float32, copy=False).reshape(entry.shape)
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What was written: where each tensor lies, and the file's size and hash."""
+
+    tensors: dict[str, StoredTensor]
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, tensors: dict[str, StoredTensor], writer: HashingWriter) -> Self:
+        return cls(tensors, writer.size_bytes, writer.hexdigest())
+
+
+def write_safetensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], NDArray[np.float32]]
+) -> WrittenFile:
+    """Write float32 tensors one after the other; `read(name)` gives each when its turn comes.
+
+    Raises:
+        OSError: the disk is full or the path cannot be written; the half-written file is the caller's to remove.
+    """
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
+    data_start = 8 + len(text)
+    stored = {}
+    with HashingWriter(path) as writer:
+        writer.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in shapes.items():
+            start, end = header[name]["data_offsets"]
+            writer.write(np.ascontiguousarray(read(name), dtype="<f4").reshape(-1).view(np.uint8))
+            stored[name] = StoredTensor(path.name, data_start + start, end - start, "float32", shape)
+    return WrittenFile.of(stored, writer)
