@@ -20,9 +20,13 @@ _PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "po
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph to export: the module to trace, its inputs in forward's order, and its output."""
+    """One graph to export: the module to trace, its inputs in forward's order, and its output.
+
+    `variant` is "" for the model's own graph, and names how a further one differs.
+    """
 
     component: str
+    variant: str
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     output: TensorSpec
@@ -86,16 +90,16 @@ def graph_specs(
     """The graphs to export for one component: one for images, and for video one per wanted causality, the config's
     own first."""
     if isinstance(config, AutoencoderKLConfig):
-        yield _spec(config, model, component, None)
+        yield _spec(config, model, component, None, "")
         return
     default = config.encoder_causal if component == "encoder" else config.decoder_causal
-    yield _spec(config, model, component, default)
+    yield _spec(config, model, component, default, "")
     for choice in causal:
         if choice != default:
-            yield _spec(config, model, component, choice)
+            yield _spec(config, model, component, choice, "causal" if choice else "non_causal")
 
 
-def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | None) -> GraphSpec:
+def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | None, variant: str) -> GraphSpec:
     options: dict[str, Any] = {} if causal is None else {"causal": causal}
     sample_axes: tuple[str, ...] = ("height", "width")
     if causal is not None:
@@ -104,11 +108,11 @@ def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | 
     if component == "encoder":
         sample = TensorSpec("sample", "float32", ("batch", config.in_channels, *sample_axes))
         moments = TensorSpec("moments", "float32", ("batch", 2 * config.latent_channels, *latent_axes))
-        return GraphSpec(component, EncoderGraph(model, options), (sample,), moments, causal)
+        return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), moments, causal)
     latents = TensorSpec("latents", "float32", ("batch", config.latent_channels, *latent_axes))
     sample = TensorSpec("sample", "float32", ("batch", config.out_channels, *sample_axes))
     if isinstance(config, AutoencoderKLConfig):
-        return GraphSpec(component, DecoderGraph(model, options, False, ()), (latents,), sample, None)
+        return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), sample, None)
     inputs = [latents]
     if config.timestep_conditioning:
         inputs.append(TensorSpec("temb", "float32", ("batch",)))
@@ -116,4 +120,4 @@ def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | 
         axes = (f"{stack.name}_height", f"{stack.name}_width")
         inputs.append(TensorSpec(stack.name, "float32", (stack.maps, *axes)))
     module = DecoderGraph(model, options, config.timestep_conditioning, config.inject_noise)
-    return GraphSpec(component, module, tuple(inputs), sample, causal)
+    return GraphSpec(component, variant, module, tuple(inputs), sample, causal)

@@ -135,9 +135,7 @@ def _sliced_attention(builder: GraphBuilder, module: ScaledDotProduct, query: st
     piece = builder.unique("queries")
     attended = _attend(builder, piece, keys, value)
     body = builder.subgraph(start, "one_slice", [piece], [attended])
-    results = builder.node(
-        "Scan", slices, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1]
-    )
+    results = builder.node("Scan", slices, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
     joined = builder.node("Reshape", results, builder.constant([0, -1, module.channels], "int64"))
     zero, axis = builder.constant([0], "int64"), builder.constant([1], "int64")
     return Value(builder.node("Slice", joined, zero, count, axis))
@@ -240,7 +238,9 @@ def _cat(builder: GraphBuilder, values: Sequence[Value], dim: int) -> Value:
 
 
 def _chunk(builder: GraphBuilder, value: Value, chunks: int, dim: int) -> tuple[Value, ...]:
-    return tuple(Value(name) for name in builder.node("Split", value.name, axis=dim, num_outputs=chunks, outputs=chunks))
+    return tuple(
+        Value(name) for name in builder.node("Split", value.name, axis=dim, num_outputs=chunks, outputs=chunks)
+    )
 
 
 def _mean(builder: GraphBuilder, value: Value, dim: int, keepdim: bool = False) -> Value:
@@ -254,8 +254,10 @@ def _pad(builder: GraphBuilder, hidden: Value, amounts: tuple[int, int, int, int
 
 def _interpolate(builder: GraphBuilder, value: Value, scale_factor: float, mode: str, **_: Any) -> Value:
     scales = builder.constant([1.0, 1.0, scale_factor, scale_factor], "float32")
-    attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return Value(builder.node("Resize", value.name, "", scales, mode=mode, **attributes))
+    resized = builder.node(
+        "Resize", value.name, "", scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    )
+    return Value(resized)
 
 
 _MODULES: dict[type[nn.Module], Callable[..., Value]] = {

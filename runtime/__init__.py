@@ -1,1 +1,82 @@
-"""Bundle in, arrays out."""
+"""Bundle in, arrays out: encode and decode with NumPy around engine calls. Imports neither torch nor onnx."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .autoencoder import Autoencoder, AutoencoderKLOutput, DecoderOutput
+from .autoencoder_kl import AutoencoderKL
+from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig
+from .errors import (
+    BackendUnavailable,
+    BundleError,
+    Cancelled,
+    CheckpointError,
+    ConfigError,
+    EngineError,
+    InputError,
+    LatentRTError,
+    MediaError,
+    MissingExtra,
+    OutputError,
+)
+from .manifest import Manifest
+from .posterior import DiagonalGaussian
+
+__all__ = [
+    "AutoencoderKL",
+    "AutoencoderKLConfig",
+    "AutoencoderKLLTX2Video",
+    "AutoencoderKLLTX2VideoConfig",
+    "AutoencoderKLOutput",
+    "BackendUnavailable",
+    "BundleError",
+    "Cancelled",
+    "CheckpointError",
+    "ConfigError",
+    "DecoderOutput",
+    "DiagonalGaussian",
+    "EngineError",
+    "InputError",
+    "LatentRTError",
+    "MediaError",
+    "MissingExtra",
+    "OutputError",
+    "open_bundle",
+]
+
+_FAMILIES: dict[str, type[Autoencoder]] = {kind.family: kind for kind in (AutoencoderKL, AutoencoderKLLTX2Video)}
+
+
+def open_bundle(
+    bundle: str | Path,
+    *,
+    backend: str = "auto",
+    dtype: str = "float32",
+    provider: str | None = None,
+    threads: int | None = None,
+    contexts: int = 1,
+    session_options: Mapping[str, Any] | None = None,
+) -> Autoencoder:
+    """Open a bundle as its family's class. Engines are loaded when they are first used.
+
+    `backend`: "auto" takes the fastest that can run here; one named is taken or refused. `dtype`: the precision of
+    the computation, never lowered silently. `provider`: ONNX Runtime's "cpu", "cuda" or "tensorrt". `threads`: CPU
+    threads of one engine call (None: all cores). `contexts`: how many calls may run at a time. `session_options`:
+    attributes of `onnxruntime.SessionOptions`, and config entries by their dotted names.
+
+    Raises:
+        BundleError: missing, damaged, unsafe or too new. BackendUnavailable: what was asked for cannot run here.
+        InputError: an option has a wrong value.
+    """
+    manifest = Manifest.open(Path(bundle))
+    return _FAMILIES[manifest.family](
+        manifest,
+        backend=backend,
+        dtype=dtype,
+        provider=provider,
+        threads=threads,
+        contexts=contexts,
+        session_options=session_options,
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from tokenize import TokenError
 from types import TracebackType
 from typing import Self
 
@@ -78,7 +79,7 @@ def open_clip(path: Path | str, channels: int = 3) -> ClipReader:
 
     Args:
         path: the file or folder.
-        channels: 3 for RGB, 4 for RGBA (opaque where the source has no alpha), 1 for luma.
+        channels: 3 for RGB, 4 for RGBA (opaque where the source has no alpha), 1 for BT.601 luma.
 
     Raises:
         InputError: `channels` is none of these.
@@ -133,7 +134,7 @@ def _open_pictures(path: Path, pictures: list[Path], channels: int) -> ClipReade
 def _open_array(path: Path, channels: int) -> ClipReader:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the header is read as Python
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     match (str(array.dtype), array.ndim):
         case ("uint8", 3):

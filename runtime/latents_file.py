@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,7 @@ def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the header is read as Python
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise MediaError(f"{path} holds no floating-point array: give latents as float32 or float16")

@@ -1,6 +1,7 @@
 """Pictures: PNG, JPEG and WebP files in and out, as uint8 arrays."""
 
 import re
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# What Pillow raises on damaged files; found by changing bytes at random.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError, struct.error)
 _SETTINGS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},  # full chroma: these files are looked at for artefacts
@@ -61,8 +64,7 @@ def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
     except image_module.UnidentifiedImageError as error:
         what = "is empty" if path.stat().st_size == 0 else "is not a PNG, JPEG or WebP picture, or its head is damaged"
         raise MediaError(f"{path} {what}: give another file") from error
-    # What Pillow's decoders raise on damaged files, by trial: struct.error and zlib.error come out as these too.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
+    except _DAMAGE as error:
         raise MediaError(f"{path} cannot be read, so it is damaged or incomplete ({error}): replace it") from error
 
 

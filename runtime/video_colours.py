@@ -11,6 +11,7 @@ tone-mapped.
 """
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,17 @@ from numpy.typing import NDArray
 from .errors import MediaError
 from .extras import require
 
-__all__ = ["BT709", "LIMITED_RANGE", "from_video", "to_video"]
+__all__ = ["BT709", "LIMITED_RANGE", "FromVideo", "to_video"]
 
 BT709 = 1  # in FFmpeg's numbering of matrices, primaries and transfer curves alike
 LIMITED_RANGE = 1
 FULL_RANGE = 2
 
-_BT601 = 5
 _UNSPECIFIED = 2
-# From a frame's matrix tag (AVColorSpace) to a converter's matrix (SWS_CS_*).
-_MATRICES = {1: BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _FORMATS = {1: "gray", 3: "rgb24", 4: "rgba"}
 _HD_LINES = 720
-# SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP | SWS_ACCURATE_RND: interpolated chroma and exact rounding.
-_QUALITY = 0x4 | 0x2000 | 0x4000 | 0x40000
+_QUALITY = "flags=bicubic+full_chroma_int+full_chroma_inp+accurate_rnd"  # interpolated chroma, exact rounding
 
 
 def to_video(height: int, width: int, time_base: Fraction) -> Any:
@@ -47,54 +45,65 @@ def to_video(height: int, width: int, time_base: Fraction) -> Any:
         width: in pixels.
         time_base: the unit of the frames' timestamps, in seconds.
     """
+    scale = f"{_QUALITY}:in_range=pc:out_range=tv:out_color_matrix=bt709:out_h_chr_pos=0:out_v_chr_pos=128"
+    return _scale_graph((height, width, "rgb24"), time_base, scale, "yuv420p")
+
+
+class FromVideo:
+    """Converts the decoded frames of one clip to pixels; it keeps the filter graph that fits the last frame."""
+
+    def __init__(self, channels: int) -> None:
+        """`channels`: 1 for BT.601 luma, as pictures have it, 3 for RGB, 4 for RGBA (opaque without alpha)."""
+        self._format = _FORMATS[channels]
+        self._fits: tuple[int, int, str, str, bool] | None = None
+        self._graph: Any = None
+
+    def convert(self, frame: Any) -> NDArray[np.uint8]:
+        """Convert a `av.VideoFrame` in any pixel format to a fresh uint8 (H, W, C), not rotated.
+
+        Raises:
+            MediaError: the frame's matrix is one that is not supported.
+        """
+        matrix, full = _matrix(frame), _is_full_range(frame)
+        fits = (frame.height, frame.width, frame.format.name, matrix, full)
+        if fits != self._fits:
+            scale = f"{_QUALITY}:in_color_matrix={matrix}:in_range={'pc' if full else 'tv'}:out_range=pc"
+            if self._format == "gray":
+                scale += ":out_color_matrix=bt601"
+            self._graph = _scale_graph(fits[:3], frame.time_base or Fraction(1), scale, self._format)
+            self._fits = fits
+        self._graph.push(frame)
+        pixels: NDArray[np.uint8] = self._graph.pull().to_ndarray()
+        return pixels[..., np.newaxis] if self._format == "gray" else pixels
+
+
+def _scale_graph(source: tuple[int, int, str], time_base: Fraction, scale: str, wanted: str) -> Any:
+    """One scale filter between frames of `source` (height, width, pixel format) and frames in the format `wanted`.
+
+    A filter and not PyAV's own conversion: that one ignored the ranges until 17 when they were equal.
+    """
     graph = require("av.filter", extra="media").Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
-    scale = graph.add(
-        "scale",
-        "flags=bicubic+full_chroma_int+full_chroma_inp+accurate_rnd:in_range=pc:out_range=tv:"
-        "out_color_matrix=bt709:out_h_chr_pos=0:out_v_chr_pos=128",
-    )
-    wanted, sink = graph.add("format", "pix_fmts=yuv420p"), graph.add("buffersink")
-    source.link_to(scale)
-    scale.link_to(wanted)
-    wanted.link_to(sink)
+    height, width, source_format = source
+    filters = [
+        graph.add_buffer(width=width, height=height, format=source_format, time_base=time_base),
+        graph.add("scale", scale),
+        graph.add("format", f"pix_fmts={wanted}"),
+        graph.add("buffersink"),
+    ]
+    for one, following in pairwise(filters):
+        one.link_to(following)
     graph.configure()
     return graph
 
 
-def from_video(frame: Any, channels: int, converter: Any) -> NDArray[np.uint8]:
-    """Convert a decoded frame to pixels, uint8 (H, W, C) with C = 1 (luma), 3 (RGB) or 4 (RGBA), not yet rotated.
-
-    Args:
-        frame: a `av.VideoFrame` in any pixel format.
-        channels: 1, 3 or 4; a format without alpha gives an opaque one.
-        converter: a `av.video.reformatter.VideoReformatter`, one for each clip.
-
-    Raises:
-        MediaError: the frame's matrix is one that is not supported.
-    """
-    matrix, full = _matrix(frame), _is_full_range(frame)
-    converted = converter.reformat(
-        frame,
-        format=_FORMATS[channels],
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=FULL_RANGE if full else LIMITED_RANGE,
-        dst_color_range=FULL_RANGE,
-        interpolation=_QUALITY,
-    )
-    pixels: NDArray[np.uint8] = converted.to_ndarray()
-    return pixels[..., np.newaxis] if channels == 1 else pixels
-
-
-def _matrix(frame: Any) -> int:
+def _matrix(frame: Any) -> str:
     tag = int(frame.colorspace)
     if tag in _MATRICES:
         return _MATRICES[tag]
     if frame.format.is_rgb or "pal8" in frame.format.name:
-        return BT709  # it has no matrix; this one only weighs a gray version
+        return "bt709"  # it has no matrix
     if tag in (0, _UNSPECIFIED, 3):
-        return BT709 if frame.height >= _HD_LINES else _BT601
+        return "bt709" if frame.height >= _HD_LINES else "bt601"
     raise MediaError(f"its colour matrix (number {tag}) is not supported: convert it to BT.709 first")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import MediaError
 from .extras import require
-from .video_colours import from_video
+from .video_colours import FromVideo
 from .whole_container import is_cut_off
 
 __all__ = ["VideoReader"]
@@ -37,9 +37,9 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, channels: int) -> None:
-        self._path, self._channels = path, channels
+        self._path = path
         self._av = require("av", extra="media")
-        self._converter = require("av.video.reformatter", extra="media").VideoReformatter()
+        self._colours = FromVideo(channels)
         self._decoded = 0
         with contextlib.ExitStack() as stack, self._errors():
             if path.stat().st_size == 0:
@@ -92,7 +92,7 @@ class VideoReader:
         if getattr(frame, "is_corrupt", False):
             raise MediaError(f"{self._path} is damaged at frame {self._decoded - 1}: replace it")
         try:
-            pixels = from_video(frame, self._channels, self._converter)
+            pixels = self._colours.convert(frame)
         except MediaError as error:
             raise MediaError(f"{self._path} cannot be read: {error}") from error
         turns = round(getattr(frame, "rotation", 0) / 90) % 4  # anticlockwise, as NumPy's

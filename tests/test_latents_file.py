@@ -104,6 +104,15 @@ def test_what_holds_no_latents_is_one_clear_error(tmp_path: Path) -> None:
             read_latents(tmp_path / name)
 
 
+def test_a_damaged_array_header_is_one_clear_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", LATENTS)
+    content = (tmp_path / "a.npy").read_bytes()
+    for old, new in ((b"}", b" "), (b"'descr'", b"descr'!"), (b"shape", b"shap\xff"), (b"<f4", b"|O8")):
+        (tmp_path / "a.npy").write_bytes(content.replace(old, new, 1))
+        with pytest.raises(MediaError, match="not a whole"):
+            read_latents(tmp_path / "a.npy")
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     for bad in (LATENTS[0, 0], LATENTS.astype(np.float64), LATENTS[:0]):
         with pytest.raises(InputError, match="latents must be"):

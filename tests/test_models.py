@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import ALL, diffusers_model, picture, relative_error
+
 from latentrt.export.models import model_from_config
 from latentrt.runtime.config import config_from_dict
 
@@ -18,8 +19,8 @@ def test_moments_and_samples_equal_diffusers(
     name: str, size: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ALL[name]
-    theirs = diffusers_model(config)
-    ours = model_from_config(config_from_dict(config))
+    theirs: Any = diffusers_model(config)
+    ours: Any = model_from_config(config_from_dict(config))
     ours.load_state_dict(theirs.state_dict(), strict=True)
     batch, frames, height, width = size
     sample = torch.from_numpy(picture(config, batch=batch, frames=frames, height=height, width=width))
@@ -34,7 +35,7 @@ def test_moments_and_samples_equal_diffusers(
 
 
 def decoder_options(
-    config: dict[str, Any], model: torch.nn.Module, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], model: Any, latents: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """temb and noise for the decoders that take them; diffusers draws its noise from the patched torch.randn."""
     options: dict[str, Any] = {}
@@ -50,7 +51,7 @@ def decoder_options(
             return maps[-1]
 
         # A dry run of diffusers records the maps in the order in which it draws them.
-        reference = diffusers_model(config)
+        reference: Any = diffusers_model(config)
         monkeypatch.setattr(torch, "randn", recorded)
         reference.decode(latents, **options)
         queue = list(maps)

@@ -28,11 +28,11 @@ class ScaledDotProduct(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self.kind == "sdpa":
-            heads = (tensor.unsqueeze(1) for tensor in (query, key, value))
-            return nn.functional.scaled_dot_product_attention(*heads).squeeze(1)
+            query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+            return nn.functional.scaled_dot_product_attention(query, key, value).squeeze(1)
         step = self.queries_per_slice if self.kind == "sliced" else query.shape[1]
         keys = key.transpose(1, 2)
-        pieces = [torch.softmax(piece * self.scale @ keys, dim=2) @ value for piece in query.split(step, dim=1)]
+        pieces = [torch.softmax(piece * self.scale @ keys, dim=2) @ value for piece in torch.split(query, step, dim=1)]
         return torch.cat(pieces, dim=1)
 
 

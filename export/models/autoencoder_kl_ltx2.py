@@ -161,7 +161,7 @@ class Decoder(nn.Module):
         for block, maps in zip(blocks, noise, strict=True):
             hidden = block(hidden, causal, timesteps, maps)
         hidden = self.norm_out(hidden)
-        if self.time_embedder is not None:
+        if self.time_embedder is not None and self.scale_shift_table is not None:
             shift, scale = affine(self.time_embedder(timesteps), self.scale_shift_table, 2)
             hidden = modulate(hidden, scale, shift)
         hidden = self.conv_out(self.conv_act(hidden), causal)

@@ -6,6 +6,7 @@ Reshapes are written with plain sizes rather than symbolic unflattening, so that
 """
 
 import math
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ class CausalConv3d(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: str, stride: Stride = (1, 1, 1)) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=(0, 1, 1), padding_mode=padding_mode)
+        mode = cast(Literal["zeros", "reflect"], padding_mode)
+        self.conv = nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=(0, 1, 1), padding_mode=mode)
 
     def forward(self, hidden: Tensor, causal: bool) -> Tensor:
         first = hidden[:, :, :1]

@@ -1,1 +1,109 @@
-"""Bundle in, arrays out."""
+"""Which backend runs a graph, and why: the fallback policy in one function."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..component import Component
+from ..errors import BackendUnavailable, InputError, MissingExtra
+from ..manifest import Graph, Manifest
+
+__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend"]
+
+BACKENDS = ("auto", "onnxruntime")
+_DTYPES = ("float32", "float16", "bfloat16")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A choice that can run here: `open` loads one graph file."""
+
+    name: str
+    provider: str
+    open: Callable[[Path], Component]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}:{self.provider}"
+
+
+def choose_backend(
+    manifest: Manifest,
+    *,
+    backend: str = "auto",
+    dtype: str = "float32",
+    provider: str | None = None,
+    threads: int | None = None,
+    session_options: Mapping[str, Any] | None = None,
+) -> Backend:
+    """The backend for a bundle. `auto` takes the fastest that can run and logs why it skipped the others; one that
+    is named is taken or refused, never replaced.
+
+    Raises:
+        BackendUnavailable: what was asked for cannot run here.
+        InputError: an unknown name, or a precision that the bundle does not hold.
+    """
+    from .onnxruntime import PROVIDERS, OnnxRuntimeComponent, missing_provider
+
+    if backend not in BACKENDS:
+        raise BackendUnavailable(f"backend must be one of {', '.join(BACKENDS)} in this version, got {backend!r}")
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if provider is not None and provider not in PROVIDERS:
+        raise InputError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a whole number of at least 1, or None for all cores, got {threads!r}")
+    graphs_of(manifest, dtype)
+
+    def opened(name: str) -> Backend:
+        def open_graph(path: Path) -> Component:
+            return OnnxRuntimeComponent(path, provider=name, threads=threads, session_options=session_options)
+
+        return Backend("onnxruntime", name, open_graph)
+
+    if provider is not None or backend != "auto":
+        name = provider or "cpu"
+        reason = missing_provider(name)
+        if reason is not None:
+            raise BackendUnavailable(f"backend onnxruntime with provider {name!r} cannot run: {reason}")
+        return opened(name)
+    skipped = []
+    for name in ("cuda", "cpu"):
+        try:
+            reason = missing_provider(name)
+        except MissingExtra as error:
+            raise BackendUnavailable(f"no backend can run: {error}") from error
+        if reason is None:
+            _log.info("backend onnxruntime:%s%s", name, "".join(f"; skipped {item}" for item in skipped))
+            return opened(name)
+        skipped.append(f"onnxruntime:{name} ({reason})")
+    raise BackendUnavailable(f"no backend can run: {'; '.join(skipped)}")
+
+
+def graphs_of(manifest: Manifest, dtype: str) -> tuple[Graph, ...]:
+    """The bundle's graphs of one precision.
+
+    Raises:
+        InputError: it holds none.
+    """
+    graphs = tuple(graph for graph in manifest.graphs if graph.dtype == dtype)
+    if not graphs:
+        held = ", ".join(dict.fromkeys(graph.dtype for graph in manifest.graphs))
+        raise InputError(f"{manifest.folder} holds no {dtype} graphs (it holds {held}): export with --dtype {dtype}")
+    return graphs
+
+
+def backends_here() -> list[tuple[str, str | None]]:
+    """Every backend and provider with the reason why it cannot run here, or None."""
+    from .onnxruntime import PROVIDERS, missing_provider
+
+    rows: list[tuple[str, str | None]] = []
+    for provider in PROVIDERS:
+        try:
+            rows.append((f"onnxruntime:{provider}", missing_provider(provider)))
+        except MissingExtra as error:
+            rows.append((f"onnxruntime:{provider}", str(error)))
+    return rows

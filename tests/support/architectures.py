@@ -110,7 +110,7 @@ def picture(config: dict[str, Any], *, batch: int, frames: int, height: int, wid
     return np.tanh(noise)
 
 
-def diffusers_model(config: dict[str, Any], *, seed: int = 0) -> torch.nn.Module:
+def diffusers_model(config: dict[str, Any], *, seed: int = 0) -> Any:
     """diffusers' model of that config, with random weights that exercise every parameter."""
     import diffusers
 

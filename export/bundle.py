@@ -1,0 +1,166 @@
+"""The steps of an export in order: checkpoint, weights, graphs, manifest, rename."""
+
+import errno
+import importlib.metadata
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runtime.errors import LatentRTError, OutputError
+from ..runtime.extras import require
+from ..runtime.hashing import HashingWriter
+from ..runtime.manifest import PARTIAL_SUFFIX, FileEntry, Graph, Manifest, TensorInfo
+from .checkpoints import Checkpoint, open_checkpoint
+from .safetensors_file import write_safetensors
+
+__all__ = ["ExportSettings", "Progress", "export_bundle"]
+
+OPSET = 18
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, bytes done, bytes in all)."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """How to export. `causal` names further causalities to export for video models beside the config's own."""
+
+    components: tuple[str, ...] = ("encoder", "decoder")
+    attention: str = "sdpa"
+    fuse_qkv: bool = True
+    causal: tuple[bool, ...] = ()
+    overrides: Mapping[str, Any] | None = None
+
+
+def export_bundle(
+    source: Path, folder: Path, settings: ExportSettings | None = None, progress: Progress | None = None
+) -> Manifest:
+    """Export a checkpoint to a bundle folder, which exists afterwards only if everything succeeded.
+
+    Raises:
+        CheckpointError, ConfigError: the source cannot be used.
+        OutputError: `folder` exists already, or cannot be written (a full disk, no permission).
+        MissingExtra: torch or onnx is not installed.
+    """
+    settings = settings or ExportSettings()
+    started = time.perf_counter()
+    for module in ("torch", "onnx"):
+        require(module, extra="export")
+    checkpoint = open_checkpoint(source, settings.overrides)
+    with _new_folder(folder) as temporary:
+        written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None))
+        graphs = tuple(written.graphs())
+        manifest = Manifest(
+            config=written.checkpoint.config,
+            graphs=graphs,
+            files=tuple(written.files),
+            produced_by=_produced_by(source, settings, time.perf_counter() - started),
+            folder=temporary,
+        )
+        manifest.write()
+    return Manifest.open(folder)
+
+
+class _Writer:
+    """Writes one component after the other and remembers the files."""
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, settings: ExportSettings, progress: Progress) -> None:
+        from .components import component_of, meta_model
+
+        model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        self.checkpoint = checkpoint.checked(expected).with_statistics()
+        self.model = model
+        self.folder = folder
+        self.settings = settings
+        self.files: list[FileEntry] = []
+        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
+        for name, shape in expected.items():
+            component = component_of(name)
+            if component in self._shapes:
+                self._shapes[component][name] = shape
+        self._total = sum(4 * math.prod(shape) for shapes in self._shapes.values() for shape in shapes.values())
+        self._done = 0
+        self._progress = progress
+
+    def graphs(self) -> Iterator[Graph]:
+        for component in self.settings.components:
+            yield from self._component(component)
+
+    def _component(self, component: str) -> Iterator[Graph]:
+        import onnx
+
+        from .components import graph_specs
+        from .graph import GraphBuilder
+        from .trace import lower
+
+        weights_name = f"{component}.safetensors"
+        weights = write_safetensors(
+            self.folder / weights_name, self._shapes[component], lambda name: self._read(component, name)
+        )
+        self.files.append(FileEntry(weights_name, weights.size_bytes, weights.sha256))
+        for spec in graph_specs(self.checkpoint.config, self.model, component, self.settings.causal):
+            self._progress(f"{component} graph", self._done, self._total)
+            builder = GraphBuilder(opset=OPSET, weights=weights.tensors)
+            lower(spec.module, [tensor.name for tensor in spec.inputs], spec.output.name, builder, prefix="model.")
+            proto = builder.finish(component, spec.inputs, [spec.output])
+            name = f"{component}.{spec.variant}.onnx" if spec.variant else f"{component}.onnx"
+            path = self.folder / name
+            with HashingWriter(path) as writer:
+                writer.write(proto.SerializeToString())
+            onnx.checker.check_model(str(path), full_check=True)
+            self.files.append(FileEntry(name, writer.size_bytes, writer.hexdigest()))
+            yield Graph(
+                component=component,
+                file=name,
+                weights=weights_name,
+                dtype="float32",
+                opset=OPSET,
+                causal=spec.causal,
+                inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.inputs),
+                outputs=(TensorInfo(spec.output.name, spec.output.dtype, spec.output.shape),),
+            )
+
+    def _read(self, component: str, name: str) -> Any:
+        self._progress(f"{component} weights", self._done, self._total)
+        tensor = self.checkpoint.tensors[name]
+        self._done += 4 * math.prod(tensor.shape)
+        return tensor.read()
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary sibling that becomes `folder` on success and disappears on any failure, Ctrl-C included."""
+    if folder.exists() or folder.is_symlink():
+        raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(folder)
+    except LatentRTError:
+        raise
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise OutputError(f"cannot write {folder}: {reason}; nothing was left behind") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _produced_by(source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
+    return {
+        "latentrt": importlib.metadata.version("latentrt"),
+        "torch": importlib.metadata.version("torch"),
+        "onnx": importlib.metadata.version("onnx"),
+        "python": platform.python_version(),
+        "source": source.name,
+        "attention": settings.attention,
+        "fuse_qkv": settings.fuse_qkv,
+        "seconds": round(seconds, 2),
+    }

@@ -1,0 +1,137 @@
+"""ONNX Runtime on the CPU, CUDA and TensorRT providers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..component import Call
+from ..errors import BackendUnavailable, EngineError, InputError
+from ..extras import require
+
+__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+def missing_provider(provider: str) -> str | None:
+    """Why a provider cannot run here, or None if ONNX Runtime offers it.
+
+    Raises:
+        MissingExtra: ONNX Runtime is not installed.
+    """
+    runtime = require("onnxruntime", extra="cpu" if provider == "cpu" else "gpu")
+    if PROVIDERS[provider] in runtime.get_available_providers():
+        return None
+    return (
+        f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
+        f'onnxruntime, run `pip install "latentrt[gpu]"`'
+    )
+
+
+class OnnxRuntimeComponent:
+    """One session.
+
+    `session_options` sets attributes of `onnxruntime.SessionOptions` by name (`graph_optimization_level`,
+    `enable_mem_pattern`, ...); a name with a dot is a session config entry. `threads` is the number of threads one
+    engine call may use (None: as many as there are cores).
+
+    Raises:
+        BackendUnavailable: the provider cannot run here.
+        EngineError: ONNX Runtime does not load the graph.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        provider: str = "cpu",
+        threads: int | None = None,
+        session_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        reason = missing_provider(provider)
+        if reason is not None:
+            raise BackendUnavailable(f"provider {provider!r} cannot run: {reason}")
+        self._runtime = require("onnxruntime", extra="cpu")
+        self.device = "cpu" if provider == "cpu" else "cuda"
+        chain = list(dict.fromkeys([PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]))
+        try:
+            options = self._options(threads, session_options or {})
+            self._session = self._runtime.InferenceSession(
+                str(graph), options, providers=[*chain, *([] if provider == "cpu" else [PROVIDERS["cpu"]])]
+            )
+        except (BackendUnavailable, InputError):
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise EngineError(f"ONNX Runtime does not load {graph}: {_first_line(error)}") from error
+        if self._session.get_providers()[0] != chain[0]:
+            # ONNX Runtime itself goes on without the provider when its libraries do not load.
+            raise BackendUnavailable(
+                f"provider {provider!r} cannot run: ONNX Runtime could not start {chain[0]} "
+                f"(is the NVIDIA driver there, and the CUDA libraries of its version?)"
+            )
+        self._output = self._session.get_outputs()[0].name
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        out: NDArray[Any] | None = None,
+        keep_on_device: bool = False,
+    ) -> Any:
+        options = self._runtime.RunOptions()
+        options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, self._to_value(array))
+        if out is not None:
+            binding.bind_ortvalue_output(self._output, self._runtime.OrtValue.ortvalue_from_numpy(out))
+        else:
+            binding.bind_output(self._output, self.device if keep_on_device else "cpu")
+        call.check()
+        call.on_cancel(lambda: setattr(options, "terminate", True))
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as error:
+            call.check()
+            raise EngineError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
+        finally:
+            call.on_cancel(None)
+        if out is not None:
+            return out
+        result = binding.get_outputs()[0]
+        # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
+        return result._ortvalue if keep_on_device and self.device != "cpu" else result.numpy()
+
+    def close(self) -> None:
+        self._session = None
+
+    def _to_value(self, array: Any) -> Any:
+        if isinstance(array, np.ndarray):
+            return self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        return self._runtime.OrtValue.from_dlpack(array.__dlpack__())
+
+    def _options(self, threads: int | None, settings: Mapping[str, Any]) -> Any:
+        options = self._runtime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        for name, value in settings.items():
+            if "." in name:
+                options.add_session_config_entry(name, str(value))
+            elif hasattr(options, name):
+                setattr(options, name, value)
+            else:
+                raise InputError(f"session_options: onnxruntime.SessionOptions has no {name!r}")
+        return options
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

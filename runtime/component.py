@@ -1,0 +1,62 @@
+"""What an autoencoder needs of a backend: one graph that turns arrays into an array."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from .errors import Cancelled
+
+__all__ = ["Call", "Component"]
+
+
+class Call:
+    """One user call in flight. `cancel()` may come from any thread; a backend that can stop a running engine
+    registers how with `on_cancel`, and everyone else asks `check()` between two engine calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._stop: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._stop is not None:
+                self._stop()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the call was cancelled."""
+        if self._cancelled:
+            raise Cancelled("the call was cancelled; the autoencoder can be used again")
+
+    def on_cancel(self, stop: Callable[[], None] | None) -> None:
+        """Set what interrupts the engine call that is about to run, or None when it is over."""
+        with self._lock:
+            self._stop = stop
+            if stop is not None and self._cancelled:
+                stop()
+
+
+class Component(Protocol):
+    """One graph, ready to run.
+
+    `run` takes arrays by input name (float32 NumPy arrays or, where the backend runs there, device arrays) and gives
+    the graph's output as a float32 array that the caller owns. With `out` (float32, C-contiguous, of the output's
+    shape) the result is written there and returned. With `keep_on_device` the result is an object with `__dlpack__`
+    on `device`. It raises `EngineError`, or `Cancelled` if `call` was cancelled meanwhile. Threads may share it.
+    """
+
+    device: str
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        out: NDArray[Any] | None = None,
+        keep_on_device: bool = False,
+    ) -> Any: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,87 @@
+"""Legal sizes: how samples and latents lie on each other, and padding a sample up to the grid.
+
+A latent cell is `spatial` x `spatial` pixels. A latent clip of 1 + k frames is a clip of 1 + temporal * k frames.
+Sizes are (H, W) for images and (T, H, W) for video.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import ModelConfig
+from .errors import InputError
+
+__all__ = ["Grid"]
+
+Size = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`minimum` is the fewest latent cells along height or width."""
+
+    spatial: int
+    temporal: int
+    minimum: int
+    video: bool
+
+    @classmethod
+    def of(cls, config: ModelConfig, *, video: bool) -> "Grid":
+        return cls(config.spatial_ratio, config.temporal_ratio, config.min_latent_size, video)
+
+    @property
+    def axes(self) -> str:
+        return "(frames, height, width)" if self.video else "(height, width)"
+
+    def sample_size(self, latent_size: Sequence[int]) -> Size:
+        """The sample that latents of that size decode to."""
+        space = tuple(cells * self.spatial for cells in latent_size[-2:])
+        return ((latent_size[0] - 1) * self.temporal + 1, *space) if self.video else space
+
+    def latent_size(self, sample_size: Sequence[int]) -> Size:
+        """The latents of a legal sample size."""
+        space = tuple(pixels // self.spatial for pixels in sample_size[-2:])
+        return ((sample_size[0] - 1) // self.temporal + 1, *space) if self.video else space
+
+    def padded_size(self, sample_size: Sequence[int]) -> Size:
+        """The smallest legal size that holds a sample of any size."""
+        cells = [max(-(-pixels // self.spatial), self.minimum) for pixels in sample_size[-2:]]
+        if self.video:
+            cells.insert(0, -(-(sample_size[0] - 1) // self.temporal) + 1)
+        return self.sample_size(cells)
+
+    def check_sample(self, sample_size: Sequence[int]) -> None:
+        """Refuse a size off the grid.
+
+        Raises:
+            InputError: names the rule, the size and the nearest legal one above.
+        """
+        if min(sample_size) < 1:
+            raise InputError(f"sample: every axis needs at least one element, got {self.axes} = {tuple(sample_size)}")
+        legal = self.padded_size(sample_size)
+        if legal != tuple(sample_size):
+            frames = f" and frames 1 + a multiple of {self.temporal}" if self.video else ""
+            raise InputError(
+                f"sample: height and width must be multiples of {self.spatial} (at least {self.spatial * self.minimum})"
+                f"{frames}, got {self.axes} = {tuple(sample_size)}; pad=True pads to {legal}, or resize"
+            )
+
+    def check_latents(self, latent_size: Sequence[int]) -> None:
+        """Refuse latents that are empty or smaller than the decoder takes.
+
+        Raises:
+            InputError: names the minimum and the size.
+        """
+        if min(latent_size) < 1 or min(latent_size[-2:]) < self.minimum:
+            raise InputError(
+                f"latents: height and width need at least {self.minimum} cells and no axis may be empty, "
+                f"got {self.axes} = {tuple(latent_size)}"
+            )
+
+    def pad(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The sample, (B, C, H, W) or (B, C, T, H, W), padded at the end of each axis by repeating its last element."""
+        size = sample.shape[2:]
+        after = [(0, legal - length) for legal, length in zip(self.padded_size(size), size, strict=True)]
+        return np.pad(sample, [(0, 0), (0, 0), *after], mode="edge") if any(sum(pair) for pair in after) else sample

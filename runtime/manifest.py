@@ -1,0 +1,237 @@
+"""The bundle's manifest: what is in the folder, as frozen values, with checks that fail closed.
+
+A bundle is a folder with `manifest.json` and, beside it, graphs and weights. The manifest is written last and the
+folder renamed into place, so a bundle is whole or absent. Opening checks schema, paths and sizes; `verify_hashes`
+reads every byte.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from .config import ModelConfig, config_from_dict
+from .errors import BundleError, ConfigError
+from .hashing import sha256_of
+
+__all__ = ["MANIFEST_NAME", "PARTIAL_SUFFIX", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "TensorInfo"]
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+PARTIAL_SUFFIX = ".partial"  # folders that are being written end in this and never open
+Axis = int | str
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph's input or output: name, dtype, and axes (a size, or the name of a dynamic axis)."""
+
+    name: str
+    dtype: str
+    shape: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file. `causal` is None for image models; `dtype` is the precision of the computation."""
+
+    component: str
+    file: str
+    weights: str
+    dtype: str
+    opset: int
+    causal: bool | None
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle, by its name relative to the folder."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime needs to know about a bundle. `folder` is where it was opened, and is not stored."""
+
+    config: ModelConfig
+    graphs: tuple[Graph, ...]
+    files: tuple[FileEntry, ...]
+    produced_by: Mapping[str, Any]
+    engines: tuple[Mapping[str, Any], ...] = ()
+    verification: Mapping[str, Any] | None = None
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def family(self) -> str:
+        return self.config.family
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(graph.component for graph in self.graphs))
+
+    def find_graphs(self, component: str) -> tuple[Graph, ...]:
+        """The component's graphs, the config's own causality first.
+
+        Raises:
+            BundleError: the bundle was exported without that component.
+        """
+        found = tuple(graph for graph in self.graphs if graph.component == component)
+        if not found:
+            raise BundleError(
+                f"{self.folder} holds no {component} (it holds {', '.join(self.components)}): "
+                f"export it again with --component {component}"
+            )
+        return found
+
+    def path_of(self, name: str) -> Path:
+        return self.folder / name
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read and check a bundle's manifest.
+
+        Raises:
+            BundleError: no bundle there, a newer schema, or files that are missing, of another size, or outside.
+        """
+        path = folder / MANIFEST_NAME
+        if folder.name.endswith(PARTIAL_SUFFIX):
+            raise BundleError(
+                f"{folder} is the rest of an interrupted export, not a bundle: delete it and export again"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            reason = "it holds no manifest.json" if folder.is_dir() else "there is no such folder"
+            raise BundleError(f"{folder} is not a bundle: {reason}; make one with `latentrt export`") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"cannot read {path}: {error}") from error
+        try:
+            values = json.loads(text)
+            version = values["schema_version"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BundleError(f"{path} is not a manifest: it is damaged or not LatentRT's; export again") from error
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{folder} has manifest schema {version!r} and this version of latentrt reads {SCHEMA_VERSION}: "
+                f"update latentrt, or export again"
+            )
+        try:
+            manifest = cls._from_json(values, folder)
+        except ConfigError as error:
+            raise BundleError(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({error!r})") from error
+        manifest._check_files()
+        return manifest
+
+    @classmethod
+    def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
+        graphs = []
+        for component, entry in values["components"].items():
+            for graph in entry["graphs"]:
+                tensors = {
+                    side: tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in graph[side])
+                    for side in ("inputs", "outputs")
+                }
+                plain = {key: graph[key] for key in ("file", "weights", "dtype", "opset", "causal")}
+                graphs.append(Graph(component=component, **plain, **tensors))
+        files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
+        listed = {file.name for file in files}
+        for graph in graphs:
+            if not {graph.file, graph.weights} <= listed:
+                raise ValueError(f"graph file {graph.file!r} or its weights are not among the files")
+        return cls(
+            config=config_from_dict(values["config"]),
+            graphs=tuple(graphs),
+            files=files,
+            produced_by=dict(values["produced_by"]),
+            engines=tuple(values.get("engines", ())),
+            verification=values.get("verification"),
+            folder=folder,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        config = self.config
+        components: dict[str, Any] = {name: {"graphs": []} for name in self.components}
+        for graph in self.graphs:
+            values = dataclasses.asdict(graph)
+            components[values.pop("component")]["graphs"].append(values)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "family": self.family,
+            "config": config.to_dict(),
+            "latent_statistics": {
+                "scaling_factor": config.scaling_factor,
+                "shift_factor": getattr(config, "shift_factor", None),
+                "latents_mean": config.latents_mean,
+                "latents_std": config.latents_std,
+            },
+            "components": components,
+            "files": [dataclasses.asdict(file) for file in self.files],
+            "engines": list(self.engines),
+            "verification": self.verification,
+            "produced_by": dict(self.produced_by),
+        }
+
+    def write(self) -> None:
+        """Write `manifest.json` into the folder, whole or not at all.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        path = self.folder / MANIFEST_NAME
+        temporary = path.with_name(f".{MANIFEST_NAME}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def verify_hashes(self) -> None:
+        """Read every file and compare its SHA-256.
+
+        Raises:
+            BundleError: a file was altered.
+        """
+        for entry in self.files:
+            self.verify_hash(entry.name)
+
+    def verify_hash(self, name: str) -> None:
+        """Compare the SHA-256 of one file.
+
+        Raises:
+            BundleError: the file was altered or is not the bundle's.
+        """
+        entry = next((file for file in self.files if file.name == name), None)
+        if entry is None or sha256_of(self.path_of(name)) != entry.sha256:
+            raise BundleError(f"{self.path_of(name)} was altered: its SHA-256 is not the manifest's; export again")
+
+    def _check_files(self) -> None:
+        for entry in self.files:
+            self._check_inside(entry.name)
+            path = self.path_of(entry.name)
+            try:
+                size = path.stat().st_size
+            except OSError:
+                raise BundleError(f"{self.folder} is incomplete: {entry.name} is missing; export again") from None
+            if size != entry.size_bytes:
+                raise BundleError(
+                    f"{path} has {size} bytes and the manifest says {entry.size_bytes}: it is truncated or altered; "
+                    f"export again"
+                )
+
+    def _check_inside(self, name: str) -> None:
+        relative = PurePosixPath(name)
+        outside = relative.is_absolute() or ".." in relative.parts or "\\" in name or ":" in name or not name
+        if not outside:
+            outside = not self.path_of(name).resolve().is_relative_to(self.folder.resolve())
+        if outside:
+            raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")

@@ -1,0 +1,88 @@
+"""The engines of one autoencoder: opened when first needed, shared between threads, released and opened again."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .backends import Backend
+from .component import Call, Component
+from .errors import InputError, LatentRTError
+from .manifest import Graph, Manifest
+
+__all__ = ["Sessions"]
+
+_POLL_SECONDS = 0.05
+
+
+class Sessions:
+    """At most `contexts` calls run at a time; further ones wait their turn.
+
+    Raises:
+        InputError: `contexts` is not a whole number of at least 1.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend, contexts: int) -> None:
+        if isinstance(contexts, bool) or not isinstance(contexts, int) or contexts < 1:
+            raise InputError(f"contexts must be a whole number of at least 1, got {contexts!r}")
+        self.manifest = manifest
+        self.backend = backend
+        self._free = threading.Semaphore(contexts)
+        self._lock = threading.Lock()
+        self._open: dict[str, Component] = {}
+        self._calls: set[Call] = set()
+        self._closed = False
+
+    @contextmanager
+    def call(self) -> Iterator[Call]:
+        """Wait for a free context and hold it for one user call.
+
+        Raises:
+            Cancelled: `cancel` was called while this waited.
+            LatentRTError: the autoencoder was closed.
+        """
+        call = Call()
+        with self._lock:
+            self._require_open()
+            self._calls.add(call)
+        try:
+            while not self._free.acquire(timeout=_POLL_SECONDS):
+                call.check()
+            try:
+                call.check()
+                yield call
+                call.check()
+            finally:
+                self._free.release()
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+    def component(self, graph: Graph) -> Component:
+        """The open engine of a graph; the first use loads it."""
+        with self._lock:
+            self._require_open()
+            if graph.file not in self._open:
+                self._open[graph.file] = self.backend.open(self.manifest.path_of(graph.file))
+            return self._open[graph.file]
+
+    def cancel(self) -> None:
+        """Stop every call that runs or waits now."""
+        with self._lock:
+            calls = tuple(self._calls)
+        for call in calls:
+            call.cancel()
+
+    def release(self) -> None:
+        """Let go of every engine; running calls finish with theirs, and the next call loads it again."""
+        with self._lock:
+            self._open.clear()
+
+    def close(self) -> None:
+        """Release, and refuse further calls."""
+        self.release()
+        with self._lock:
+            self._closed = True
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LatentRTError("the autoencoder was closed: open the bundle again")
