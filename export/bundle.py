@@ -1,22 +1,20 @@
 """The steps of an export in order: checkpoint, weights, graphs, manifest, rename."""
 
-import errno
 import importlib.metadata
 import math
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import LatentRTError, OutputError
+from ..runtime.errors import OutputError
 from ..runtime.extras import require
 from ..runtime.hashing import HashingWriter
-from ..runtime.manifest import PARTIAL_SUFFIX, FileEntry, Graph, Manifest, TensorInfo
+from ..runtime.manifest import FileEntry, Graph, Manifest, TensorInfo
+from ..runtime.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, open_checkpoint
 from .safetensors_file import write_safetensors
 
@@ -53,7 +51,10 @@ def export_bundle(
     for module in ("torch", "onnx"):
         require(module, extra="export")
     checkpoint = open_checkpoint(source, settings.overrides)
-    with _new_folder(folder) as temporary:
+    if os.path.lexists(folder):
+        raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
+    with partial_output(folder) as temporary, translated_errors(folder):
+        temporary.mkdir()
         written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None))
         graphs = tuple(written.graphs())
         manifest = Manifest(
@@ -132,25 +133,6 @@ class _Writer:
         tensor = self.checkpoint.tensors[name]
         self._done += 4 * math.prod(tensor.shape)
         return tensor.read()
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `folder` on success and disappears on any failure, Ctrl-C included."""
-    if folder.exists() or folder.is_symlink():
-        raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(folder)
-    except LatentRTError:
-        raise
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise OutputError(f"cannot write {folder}: {reason}; nothing was left behind") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _produced_by(source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:

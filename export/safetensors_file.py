@@ -81,7 +81,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
             end = entry.end_bytes
         if self._data_start + end != size:
             raise self._error(
-                f"its header promises {self._data_start + end} bytes and it has {size}: the file is truncated or damaged; "
+                f"its header promises {self._data_start + end} bytes and it has {size}: it is truncated or damaged; "
                 f"fetch it again"
             )
 
@@ -117,7 +117,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         entry = self[name]
         if entry.dtype not in _DTYPES:
             raise CheckpointError(
-                f"{self.path.name}: tensor {name!r} is stored as {entry.dtype}; float32, float16, bfloat16 are supported"
+                f"{self.path.name}: tensor {name!r} is stored as {entry.dtype}; supported: float32, float16, bfloat16"
             )
         count = math.prod(entry.shape)
         try:

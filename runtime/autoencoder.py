@@ -363,4 +363,4 @@ def _window_shape(shape: tuple[int, ...], window: tuple[slice, ...]) -> tuple[in
 
 
 def _cropped(sample: Array, window: tuple[slice, ...]) -> Array:
-    return np.ascontiguousarray(sample[(..., *window)]) if window else sample
+    return np.ascontiguousarray(sample[(slice(None), slice(None), *window)]) if window else sample

@@ -116,9 +116,8 @@ class AutoencoderKLConfig(_FromDict):
         """Pixels per latent cell along height and width."""
         return int(2 ** (len(self.block_out_channels) - 1))
 
-    @property
-    def min_latent_size(self) -> int:
-        """Fewest latent cells along height or width that the decoder takes."""
+    def min_latent_size(self, component: str) -> int:
+        """Fewest latent cells along height or width that a component takes."""
         return 1
 
 
@@ -248,11 +247,11 @@ class AutoencoderKLLTX2VideoConfig(_FromDict):
         """Frames per latent frame after the first, counted from the blocks."""
         return self._decoder_ratios()[0]
 
-    @property
-    def min_latent_size(self) -> int:
-        """Fewest latent cells along height or width that both components take: reflect padding needs two."""
-        reflect = "reflect" in (self.encoder_spatial_padding_mode, self.decoder_spatial_padding_mode)
-        return 2 if reflect else 1
+    def min_latent_size(self, component: str) -> int:
+        """Fewest latent cells along height or width that a component takes: reflect padding needs two."""
+        encoder = component == "encoder"
+        mode = self.encoder_spatial_padding_mode if encoder else self.decoder_spatial_padding_mode
+        return 2 if mode == "reflect" else 1
 
     def _encoder_ratios(self) -> tuple[int, int]:
         return _ratios(

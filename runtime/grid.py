@@ -20,16 +20,23 @@ Size = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """`minimum` is the fewest latent cells along height or width."""
+    """`encoder_minimum` and `decoder_minimum` are the fewest latent cells along height or width that each takes."""
 
     spatial: int
     temporal: int
-    minimum: int
+    encoder_minimum: int
+    decoder_minimum: int
     video: bool
 
     @classmethod
     def of(cls, config: ModelConfig, *, video: bool) -> "Grid":
-        return cls(config.spatial_ratio, config.temporal_ratio, config.min_latent_size, video)
+        return cls(
+            config.spatial_ratio,
+            config.temporal_ratio,
+            config.min_latent_size("encoder"),
+            config.min_latent_size("decoder"),
+            video,
+        )
 
     @property
     def axes(self) -> str:
@@ -46,8 +53,9 @@ class Grid:
         return ((sample_size[0] - 1) // self.temporal + 1, *space) if self.video else space
 
     def padded_size(self, sample_size: Sequence[int]) -> Size:
-        """The smallest legal size that holds a sample of any size."""
-        cells = [max(-(-pixels // self.spatial), self.minimum) for pixels in sample_size[-2:]]
+        """The smallest size that holds a sample of any size, and that both encoder and decoder take."""
+        minimum = max(self.encoder_minimum, self.decoder_minimum)
+        cells = [max(-(-pixels // self.spatial), minimum) for pixels in sample_size[-2:]]
         if self.video:
             cells.insert(0, -(-(sample_size[0] - 1) // self.temporal) + 1)
         return self.sample_size(cells)
@@ -60,12 +68,13 @@ class Grid:
         """
         if min(sample_size) < 1:
             raise InputError(f"sample: every axis needs at least one element, got {self.axes} = {tuple(sample_size)}")
-        legal = self.padded_size(sample_size)
-        if legal != tuple(sample_size):
+        cells = self.latent_size(sample_size)
+        if self.sample_size(cells) != tuple(sample_size) or min(cells[-2:]) < self.encoder_minimum:
+            smallest = self.spatial * self.encoder_minimum
             frames = f" and frames 1 + a multiple of {self.temporal}" if self.video else ""
             raise InputError(
-                f"sample: height and width must be multiples of {self.spatial} (at least {self.spatial * self.minimum})"
-                f"{frames}, got {self.axes} = {tuple(sample_size)}; pad=True pads to {legal}, or resize"
+                f"sample: height and width must be multiples of {self.spatial} (at least {smallest}){frames}, "
+                f"got {self.axes} = {tuple(sample_size)}; pad=True pads to {self.padded_size(sample_size)}, or resize"
             )
 
     def check_latents(self, latent_size: Sequence[int]) -> None:
@@ -74,9 +83,9 @@ class Grid:
         Raises:
             InputError: names the minimum and the size.
         """
-        if min(latent_size) < 1 or min(latent_size[-2:]) < self.minimum:
+        if min(latent_size) < 1 or min(latent_size[-2:]) < self.decoder_minimum:
             raise InputError(
-                f"latents: height and width need at least {self.minimum} cells and no axis may be empty, "
+                f"latents: height and width need at least {self.decoder_minimum} cells and no axis may be empty, "
                 f"got {self.axes} = {tuple(latent_size)}"
             )
 

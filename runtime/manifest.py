@@ -16,12 +16,12 @@ from typing import Any, Self
 from .config import ModelConfig, config_from_dict
 from .errors import BundleError, ConfigError
 from .hashing import sha256_of
+from .partial_output import is_partial
 
-__all__ = ["MANIFEST_NAME", "PARTIAL_SUFFIX", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "TensorInfo"]
+__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "TensorInfo"]
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-PARTIAL_SUFFIX = ".partial"  # folders that are being written end in this and never open
 Axis = int | str
 
 
@@ -102,7 +102,7 @@ class Manifest:
             BundleError: no bundle there, a newer schema, or files that are missing, of another size, or outside.
         """
         path = folder / MANIFEST_NAME
-        if folder.name.endswith(PARTIAL_SUFFIX):
+        if is_partial(folder):
             raise BundleError(
                 f"{folder} is the rest of an interrupted export, not a bundle: delete it and export again"
             )
@@ -137,12 +137,10 @@ class Manifest:
         graphs = []
         for component, entry in values["components"].items():
             for graph in entry["graphs"]:
-                tensors = {
-                    side: tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in graph[side])
-                    for side in ("inputs", "outputs")
-                }
-                plain = {key: graph[key] for key in ("file", "weights", "dtype", "opset", "causal")}
-                graphs.append(Graph(component=component, **plain, **tensors))
+                values_of: dict[str, Any] = {key: graph[key] for key in ("file", "weights", "dtype", "opset", "causal")}
+                for side in ("inputs", "outputs"):
+                    values_of[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in graph[side])
+                graphs.append(Graph(component=component, **values_of))
         files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
         listed = {file.name for file in files}
         for graph in graphs:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import OutputError
 
-__all__ = ["output_error", "partial_output", "translated_errors"]
+__all__ = ["is_partial", "output_error", "partial_output", "translated_errors"]
 
 
 @contextlib.contextmanager
@@ -38,6 +38,11 @@ def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             _remove(partial)
         raise
+
+
+def is_partial(path: Path) -> bool:
+    """Whether `path` is the rest of an output that was interrupted too hard to clean up."""
+    return path.name.startswith(".") and ".partial" in path.name
 
 
 @contextlib.contextmanager

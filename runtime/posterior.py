@@ -54,7 +54,7 @@ class DiagonalGaussian:
 
     @cached_property
     def std(self) -> Array:
-        return np.exp(np.float32(0.5) * self.logvar)
+        return np.asarray(np.exp(0.5 * self.logvar), np.float32)
 
     @cached_property
     def var(self) -> Array:
@@ -67,9 +67,7 @@ class DiagonalGaussian:
     def sample(self, rng: np.random.Generator | int) -> Array:
         """Latents drawn from the distribution, float32 (B, C, ...): mean + std * standard normal noise."""
         noise = generator_from(rng).standard_normal(self.mean.shape, dtype=np.float32)
-        noise *= self.std
-        noise += self.mean
-        return noise
+        return np.asarray(self.mean + self.std * noise, dtype=np.float32)
 
     def kl(self, other: "DiagonalGaussian | None" = None) -> Array:
         """Kullback-Leibler divergence from `other` (None: the standard normal), float32 (B,), in nats: summed over

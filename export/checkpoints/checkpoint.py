@@ -67,10 +67,8 @@ class Checkpoint:
         """This checkpoint with the buffers latents_mean and latents_std copied into the config, where they exist."""
         if isinstance(self.config, AutoencoderKLConfig) or "latents_mean" not in self.tensors:
             return self
-        statistics = {
-            name: tuple(float(value) for value in self.tensors[name].read()) for name in ("latents_mean", "latents_std")
-        }
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, **statistics))
+        mean, std = (tuple(map(float, self.tensors[name].read())) for name in ("latents_mean", "latents_std"))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, latents_mean=mean, latents_std=std))
 
 
 def _first(names: list[str]) -> str:

@@ -70,7 +70,7 @@ def choose_backend(
         if reason is not None:
             raise BackendUnavailable(f"backend onnxruntime with provider {name!r} cannot run: {reason}")
         return opened(name)
-    skipped = []
+    skipped: list[str] = []
     for name in ("cuda", "cpu"):
         try:
             reason = missing_provider(name)
