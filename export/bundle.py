@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import OutputError
+from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
 from ..runtime.hashing import HashingWriter
 from ..runtime.manifest import FileEntry, Graph, Manifest, TensorInfo
@@ -44,12 +44,14 @@ def export_bundle(
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
         OutputError: `folder` exists already, or cannot be written (a full disk, no permission).
+        InputError: a setting has a wrong value.
         MissingExtra: torch or onnx is not installed.
     """
     settings = settings or ExportSettings()
     started = time.perf_counter()
     for module in ("torch", "onnx"):
         require(module, extra="export")
+    _check_settings(settings)
     checkpoint = open_checkpoint(source, settings.overrides)
     if os.path.lexists(folder):
         raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
@@ -66,6 +68,16 @@ def export_bundle(
         )
         manifest.write()
     return Manifest.open(folder)
+
+
+def _check_settings(settings: ExportSettings) -> None:
+    from .components import ATTENTION_KINDS, COMPONENTS
+
+    chosen = settings.components
+    if not chosen or len(set(chosen)) != len(chosen) or not all(component in COMPONENTS for component in chosen):
+        raise InputError(f"components must be some of {', '.join(COMPONENTS)}, each once, got {chosen}")
+    if settings.attention not in ATTENTION_KINDS:
+        raise InputError(f"attention must be one of {', '.join(ATTENTION_KINDS)}, got {settings.attention!r}")
 
 
 class _Writer:

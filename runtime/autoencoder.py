@@ -284,6 +284,8 @@ class Autoencoder:
         if causal is not None:
             held = ", ".join(str(graph.causal) for graph in graphs)
             graphs = [graph for graph in graphs if graph.causal is causal]
+            if not graphs and not self.video:
+                raise InputError(f"causal={causal}: {self.family} is an image model and takes no causal")
             if not graphs:
                 raise InputError(
                     f"causal={causal}: the bundle's {name} was exported for causal={held} only; "

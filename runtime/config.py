@@ -15,6 +15,7 @@ __all__ = [
     "SAMPLING_STRIDES",
     "AutoencoderKLConfig",
     "AutoencoderKLLTX2VideoConfig",
+    "MissingScalingFactor",
     "ModelConfig",
     "NoiseStack",
     "config_from_dict",
@@ -25,6 +26,10 @@ PADDING_MODES = ("reflect", "zeros")
 SAMPLING_STRIDES = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}
 
 _log = logging.getLogger(__name__)
+
+
+class MissingScalingFactor(ConfigError):
+    """An AutoencoderKL config without `scaling_factor`, a number that is never guessed."""
 
 
 class _FromDict:
@@ -103,7 +108,7 @@ class AutoencoderKLConfig(_FromDict):
                     f"({self.norm_num_groups}), got {width}; correct config.json"
                 )
         if self.scaling_factor is None:
-            raise ConfigError(
+            raise MissingScalingFactor(
                 "config: AutoencoderKL needs scaling_factor and this config has none; pass --scaling-factor "
                 "(diffusers' class defaults to 0.18215, right for Stable Diffusion 1.x and 2.x; SDXL has 0.13025)"
             )
@@ -174,6 +179,8 @@ class AutoencoderKLLTX2VideoConfig(_FromDict):
     def __post_init__(self) -> None:
         _require_ints(self, ("in_channels", "out_channels", "latent_channels", "patch_size", "patch_size_t"))
         _require_bools(self, ("timestep_conditioning", "encoder_causal", "decoder_causal"))
+        _require_flags(self, ("spatio_temporal_scaling", "decoder_spatio_temporal_scaling"))
+        _require_flags(self, ("decoder_inject_noise", "upsample_residual"))
         for name in ("block_out_channels", "decoder_block_out_channels", "upsample_factor"):
             _require_int_tuple(self, name)
         for name in ("layers_per_block", "decoder_layers_per_block"):
@@ -344,7 +351,7 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
         ConfigError: no or an unknown class name, or a bad field.
     """
     name = values.get("_class_name")
-    if name not in _FAMILIES:
+    if not isinstance(name, str) or name not in _FAMILIES:
         raise ConfigError(
             f"config: _class_name must be one of {', '.join(_FAMILIES)}, got {name!r}; "
             f"is this the config.json of another kind of model?"
@@ -372,6 +379,15 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON's whole numbers have no limit
+        return False
+
+
 def _require_ints(config: object, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(config, name)
@@ -383,6 +399,13 @@ def _require_bools(config: object, names: Sequence[str]) -> None:
     for name in names:
         if not isinstance(getattr(config, name), bool):
             raise ConfigError(f"config: {name} must be true or false, got {getattr(config, name)!r}")
+
+
+def _require_flags(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not all(isinstance(item, bool) for item in (value if isinstance(value, tuple) else (value,))):
+            raise ConfigError(f"config: {name} must be true, false, or a list of these, got {value!r}")
 
 
 def _require_int_tuple(config: object, name: str, minimum: int = 1) -> None:
@@ -411,8 +434,7 @@ def _require_number(config: object, name: str, *, positive: bool = False, option
     value = getattr(config, name)
     if optional and value is None:
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (positive and value <= 0):
+    if not _is_finite(value) or (positive and value <= 0):
         kind = "a positive number" if positive else "a number"
         raise ConfigError(f"config: {name} must be {kind}, got {value!r}")
 
@@ -424,10 +446,7 @@ def _require_statistics(config: ModelConfig) -> None:
         value = getattr(config, name)
         if value is None:
             continue
-        numbers = isinstance(value, tuple) and all(
-            isinstance(item, int | float) and math.isfinite(item) for item in value
-        )
-        if not numbers or len(value) != config.latent_channels:
+        if not isinstance(value, tuple) or not all(map(_is_finite, value)) or len(value) != config.latent_channels:
             raise ConfigError(
                 f"config: {name} must hold one finite number per latent channel ({config.latent_channels}), "
                 f"got {len(value) if isinstance(value, tuple) else value!r}"

@@ -127,7 +127,7 @@ class Manifest:
             manifest = cls._from_json(values, folder)
         except ConfigError as error:
             raise BundleError(f"{path}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({error!r})") from error
         manifest._check_files()
         return manifest
@@ -216,10 +216,9 @@ class Manifest:
         for entry in self.files:
             self._check_inside(entry.name)
             path = self.path_of(entry.name)
-            try:
-                size = path.stat().st_size
-            except OSError:
-                raise BundleError(f"{self.folder} is incomplete: {entry.name} is missing; export again") from None
+            if not path.is_file():
+                raise BundleError(f"{self.folder} is incomplete: {entry.name} is missing; export again")
+            size = path.stat().st_size
             if size != entry.size_bytes:
                 raise BundleError(
                     f"{path} has {size} bytes and the manifest says {entry.size_bytes}: it is truncated or altered; "
@@ -228,8 +227,11 @@ class Manifest:
 
     def _check_inside(self, name: str) -> None:
         relative = PurePosixPath(name)
-        outside = relative.is_absolute() or ".." in relative.parts or "\\" in name or ":" in name or not name
+        outside = relative.is_absolute() or ".." in relative.parts or not name or any(sign in name for sign in "\\:\0")
         if not outside:
-            outside = not self.path_of(name).resolve().is_relative_to(self.folder.resolve())
+            try:
+                outside = not self.path_of(name).resolve().is_relative_to(self.folder.resolve())
+            except (OSError, RuntimeError):  # a link to itself: RuntimeError before Python 3.13
+                outside = True
         if outside:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")

@@ -41,6 +41,10 @@ def open_diffusers_folder(folder: Path, overrides: Mapping[str, Any] | None = No
         renamed = rename_old_attention(name)
         if renamed != name and len(entry.shape) == 4 and entry.shape[2:] == (1, 1):
             tensor = tensor.reshaped(entry.shape[:2])
+        if renamed in tensors:
+            raise CheckpointError(
+                f"{weights} holds {renamed} twice, once by its old name: it is damaged; fetch it again"
+            )
         tensors[renamed] = tensor
     return Checkpoint(folder, config, tensors)
 

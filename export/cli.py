@@ -1,0 +1,58 @@
+"""The command `latentrt`. Imports nothing heavy: each command imports what it runs."""
+
+import sys
+
+import click
+
+from ..runtime.errors import LatentRTError
+from .commands.decode import decode
+from .commands.demo import demo
+from .commands.doctor import doctor
+from .commands.encode import encode
+from .commands.export import export
+from .commands.inspect import inspect
+from .commands.verify import verify
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="latentrt", prog_name="latentrt")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is chosen and why.")
+def cli(verbose: bool) -> None:
+    """The VAE of a diffusion model, from checkpoint to production without PyTorch.
+
+    \b
+    latentrt export path/to/vae bundle       a checkpoint becomes a bundle
+    latentrt encode bundle photo.png -o latents.safetensors
+    latentrt decode bundle latents.safetensors -o photo.png
+    """
+    import logging
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+
+
+for _command in (export, encode, decode, verify, inspect, doctor, demo):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 for an error of ours (one line), 2 for wrong usage."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted: nothing unfinished was left behind.", err=True)
+        sys.exit(1)
+    except LatentRTError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except MemoryError:
+        click.echo("Error: not enough memory for this size: try a smaller picture or a shorter clip", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,70 @@
+"""`latentrt decode`: a latents file becomes a picture or a clip."""
+
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
+
+__all__ = ["decode"]
+
+
+class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
+    name = "RATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        try:
+            rate = Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is not a frame rate: give 24, 29.97 or 30000/1001", param, ctx)
+        if rate <= 0:
+            self.fail("a frame rate is positive", param, ctx)
+        return rate
+
+
+@click.command(epilog="Example: latentrt decode bundle latents.safetensors -o clip.mp4 --fps 24")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("latents", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="See above.")
+@click.option("--scaled", is_flag=True, help='The file holds diffusion latents (a pipeline\'s output_type="latent").')
+@click.option("--fps", type=_Rate(), help="Frames per second of a clip.  [default: the latents file's, else 24]")
+@click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
+@click.option("--seed", type=click.IntRange(min=0), help="For decoders that inject noise.")
+@backend_options
+@as_json
+def decode(
+    bundle: Path,
+    latents: Path,
+    output: Path,
+    scaled: bool,
+    fps: Fraction | None,
+    timestep: float | None,
+    seed: int | None,
+    json_output: bool,
+    **engine: Any,
+) -> None:
+    """Decode the file LATENTS with BUNDLE.
+
+    The ending of -o chooses: a picture (png, jpg, webp), a clip (mp4, webm, gif), a .npy array (the float32 sample
+    itself), or no ending: a folder of frames or pictures. A latents file that LatentRT wrote restores the original
+    size; any safetensors file with a tensor named latents decodes.
+    """
+    from ...runtime.files import decode_file
+
+    with opened(str(bundle), **engine) as vae, progress_bar("Writing", hidden=json_output) as update:
+        interrupt = Interrupt(vae)
+
+        def progress(done: int, total: int) -> None:
+            interrupt.check()
+            update(done, total)
+
+        options: dict[str, Any] = {"scaled": scaled, "frame_rate": fps, "temb": timestep, "seed": seed, "progress": progress}
+        report = interrupt.run(partial(decode_file, vae, latents, output, **options))
+    if json_output:
+        emit_json(report)
+    else:
+        rate = f", {report['frame_rate']} frames per second" if "frame_rate" in report else ""
+        click.echo(f"{output}: sample {report['shape']}{rate}")

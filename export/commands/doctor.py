@@ -1,0 +1,75 @@
+"""`latentrt doctor`: what can run here, and what is missing."""
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import click
+
+from ...runtime.backends import backends_here
+from .options import as_json, emit_json
+
+__all__ = ["doctor"]
+
+_EXTRAS = {
+    "numpy": "",
+    "safetensors": "",
+    "onnxruntime": "cpu",
+    "onnxruntime-gpu": "gpu",
+    "torch": "export",
+    "onnx": "export",
+    "pillow": "media",
+    "av": "media",
+}
+
+
+@click.command(epilog="Example: latentrt doctor --json")
+@as_json
+def doctor(json_output: bool) -> None:
+    """Tell which backends can run on this machine, what each missing one needs, and which packages are here."""
+    report = {
+        "latentrt": importlib.metadata.version("latentrt"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in _EXTRAS},
+        "backends": [{"name": name, "usable": why is None, "reason": why} for name, why in backends_here()],
+        "commands": {
+            "export, verify, demo": _usable("torch", "onnx"),
+            "encode, decode": any(why is None for _, why in backends_here()),
+            "pictures": _usable("pillow"),
+            "clips": _usable("av"),
+        },
+    }
+    if json_output:
+        emit_json(report)
+    else:
+        click.echo("\n".join(_lines(report)))
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    lines = [f"latentrt {report['latentrt']}, Python {report['python']}, {report['system']}, {report['cores']} cores"]
+    lines.append("Backends")
+    for backend in report["backends"]:
+        state = "usable" if backend["usable"] else f"no: {backend['reason']}"
+        lines.append(f"  {backend['name']:<22} {state}")
+    lines.append("Packages")
+    for name, version in report["packages"].items():
+        hint = f'not installed (pip install "latentrt[{_EXTRAS[name]}]")'
+        lines.append(f"  {name:<22} {version or hint}")
+    lines.append("Commands")
+    for name, usable in report["commands"].items():
+        lines.append(f"  {name:<22} {'ready' if usable else 'something above is missing'}")
+    return lines
+
+
+def _usable(*packages: str) -> bool:
+    return all(_version(name) is not None for name in packages)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

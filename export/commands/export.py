@@ -1,0 +1,80 @@
+"""`latentrt export`: a checkpoint becomes a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import as_json, emit_json, progress_bar
+
+__all__ = ["export"]
+
+
+@click.command(epilog="Example: latentrt export path/to/stable-diffusion/vae bundle --scaling-factor 0.18215")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--component",
+    "components",
+    multiple=True,
+    type=click.Choice(["encoder", "decoder"]),
+    help="Export only this one; repeatable.  [default: both]",
+)
+@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32"]), help="Precision.  [default: float32]")
+@click.option("--scaling-factor", type=float, help="Where config.json lacks it, or to override it.")
+@click.option("--shift-factor", type=float, help="Where config.json lacks it, or to override it.")
+@click.option(
+    "--attention",
+    type=click.Choice(["sdpa", "eager", "sliced"]),
+    default="sdpa",
+    show_default=True,
+    help="sdpa: the pattern that engines fuse; eager: plain; sliced: queries in pieces, bounded memory.",
+)
+@click.option("--fuse-qkv/--no-fuse-qkv", default=True, show_default=True, help="One projection for q, k and v.")
+@click.option(
+    "--causal",
+    "causal",
+    multiple=True,
+    type=click.BOOL,
+    help="Video: also export graphs of this causality, for causal= at run time; repeatable.",
+)
+@as_json
+def export(
+    source: Path,
+    bundle: Path,
+    components: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    scaling_factor: float | None,
+    shift_factor: float | None,
+    attention: str,
+    fuse_qkv: bool,
+    causal: tuple[bool, ...],
+    json_output: bool,
+) -> None:
+    """Export the checkpoint SOURCE to the folder BUNDLE.
+
+    SOURCE is a diffusers folder (config.json and safetensors weights), or a pipeline folder with a vae in it. The
+    bundle holds one ONNX graph per component, with dynamic batch and sizes, and the weights once. It exists only if
+    everything succeeded.
+    """
+    from ..bundle import ExportSettings, export_bundle
+
+    overrides: dict[str, Any] = {"scaling_factor": scaling_factor, "shift_factor": shift_factor}
+    settings = ExportSettings(
+        components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
+        attention=attention,
+        fuse_qkv=fuse_qkv,
+        causal=causal,
+        overrides={key: value for key, value in overrides.items() if value is not None},
+    )
+    with progress_bar("Exporting", hidden=json_output) as update:
+        manifest = export_bundle(source, bundle, settings, lambda _, done, total: update(done, total))
+    size = sum(file.size_bytes for file in manifest.files)
+    if json_output:
+        emit_json({"bundle": str(bundle), "bytes": size, **manifest.to_json()})
+        return
+    seconds = manifest.produced_by["seconds"]
+    click.echo(f"{bundle}: {manifest.family}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s")
+    for graph in manifest.graphs:
+        axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
+        click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))

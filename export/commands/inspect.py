@@ -1,0 +1,80 @@
+"""`latentrt inspect`: what is in a bundle or a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...runtime.config import MissingScalingFactor
+from ...runtime.manifest import MANIFEST_NAME, Manifest
+from .options import as_json, emit_json
+
+__all__ = ["inspect"]
+
+
+@click.command(epilog="Example: latentrt inspect bundle --verify")
+@click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path(path_type=Path))
+@click.option("--verify", "verify_hashes", is_flag=True, help="Read every file of a bundle and compare its SHA-256.")
+@as_json
+def inspect(path: Path, verify_hashes: bool, json_output: bool) -> None:
+    """Tell what a bundle or a checkpoint holds, without loading it."""
+    if (path / MANIFEST_NAME).is_file():
+        manifest = Manifest.open(path)
+        if verify_hashes:
+            manifest.verify_hashes()
+        report = {"kind": "bundle", "hashes_verified": verify_hashes, **manifest.to_json()}
+        report["bytes"] = sum(file.size_bytes for file in manifest.files)
+        lines = _bundle_lines(manifest, verify_hashes)
+    else:
+        report, lines = _checkpoint_report(path)
+    if json_output:
+        emit_json(report)
+    else:
+        click.echo("\n".join(lines))
+
+
+def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
+    lines = [f"{manifest.folder}: bundle of an {manifest.family}", *_config_lines(manifest.config.to_dict())]
+    for graph in manifest.graphs:
+        tensors = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
+        causal = "" if graph.causal is None else f", causal={graph.causal}"
+        lines.append(f"  {graph.component:<8} {graph.file}: {graph.dtype}, opset {graph.opset}{causal}: {tensors}")
+    lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
+    lines.append("  every hash is right" if verified else "  sizes are right (--verify reads every byte)")
+    checked = manifest.verification
+    if checked is None:
+        lines.append("  not verified against the reference yet (latentrt verify)")
+    else:
+        verdict = "passed" if checked["passed"] else "failed"
+        lines.append(f"  verification {verdict}: worst PSNR {checked['worst_psnr_db']:.1f} dB")
+    return lines
+
+
+def _checkpoint_report(path: Path) -> tuple[dict[str, Any], list[str]]:
+    from ..checkpoints import open_checkpoint
+
+    missing = False
+    try:
+        checkpoint = open_checkpoint(path)
+    except MissingScalingFactor:  # exporting needs the number, looking does not
+        checkpoint, missing = open_checkpoint(path, {"scaling_factor": 1.0}), True
+    dtypes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
+    config = checkpoint.config.to_dict()
+    if missing:
+        config["scaling_factor"] = None
+    report = {
+        "kind": "checkpoint",
+        "family": checkpoint.config.family,
+        "config": config,
+        "parameters": checkpoint.parameter_count,
+        "tensors": len(checkpoint.tensors),
+        "dtypes": dtypes,
+    }
+    count = f"{checkpoint.parameter_count:,} parameters in {len(checkpoint.tensors)} tensors ({', '.join(dtypes)})"
+    lines = [f"{path}: checkpoint of an {checkpoint.config.family}", f"  {count}", *_config_lines(config)]
+    return report, lines + (["  scaling_factor: missing; export needs --scaling-factor"] if missing else [])
+
+
+def _config_lines(config: dict[str, Any]) -> list[str]:
+    hidden = {"_class_name", "latents_mean", "latents_std"}
+    return [f"  {key}: {value}" for key, value in config.items() if key not in hidden and value is not None]

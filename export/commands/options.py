@@ -1,0 +1,104 @@
+"""Options and habits that several commands share."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from ...runtime import open_bundle
+from ...runtime.autoencoder import Autoencoder
+from ...runtime.backends import BACKENDS
+from ...runtime.errors import Cancelled
+
+__all__ = ["Interrupt", "as_json", "backend_options", "emit_json", "opened", "progress_bar"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
+_POLL_SECONDS = 0.1
+
+as_json = click.option("--json", "json_output", is_flag=True, help="Report as JSON on standard output.")
+
+
+def backend_options(command: Function) -> Function:
+    """--backend, --dtype, --provider, --threads: for every command that runs engines."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]"),
+        click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="ONNX Runtime's provider."),
+        click.option("--dtype", default="float32", show_default=True, help="Precision; never lowered silently."),
+        click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+def opened(bundle: str, *, backend: str, dtype: str, provider: str | None, threads: int | None) -> Autoencoder:
+    """The bundle's autoencoder with the shared options."""
+    return open_bundle(bundle, backend=backend, dtype=dtype, provider=provider, threads=threads)
+
+
+class Interrupt:
+    """Runs jobs so that Ctrl-C stops them at once: an engine call would hold Python's main thread, so a job gets a
+    thread of its own, and the main one waits, cancels it, and lets it clean up."""
+
+    def __init__(self, vae: Autoencoder) -> None:
+        self._vae = vae
+        self._stopped = threading.Event()
+
+    def check(self) -> None:
+        """For jobs to call between their steps: raises `Cancelled` after Ctrl-C."""
+        if self._stopped.is_set():
+            raise Cancelled("interrupted")
+
+    def run(self, job: Callable[[], Result]) -> Result:
+        outcome: list[Any] = []
+
+        def work() -> None:
+            try:
+                outcome.append((True, job()))
+            except BaseException as error:
+                outcome.append((False, error))
+
+        worker = threading.Thread(target=work, name="latentrt-job")
+        worker.start()
+        try:
+            while worker.is_alive():
+                worker.join(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            self._stopped.set()
+            self._vae.cancel()
+            worker.join()
+            raise
+        succeeded, value = outcome[0]
+        if not succeeded:
+            raise value
+        return value  # type: ignore[no-any-return]
+
+
+@contextmanager
+def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error that is told (done, in all); nothing where that is not a terminal."""
+    bar: Any = None
+    stream = click.get_text_stream("stderr")
+
+    def update(done: int, total: int) -> None:
+        nonlocal bar
+        if hidden or not stream.isatty():
+            return
+        if bar is None:
+            bar = click.progressbar(length=total, label=label, file=stream)
+            bar.__enter__()
+        bar.update(done - bar.pos)
+
+    try:
+        yield update
+    finally:
+        if bar is not None:
+            bar.__exit__(None, None, None)
+
+
+def emit_json(value: Any) -> None:
+    """Print a report for programs."""
+    click.echo(json.dumps(value, indent=1, default=str))

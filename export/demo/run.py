@@ -1,0 +1,111 @@
+"""The demo run: model, bundle, latents, reconstruction and a side-by-side view, for a picture and for a clip."""
+
+import importlib.resources
+import shutil
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime import open_bundle
+from ...runtime.clip_reader import open_clip
+from ...runtime.clip_writer import write_clip
+from ...runtime.files import decode_file, encode_file
+from ...runtime.partial_output import partial_output, translated_errors
+from ...runtime.pictures import list_pictures, read_picture, write_picture
+from ..bundle import export_bundle
+from .inputs import demo_clip, demo_picture
+from .side_by_side import side_by_side
+
+__all__ = ["run_demo"]
+
+Pixels = NDArray[np.uint8]
+_RATE = Fraction(24)
+_FRAMES = 49
+_SIZE = 256
+
+
+def run_demo(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Make the new folder `folder`, whole or not at all; returns what a report says. `say` gets a line per step.
+
+    Raises:
+        OutputError: the folder exists already or cannot be written.
+    """
+    with partial_output(folder) as partial, translated_errors(folder):
+        partial.mkdir()
+        for name in ("inputs", "latents", "reconstructions"):
+            (partial / name).mkdir()
+        report = {"folder": str(folder), "image": _image(partial, say), "video": _video(partial, say)}
+    say(f"Look at {folder / 'image_side_by_side.png'} and {folder / 'video_side_by_side.mp4'}")
+    return report
+
+
+def _bundle_of(kind: str, folder: Path, say: Callable[[str], None]) -> Path:
+    model, bundle = folder / f"{kind}_model", folder / f"{kind}_bundle"
+    with importlib.resources.as_file(importlib.resources.files(__package__) / kind) as embedded:
+        shutil.copytree(embedded, model, ignore=shutil.ignore_patterns("__pycache__", "*.py"))
+    manifest = export_bundle(model, bundle)
+    size = sum(file.size_bytes for file in manifest.files) / 1e6
+    say(f"{kind}: exported {manifest.family}, {size:.1f} MB, in {manifest.produced_by['seconds']} s")
+    return bundle
+
+
+def _image(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    write_picture(folder / "inputs" / "drawn.png", demo_picture(_SIZE, _SIZE))
+    with importlib.resources.as_file(importlib.resources.files(__package__) / "pictures") as photographs:
+        for path in list_pictures(photographs):
+            shutil.copy(path, folder / "inputs" / path.name)
+    rows, results = [], []
+    with open_bundle(_bundle_of("image", folder, say)) as vae:
+        for path in list_pictures(folder / "inputs"):
+            latents = folder / "latents" / f"{path.stem}.safetensors"
+            output = folder / "reconstructions" / f"{path.stem}.png"
+            encode_file(vae, path, latents)
+            decode_file(vae, latents, output)
+            before, after = read_picture(path), read_picture(output)
+            quality = _psnr(after, before)
+            say(f"image: {path.name} {before.shape[1]}x{before.shape[0]}, PSNR {quality:.1f} dB")
+            rows.append(side_by_side([(path.name, before), (f"through the VAE, {quality:.1f} dB", after)]))
+            results.append({"input": path.name, "psnr_db": quality})
+    write_picture(folder / "image_side_by_side.png", _stacked(rows))
+    return {"pictures": results}
+
+
+def _video(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    source, output = folder / "inputs" / "clip.mp4", folder / "reconstructions" / "clip.mp4"
+    with write_clip(source, _RATE) as writer:
+        for frame in demo_clip(_FRAMES, _SIZE, _SIZE):
+            writer.write(frame)
+    latents = folder / "latents" / "clip.safetensors"
+    with open_bundle(_bundle_of("video", folder, say)) as vae:
+        encode_file(vae, source, latents)
+        decode_file(vae, latents, output)
+    errors = []
+    with write_clip(folder / "video_side_by_side.mp4", _RATE) as writer:
+        for before, after in _pairs(source, output):
+            errors.append(np.mean(np.square(after.astype(np.float64) - before)))
+            writer.write(side_by_side([("clip.mp4", before), ("through the VAE", after)]))
+    quality = _decibels(float(np.mean(errors)))
+    say(f"video: clip.mp4 {_SIZE}x{_SIZE}, {len(errors)} frames, PSNR {quality:.1f} dB")
+    return {"clip": {"input": source.name, "frames": len(errors), "psnr_db": quality}}
+
+
+def _pairs(first: Path, second: Path) -> Iterator[tuple[Pixels, Pixels]]:
+    with open_clip(first) as one, open_clip(second) as two:
+        yield from zip(one, two, strict=True)
+
+
+def _stacked(rows: list[Pixels]) -> Pixels:
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), mode="edge") for row in rows])
+
+
+def _psnr(after: Pixels, before: Pixels) -> float:
+    return _decibels(float(np.mean(np.square(after.astype(np.float64) - before))))
+
+
+def _decibels(mean_squared_error: float) -> float:
+    return float(10 * np.log10(255.0**2 / max(mean_squared_error, 1e-9)))

@@ -1,0 +1,238 @@
+"""How far every backend is from the PyTorch reference: per graph, on random arrays and on the user's own samples."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..runtime import open_bundle
+from ..runtime.autoencoder import Autoencoder
+from ..runtime.autoencoder_kl_ltx2 import draw_noise
+from ..runtime.backends import backends_here
+from ..runtime.config import AutoencoderKLLTX2VideoConfig
+from ..runtime.errors import CheckpointError
+from ..runtime.manifest import Manifest
+from ..runtime.sources import read_sample
+from .checkpoints import Checkpoint, open_checkpoint
+from .models import model_from_config
+
+__all__ = ["Comparison", "ParityReport", "psnr", "verify_bundle"]
+
+Array = NDArray[np.float32]
+_SEED = 0
+_TIMESTEP = 0.05  # LTX-2's own decode timestep
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One graph on one input. `max_abs` and `relative` (max_abs over the reference's largest magnitude) are of the
+    output; `psnr_db` takes the reference's range (max - min) as its peak; times are of one call, in seconds."""
+
+    backend: str
+    dtype: str
+    component: str
+    causal: bool | None
+    sample: str
+    shape: tuple[int, ...]
+    max_abs: float
+    relative: float
+    psnr_db: float
+    seconds: float
+    reference_seconds: float
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All comparisons, and whether each reached `min_psnr_db`."""
+
+    comparisons: tuple[Comparison, ...]
+    min_psnr_db: float
+
+    @property
+    def worst_psnr_db(self) -> float:
+        return min(row.psnr_db for row in self.comparisons)
+
+    @property
+    def passed(self) -> bool:
+        return self.worst_psnr_db >= self.min_psnr_db
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "min_psnr_db": self.min_psnr_db,
+            "worst_psnr_db": self.worst_psnr_db,
+            "comparisons": [asdict(row) for row in self.comparisons],
+        }
+
+
+def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, at most 200 (equal arrays); `peak` defaults to the reference's range."""
+    peak = float(np.ptp(reference)) if peak is None else peak
+    error = float(np.mean(np.square(ours.astype(np.float64) - reference)))
+    if not np.isfinite(error):
+        return float("-inf")
+    return min(200.0, 10 * float(np.log10((peak or 1.0) ** 2 / error))) if error else 200.0
+
+
+def verify_bundle(
+    bundle: Path,
+    source: Path,
+    *,
+    samples: Sequence[Path] = (),
+    max_frames: int = 17,
+    min_psnr_db: float = 45.0,
+    backend: str = "auto",
+    provider: str | None = None,
+    threads: int | None = None,
+    dtype: str | None = None,
+    on_row: Callable[[Comparison], None] | None = None,
+) -> ParityReport:
+    """Compare the bundle's graphs on every backend that can run here with the reference model of `source`.
+
+    `backend`, `provider` and `dtype` narrow the choice. Clips among `samples` are cut to `max_frames`. The result is
+    stored in the bundle's manifest.
+
+    Raises:
+        CheckpointError: the source is not the one that the bundle came from. BundleError, ConfigError: see there.
+    """
+    manifest = Manifest.open(bundle)
+    reference = _Reference(_matching_checkpoint(manifest, source))
+    rows: list[Comparison] = []
+    for name in _providers(provider):
+        for precision in dict.fromkeys(graph.dtype for graph in manifest.graphs):
+            if dtype not in (None, precision):
+                continue
+            with open_bundle(bundle, backend=backend, provider=name, dtype=precision, threads=threads) as vae:
+                for row in _compare(vae, manifest, reference, precision, samples, max_frames):
+                    rows.append(row)
+                    if on_row is not None:
+                        on_row(row)
+    report = ParityReport(tuple(rows), min_psnr_db)
+    replace(manifest, verification=report.to_json()).write()
+    return report
+
+
+class _Reference:
+    """The PyTorch model with the checkpoint's weights, on NumPy arrays."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config = checkpoint.config
+        self.video = isinstance(self.config, AutoencoderKLLTX2VideoConfig)
+        self.model: Any = model_from_config(self.config)
+        state = {name: torch.from_numpy(tensor.read()) for name, tensor in checkpoint.tensors.items()}
+        self.model.load_state_dict(state, strict=True, assign=True)
+
+    def encode(self, sample: Array, causal: bool | None) -> Array:
+        with torch.no_grad():
+            return np.asarray(self.model.encode(torch.from_numpy(sample), **self._causal(causal)))
+
+    def decode(self, latents: Array, causal: bool | None) -> Array:
+        options: dict[str, Any] = self._causal(causal)
+        if isinstance(self.config, AutoencoderKLLTX2VideoConfig):
+            height, width = latents.shape[-2:]
+            drawn = draw_noise(self.config, (height, width), _SEED)
+            maps = iter(torch.from_numpy(noise) for noise in drawn.values())
+            options["noise"] = tuple(next(maps) if noisy else None for noisy in self.config.inject_noise)
+            if self.config.timestep_conditioning:
+                options["temb"] = torch.full((latents.shape[0],), _TIMESTEP)
+        with torch.no_grad():
+            return np.asarray(self.model.decode(torch.from_numpy(latents), **options))
+
+    def _causal(self, causal: bool | None) -> dict[str, Any]:
+        return {"causal": causal} if self.video else {}
+
+
+def _matching_checkpoint(manifest: Manifest, source: Path) -> Checkpoint:
+    config = manifest.config
+    numbers = {"scaling_factor": config.scaling_factor, "shift_factor": getattr(config, "shift_factor", None)}
+    overrides = {key: value for key, value in numbers.items() if value is not None}
+    checkpoint = open_checkpoint(source, overrides).with_statistics()
+    if checkpoint.config != config:
+        raise CheckpointError(f"{source} is not what {manifest.folder} was exported from: their configs differ")
+    return checkpoint
+
+
+def _providers(provider: str | None) -> list[str]:
+    if provider is not None:
+        return [provider]
+    here = [label.split(":")[1] for label, reason in backends_here() if reason is None]
+    return here or ["cpu"]  # opening the bundle then says what is missing
+
+
+def _compare(
+    vae: Autoencoder,
+    manifest: Manifest,
+    reference: _Reference,
+    dtype: str,
+    samples: Sequence[Path],
+    max_frames: int,
+) -> Iterator[Comparison]:
+    inputs = [(path.name, read_sample(path, vae, max_frames=max_frames).sample) for path in samples]
+    conditioned = getattr(vae.config, "timestep_conditioning", False)
+    temb = _TIMESTEP if conditioned else None
+    for graph in (graph for graph in manifest.graphs if graph.dtype == dtype):
+        for label, sample in [*_random_samples(vae), *inputs]:
+            if graph.component == "encoder":
+                array = sample
+                run = partial(_encode, vae, array, graph.causal)
+                refer = partial(reference.encode, array, graph.causal)
+            else:
+                array = _latents_for(label, sample, vae, reference)
+                run = partial(_decode, vae, array, graph.causal, temb)
+                refer = partial(reference.decode, array, graph.causal)
+            wanted, reference_seconds = _timed(refer)
+            got, seconds = _timed(run)
+            error = float(np.abs(got.astype(np.float64) - wanted).max())
+            yield Comparison(
+                backend=vae.backend,
+                dtype=dtype,
+                component=graph.component,
+                causal=graph.causal,
+                sample=label,
+                shape=tuple(array.shape),
+                max_abs=error,
+                relative=error / (float(np.abs(wanted).max()) or 1.0),
+                psnr_db=psnr(got, wanted),
+                seconds=seconds,
+                reference_seconds=reference_seconds,
+            )
+
+
+def _encode(vae: Autoencoder, sample: Array, causal: bool | None) -> Array:
+    return vae.encode(sample, causal=causal).latent_dist.parameters
+
+
+def _decode(vae: Autoencoder, latents: Array, causal: bool | None, temb: float | None) -> Array:
+    return np.asarray(vae.decode(latents, causal=causal, temb=temb, rng=_SEED).sample)
+
+
+def _random_samples(vae: Autoencoder) -> Iterator[tuple[str, Array]]:
+    """Three sizes: square, a batch of two that is not square, and a wider (for video: longer) one."""
+    generator = np.random.default_rng(_SEED)
+    least = max(vae.grid.encoder_minimum, vae.grid.decoder_minimum)
+    base = max(least, 64 // vae.grid.spatial)
+    for batch, frames, height, width in ((1, 2, base, base), (2, 1, base, base + 1), (1, 3, base + 1, 2 * base)):
+        cells = (frames, height, width) if vae.video else (height, width)
+        shape = (batch, vae.config.in_channels, *vae.grid.sample_size(cells))
+        yield "random", np.tanh(generator.standard_normal(shape, np.float32))
+
+
+def _latents_for(label: str, sample: Array, vae: Autoencoder, reference: _Reference) -> Array:
+    """Random latents of the sample's size, or for the user's own samples the ones that the reference encodes."""
+    if label != "random":
+        moments = reference.encode(sample, None)
+        return np.ascontiguousarray(moments[:, : vae.config.latent_channels])
+    shape = (sample.shape[0], vae.config.latent_channels, *vae.grid.latent_size(sample.shape[2:]))
+    return np.random.default_rng(_SEED).standard_normal(shape, np.float32)
+
+
+def _timed(function: Callable[[], Array]) -> tuple[Array, float]:
+    started = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - started

@@ -1,0 +1,162 @@
+"""Encoding files to latents files and decoding them back: what the command line does, as two functions."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .autoencoder import Autoencoder
+from .clip_writer import write_clip
+from .errors import InputError, OutputError
+from .latents_file import LatentsFile, read_latents, write_latents
+from .partial_output import partial_output, translated_errors
+from .pictures import PICTURE_ENDINGS, write_picture
+from .pixels import to_pixels
+from .sources import read_sample
+
+__all__ = ["DEFAULT_FRAME_RATE", "decode_file", "encode_file"]
+
+DEFAULT_FRAME_RATE = Fraction(24)  # where neither the latents file nor the user gives one: what LTX-2 generates at
+Progress = Callable[[int, int], None]
+"""Called with (frames written, frames in all)."""
+
+
+def encode_file(
+    vae: Autoencoder, source: Path, output: Path, *, seed: int | None = None, scaled: bool = False
+) -> LatentsFile:
+    """Encode one picture or clip to a latents file.
+
+    `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
+    model's own. The original size and frame rate go into the file, so that decoding restores them.
+
+    Raises:
+        MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
+    """
+    if output.suffix.lower() != ".safetensors":
+        raise OutputError(f"cannot write {output}: latents files end in .safetensors")
+    if output.exists():
+        raise OutputError(f"{output} exists already: give another name, or delete it first")
+    read = read_sample(source, vae)
+    posterior = vae.encode(read.sample).latent_dist
+    latents = posterior.mode() if seed is None else posterior.sample(seed)
+    frames, height, width = read.size if vae.video else (None, *read.size)
+    content = LatentsFile(
+        vae.scale_latents(latents) if scaled else latents,
+        family=vae.family,
+        height=height,
+        width=width,
+        frames=frames,
+        frame_rate=read.frame_rate,
+        scaled=scaled,
+    )
+    write_latents(output, content, overwrite=False)
+    return content
+
+
+def decode_file(
+    vae: Autoencoder,
+    source: Path,
+    output: Path,
+    *,
+    scaled: bool = False,
+    frame_rate: Fraction | None = None,
+    temb: float | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Decode a latents file to what the ending of `output` says; returns what was written, for a report.
+
+    Images: `.png`, `.jpg`, `.webp`, or a folder for a batch. Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG
+    frames. Both: `.npy`, the float32 sample itself, (B, C, ...), not clipped. `scaled`: the file holds diffusion
+    latents (also taken from the file's own metadata). `temb`, `seed`: for decoders that take them.
+
+    Raises:
+        MediaError, InputError: the latents cannot be used. OutputError: the output exists or cannot be written.
+    """
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise OutputError(f"{output} exists already: give another name, or delete it first")
+    content = read_latents(source)
+    _check_origin(vae, content, source, scaled)
+    latents = np.asarray(content.latents, np.float32)
+    if latents.ndim != (5 if vae.video else 4):
+        raise InputError(f"{source} holds latents of shape {latents.shape}, which {vae.family} does not take")
+    if content.scaled or scaled:
+        latents = vae.unscale_latents(latents)
+    timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
+    _check_ending(vae, latents.shape[0], output)
+    crop = _original_size(vae, content, latents)
+    sample = vae.decode(latents, crop=crop, temb=timesteps, rng=seed).sample
+    report = {"output": str(output), "shape": list(sample.shape)}
+    if output.suffix.lower() == ".npy":
+        with partial_output(output) as partial, translated_errors(output):
+            np.save(partial, sample)
+    elif vae.video:
+        rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
+        report["frame_rate"] = str(rate)
+        _write_clip(sample, output, rate, progress)
+    elif output.suffix.lower() in PICTURE_ENDINGS:
+        write_picture(output, to_pixels(sample)[0], overwrite=False)
+    else:
+        _write_batch(sample, output)
+    return report
+
+
+def _write_clip(sample: NDArray[np.float32], output: Path, rate: Fraction, progress: Progress | None) -> None:
+    frames = sample.shape[2]
+    with write_clip(output, rate) as writer:
+        for index in range(frames):  # a frame at a time: no second copy of the clip
+            writer.write(to_pixels(sample[:, :, index : index + 1])[0])
+            if progress is not None:
+                progress(index + 1, frames)
+
+
+def _write_batch(sample: NDArray[np.float32], output: Path) -> None:
+    with partial_output(output) as partial, translated_errors(output):
+        partial.mkdir()
+        for index in range(sample.shape[0]):
+            write_picture(partial / f"{index:05d}.png", to_pixels(sample[index : index + 1])[0])
+
+
+def _check_origin(vae: Autoencoder, content: LatentsFile, source: Path, scaled: bool) -> None:
+    if content.family is not None and content.family != vae.family:
+        raise InputError(
+            f"{source} holds latents of {content.family} and the bundle is {vae.family}: give the other one"
+        )
+    if scaled and content.scaled is False:
+        raise InputError(f"{source} says that it holds model latents, not diffusion latents: leave --scaled out")
+
+
+def _check_ending(vae: Autoencoder, batch: int, output: Path) -> None:
+    ending = output.suffix.lower()
+    if ending == ".npy":
+        return
+    if vae.video:
+        if batch != 1:
+            raise InputError(f"the latents hold {batch} clips and {output.name} is one: write .npy, or split them")
+        if ending in PICTURE_ENDINGS:
+            raise OutputError(f"cannot write a clip as {output.name}: give .mp4, .webm, .gif, .npy, or a folder name")
+    elif ending in PICTURE_ENDINGS:
+        if batch != 1:
+            raise InputError(f"the latents hold {batch} pictures and {output.name} is one: give a folder name, or .npy")
+    elif ending:
+        raise OutputError(
+            f"cannot write a picture as {output.name}: give {', '.join(PICTURE_ENDINGS)}, .npy, or a folder name"
+        )
+
+
+def _original_size(vae: Autoencoder, content: LatentsFile, latents: NDArray[Any]) -> tuple[int, ...] | None:
+    """The size before padding, where the file tells it and it fits these latents."""
+    if content.height is None or content.width is None or (vae.video and content.frames is None):
+        return None
+    size = (
+        (content.height, content.width) if content.frames is None else (content.frames, content.height, content.width)
+    )
+    whole = vae.grid.sample_size(latents.shape[2:])
+    if len(size) != len(whole) or any(part > length for part, length in zip(size, whole, strict=True)):
+        raise InputError(
+            f"the latents file says the original was {size}, but its latents decode to {whole}: it is damaged"
+        )
+    return size

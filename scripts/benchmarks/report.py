@@ -1,0 +1,100 @@
+"""The results as Markdown tables."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["markdown"]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Every part of the results that was measured, as Markdown."""
+    parts = [_machine(results)]
+    for name, title, rows in (
+        ("speed", "Speed", _speed),
+        ("overhead", "Overhead of our runtime", _overhead),
+        ("export", "Export of encoder and decoder", _export),
+    ):
+        if name in results:
+            parts += [f"## {title}", _table(rows(results[name]))]
+    for profile in results.get("profile", ()):
+        parts += [
+            f"## {profile['model']} {profile['component']}, {_shape(profile['shape'])}",
+            _table(_profile(profile)),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "diffusers", "onnx"))
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
+        f"load average at the start {machine['load_average'][0]}. Python {machine['python']}, {versions}. "
+        f"{results['threads']} threads, float32, random weights."
+    )
+
+
+def _speed(cases: list[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    engines = ("diffusers", "latentrt", "onnxruntime")
+    yield ("case", "input", *engines, "times as fast as diffusers", "wanted", "as fast as onnxruntime", "error", "")
+    for case in cases:
+        seconds, ratio = case["seconds"], case["times_as_fast"]
+        yield (
+            f"{case['model']} {case['component']}",
+            _shape(case["shape"]),
+            *(f"{seconds[name]['median']:.3f} s" for name in engines),
+            _spread(ratio["diffusers"]),
+            f"{case['wanted']:g}" if case["wanted"] else "-",
+            _spread(ratio["onnxruntime"]),
+            f"{case['relative_error']:.0e}",
+            _verdict(case),
+        )
+
+
+def _overhead(row: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ("one decode of a narrow model", "milliseconds")
+    yield ("open_bundle(...).decode", f"{row['latentrt_ms']:.3f}")
+    yield ("plain session", f"{row['onnxruntime_ms']:.3f}")
+    yield ("difference", f"{row['overhead_ms']:.3f}")
+
+
+def _export(rows: list[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ("model", "seconds", "wanted", "peak memory", "wanted", "bundle", "")
+    for row in rows:
+        yield (
+            row["model"],
+            f"{row['seconds']:.1f}",
+            f"under {row['wanted_seconds']:g}",
+            f"{row['peak_gib']:.2f} GiB",
+            f"under {row['wanted_gib']:g} GiB" if row["wanted_gib"] else "-",
+            f"{row['bundle_gib']:.2f} GiB",
+            _verdict(row),
+        )
+
+
+def _profile(profile: dict[str, Any]) -> Iterable[Sequence[str]]:
+    yield ("operator", "calls", "milliseconds", "share")
+    for row in profile["operators"]:
+        yield (row["operator"], str(row["calls"]), f"{row['ms']:.1f}", f"{row['percent']:.1f} %")
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _spread(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} ({spread['low']:.2f} to {spread['high']:.2f})"
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    return "ok" if row["passed"] else "MISSED"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * width for width in widths]
+    padded = (
+        [text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [cells[0], rule, *cells[1:]]
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)

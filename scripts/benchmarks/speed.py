@@ -1,0 +1,65 @@
+"""Engines against each other: each in its own process, one call of each in turn, so that noise hits all alike."""
+
+import statistics
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cases import SpeedCase
+from .engines import ENGINES
+from .worker import Worker
+
+__all__ = ["Spread", "measure_speed"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Repeated measurements: the median, and the smallest and largest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def measure_speed(case: SpeedCase, checkpoint: Path, bundle: Path, *, threads: int, repeats: int) -> dict[str, Any]:
+    """Seconds per call of every engine, and how many times as long as ours the others take.
+
+    Ratios are taken within each round and their median is what counts: a slow phase of the machine covers a round.
+    """
+    arguments = (checkpoint, bundle, case.component, case.shape, threads)
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(make, *arguments)) for name, make in ENGINES.items()}
+        results = {name: worker.result() for name, worker in workers.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        for index in range(repeats):
+            print(f"\r{case.model} {case.component}: round {index + 1} of {repeats}", end="", file=sys.stderr)
+            order = list(workers) if index % 2 == 0 else list(workers)[::-1]
+            for name in order:
+                seconds[name].append(workers[name].seconds())
+        print("\r\033[K", end="", file=sys.stderr)
+    ratios = {
+        name: Spread.of([theirs / ours for theirs, ours in zip(values, seconds["latentrt"], strict=True)])
+        for name, values in seconds.items()
+        if name != "latentrt"
+    }
+    reference = results["diffusers"]
+    error = float(np.abs(results["latentrt"] - reference).max() / np.abs(reference).max())
+    return {
+        "model": case.model,
+        "component": case.component,
+        "shape": case.shape,
+        "rounds_seconds": seconds,
+        "seconds": {name: vars(Spread.of(values)) for name, values in seconds.items()},
+        "times_as_fast": {name: vars(spread) for name, spread in ratios.items()},
+        "relative_error": error,
+        "wanted": case.wanted,
+        "passed": error < 1e-4 and (case.wanted is None or ratios["diffusers"].median >= case.wanted),
+    }

@@ -1,0 +1,36 @@
+"""Small checkpoints and bundles, one of each architecture, made when a test first asks and kept for the session."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from architectures import ALL, diffusers_model
+
+from latentrt.export.bundle import export_bundle
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The diffusers folder of an architecture in `architectures.ALL`, random weights. Copy it before changing it."""
+
+    @cache
+    def save(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoints") / name
+        diffusers_model(ALL[name]).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def bundle_of(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The bundle exported from `checkpoint_of(name)`. Copy it before changing it."""
+
+    @cache
+    def export(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("bundles") / name
+        export_bundle(checkpoint_of(name), folder)
+        return folder
+
+    return export
