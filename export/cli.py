@@ -38,21 +38,24 @@ for _command in (export, encode, decode, verify, inspect, doctor, demo):
 
 def main() -> None:
     """Run the command line: exit code 0, 1 for an error of ours (one line), 2 for wrong usage."""
+    # The exit is outside of any `except`: an exception holds its frames, they hold engines, and an engine that lives
+    # until the interpreter is torn down aborts the process (seen with ONNX Runtime 1.32).
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return int(cli(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted: nothing unfinished was left behind.", err=True)
-        sys.exit(1)
+        message = "Interrupted: nothing unfinished was left behind."
     except LatentRTError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        message = f"Error: {error}"
     except MemoryError:
-        click.echo("Error: not enough memory for this size: try a smaller picture or a shorter clip", err=True)
-        sys.exit(1)
+        message = "Error: not enough memory for this size: try a smaller picture or a shorter clip"
     except BrokenPipeError:
-        sys.exit(1)
+        return 1
+    click.echo(message, err=True)
+    return 1

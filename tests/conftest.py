@@ -5,9 +5,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from architectures import ALL, diffusers_model
 
 from latentrt.export.bundle import export_bundle
+
+# The models are so narrow that a second thread only waits for the first: on busy cores it made tests ten times slower.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

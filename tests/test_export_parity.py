@@ -90,7 +90,7 @@ def attention_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("attention", "fuse_qkv"), itertools.product(["sdpa", "eager", "sliced"], [True, False]))
+@pytest.mark.parametrize(("attention", "fuse_qkv"), [*itertools.product(["sdpa", "eager", "sliced"], [True, False])])
 def test_every_kind_of_attention_gives_the_same(
     attention: str, fuse_qkv: bool, attention_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Options and habits that several commands share."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class Interrupt:
 def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error that is told (done, in all); nothing where that is not a terminal."""
     bar: Any = None
-    stream = click.get_text_stream("stderr")
+    stream = sys.stderr
 
     def update(done: int, total: int) -> None:
         nonlocal bar

@@ -1,1 +1,1 @@
-"""The embedded demo: two small trained models, a photograph, drawn inputs, and the run that shows them."""
+"""Small trained models and inputs that come with the package, for `latentrt demo`."""
