@@ -205,7 +205,7 @@ def _compare(
 
 
 def _encode(vae: Autoencoder, sample: Array, causal: bool | None) -> Array:
-    return vae.encode(sample, causal=causal).latent_dist.parameters
+    return np.asarray(vae.encode(sample, causal=causal).latent_dist.parameters)
 
 
 def _decode(vae: Autoencoder, latents: Array, causal: bool | None, temb: float | None) -> Array:

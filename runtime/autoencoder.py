@@ -17,7 +17,7 @@ from .config import ModelConfig
 from .errors import BundleError, InputError
 from .grid import Grid
 from .manifest import Graph, Manifest
-from .posterior import DiagonalGaussian
+from .posterior import DiagonalGaussian, generator_from
 from .sessions import Sessions
 
 __all__ = ["Autoencoder", "AutoencoderKLOutput", "DecoderOutput"]
@@ -194,7 +194,7 @@ class Autoencoder:
         if sample_posterior:
             if rng is None:
                 raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
-            rng = np.random.default_rng(rng)  # one stream for the latents and then, where it is taken, the noise
+            rng = generator_from(rng)  # one stream for the latents and then, where it is taken, the noise
             latents = posterior.sample(rng)
         else:
             latents = posterior.mode()

@@ -6,6 +6,7 @@ Source: Kingma and Welling, "Auto-Encoding Variational Bayes" (2013); clamp and 
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,23 +35,24 @@ def generator_from(rng: np.random.Generator | int) -> np.random.Generator:
 class DiagonalGaussian:
     """A Gaussian with its own mean and variance per element.
 
-    `parameters` is (B, 2C, ...): the mean, then the log-variance, which is clamped to [-30, 20].
+    `parameters` is (B, 2C, ...): the mean, then the log-variance, which is clamped to [-30, 20]. Parameters that an
+    engine left on its device are kept as they are; everything else here needs them on the host.
     """
 
-    def __init__(self, parameters: Array) -> None:
-        if parameters.ndim < 2 or parameters.shape[1] % 2:
+    def __init__(self, parameters: Any) -> None:
+        if isinstance(parameters, np.ndarray) and (parameters.ndim < 2 or parameters.shape[1] % 2):
             raise InputError(f"moments must be (B, 2C, ...) with an even channel axis, got {parameters.shape}")
-        self.parameters = parameters
+        self.parameters: Any = parameters
 
     @property
     def mean(self) -> Array:
         """(B, C, ...), a view of the parameters."""
-        return self.parameters[:, : self.parameters.shape[1] // 2]
+        return self._halves()[0]
 
     @cached_property
     def logvar(self) -> Array:
         """(B, C, ...), clamped to [-30, 20]."""
-        return np.clip(self.parameters[:, self.parameters.shape[1] // 2 :], _LOGVAR_MIN, _LOGVAR_MAX)
+        return np.clip(self._halves()[1], _LOGVAR_MIN, _LOGVAR_MAX)
 
     @cached_property
     def std(self) -> Array:
@@ -90,6 +92,12 @@ class DiagonalGaussian:
             raise InputError(f"nll: the sample must have the mean's shape {self.mean.shape}, got {sample.shape}")
         terms = math.log(2.0 * math.pi) + self.logvar + np.square(sample - self.mean) / self.var
         return _sum(terms) * np.float32(0.5)
+
+    def _halves(self) -> tuple[Array, Array]:
+        if not isinstance(self.parameters, np.ndarray):
+            raise InputError("the moments are on the engine's device: use .parameters there, or encode without output=")
+        channels = self.parameters.shape[1] // 2
+        return self.parameters[:, :channels], self.parameters[:, channels:]
 
 
 def _sum(terms: Array) -> Array:

@@ -91,18 +91,19 @@ def private_imports(code: str) -> Iterator[str]:
 
     Third-party modules are their own business; a module of ours is imported relatively or as `latentrt.*`.
     """
+    nodes = list(ast.walk(ast.parse(code)))
     modules = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("latentrt")):
             yield from filter(is_private, [*(node.module or "").split("."), *(alias.name for alias in node.names)])
             modules |= {alias.asname or alias.name for alias in node.names if alias.name.islower()}
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith("latentrt"):
-                    yield from filter(is_private, alias.name.split("."))
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_private(node.attr):
-            if node.value.id in modules:  # ast.walk comes to the imports at the top before the uses below them
-                yield f"{node.value.id}.{node.attr}"
+            ours = [alias.name for alias in node.names if alias.name.startswith("latentrt")]
+            yield from (part for name in ours for part in name.split(".") if is_private(part))
+    for node in nodes:
+        match node:
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if module in modules and is_private(name):
+                yield f"{module}.{name}"
 
 
 def is_private(name: str) -> bool:
