@@ -43,7 +43,7 @@ def as_input(array: Any, what: str, *, device: str = "cpu") -> Any:
     if array.dtype != np.float32:
         hint = " (scale pixels to [-1, 1] first: x / 127.5 - 1)" if array.dtype == np.uint8 else ""
         raise InputError(f"{what}: wanted float32, got {array.dtype}; convert it with .astype('float32'){hint}")
-    return np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def require_finite(array: Any, what: str) -> None:

@@ -65,10 +65,10 @@ def draw_noise(
 def _timesteps(temb: Any, batch: int) -> NDArray[np.float32]:
     if temb is None:
         raise InputError("temb: this decoder is timestep-conditioned; give (B,) float32 timesteps (LTX-2 uses 0.05)")
-    if isinstance(temb, int | float | list | tuple):
-        temb = np.asarray(temb, np.float32).reshape(-1)
+    if isinstance(temb, int | float | np.number | list | tuple):
+        temb = np.asarray(temb, np.float32)
     timesteps = as_input(temb, "temb")
-    if timesteps.shape == (1,) and batch > 1:
+    if timesteps.shape in ((), (1,)):
         timesteps = np.repeat(timesteps, batch)
     if timesteps.shape != (batch,):
         raise InputError(f"temb: wanted one timestep per batch element, ({batch},), got shape {timesteps.shape}")

@@ -58,10 +58,15 @@ class Sessions:
                 self._calls.discard(call)
 
     def component(self, graph: Graph) -> Component:
-        """The open engine of a graph; the first use loads it."""
+        """The open engine of a graph; the first use checks the graph's hash and loads it.
+
+        Raises:
+            BundleError: the graph file was altered. (Weights are large: `latentrt inspect --verify` reads those.)
+        """
         with self._lock:
             self._require_open()
             if graph.file not in self._open:
+                self.manifest.verify_hash(graph.file)
                 self._open[graph.file] = self.backend.open(self.manifest.path_of(graph.file))
             return self._open[graph.file]
 

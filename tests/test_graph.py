@@ -73,7 +73,7 @@ def test_every_axis_but_channels_is_dynamic_and_named(name: str, bundle_of: Call
     sample_in = ("batch", config.in_channels, *pixels)
     sample_out = ("batch", config.out_channels, *pixels)
     latents = ("batch", config.latent_channels, *cells)
-    extras = {}
+    extras: dict[str, tuple[int | str, ...]] = {}
     if video and config.timestep_conditioning:
         extras["temb"] = ("batch",)
     for stack in getattr(config, "noise_stacks", ()):

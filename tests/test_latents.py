@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from architectures import ALL
+from diffusers.pipelines.ltx2.pipeline_ltx2 import LTX2Pipeline
 
 from latentrt.runtime.config import ModelConfig, config_from_dict
 from latentrt.runtime.latents import scale_latents, unscale_latents
 
-SHIFTED = ALL["flux"]
 STATISTICS = {"latents_mean": [-1.6, 1.1, 0.2, 0.9], "latents_std": [8.4, 5.9, 5.0, 5.3]}
 LTX_STATISTICS = {
     "latents_mean": np.linspace(-1, 1, 16).tolist(),
@@ -57,10 +58,6 @@ def test_statistics_of_the_channels_replace_the_shift() -> None:
 
 @pytest.mark.parametrize("scaling", [1.0, 0.7])
 def test_ltx_2_uses_the_statistics_of_its_checkpoint(scaling: float) -> None:
-    from diffusers.pipelines.ltx2.pipeline_ltx2 import LTX2Pipeline
-
-    import torch
-
     config = config_of("ltx20", scaling_factor=scaling, **LTX_STATISTICS)
     z = latents_of(config)
     mean, std = (torch.tensor(LTX_STATISTICS[name]) for name in ("latents_mean", "latents_std"))

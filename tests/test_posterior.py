@@ -105,7 +105,7 @@ def test_samples_have_the_mean_and_deviation_of_the_distribution() -> None:
 
 @pytest.mark.parametrize("rng", [None, "seed", 1.5, -1, True, np.random])
 def test_randomness_comes_from_a_generator_or_a_seed_only(rng: object) -> None:
-    with pytest.raises(InputError, match="rng must be a numpy.random.Generator or a seed"):
+    with pytest.raises(InputError, match=r"rng must be a numpy\.random\.Generator or a seed"):
         both(SHAPES[0])[0].sample(rng)  # type: ignore[arg-type]
 
 

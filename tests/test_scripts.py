@@ -13,12 +13,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["scripts/quickstart", "scripts/test", "scripts/check", ".ci/run"]
-# Answers as an interpreter would: FAKE_TORCH and FAKE_PIP say whether torch can be imported and whether pip works.
-# It notes the venv and pip commands in $FAKE_LOG; installing torch makes torch importable.
+# Answers as an interpreter would: FAKE_TORCH, FAKE_INDEX and FAKE_PIP say whether torch can be imported, whether
+# PyTorch's own index can be reached, and which pip commands fail. It notes the venv and pip commands in $FAKE_LOG;
+# installing torch makes torch importable.
 INTERPRETER = """#!/bin/sh
 case "$*" in
     *"import sys, torch"*) [ -n "$FAKE_TORCH" ] || [ -f "$FAKE_LOG.torch" ] ;;
-    *urllib*) exit 1 ;;
+    *urllib*) [ -n "$FAKE_INDEX" ] ;;
     "-m venv"*)
         echo "$*" >>"$FAKE_LOG"
         mkdir -p .venv/bin
@@ -28,8 +29,8 @@ case "$*" in
     "-m pip"*)
         echo "$*" >>"$FAKE_LOG"
         echo "what pip says"
+        [ -z "$FAKE_PIP" ] || case "$*" in *$FAKE_PIP*) exit 1 ;; esac
         case "$*" in *torch==*) touch "$FAKE_LOG.torch" ;; esac
-        [ -z "$FAKE_PIP" ]
         ;;
     --version) echo "Python 3.11.0" ;;
 esac
@@ -48,13 +49,14 @@ class Checkout:
         return path.read_text().splitlines() if path.exists() else []
 
     def make(
-        self, *groups: str, name: str = "test", torch: bool = False, pip: bool = True
+        self, *groups: str, name: str = "test", torch: bool = False, index: bool = False, failing: str = ""
     ) -> subprocess.CompletedProcess[str]:
         variables = {
             "PYTHON": str(self.folder / "python"),
             "FAKE_LOG": str(self.folder / "log"),
             "FAKE_TORCH": "yes" if torch else "",
-            "FAKE_PIP": "" if pip else "broken",
+            "FAKE_INDEX": "yes" if index else "",
+            "FAKE_PIP": failing,  # pip fails when its arguments hold this
         }
         command = f"set -euo pipefail; . scripts/environment; make_environment {name} cpu {' '.join(groups)}"
         return bash("-c", command, cwd=self.folder, **variables)
@@ -120,6 +122,21 @@ def test_the_first_run_makes_the_environment_with_the_pinned_torch(checkout: Che
     assert "what pip says" not in done.stdout + done.stderr
 
 
+def test_torch_comes_from_its_own_index_where_that_answers(checkout: Checkout) -> None:
+    assert checkout.make(index=True).returncode == 0
+    _, torch, project = checkout.log
+    assert torch.endswith(" --no-deps --index-url https://download.pytorch.org/whl/cpu torch==2.13.0")
+    assert "index" not in project
+
+
+def test_an_index_that_has_no_torch_for_this_machine_is_passed_over_quietly(checkout: Checkout) -> None:
+    done = checkout.make(index=True, failing="--index-url")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--index-url" in checkout.log[1]
+    assert "--index-url" not in checkout.log[2]
+    assert checkout.log[2].endswith(" torch==2.13.0")
+
+
 def test_a_torch_that_is_there_is_used(checkout: Checkout) -> None:
     assert checkout.make(torch=True).returncode == 0
     made, project = checkout.log
@@ -163,7 +180,7 @@ def test_an_environment_that_was_moved_is_made_again(checkout: Checkout) -> None
 
 
 def test_a_failing_pip_is_shown_and_tried_again_the_next_time(checkout: Checkout) -> None:
-    done = checkout.make(torch=True, pip=False)
+    done = checkout.make(torch=True, failing="install")
     assert done.returncode == 1
     assert "what pip says" in done.stderr
     assert done.stderr.endswith("Installing failed: pip's output is above.\n")
