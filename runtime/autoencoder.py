@@ -1,5 +1,7 @@
 """What the two families share: opening a bundle, encode, decode, slicing, and the life of the engines."""
 
+from __future__ import annotations  # or every annotation of a generator would import numpy.random
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The LTX-2 video VAE at run time: conditioning and noise beside the latents."""
 
+from __future__ import annotations  # or every annotation of a generator would import numpy.random
+
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 import contextlib
 import errno
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +26,7 @@ def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist, so make it first")
     # The ending stays last: libraries choose the format by it. Ours is hidden, so that no listing takes it for a frame.
-    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.partial{path.suffix}")
     try:
         yield partial
         _check_free(path, overwrite)
@@ -87,6 +85,8 @@ def _publish(partial: Path, path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        import shutil  # it brings every compression library along, and this is imported at start-up
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

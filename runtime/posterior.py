@@ -4,6 +4,8 @@ Source: Kingma and Welling, "Auto-Encoding Variational Bayes" (2013); clamp and 
 `DiagonalGaussianDistribution`. Arrays are (B, C, h, w) or (B, C, t, h, w).
 """
 
+from __future__ import annotations  # or every annotation of a generator would import numpy.random
+
 import math
 from functools import cached_property
 from typing import Any
@@ -71,7 +73,7 @@ class DiagonalGaussian:
         noise = generator_from(rng).standard_normal(self.mean.shape, dtype=np.float32)
         return np.asarray(self.mean + self.std * noise, dtype=np.float32)
 
-    def kl(self, other: "DiagonalGaussian | None" = None) -> Array:
+    def kl(self, other: DiagonalGaussian | None = None) -> Array:
         """Kullback-Leibler divergence from `other` (None: the standard normal), float32 (B,), in nats: summed over
         every axis but the batch. (diffusers' sums three axes and leaves a video's width.)"""
         if other is None:
