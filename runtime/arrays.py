@@ -68,7 +68,7 @@ def pixel_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return (shape[0], *shape[2:], shape[1])
 
 
-def check_output(output: str, out: Any, shape: Sequence[int], device: str) -> None:
+def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
     """Check how a result of `shape` is wanted.
 
     Raises:

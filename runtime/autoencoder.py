@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import latents as latents_module
 from .arrays import as_input, check_output, pixel_shape, require_finite, to_output
 from .backends import choose_backend
-from .component import Call, Component
+from .component import Call
 from .config import ModelConfig
 from .errors import BundleError, InputError
 from .grid import Grid
@@ -122,8 +122,8 @@ class Autoencoder:
             BundleError: the bundle has no encoder. EngineError, Cancelled: see there.
         """
         with self._sessions.call() as call:
-            graph, component = self._open("encoder", causal)
-            sample = as_input(x, "sample", device=component.device)
+            graph = self._graph("encoder", causal)
+            sample = as_input(x, "sample", device=self._sessions.backend.device)
             self._check_axes(sample, "sample", self.config.in_channels)
             if pad:
                 if not isinstance(sample, np.ndarray):
@@ -135,9 +135,7 @@ class Autoencoder:
                 raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
             size = self.grid.latent_size(sample.shape[2:])
             shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
-            moments = self._run(
-                call, component, graph, {"sample": sample}, shape, output=output, out=out, stream=stream
-            )
+            moments = self._run(call, graph, {"sample": sample}, shape, output=output, out=out, stream=stream)
         return AutoencoderKLOutput(DiagonalGaussian(moments))
 
     def decode(
@@ -166,8 +164,8 @@ class Autoencoder:
             BundleError: the bundle has no decoder. EngineError, Cancelled: see there.
         """
         with self._sessions.call() as call:
-            graph, component = self._open("decoder", causal)
-            latents = as_input(z, "latents", device=component.device)
+            graph = self._graph("decoder", causal)
+            latents = as_input(z, "latents", device=self._sessions.backend.device)
             self._check_axes(latents, "latents", self.config.latent_channels)
             self.grid.check_latents(latents.shape[2:])
             require_finite(latents, "latents")
@@ -175,9 +173,7 @@ class Autoencoder:
             size = self.grid.sample_size(latents.shape[2:])
             shape = (latents.shape[0], self.config.out_channels, *size)
             window = self._window(size, crop)
-            sample = self._run(
-                call, component, graph, inputs, shape, output=output, out=out, stream=stream, window=window
-            )
+            sample = self._run(call, graph, inputs, shape, output=output, out=out, stream=stream, window=window)
         return DecoderOutput(sample)
 
     def __call__(
@@ -201,7 +197,7 @@ class Autoencoder:
         else:
             latents = posterior.mode()
         if pad and "crop" not in decode_options:
-            decode_options["crop"] = tuple(np.shape(x)[2:])
+            decode_options["crop"] = tuple(x.shape[2:])
         return self.decode(latents, rng=rng, **decode_options)
 
     def scale_latents(self, z: Array) -> Array:
@@ -239,7 +235,7 @@ class Autoencoder:
             InputError: a shape that is neither.
         """
         for component in self._manifest.components:
-            self._open(component, None)
+            self._sessions.component(self._graph(component, None))
         for shape in map(tuple, shapes):
             rank = 5 if self.video else 4
             if len(shape) != rank or shape[1] not in (self.config.in_channels, self.config.latent_channels):
@@ -281,7 +277,7 @@ class Autoencoder:
 
     # Within
 
-    def _open(self, name: str, causal: bool | None) -> tuple[Graph, Component]:
+    def _graph(self, name: str, causal: bool | None) -> Graph:
         graphs = [graph for graph in self._manifest.find_graphs(name) if graph.dtype == self._dtype]
         if causal is not None:
             held = ", ".join(str(graph.causal) for graph in graphs)
@@ -293,12 +289,11 @@ class Autoencoder:
                     f"causal={causal}: the bundle's {name} was exported for causal={held} only; "
                     f"export it again with --causal {str(causal).lower()}"
                 )
-        return graphs[0], self._sessions.component(graphs[0])
+        return graphs[0]
 
     def _run(
         self,
         call: Call,
-        component: Component,
         graph: Graph,
         inputs: Mapping[str, Any],
         shape: tuple[int, ...],
@@ -310,13 +305,14 @@ class Autoencoder:
     ) -> Any:
         """One engine call, or one per batch element when slicing; the result in the form that was asked for."""
         kept = _window_shape(shape, window)
-        check_output(output, out, kept, component.device)
+        check_output(output, out, kept)
         if stream is not None:
             raise InputError(f"stream: the backend {self.backend} takes no stream of the caller's")
         slices = shape[0] if self._slicing and shape[0] > 1 else 1
+        if output == "device" and (slices > 1 or window):
+            raise InputError("output='device' gives the engine's own result: not with slicing or crop")
+        component = self._sessions.component(graph)  # the first call loads it, after everything is checked
         if output == "device":
-            if slices > 1 or window:
-                raise InputError("output='device' gives the engine's own result: not with slicing or crop")
             return component.run(inputs, call=call, keep_on_device=True)
         direct = output == "float32" and not window
         if slices == 1:

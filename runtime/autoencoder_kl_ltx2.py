@@ -68,7 +68,10 @@ def _timesteps(temb: Any, batch: int) -> NDArray[np.float32]:
     if temb is None:
         raise InputError("temb: this decoder is timestep-conditioned; give (B,) float32 timesteps (LTX-2 uses 0.05)")
     if isinstance(temb, int | float | np.number | list | tuple):
-        temb = np.asarray(temb, np.float32)
+        try:
+            temb = np.asarray(temb, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"temb: wanted (B,) float32 timesteps, got {temb!r}") from error
     timesteps = as_input(temb, "temb")
     if timesteps.shape in ((), (1,)):
         timesteps = np.repeat(timesteps, batch)

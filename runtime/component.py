@@ -45,10 +45,9 @@ class Component(Protocol):
     `run` takes arrays by input name (float32 NumPy arrays or, where the backend runs there, device arrays) and gives
     the graph's output as a float32 array that the caller owns. With `out` (float32, C-contiguous, of the output's
     shape) the result is written there and returned. With `keep_on_device` the result is an object with `__dlpack__`
-    on `device`. It raises `EngineError`, or `Cancelled` if `call` was cancelled meanwhile. Threads may share it.
+    on the backend's device. It raises `EngineError`, or `Cancelled` if `call` was cancelled meanwhile. Threads may
+    share it.
     """
-
-    device: str
 
     def run(
         self,

@@ -28,6 +28,7 @@ class Sessions:
         self.backend = backend
         self._free = threading.Semaphore(contexts)
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._open: dict[str, Component] = {}
         self._calls: set[Call] = set()
         self._closed = False
@@ -63,12 +64,17 @@ class Sessions:
         Raises:
             BundleError: the graph file was altered. (Weights are large: `latentrt inspect --verify` reads those.)
         """
-        with self._lock:
-            self._require_open()
-            if graph.file not in self._open:
-                self.manifest.verify_hash(graph.file)
-                self._open[graph.file] = self.backend.open(self.manifest.path_of(graph.file))
-            return self._open[graph.file]
+        with self._loading:  # a lock of its own: cancel and release do not wait for a load
+            with self._lock:
+                self._require_open()
+                if graph.file in self._open:
+                    return self._open[graph.file]
+            self.manifest.verify_hash(graph.file)
+            component = self.backend.open(self.manifest.path_of(graph.file))
+            with self._lock:
+                self._require_open()
+                self._open[graph.file] = component
+            return component
 
     def cancel(self) -> None:
         """Stop every call that runs or waits now."""

@@ -95,8 +95,8 @@ def test_outputs_are_checked_before_anything_runs() -> None:
     shape = (2, 3, 8, 16)
     assert pixel_shape(shape) == (2, 8, 16, 3)
     assert pixel_shape((2, 3, 5, 8, 16)) == (2, 5, 8, 16, 3)
-    check_output("float32", np.zeros(shape, np.float32), shape, "cpu")
-    check_output("uint8", np.zeros((2, 8, 16, 3), np.uint8), shape, "cpu")
+    check_output("float32", np.zeros(shape, np.float32), shape)
+    check_output("uint8", np.zeros((2, 8, 16, 3), np.uint8), shape)
     readonly = np.zeros(shape, np.float32)
     readonly.flags.writeable = False
     wrong: list[tuple[str, Any, str]] = [
@@ -110,7 +110,7 @@ def test_outputs_are_checked_before_anything_runs() -> None:
     ]
     for output, out, sentence in wrong:
         with pytest.raises(InputError, match=sentence):
-            check_output(output, out, shape, "cpu")
+            check_output(output, out, shape)
 
 
 def test_a_result_is_converted_into_out_whatever_its_strides() -> None:

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from latentrt.export.bundle import ExportSettings, export_bundle
-from latentrt.export.graph import GraphBuilder
+from latentrt.export.graph import GraphBuilder, TensorSpec
 from latentrt.export.lowering import LoweringError
 from latentrt.export.trace import lower
 from latentrt.runtime import open_bundle
@@ -240,6 +240,19 @@ def test_an_operation_without_a_lowering_is_an_error_that_names_the_layer(inner:
     builder = GraphBuilder(opset=18, weights={})
     with pytest.raises(LoweringError, match=rf"^blocks\.1: no ONNX lowering for .*{operation}"):
         lower(_Unsupported(inner), ["hidden"], "result", builder, prefix="")
+
+
+def test_the_builder_leaves_out_what_no_output_needs_and_shares_what_is_equal() -> None:
+    builder = GraphBuilder(opset=18, weights={})
+    hidden = builder.node("Add", "x", builder.constant(2.0))
+    builder.node("Mul", hidden, builder.constant(3.0))  # nobody reads this
+    sizes = {builder.shared_node("Shape", "x", start=0, end=1) for _ in range(2)}
+    assert len(sizes) == 1
+    assert builder.constant(2.0) == builder.constant(2.0)
+    builder.rename_output(hidden, "y")
+    graph = builder.finish("g", [TensorSpec("x", "float32", ("n",))], [TensorSpec("y", "float32", ("n",))]).graph
+    assert [node.op_type for node in graph.node] == ["Add"]
+    assert [numpy_helper.to_array(tensor).item() for tensor in graph.initializer] == [2.0]
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(

@@ -19,10 +19,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Backend:
-    """A choice that can run here: `open` loads one graph file."""
+    """A choice that can run here, on `device` ("cpu" or "cuda"): `open` loads one graph file."""
 
     name: str
     provider: str
+    device: str
     open: Callable[[Path], Component]
 
     @property
@@ -62,7 +63,7 @@ def choose_backend(
         def open_graph(path: Path) -> Component:
             return OnnxRuntimeComponent(path, provider=name, threads=threads, session_options=session_options)
 
-        return Backend("onnxruntime", name, open_graph)
+        return Backend("onnxruntime", name, "cpu" if name == "cpu" else "cuda", open_graph)
 
     if provider is not None or backend != "auto":
         name = provider or "cpu"

@@ -59,7 +59,7 @@ class OnnxRuntimeComponent:
         if reason is not None:
             raise BackendUnavailable(f"provider {provider!r} cannot run: {reason}")
         self._runtime = require("onnxruntime", extra="cpu")
-        self.device = "cpu" if provider == "cpu" else "cuda"
+        self._device = "cpu" if provider == "cpu" else "cuda"
         chain = list(dict.fromkeys([PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]))
         try:
             options = self._options(threads, session_options or {})
@@ -94,7 +94,7 @@ class OnnxRuntimeComponent:
         if out is not None:
             binding.bind_ortvalue_output(self._output, self._runtime.OrtValue.ortvalue_from_numpy(out))
         else:
-            binding.bind_output(self._output, self.device if keep_on_device else "cpu")
+            binding.bind_output(self._output, self._device if keep_on_device else "cpu")
         call.check()
         call.on_cancel(lambda: setattr(options, "terminate", True))
         try:
@@ -108,7 +108,7 @@ class OnnxRuntimeComponent:
             return out
         result = binding.get_outputs()[0]
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
-        return result._ortvalue if keep_on_device and self.device != "cpu" else result.numpy()
+        return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
 
     def close(self) -> None:
         self._session = None
@@ -126,10 +126,13 @@ class OnnxRuntimeComponent:
         for name, value in settings.items():
             if "." in name:
                 options.add_session_config_entry(name, str(value))
-            elif hasattr(options, name):
-                setattr(options, name, value)
-            else:
+            elif not hasattr(options, name):
                 raise InputError(f"session_options: onnxruntime.SessionOptions has no {name!r}")
+            else:
+                try:
+                    setattr(options, name, value)
+                except TypeError as error:
+                    raise InputError(f"session_options: {name} does not take {value!r}: see ONNX Runtime") from error
         return options
 
 
