@@ -61,8 +61,8 @@ def decode(
             interrupt.check()
             update(done, total)
 
-        options: dict[str, Any] = {"scaled": scaled, "frame_rate": fps, "temb": timestep, "seed": seed, "progress": progress}
-        report = interrupt.run(partial(decode_file, vae, latents, output, **options))
+        options: dict[str, Any] = {"scaled": scaled, "frame_rate": fps, "temb": timestep, "seed": seed}
+        report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))
     if json_output:
         emit_json(report)
     else:
