@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .safetensors_file import StoredTensor
+
 __all__ = ["GraphBuilder", "TensorSpec"]
 
 _IR_VERSION = 9  # The last one that goes with opset 18 or 19: old runtimes read it too.
@@ -26,17 +28,6 @@ class TensorSpec:
 
     def to_proto(self) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(self.name, _ELEMENT_TYPES[self.dtype], list(self.shape))
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a weight lies: a byte range of a file beside the graph."""
-
-    file: str
-    offset_bytes: int
-    length_bytes: int
-    dtype: str
-    shape: tuple[int, ...]
 
 
 class GraphBuilder:

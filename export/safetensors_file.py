@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from ..runtime.errors import CheckpointError
 from ..runtime.hashing import HashingWriter
-from .graph import StoredTensor
 
-__all__ = ["SafetensorsFile", "TensorEntry", "write_safetensors"]
+__all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "write_safetensors"]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
 _ALIGNMENT_BYTES = 64
@@ -131,6 +130,17 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         if entry.dtype == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
         return raw.astype(np.float32, copy=False).reshape(entry.shape)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a weight lies: a byte range of a file beside the graph."""
+
+    file: str
+    offset_bytes: int
+    length_bytes: int
+    dtype: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,41 @@ def test_our_errors_are_one_line_and_exit_with_1(tmp_path: Path, bundle_of: Bund
     assert not (tmp_path / "new").exists()
 
 
+def test_where_torch_and_onnx_are_missing_the_rest_works(
+    tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf
+) -> None:
+    write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 4, 8, 8), np.float32)))
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['onnx'] = None; from latentrt.export.cli import main; main()"
+    )
+
+    def without(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+
+    working: list[tuple[object, ...]] = [
+        ("decode", bundle_of("sd"), "z.safetensors", "-o", "out.png"),
+        ("encode", bundle_of("sd"), "out.png", "-o", "back.safetensors"),
+        ("inspect", bundle_of("sd"), "--verify"),
+        ("inspect", checkpoint_of("sd")),
+        ("doctor",),
+    ]
+    refused: list[tuple[object, ...]] = [
+        ("export", checkpoint_of("sd"), "new"),
+        ("verify", bundle_of("sd"), "--source", checkpoint_of("sd")),
+        ("demo", "demo"),
+    ]
+    for arguments in working:
+        result = without(*arguments)
+        assert result.returncode == 0, result.stderr
+    for arguments in refused:
+        result = without(*arguments)
+        assert result.returncode == 1
+        assert "latentrt[export]" in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back.safetensors", "out.png", "z.safetensors"]
+
+
 def test_wrong_usage_exits_with_2(bundle_of: BundleOf) -> None:
     assert run("encode", bundle_of("sd")).returncode == 2
     assert run("decode", bundle_of("sd"), "x.safetensors", "-o", "y.png", "--fps", "0").returncode == 2
