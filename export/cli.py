@@ -57,5 +57,9 @@ def _run() -> int:
         message = "Error: not enough memory for this size: try a smaller picture or a shorter clip"
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        message = f"Error: {error.filename}: {error.strerror}"  # a name too long, a folder that may not be read
     click.echo(message, err=True)
     return 1

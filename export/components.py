@@ -94,7 +94,7 @@ def graph_specs(
         return
     default = config.encoder_causal if component == "encoder" else config.decoder_causal
     yield _spec(config, model, component, default, "")
-    for choice in causal:
+    for choice in dict.fromkeys(causal):
         if choice != default:
             yield _spec(config, model, component, choice, "causal" if choice else "non_causal")
 

@@ -1,5 +1,6 @@
 """How far every backend is from the PyTorch reference: per graph, on random arrays and on the user's own samples."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
 from ..runtime.autoencoder_kl_ltx2 import draw_noise
-from ..runtime.backends import backends_here
+from ..runtime.backends import backends_here, graphs_of
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import CheckpointError
 from ..runtime.manifest import Manifest
-from ..runtime.sources import read_sample
+from ..runtime.sources import list_inputs, read_sample
 from .checkpoints import Checkpoint, open_checkpoint
 from .models import model_from_config
 
@@ -63,12 +64,17 @@ class ParityReport:
         return self.worst_psnr_db >= self.min_psnr_db
 
     def to_json(self) -> dict[str, Any]:
+        """For JSON, which has no NaN and no infinity: those become null."""
         return {
             "passed": self.passed,
             "min_psnr_db": self.min_psnr_db,
-            "worst_psnr_db": self.worst_psnr_db,
-            "comparisons": [asdict(row) for row in self.comparisons],
+            "worst_psnr_db": _finite(self.worst_psnr_db),
+            "comparisons": [{key: _finite(value) for key, value in asdict(row).items()} for row in self.comparisons],
         }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
@@ -102,12 +108,13 @@ def verify_bundle(
         CheckpointError: the source is not the one that the bundle came from. BundleError, ConfigError: see there.
     """
     manifest = Manifest.open(bundle)
+    precisions = dict.fromkeys(
+        graph.dtype for graph in (manifest.graphs if dtype is None else graphs_of(manifest, dtype))
+    )
     reference = _Reference(_matching_checkpoint(manifest, source))
     rows: list[Comparison] = []
     for name in _providers(provider):
-        for precision in dict.fromkeys(graph.dtype for graph in manifest.graphs):
-            if dtype not in (None, precision):
-                continue
+        for precision in precisions:
             with open_bundle(bundle, backend=backend, provider=name, dtype=precision, threads=threads) as vae:
                 for row in _compare(vae, manifest, reference, precision, samples, max_frames):
                     rows.append(row)
@@ -173,7 +180,8 @@ def _compare(
     samples: Sequence[Path],
     max_frames: int,
 ) -> Iterator[Comparison]:
-    inputs = [(path.name, read_sample(path, vae, max_frames=max_frames).sample) for path in samples]
+    files = [file for path in samples for file in list_inputs(path, vae) or [path]]
+    inputs = [(file.name, read_sample(file, vae, max_frames=max_frames).sample) for file in files]
     conditioned = getattr(vae.config, "timestep_conditioning", False)
     temb = _TIMESTEP if conditioned else None
     for graph in (graph for graph in manifest.graphs if graph.dtype == dtype):

@@ -183,12 +183,13 @@ class Autoencoder:
         sample_posterior: bool = False,
         rng: np.random.Generator | int | None = None,
         pad: bool = False,
+        encoder_causal: bool | None = None,
+        decoder_causal: bool | None = None,
         **decode_options: Any,
     ) -> DecoderOutput:
         """Encode and decode: the mean latents, or with `sample_posterior` ones drawn with `rng`. With `pad` a sample
         of any size comes back in its own size. Further options are `decode`'s."""
-        causal = decode_options.pop("encoder_causal", None)
-        posterior = self.encode(x, pad=pad, causal=causal).latent_dist
+        posterior = self.encode(x, pad=pad, causal=encoder_causal).latent_dist
         if sample_posterior:
             if rng is None:
                 raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
@@ -198,7 +199,7 @@ class Autoencoder:
             latents = posterior.mode()
         if pad and "crop" not in decode_options:
             decode_options["crop"] = tuple(x.shape[2:])
-        return self.decode(latents, rng=rng, **decode_options)
+        return self.decode(latents, rng=rng, causal=decoder_causal, **decode_options)
 
     def scale_latents(self, z: Array) -> Array:
         """Model latents -> diffusion latents, as the diffusers pipelines scale them; float32 (B, C, ...)."""
@@ -324,9 +325,10 @@ class Autoencoder:
         for index in range(slices):
             call.check()
             part = slice(index, index + 1)
+            target = out[part]
             single = {name: array[part] if name in _BATCHED else array for name, array in inputs.items()}
-            into = out[part] if direct and out.flags.c_contiguous else None
-            to_output(_cropped(component.run(single, call=call, out=into), window), output, out[part])
+            into = target if direct and out.flags.c_contiguous else None
+            to_output(_cropped(component.run(single, call=call, out=into), window), output, target)
         return out
 
     def _check_axes(self, array: Any, what: str, channels: int) -> None:
@@ -363,4 +365,4 @@ def _window_shape(shape: tuple[int, ...], window: tuple[slice, ...]) -> tuple[in
 
 
 def _cropped(sample: Array, window: tuple[slice, ...]) -> Array:
-    return np.ascontiguousarray(sample[(slice(None), slice(None), *window)]) if window else sample
+    return sample[(slice(None), slice(None), *window)] if window else sample  # a view: clips are large

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from tokenize import TokenError
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, MediaError
+from .npy_file import load_npy
 from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
 from .pixels import to_pixels
 from .video_reader import VideoReader
@@ -132,10 +132,7 @@ def _open_pictures(path: Path, pictures: list[Path], channels: int) -> ClipReade
 
 
 def _open_array(path: Path, channels: int) -> ClipReader:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the header is read as Python
-        raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
+    array = load_npy(path, mmap_mode="r")
     match (str(array.dtype), array.ndim):
         case ("uint8", 3):
             clip, axis = array[np.newaxis], 3

@@ -20,6 +20,7 @@ from .video_writer import VideoWriter
 __all__ = ["ClipWriter", "write_clip"]
 
 _NPY_HEADER_BYTES = 128
+_MAX_RATE, _MAX_GIF_RATE = 1000, 100
 
 
 def write_clip(path: Path | str, frame_rate: Fraction | int | None = None, *, overwrite: bool = False) -> "ClipWriter":
@@ -69,6 +70,10 @@ class ClipWriter:
         if ending in CLIP_ENDINGS:
             if frame_rate is None or frame_rate <= 0:
                 raise InputError(f"{path.name} needs a frame rate above 0, got {frame_rate}: give one, 24 for instance")
+            most = _MAX_GIF_RATE if ending == ".gif" else _MAX_RATE
+            if frame_rate > most:
+                raise InputError(f"{path.name} takes at most {most} frames per second, got {float(frame_rate):g}")
+            frame_rate = frame_rate.limit_denominator(1001000)  # video files hold it as two 32-bit numbers
             require("av", extra="media")
         elif not ending:
             require("PIL.Image", extra="media")

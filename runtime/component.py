@@ -46,7 +46,7 @@ class Component(Protocol):
     the graph's output as a float32 array that the caller owns. With `out` (float32, C-contiguous, of the output's
     shape) the result is written there and returned. With `keep_on_device` the result is an object with `__dlpack__`
     on the backend's device. It raises `EngineError`, or `Cancelled` if `call` was cancelled meanwhile. Threads may
-    share it.
+    share it. It is freed with its last reference: nobody closes it under a running call.
     """
 
     def run(
@@ -57,5 +57,3 @@ class Component(Protocol):
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any: ...
-
-    def close(self) -> None: ...

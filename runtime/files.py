@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .autoencoder import Autoencoder
 from .clip_writer import write_clip
 from .errors import InputError, OutputError
+from .extras import require
 from .latents_file import LatentsFile, read_latents, write_latents
 from .partial_output import partial_output, translated_errors
 from .pictures import PICTURE_ENDINGS, write_picture
@@ -21,16 +22,23 @@ __all__ = ["DEFAULT_FRAME_RATE", "decode_file", "encode_file"]
 
 DEFAULT_FRAME_RATE = Fraction(24)  # where neither the latents file nor the user gives one: what LTX-2 generates at
 Progress = Callable[[int, int], None]
-"""Called with (frames written, frames in all)."""
+"""Called with (frames written, frames in all); may raise, to stop."""
 
 
 def encode_file(
-    vae: Autoencoder, source: Path, output: Path, *, seed: int | None = None, scaled: bool = False
+    vae: Autoencoder,
+    source: Path,
+    output: Path,
+    *,
+    seed: int | None = None,
+    scaled: bool = False,
+    check: Callable[[], None] | None = None,
 ) -> LatentsFile:
     """Encode one picture or clip to a latents file.
 
     `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
-    model's own. The original size and frame rate go into the file, so that decoding restores them.
+    model's own. The original size and frame rate go into the file, so that decoding restores them. `check` is called
+    between the steps and may raise, to stop.
 
     Raises:
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
@@ -39,8 +47,12 @@ def encode_file(
         raise OutputError(f"cannot write {output}: latents files end in .safetensors")
     if output.exists():
         raise OutputError(f"{output} exists already: give another name, or delete it first")
-    read = read_sample(source, vae)
+    _require_parent(output)
+    check = check or (lambda: None)
+    read = read_sample(source, vae, check=check)
+    check()
     posterior = vae.encode(read.sample).latent_dist
+    check()
     latents = posterior.mode() if seed is None else posterior.sample(seed)
     frames, height, width = read.size if vae.video else (None, *read.size)
     content = LatentsFile(
@@ -85,39 +97,57 @@ def decode_file(
         raise InputError(f"{source} holds latents of shape {latents.shape}, which {vae.family} does not take")
     if content.scaled or scaled:
         latents = vae.unscale_latents(latents)
+    if seed is not None and not getattr(vae.config, "noise_stacks", ()):
+        raise InputError("seed: this decoder injects no noise; leave it out")
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
+    _require_parent(output)
     _check_ending(vae, latents.shape[0], output)
     crop = _original_size(vae, content, latents)
-    sample = vae.decode(latents, crop=crop, temb=timesteps, rng=seed).sample
-    report = {"output": str(output), "shape": list(sample.shape)}
-    if output.suffix.lower() == ".npy":
+    rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
+
+    def decoded() -> NDArray[np.float32]:
+        return np.asarray(vae.decode(latents, crop=crop, temb=timesteps, rng=seed).sample)
+
+    shape = _write(decoded, output, vae, rate, progress or (lambda *_: None))
+    is_clip = vae.video and output.suffix.lower() != ".npy"
+    return {"output": str(output), "shape": list(shape), **({"frame_rate": str(rate)} if is_clip else {})}
+
+
+def _write(
+    decoded: Callable[[], NDArray[np.float32]], output: Path, vae: Autoencoder, rate: Fraction, progress: Progress
+) -> tuple[int, ...]:
+    """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once."""
+    ending = output.suffix.lower()
+    if ending == ".npy":
         with partial_output(output) as partial, translated_errors(output):
+            sample = decoded()
+            progress(0, 1)
             np.save(partial, sample)
     elif vae.video:
-        rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
-        report["frame_rate"] = str(rate)
-        _write_clip(sample, output, rate, progress)
-    elif output.suffix.lower() in PICTURE_ENDINGS:
+        with write_clip(output, rate) as writer:
+            sample = decoded()
+            frames = sample.shape[2]
+            for index in range(frames):  # a frame at a time: no second copy of the clip
+                progress(index, frames)
+                writer.write(to_pixels(sample[:, :, index : index + 1])[0])
+            progress(frames, frames)
+    elif ending in PICTURE_ENDINGS:
+        sample = decoded()
+        progress(0, 1)
         write_picture(output, to_pixels(sample)[0], overwrite=False)
     else:
-        _write_batch(sample, output)
-    return report
+        with partial_output(output) as partial, translated_errors(output):
+            partial.mkdir()
+            sample = decoded()
+            for index in range(sample.shape[0]):
+                progress(index, sample.shape[0])
+                write_picture(partial / f"{index:05d}.png", to_pixels(sample[index : index + 1])[0])
+    return sample.shape
 
 
-def _write_clip(sample: NDArray[np.float32], output: Path, rate: Fraction, progress: Progress | None) -> None:
-    frames = sample.shape[2]
-    with write_clip(output, rate) as writer:
-        for index in range(frames):  # a frame at a time: no second copy of the clip
-            writer.write(to_pixels(sample[:, :, index : index + 1])[0])
-            if progress is not None:
-                progress(index + 1, frames)
-
-
-def _write_batch(sample: NDArray[np.float32], output: Path) -> None:
-    with partial_output(output) as partial, translated_errors(output):
-        partial.mkdir()
-        for index in range(sample.shape[0]):
-            write_picture(partial / f"{index:05d}.png", to_pixels(sample[index : index + 1])[0])
+def _require_parent(output: Path) -> None:
+    if not output.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {output}: the folder {output.parent} does not exist, so make it first")
 
 
 def _check_origin(vae: Autoencoder, content: LatentsFile, source: Path, scaled: bool) -> None:
@@ -130,9 +160,14 @@ def _check_origin(vae: Autoencoder, content: LatentsFile, source: Path, scaled: 
 
 
 def _check_ending(vae: Autoencoder, batch: int, output: Path) -> None:
-    ending = output.suffix.lower()
+    ending, channels = output.suffix.lower(), vae.config.out_channels
     if ending == ".npy":
         return
+    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending)):
+        raise OutputError(
+            f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name or, of a picture, .png"
+        )
+    require("PIL.Image", extra="media")
     if vae.video:
         if batch != 1:
             raise InputError(f"the latents hold {batch} clips and {output.name} is one: write .npy, or split them")

@@ -53,7 +53,13 @@ class Grid:
         return ((sample_size[0] - 1) // self.temporal + 1, *space) if self.video else space
 
     def padded_size(self, sample_size: Sequence[int]) -> Size:
-        """The smallest size that holds a sample of any size, and that both encoder and decoder take."""
+        """The smallest size that holds a sample of any size, and that both encoder and decoder take.
+
+        Raises:
+            InputError: an axis is empty.
+        """
+        if min(sample_size) < 1:
+            raise InputError(f"sample: every axis needs at least one element, got {self.axes} = {tuple(sample_size)}")
         minimum = max(self.encoder_minimum, self.decoder_minimum)
         cells = [max(-(-pixels // self.spatial), minimum) for pixels in sample_size[-2:]]
         if self.video:
@@ -66,15 +72,14 @@ class Grid:
         Raises:
             InputError: names the rule, the size and the nearest legal one above.
         """
-        if min(sample_size) < 1:
-            raise InputError(f"sample: every axis needs at least one element, got {self.axes} = {tuple(sample_size)}")
+        legal = self.padded_size(sample_size)
         cells = self.latent_size(sample_size)
         if self.sample_size(cells) != tuple(sample_size) or min(cells[-2:]) < self.encoder_minimum:
             smallest = self.spatial * self.encoder_minimum
             frames = f" and frames 1 + a multiple of {self.temporal}" if self.video else ""
             raise InputError(
                 f"sample: height and width must be multiples of {self.spatial} (at least {smallest}){frames}, "
-                f"got {self.axes} = {tuple(sample_size)}; pad=True pads to {self.padded_size(sample_size)}, or resize"
+                f"got {self.axes} = {tuple(sample_size)}; pad=True pads to {legal}, or resize"
             )
 
     def check_latents(self, latent_size: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ _PIECE_BYTES = 1 << 22
 
 
 class HashingWriter:
-    """A new file that is hashed as it is written; on leaving without an error its bytes are on disk."""
+    """A new file that is hashed as it is written; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from .errors import InputError, MediaError
+from .npy_file import load_npy
 from .partial_output import output_error, partial_output
 
 __all__ = ["LatentsFile", "read_latents", "write_latents"]
@@ -172,11 +172,8 @@ def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the header is read as Python
-        raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    array = load_npy(path)
+    if array.dtype.kind != "f":
         raise MediaError(f"{path} holds no floating-point array: give latents as float32 or float16")
     return array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32, copy=False)
 

@@ -188,7 +188,7 @@ class Manifest:
         path = self.folder / MANIFEST_NAME
         temporary = path.with_name(f".{MANIFEST_NAME}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,11 +1,9 @@
 """What is encoded: pictures, clips and arrays from disk, as samples for a model, padded to its grid."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from .autoencoder import Autoencoder
 from .clip_reader import CLIP_ENDINGS, open_clip
 from .errors import InputError, MediaError
+from .npy_file import load_npy
 from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
 from .pixels import to_samples
 
@@ -43,7 +42,11 @@ def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
         if not pictures:
             raise MediaError(f"{path} holds no pictures ({', '.join(PICTURE_ENDINGS)}): give another folder")
         return pictures
-    clips = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in CLIP_ENDINGS)
+    clips = sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.suffix.lower() in CLIP_ENDINGS and not entry.name.startswith(".") and entry.is_file()
+    )
     if clips and pictures:
         raise MediaError(f"{path} holds pictures and clips: one clip's frames and whole clips go in separate folders")
     if not clips and not pictures:
@@ -51,55 +54,60 @@ def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
     return clips or None
 
 
-def read_sample(path: Path, vae: Autoencoder, *, max_frames: int | None = None) -> SampleSource:
+def read_sample(
+    path: Path, vae: Autoencoder, *, max_frames: int | None = None, check: Callable[[], None] | None = None
+) -> SampleSource:
     """Read one picture, clip or `.npy` array as a sample of the model.
 
     `.npy`: uint8 (H, W, C) or (T, H, W, C) pixels, or float32 (C, ...) or (B, C, ...) in [-1, 1]. A video model
-    takes a picture as a clip of one frame. `max_frames` cuts a clip.
+    takes a picture as a clip of one frame. `max_frames` cuts a clip. `check` is called before every frame and may
+    raise, to stop.
 
     Raises:
         MediaError: the file is missing, damaged or of another kind. InputError: an array of the wrong shape.
     """
-    if path.suffix.lower() == ".npy" and path.is_file():
-        array = _load_array(path)
-        if array.dtype == np.float32:
-            return _from_samples(array, vae, path)
-        if array.dtype != np.uint8:
-            raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
+    check = check or (lambda: None)
+    check()
+    is_array = path.suffix.lower() == ".npy"
+    array = load_npy(path, mmap_mode="r") if is_array else None
+    if array is not None and array.dtype == np.float32:
+        return _from_samples(array, vae, path, max_frames)
+    if array is not None and array.dtype != np.uint8:
+        raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
     if vae.video:
-        return _read_clip(path, vae, max_frames)
-    if path.suffix.lower() == ".npy":
+        return _read_clip(path, vae, max_frames, check)
+    if array is not None:
         pixels = array
-        if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels:
+        if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels or pixels.size == 0:
             raise MediaError(f"{path} has shape {pixels.shape}: wanted pixels (H, W, {vae.config.in_channels})")
     else:
         if path.suffix.lower() in CLIP_ENDINGS:
             raise MediaError(f"{path} is a clip and the bundle holds an image model ({vae.family}): give a picture")
         pixels = read_picture(path, vae.config.in_channels)
-    return _Builder(vae, (1, *pixels.shape[:2])).add(pixels).finish(1, None)
+    builder = _Builder(vae, (1, *pixels.shape[:2]))
+    builder.add(pixels)
+    return builder.finish(path, None)
 
 
-def _read_clip(path: Path, vae: Autoencoder, max_frames: int | None) -> SampleSource:
+def _read_clip(path: Path, vae: Autoencoder, max_frames: int | None, check: Callable[[], None]) -> SampleSource:
     with open_clip(path, vae.config.in_channels) as clip:
-        if clip.frame_count is None:
-            frames = list(_limited(clip, max_frames))  # as uint8, a quarter of the sample
-            count = len(frames)
-            builder = _Builder(vae, (count, clip.height, clip.width))
-            for frame in frames:
-                builder.add(frame)
-        else:
-            count = min(clip.frame_count, max_frames or clip.frame_count)
-            builder = _Builder(vae, (count, clip.height, clip.width))
-            for frame in _limited(clip, count):
-                builder.add(frame)
-        return builder.finish(count, clip.frame_rate)
-
-
-def _limited(frames: Iterator[NDArray[np.uint8]], count: int | None) -> Iterator[NDArray[np.uint8]]:
-    for index, frame in enumerate(frames):
-        if count is not None and index >= count:
-            return
-        yield frame
+        frames = iter(clip)
+        count = clip.frame_count
+        if count is None:  # it has to be read to be counted: as pixels, a quarter of the sample's bytes
+            held = []
+            for frame in clip:
+                check()
+                held.append(frame)
+                if len(held) == max_frames:
+                    break
+            count = len(held)
+            frames = (held.pop(0) for _ in range(count))  # each is let go as it is converted
+        builder = _Builder(vae, (min(count, max_frames or count), clip.height, clip.width))
+        for frame in frames:
+            check()
+            if not builder.add(frame):
+                break
+        return builder.finish(path, clip.frame_rate)
 
 
 class _Builder:
@@ -112,17 +120,17 @@ class _Builder:
         self.sample = np.empty((1, vae.config.in_channels, *(padded if vae.video else (1, *padded))), np.float32)
         self.filled = 0
 
-    def add(self, pixels: NDArray[np.uint8]) -> "_Builder":
-        _, height, width = self.size
-        if self.filled < self.size[0]:
-            to_samples(pixels[np.newaxis], out=self.sample[:, :, self.filled, :height, :width])
-        self.filled += 1
-        return self
-
-    def finish(self, count: int, frame_rate: Fraction | None) -> SampleSource:
-        if self.filled < count:
-            raise MediaError(f"the clip promises {count} frames and holds {self.filled}: it is cut short; replace it")
+    def add(self, pixels: NDArray[np.uint8]) -> bool:
+        """Add a frame, uint8 (H, W, C); whether there is room for another."""
         frames, height, width = self.size
+        to_samples(pixels[np.newaxis], out=self.sample[:, :, self.filled, :height, :width])
+        self.filled += 1
+        return self.filled < frames
+
+    def finish(self, path: Path, frame_rate: Fraction | None) -> SampleSource:
+        frames, height, width = self.size
+        if self.filled < frames:
+            raise MediaError(f"{path} promises {frames} frames and holds {self.filled}: it is cut short; replace it")
         self.sample[:, :, :frames, height:, :width] = self.sample[:, :, :frames, height - 1 : height, :width]
         self.sample[:, :, :frames, :, width:] = self.sample[:, :, :frames, :, width - 1 : width]
         self.sample[:, :, frames:] = self.sample[:, :, frames - 1 : frames]
@@ -131,7 +139,7 @@ class _Builder:
         return SampleSource(self.sample[:, :, 0], self.size[1:])
 
 
-def _from_samples(array: NDArray[np.float32], vae: Autoencoder, path: Path) -> SampleSource:
+def _from_samples(array: NDArray[np.float32], vae: Autoencoder, path: Path, max_frames: int | None) -> SampleSource:
     rank = 5 if vae.video else 4
     sample = array[np.newaxis] if array.ndim == rank - 1 else array
     if sample.ndim != rank or sample.shape[1] != vae.config.in_channels:
@@ -139,12 +147,7 @@ def _from_samples(array: NDArray[np.float32], vae: Autoencoder, path: Path) -> S
         raise InputError(
             f"{path} has shape {array.shape}: wanted {axes} with {vae.config.in_channels} channels, or a batch of them"
         )
+    if vae.video and max_frames is not None:
+        sample = sample[:, :, :max_frames]
     size = sample.shape[2:]
     return SampleSource(np.ascontiguousarray(vae.grid.pad(sample)), tuple(size))
-
-
-def _load_array(path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the header is read as Python
-        raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error

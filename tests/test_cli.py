@@ -247,6 +247,64 @@ def test_our_errors_are_one_line_and_exit_with_1(tmp_path: Path, bundle_of: Bund
     assert not (tmp_path / "new").exists()
 
 
+def test_what_cannot_be_written_or_read_is_said_before_the_work(
+    tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = tmp_path / "z.safetensors"
+    write_latents(latents, LatentsFile(np.zeros((1, 4, 8, 8), np.float32)))
+    clip = tmp_path / "clip.safetensors"
+    write_latents(clip, LatentsFile(np.zeros((1, 16, 1, 2, 2), np.float32)))
+    rgba = tmp_path / "rgba.safetensors"
+    write_latents(rgba, LatentsFile(np.zeros((1, 4, 8, 8), np.float32)))
+    write_picture(tmp_path / "a.png", gradient(16, 16))
+    np.save(tmp_path / "empty.npy", np.zeros((3, 0, 8), np.float32))
+    (tmp_path / "pictures").mkdir()
+    write_picture(tmp_path / "pictures" / "a.png", gradient(16, 16))
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("an engine ran")
+
+    monkeypatch.setattr("latentrt.runtime.backends.onnxruntime.OnnxRuntimeComponent.run", never)
+    out = tmp_path / "none" / "x"
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("decode", bundle_of("sd"), latents, "-o", out.with_suffix(".png")), "does not exist"),
+        (("encode", bundle_of("sd"), tmp_path / "a.png", "-o", out.with_suffix(".safetensors")), "does not exist"),
+        (("decode", bundle_of("rgba_gelu"), rgba, "-o", tmp_path / "x.jpg"), "4 channels"),
+        (("decode", bundle_of("sd"), latents, "-o", tmp_path / "x.png", "--seed", 1), "injects no noise"),
+        (("decode", bundle_of("ltx20"), clip, "-o", tmp_path / "x.mp4", "--fps", "1e12"), "frames per second"),
+        (("decode", bundle_of("ltx20"), clip, "-o", tmp_path / "x.gif", "--fps", "120"), "frames per second"),
+        (("encode", bundle_of("sd"), tmp_path / "no.npy", "-o", tmp_path / "y.safetensors"), "not a whole .npy"),
+        (("encode", bundle_of("sd"), tmp_path / "empty.npy", "-o", tmp_path / "y.safetensors"), "at least one element"),
+        (("encode", bundle_of("sd"), tmp_path / "pictures", "-o", tmp_path / "a.png"), "cannot write"),
+        (("verify", bundle_of("sd"), "--source", checkpoint_of("sd"), "--dtype", "float16"), "holds no float16"),
+        (("export", checkpoint_of("ltx20"), tmp_path / "new", "--shift-factor", 1), "has no shift_factor"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(LatentRTError, match=message):
+            invoke(*arguments)
+    assert not list(tmp_path.glob("[xy].*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_name_that_the_system_refuses_is_one_line(bundle_of: BundleOf) -> None:
+    result = run("decode", bundle_of("sd"), "z.safetensors", "-o", "x" * 300 + ".png")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_odd_rate_is_written_and_a_repeated_causality_is_one(
+    tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf
+) -> None:
+    write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 16, 1, 2, 2), np.float32)))
+    rate = "23.97602397602397602397"
+    invoke("decode", bundle_of("ltx20"), tmp_path / "z.safetensors", "-o", tmp_path / "x.mp4", "--fps", rate)
+    with open_clip(tmp_path / "x.mp4") as clip:
+        assert float(clip.frame_rate or 0) == pytest.approx(24000 / 1001)
+    invoke("export", checkpoint_of("ltx20"), tmp_path / "bundle", "--causal", "true", "--causal", "true")
+    assert (tmp_path / "bundle" / "decoder.causal.onnx").is_file()
+
+
 def test_where_torch_and_onnx_are_missing_the_rest_works(
     tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf
 ) -> None:
@@ -289,7 +347,7 @@ def test_wrong_usage_exits_with_2(bundle_of: BundleOf) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-@pytest.mark.parametrize("command", ["export", "decode"])
+@pytest.mark.parametrize("command", ["export", "decode", "decode_writing", "encode_reading"])
 def test_ctrl_c_stops_at_once_and_leaves_nothing(
     tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf, command: str
 ) -> None:
@@ -298,6 +356,19 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(
         # The export is quick: hold it where the first weights are read.
         hold = "import latentrt.export.bundle as b; r = b._Writer._read; "
         hold += "b._Writer._read = lambda *a: (print('busy', flush=True), __import__('time').sleep(60), r(*a))[2]; "
+    elif command == "decode_writing":
+        write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 16, 3, 2, 2), np.float32)))
+        arguments = ["decode", str(bundle_of("ltx20")), "z.safetensors", "-o", "out"]
+        hold = "import latentrt.runtime.files as f; r = f.to_pixels; "
+        hold += "f.to_pixels = lambda *a: (print('busy', flush=True), __import__('time').sleep(1), r(*a))[2]; "
+    elif command == "encode_reading":
+        with write_clip(tmp_path / "z.mp4", 24) as writer:
+            writer.write(np.stack([gradient(64, 64, index) for index in range(9)]))
+        arguments = ["encode", str(bundle_of("ltx20")), "z.mp4", "-o", "out.safetensors"]
+        hold = "import latentrt.runtime.sources as s; r = s.to_samples; "
+        hold += (
+            "s.to_samples = lambda *a, **k: (print('busy', flush=True), __import__('time').sleep(1), r(*a, **k))[2]; "
+        )
     else:
         write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 4, 192, 192), np.float32)))
         arguments = ["decode", str(bundle_of("sd")), "z.safetensors", "-o", "out.png"]
@@ -320,4 +391,4 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(
     assert process.returncode == 1
     assert errors.strip() == "Interrupted: nothing unfinished was left behind."
     assert time.monotonic() - started < 20
-    assert sorted(path.name for path in tmp_path.iterdir()) == (["z.safetensors"] if command == "decode" else [])
+    assert [path.name for path in tmp_path.iterdir() if path.stem != "z"] == []

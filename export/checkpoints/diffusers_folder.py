@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.config import config_from_dict
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, ConfigError
 from ..safetensors_file import SafetensorsFile
 from .checkpoint import Checkpoint, LazyTensor
 
@@ -34,6 +34,9 @@ def open_diffusers_folder(folder: Path, overrides: Mapping[str, Any] | None = No
     if not weights.is_file():
         raise CheckpointError(_no_weights(folder))
     config = config_from_dict({**values, **(overrides or {})})
+    for name in overrides or {}:
+        if not hasattr(config, name):
+            raise ConfigError(f"{config.family} has no {name}: leave --{name.replace('_', '-')} out")
     file = SafetensorsFile(weights)
     tensors = {}
     for name, entry in file.items():
@@ -81,4 +84,8 @@ def _no_weights(folder: Path) -> str:
             f"{folder} has its weights only as a pickle ({pickles[0]}), which can run code when it is loaded, so it is "
             f"not opened: save the model as safetensors (diffusers: save_pretrained(..., safe_serialization=True))"
         )
+    others = [path.name for path in folder.iterdir() if path.name.endswith((".safetensors", ".safetensors.index.json"))]
+    if others:
+        found = sorted(others)[0]
+        return f"{folder} has no {WEIGHTS_NAME} but {found}: variants and shards are not read yet; rename or merge it"
     return f"{folder} has {CONFIG_NAME} but no {WEIGHTS_NAME}: the weights are missing"

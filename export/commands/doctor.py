@@ -12,6 +12,7 @@ from .options import as_json, emit_json
 
 __all__ = ["doctor"]
 
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _EXTRAS = {
     "numpy": "",
     "safetensors": "",
@@ -36,7 +37,9 @@ def doctor(json_output: bool) -> None:
         "packages": {name: _version(name) for name in _EXTRAS},
         "backends": [{"name": name, "usable": why is None, "reason": why} for name, why in backends_here()],
         "commands": {
-            "export, verify, demo": _usable("torch", "onnx"),
+            "export": _usable("torch", "onnx"),
+            "verify": _usable("torch") and any(why is None for _, why in backends_here()),
+            "demo": _usable("torch", "onnx", "pillow", "av") and any(why is None for _, why in backends_here()),
             "encode, decode": any(why is None for _, why in backends_here()),
             "pictures": _usable("pillow"),
             "clips": _usable("av"),
@@ -56,6 +59,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"  {backend['name']:<22} {state}")
     lines.append("Packages")
     for name, version in report["packages"].items():
+        if name.startswith("onnxruntime") and version is None and any(_usable(other) for other in _RUNTIMES):
+            continue  # the two onnxruntimes exclude each other
         hint = f'not installed (pip install "latentrt[{_EXTRAS[name]}]")'
         lines.append(f"  {name:<22} {version or hint}")
     lines.append("Commands")

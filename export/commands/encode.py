@@ -38,6 +38,7 @@ def encode(
     original size is kept in the file.
     """
     from ...runtime.files import encode_file
+    from ...runtime.partial_output import translated_errors
     from ...runtime.sources import list_inputs
 
     if mode and seed is not None:
@@ -49,12 +50,13 @@ def encode(
         jobs = [(source, output)] if several is None else _outputs(several, output)
         waiting = [job for job in jobs if several is None or not job[1].exists()]
         if several is not None:
-            output.mkdir(parents=True, exist_ok=True)
+            with translated_errors(output):
+                output.mkdir(parents=True, exist_ok=True)
         with progress_bar("Encoding", hidden=json_output) as update:
             update(len(jobs) - len(waiting), len(jobs))
             interrupt = Interrupt(vae)
             for index, (path, target) in enumerate(waiting):
-                interrupt.run(partial(encode_file, vae, path, target, seed=seed, scaled=scaled))
+                interrupt.run(partial(encode_file, vae, path, target, seed=seed, scaled=scaled, check=interrupt.check))
                 update(len(jobs) - len(waiting) + index + 1, len(jobs))
     if json_output:
         emit_json({"written": [str(target) for _, target in waiting], "skipped": len(jobs) - len(waiting)})

@@ -47,6 +47,7 @@ class Interrupt:
     def __init__(self, vae: Autoencoder) -> None:
         self._vae = vae
         self._stopped = threading.Event()
+        self._finished = threading.Event()
 
     def check(self) -> None:
         """For jobs to call between their steps: raises `Cancelled` after Ctrl-C."""
@@ -61,17 +62,23 @@ class Interrupt:
                 outcome.append((True, job()))
             except BaseException as error:
                 outcome.append((False, error))
+            finally:
+                self._finished.set()
 
+        # Waiting for an event, not in join(): before Python 3.13 an interrupted join forgets that the thread runs.
+        self._finished.clear()
         worker = threading.Thread(target=work, name="latentrt-job")
         worker.start()
         try:
-            while worker.is_alive():
-                worker.join(_POLL_SECONDS)
+            while not self._finished.wait(_POLL_SECONDS):
+                pass
         except KeyboardInterrupt:
             self._stopped.set()
-            self._vae.cancel()
-            worker.join()
+            while not self._finished.is_set():
+                self._vae.cancel()
+                self._finished.wait(_POLL_SECONDS)
             raise
+        worker.join()
         succeeded, value = outcome[0]
         if not succeeded:
             raise value
@@ -102,4 +109,4 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int,
 
 def emit_json(value: Any) -> None:
     """Print a report for programs."""
-    click.echo(json.dumps(value, indent=1, default=str))
+    click.echo(json.dumps(value, indent=1, default=str, allow_nan=False))

@@ -23,7 +23,10 @@ _HEAD = (
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--source", required=True, type=click.Path(path_type=Path), help="The checkpoint it was exported from.")
 @click.option(
-    "--samples", multiple=True, type=click.Path(path_type=Path), help="Your own pictures or clips; repeatable."
+    "--samples",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Your own pictures or clips, or a folder of them; repeatable.",
 )
 @click.option("--min-psnr", type=float, default=45.0, show_default=True, help="Exit with 1 below this, in dB.")
 @click.option("--max-frames", type=click.IntRange(min=1), default=17, show_default=True, help="Cut clips to this.")
@@ -57,7 +60,7 @@ def verify(
     report = verify_bundle(
         bundle,
         source,
-        samples=_expanded(samples),
+        samples=samples,
         max_frames=max_frames,
         min_psnr_db=min_psnr,
         backend=backend,
@@ -73,14 +76,6 @@ def verify(
         click.echo(f"{verdict}: the worst PSNR is {report.worst_psnr_db:.1f} dB, wanted {min_psnr:g}")
     if not report.passed:
         click.get_current_context().exit(1)
-
-
-def _expanded(samples: tuple[Path, ...]) -> list[Path]:
-    """Folders stand for the files in them."""
-    files: list[Path] = []
-    for path in samples:
-        files.extend(sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path])
-    return files
 
 
 def _print_row(row: "Comparison") -> None:

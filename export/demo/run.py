@@ -17,6 +17,7 @@ from ...runtime.files import decode_file, encode_file
 from ...runtime.partial_output import partial_output, translated_errors
 from ...runtime.pictures import list_pictures, read_picture, write_picture
 from ..bundle import export_bundle
+from ..parity import psnr
 from .inputs import demo_clip, demo_picture
 from .side_by_side import side_by_side
 
@@ -66,7 +67,7 @@ def _image(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
             encode_file(vae, path, latents)
             decode_file(vae, latents, output)
             before, after = read_picture(path), read_picture(output)
-            quality = _psnr(after, before)
+            quality = psnr(after, before, peak=255.0)
             say(f"image: {path.name} {before.shape[1]}x{before.shape[0]}, PSNR {quality:.1f} dB")
             rows.append(side_by_side([(path.name, before), (f"through the VAE, {quality:.1f} dB", after)]))
             results.append({"input": path.name, "psnr_db": quality})
@@ -83,14 +84,14 @@ def _video(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     with open_bundle(_bundle_of("video", folder, say)) as vae:
         encode_file(vae, source, latents)
         decode_file(vae, latents, output)
-    errors = []
+    qualities = []
     with write_clip(folder / "video_side_by_side.mp4", _RATE) as writer:
         for before, after in _pairs(source, output):
-            errors.append(np.mean(np.square(after.astype(np.float64) - before)))
+            qualities.append(psnr(after, before, peak=255.0))
             writer.write(side_by_side([("clip.mp4", before), ("through the VAE", after)]))
-    quality = _decibels(float(np.mean(errors)))
-    say(f"video: clip.mp4 {_SIZE}x{_SIZE}, {len(errors)} frames, PSNR {quality:.1f} dB")
-    return {"clip": {"input": source.name, "frames": len(errors), "psnr_db": quality}}
+    quality = float(np.mean(qualities))
+    say(f"video: clip.mp4 {_SIZE}x{_SIZE}, {len(qualities)} frames, mean PSNR {quality:.1f} dB")
+    return {"clip": {"input": source.name, "frames": len(qualities), "psnr_db": quality}}
 
 
 def _pairs(first: Path, second: Path) -> Iterator[tuple[Pixels, Pixels]]:
@@ -101,11 +102,3 @@ def _pairs(first: Path, second: Path) -> Iterator[tuple[Pixels, Pixels]]:
 def _stacked(rows: list[Pixels]) -> Pixels:
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), mode="edge") for row in rows])
-
-
-def _psnr(after: Pixels, before: Pixels) -> float:
-    return _decibels(float(np.mean(np.square(after.astype(np.float64) - before))))
-
-
-def _decibels(mean_squared_error: float) -> float:
-    return float(10 * np.log10(255.0**2 / max(mean_squared_error, 1e-9)))

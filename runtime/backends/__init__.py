@@ -10,7 +10,7 @@ from ..component import Component
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from ..manifest import Graph, Manifest
 
-__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend"]
+__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of"]
 
 BACKENDS = ("auto", "onnxruntime")
 _DTYPES = ("float32", "float16", "bfloat16")

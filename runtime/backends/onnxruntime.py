@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU, CUDA and TensorRT providers."""
 
+import ctypes
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from ..component import Call
 from ..errors import BackendUnavailable, EngineError, InputError
 from ..extras import require
 
-__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider"]
+__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "has_nvidia_driver", "missing_provider"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -20,15 +22,25 @@ PROVIDERS = {
 }
 
 
+def has_nvidia_driver() -> bool:
+    """Whether the CUDA driver's library is here and starts: it does without a CUDA toolkit, and fails without a GPU."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        return int(ctypes.CDLL(name).cuInit(0)) == 0
+    except (OSError, AttributeError):
+        return False
+
+
 def missing_provider(provider: str) -> str | None:
-    """Why a provider cannot run here, or None if ONNX Runtime offers it.
+    """Why a provider cannot run here, or None.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
     """
     runtime = require("onnxruntime", extra="cpu" if provider == "cpu" else "gpu")
     if PROVIDERS[provider] in runtime.get_available_providers():
-        return None
+        # That list is what ONNX Runtime was built with, whether or not there is a GPU.
+        return None if provider == "cpu" or has_nvidia_driver() else "no NVIDIA driver answers on this machine"
     return (
         f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
         f'onnxruntime, run `pip install "latentrt[gpu]"`'
@@ -109,9 +121,6 @@ class OnnxRuntimeComponent:
         result = binding.get_outputs()[0]
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
         return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
-
-    def close(self) -> None:
-        self._session = None
 
     def _to_value(self, array: Any) -> Any:
         if isinstance(array, np.ndarray):
