@@ -1,0 +1,1 @@
+"""How the demo models of LatentRT were trained: data, the two models, the training loop (see ../train_demo)."""

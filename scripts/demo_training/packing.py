@@ -1,0 +1,120 @@
+"""From trained weights to a diffusers folder: float16, latent statistics, config, and a check of the result."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def round_to_half(model: nn.Module) -> None:
+    """Round every parameter to what float16 can hold; buffers keep their numbers."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+
+
+def write_folder(model: nn.Module, config: dict[str, Any], folder: Path) -> int:
+    """Write config.json and diffusion_pytorch_model.safetensors; returns the bytes of the weights.
+
+    Parameters are stored as float16, the buffers `latents_mean` and `latents_std` as float32.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = dict(model.named_parameters())
+    tensors: dict[str, Tensor] = {
+        name: (value.half() if name in parameters else value.float()).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors leaves it readable by its owner alone
+    text = json.dumps(dict(sorted(config.items())), indent=2)
+    (folder / "config.json").write_text(text + "\n")
+    return weights.stat().st_size
+
+
+@torch.no_grad()
+def settle(model: nn.Module, sample: Tensor) -> None:
+    """Bring what runs through an `AutoencoderKL` to a deviation near 1, so that float16 holds it with ease.
+
+    Every normalisation divides by the deviation of what it gets, so training is free to let that grow from layer to
+    layer. Factors, all powers of two, undo it; the pictures stay the same.
+    """
+    for coder, data in ((model.encoder, sample), (model.decoder, model.encoder(sample).chunk(2, dim=1)[0])):
+        deviations: dict[nn.Module, float] = {}
+
+        def measure(module: nn.Module, _inputs: object, output: Tensor, seen: dict = deviations) -> None:
+            seen[module] = output.std().item()
+
+        convolutions = [module for module in coder.modules() if isinstance(module, nn.Conv2d)]
+        handles = [module.register_forward_hook(measure) for module in convolutions]
+        coder(data)
+        for handle in handles:
+            handle.remove()
+
+        def factor(convolution: nn.Module, seen: dict = deviations) -> float:
+            return 2.0 ** -round(math.log2(seen[convolution]))
+
+        now = 1.0  # the factor on everything that runs between the blocks at this point
+        for name, module in coder.named_modules():
+            if name == "conv_in" or name.endswith("samplers.0.conv"):
+                now = _scale(module, now, factor(module))
+            elif hasattr(module, "conv_shortcut"):
+                if module.conv_shortcut is not None:
+                    now = _scale(module.conv_shortcut, now, factor(module.conv_shortcut))
+                _scale(module.conv1, 1.0, factor(module.conv1))
+                _scale(module.conv2, 1.0, now)
+
+
+@torch.no_grad()
+def settle_stream(model: nn.Module, sample: Tensor) -> None:
+    """The same for an `AutoencoderKLLTX2Video`: one factor for each half, for its samplers also add their input.
+
+    Nothing that runs between the blocks exceeds 64 afterwards, so that even its square fits in float16.
+    """
+    for coder, data in ((model.encoder, sample), (model.decoder, model.encoder(sample).chunk(2, dim=1)[0])):
+        largest = 0.0
+
+        def measure(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            nonlocal largest
+            largest = max(largest, output.abs().max().item())
+
+        blocks = coder.down_blocks if hasattr(coder, "down_blocks") else coder.up_blocks
+        handles = [block.register_forward_hook(measure) for block in blocks]
+        coder(data)
+        for handle in handles:
+            handle.remove()
+        factor = 2.0 ** -max(math.ceil(math.log2(largest / 48)), 0)
+        for name, module in coder.named_modules():
+            if name == "conv_in.conv" or name.endswith("conv2.conv"):
+                _scale(module, 1.0, factor)
+            elif name.endswith("samplers.0.conv.conv"):
+                _scale(module, factor, factor)
+
+
+def _scale(convolution: nn.Conv2d | nn.Conv3d, before: float, after: float) -> float:
+    """Make a convolution whose input has the factor `before` give its output with the factor `after`."""
+    convolution.weight.mul_(after / before)
+    convolution.bias.mul_(after)
+    return after
+
+
+@torch.no_grad()
+def largest_activation(model: nn.Module, sample: Tensor) -> float:
+    """The largest magnitude that any layer gives while `sample` is encoded and decoded: float16 ends at 65504."""
+    largest = 0.0
+
+    def look(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.abs().max().item())
+
+    handles = [module.register_forward_hook(look) for module in model.modules()]
+    encoded = model.encoder(sample)
+    model.decoder(encoded[:, : encoded.shape[1] // 2])
+    for handle in handles:
+        handle.remove()
+    return largest
