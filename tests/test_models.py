@@ -10,7 +10,7 @@ from architectures import ALL, diffusers_model, picture, relative_error
 from latentrt.export.models import model_from_config
 from latentrt.runtime.config import config_from_dict
 
-SIZES = [(1, 9, 64, 96), (2, 1, 96, 64)]
+SIZES = [(1, 9, 64, 96), (2, 1, 96, 64), (1, 17, 64, 64)]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -44,7 +44,7 @@ def choose_backend(
     is named is taken or refused, never replaced.
 
     Raises:
-        BackendUnavailable: what was asked for cannot run here.
+        BackendUnavailable: what was asked for cannot run here (MissingExtra: ONNX Runtime is not installed).
         InputError: an unknown name, or a precision that the bundle does not hold.
     """
     from .onnxruntime import PROVIDERS, OnnxRuntimeComponent, missing_provider
@@ -65,18 +65,15 @@ def choose_backend(
 
         return Backend("onnxruntime", name, "cpu" if name == "cpu" else "cuda", open_graph)
 
-    if provider is not None or backend != "auto":
-        name = provider or "cpu"
-        reason = missing_provider(name)
+    if provider is not None:
+        reason = missing_provider(provider)
         if reason is not None:
-            raise BackendUnavailable(f"backend onnxruntime with provider {name!r} cannot run: {reason}")
-        return opened(name)
+            raise BackendUnavailable(f"backend onnxruntime with provider {provider!r} cannot run: {reason}")
+        return opened(provider)
+    missing_provider("cpu")  # without ONNX Runtime, this tells the simplest way to get it
     skipped: list[str] = []
     for name in ("cuda", "cpu"):
-        try:
-            reason = missing_provider(name)
-        except MissingExtra as error:
-            raise BackendUnavailable(f"no backend can run: {error}") from error
+        reason = missing_provider(name)
         if reason is None:
             _log.info("backend onnxruntime:%s%s", name, "".join(f"; skipped {item}" for item in skipped))
             return opened(name)
