@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_machine", "load_average"]
 
 _PACKAGES = ("latentrt", "onnxruntime", "torch", "diffusers", "onnx", "numpy")
 
@@ -18,10 +18,15 @@ def describe_machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
-        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "load_average": load_average(),
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in _PACKAGES},
     }
+
+
+def load_average() -> list[float]:
+    """Over 1, 5 and 15 minutes: how many processes wanted to run."""
+    return [round(value, 2) for value in os.getloadavg()]
 
 
 def _cpu_model() -> str:
