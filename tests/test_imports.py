@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"PIL", "av", "diffusers", "onnx", "onnx_ir", "onnxruntime", "tensorrt", "torch", "transformers"}
-FRAMEWORKS = {"diffusers", "onnx", "onnx_ir", "torch", "transformers"}
+HEAVY = {"PIL", "av", "diffusers", "onnx", "onnxruntime", "tensorrt", "torch", "transformers"}
+FRAMEWORKS = {"diffusers", "onnx", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
 IMPORT_LIMIT_SECONDS = 0.25
 EVERY_MODULE_OF_RUNTIME = """

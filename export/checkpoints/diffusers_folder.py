@@ -84,8 +84,9 @@ def _no_weights(folder: Path) -> str:
             f"{folder} has its weights only as a pickle ({pickles[0]}), which can run code when it is loaded, so it is "
             f"not opened: save the model as safetensors (diffusers: save_pretrained(..., safe_serialization=True))"
         )
-    others = [path.name for path in folder.iterdir() if path.name.endswith((".safetensors", ".safetensors.index.json"))]
+    endings = (".safetensors", ".safetensors.index.json")
+    others = sorted(path.name for path in folder.iterdir() if path.name.endswith(endings) and path.is_file())
     if others:
-        found = sorted(others)[0]
+        found = others[0]
         return f"{folder} has no {WEIGHTS_NAME} but {found}: variants and shards are not read yet; rename or merge it"
     return f"{folder} has {CONFIG_NAME} but no {WEIGHTS_NAME}: the weights are missing"
