@@ -209,9 +209,10 @@ class SpaceToDepth(nn.Module):
 
 
 class DepthToSpace(nn.Module):
-    """Upsampling: a convolution then depth to space, plus (if residual) the input unpacked and repeated.
+    """Upsampling: a convolution, plus (if residual) the input repeated over its channels, then depth to space.
 
-    With a temporal stride of 2 the first frame is dropped: n frames become 2n - 1.
+    (diffusers unpacks both and then adds: the sums are the same, and one of the two large moves is saved.) With a
+    temporal stride of 2 the first frame is dropped: n frames become 2n - 1.
     """
 
     def __init__(self, in_channels: int, factor: int, stride: Stride, residual: bool, padding_mode: str) -> None:
@@ -219,14 +220,13 @@ class DepthToSpace(nn.Module):
         self.stride = stride
         self.residual = residual
         cells = math.prod(stride)
-        self.in_channels = in_channels
         self.out_channels = in_channels // factor
+        self.repeats = cells // factor
         self.conv = CausalConv3d(in_channels, self.out_channels * cells, padding_mode)
 
     def forward(self, hidden: Tensor, causal: bool) -> Tensor:
-        cells = math.prod(self.stride)
-        upsampled = unpack(self.conv(hidden, causal), self.out_channels, self.stride)
+        packed = self.conv(hidden, causal)
         if self.residual:
-            skip = unpack(hidden, self.in_channels // cells, self.stride)
-            upsampled = upsampled + torch.cat([skip] * (self.out_channels * cells // self.in_channels), dim=1)
+            packed = packed + torch.cat([hidden] * self.repeats, dim=1)
+        upsampled = unpack(packed, self.out_channels, self.stride)
         return upsampled if self.stride[0] == 1 else upsampled[:, :, 1:]

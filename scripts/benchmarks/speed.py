@@ -1,4 +1,4 @@
-"""Engines against each other: each in its own process, one call of each in turn, so that noise hits all alike."""
+"""Engines against each other: each in its own process, a few calls of each in turn, so that noise hits all alike."""
 
 import statistics
 import sys

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 __all__ = ["Worker", "in_own_process"]
 
 Run = Callable[[], NDArray[np.float32]]
+_CALLS = 3
 _SPAWN = multiprocessing.get_context("spawn")  # a fresh interpreter: a fork would inherit memory and thread pools
 
 
@@ -33,7 +35,8 @@ class Worker:
         return self._pipe.recv()  # type: ignore[no-any-return]
 
     def seconds(self) -> tuple[float, float]:
-        """One call's time on the clock, and its CPU time over all threads (waiting in a busy loop counts), in s."""
+        """A call's time on the clock, and its CPU time over all threads (waiting in a busy loop counts), in s: the
+        medians of a few calls one after the other, as a server makes them, after one that is not counted."""
         self._pipe.send("seconds")
         return self._pipe.recv()  # type: ignore[no-any-return]
 
@@ -56,11 +59,19 @@ def _serve(pipe: Connection, make: Callable[..., Run], arguments: tuple[Any, ...
             wanted = pipe.recv()
         except EOFError:
             return
-        started, cpu_started = time.perf_counter(), time.process_time()
         result = run()
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-        pipe.send((seconds, cpu_seconds) if wanted == "seconds" else result)
+        if wanted == "result":
+            pipe.send(result)
+            continue
         del result
+        calls = [_timed(run) for _ in range(_CALLS)]
+        pipe.send(tuple(map(statistics.median, zip(*calls, strict=True))))
+
+
+def _timed(run: Run) -> tuple[float, float]:
+    started, cpu_started = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - started, time.process_time() - cpu_started
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
