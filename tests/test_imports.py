@@ -11,7 +11,9 @@ import pytest
 HEAVY = {"PIL", "av", "diffusers", "onnx", "onnxruntime", "tensorrt", "torch", "transformers"}
 FRAMEWORKS = {"diffusers", "onnx", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
-IMPORT_LIMIT_SECONDS = 0.25
+# The promise is 0.25 s for the whole import, of which NumPy alone takes 0.12 s on the machine where it was made. A test
+# holds what does not depend on the machine and its load: that our part takes no longer than NumPy's.
+IMPORT_LIMIT = 1.0
 EVERY_MODULE_OF_RUNTIME = """
 import importlib, pkgutil, latentrt.runtime, latentrt.tiling
 for door in (latentrt.runtime, latentrt.tiling):
@@ -28,12 +30,14 @@ with open_bundle(sys.argv[1]) as vae:
     shape = (1, vae.config.in_channels, *((1,) if vae.video else ()), 64, 64)
     vae(np.zeros(shape, np.float32)).sample
 """
-IMPORT_SECONDS = """
+IMPORT_RATIO = """
 import time
 started = time.process_time()
+import numpy
+numpy_ready = time.process_time()
 import latentrt.runtime
 {more}
-print(time.process_time() - started)
+print((time.process_time() - numpy_ready) / (numpy_ready - started))
 """
 
 
@@ -75,11 +79,12 @@ Autoencoder.decode = decode
 
 
 def test_importing_runtime_is_quick() -> None:
-    assert import_takes_less_than(IMPORT_LIMIT_SECONDS)
+    assert our_part_takes_less_than(IMPORT_LIMIT)
 
 
 def test_the_check_of_the_import_time_can_fail() -> None:
-    assert not import_takes_less_than(IMPORT_LIMIT_SECONDS, more="while time.process_time() - started < 0.3: pass")
+    more = "while time.process_time() - numpy_ready < 1.1 * (numpy_ready - started): pass"
+    assert not our_part_takes_less_than(IMPORT_LIMIT, more=more)
 
 
 def imported_by(code: str, *arguments: str) -> set[str]:
@@ -88,9 +93,10 @@ def imported_by(code: str, *arguments: str) -> set[str]:
     return set(json.loads(output_of(code + report, *arguments)))
 
 
-def import_takes_less_than(limit_seconds: float, *, more: str = "") -> bool:
-    """Whether one of five runs does: in processor time, since a busy machine adds any amount to the clock's."""
-    return any(float(output_of(IMPORT_SECONDS.format(more=more))) < limit_seconds for _ in range(5))
+def our_part_takes_less_than(limit: float, *, more: str = "") -> bool:
+    """Whether one of five runs does, in units of NumPy's own import and in processor time: a busy machine adds any
+    amount to the clock's."""
+    return any(float(output_of(IMPORT_RATIO.format(more=more))) < limit for _ in range(5))
 
 
 def output_of(code: str, *arguments: str) -> str:
