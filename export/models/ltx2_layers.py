@@ -159,9 +159,6 @@ class Stack(nn.Module):
     ) -> Tensor:
         """`timesteps`: (B,), scaled; `noise`: (2 * layers, H, W), two maps per residual block."""
         embedding = None if self.time_embedder is None else self.time_embedder(timesteps)
-        return self.run_resnets(hidden, causal, embedding, noise)
-
-    def run_resnets(self, hidden: Tensor, causal: bool, embedding: Tensor | None, noise: Tensor | None) -> Tensor:
         for index, resnet in enumerate(self.resnets):
             maps = None if noise is None else (noise[2 * index], noise[2 * index + 1])
             hidden = resnet(hidden, causal, embedding, maps)
