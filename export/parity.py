@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
-from ..runtime.autoencoder_kl_ltx2 import draw_noise
+from ..runtime.conditions import draw_noise
 from ..runtime.backends import backends_here, graphs_of
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import CheckpointError
