@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
-from ..runtime.conditions import draw_noise
 from ..runtime.backends import backends_here, graphs_of
+from ..runtime.conditions import draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import CheckpointError
 from ..runtime.manifest import Manifest

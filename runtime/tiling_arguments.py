@@ -11,14 +11,14 @@ from .tiling_settings import AxisTiles, TilingSettings
 
 __all__ = ["image_tiling", "video_tiling"]
 
-# Sample pixels and frames: (size, stride) along (T,) H, W. The linear ones come from benchmarks/tiling.md.
-_IMAGE_LINEAR = (512, 384)
+# Sample pixels and frames: (size, stride) along T, H, W. The linear ones come from benchmarks/tiling.md.
 _VIDEO_DEFAULTS = {
-    "linear": ((56, 40), (512, 448), (512, 448)),
+    "linear": ((72, 56), (512, 384), (512, 384)),
     "diffusers": ((16, 8), (512, 448), (512, 448)),  # AutoencoderKLLTX2Video.__init__ of diffusers 0.42
     "ltx2": ((80, 56), (768, 704), (768, 704)),  # TilingConfig.default() of the LTX-2 repository: 80/24, 768/64
 }
-_OVERLAP_FACTOR = 0.25  # AutoencoderKL's default in diffusers
+_OVERLAP_FACTOR = 0.25  # AutoencoderKL's default in diffusers, and by the same table ours
+_LEAST_IMAGE_TILE = 512  # linear: configs that leave sample_size out say 32
 
 
 def image_tiling(
@@ -42,31 +42,25 @@ def image_tiling(
         raise InputError(
             "enable_tiling: give tile_sample_min_size and tile_overlap_factor, or heights and widths, not both"
         )
-    axes = grid.axes_for("decode")
-    ratio = grid.spatial
-    whole = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
-    exact = blend == "diffusers"
-    if exact and tile_sample_min_size is None and not any(sizes) and whole % ratio:
-        raise InputError(
-            f"enable_tiling: the config's sample_size {whole}, diffusers' default tile, is no multiple of {ratio}; "
-            f"give tile_sample_min_size"
-        )
+    axes, ratio, exact = grid.axes_for("decode"), grid.spatial, blend == "diffusers"
+    trained = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
+    if not exact:
+        trained = max(trained, _LEAST_IMAGE_TILE) // ratio * ratio
     size = tile_sample_min_size
     if size is not None:
-        size = cells_of(axes[0], "tile_sample_min_size", size) * ratio
-        sizes = (size, size)
-    if tile_overlap_factor is not None or (exact and not any((*sizes, *strides))) or (exact and size is not None):
+        cells_of(axes[0], "tile_sample_min_size", size)
+    elif exact and trained % ratio and not all(sizes):
+        raise InputError(
+            f"enable_tiling: the config's sample_size {trained}, diffusers' default tile, is no multiple of {ratio}; "
+            f"give tile_sample_min_size"
+        )
+    if size is not None or tile_overlap_factor is not None:
         factor = _OVERLAP_FACTOR if tile_overlap_factor is None else tile_overlap_factor
-        base = size or (whole if exact else max(_IMAGE_LINEAR[0] // ratio, 1) * ratio)
-        stride = overlap_factor_stride(base, factor, ratio, exact=exact)
-        sizes, strides = (base, base), (stride, stride)
-    if exact:
-        cells = max(whole // ratio, 1)
-        default = AxisTiles(cells, max(int(cells * (1 - _OVERLAP_FACTOR)), 1))
-    else:
-        size_cells, stride_cells = (max(pixels // ratio, 1) for pixels in _IMAGE_LINEAR)
-        default = AxisTiles(size_cells, stride_cells, even=True)
-    tiles = _tiles(axes, sizes, strides, [default] * 2, adapt=not exact)
+        sizes = (size or trained,) * 2
+        strides = (overlap_factor_stride(size or trained, factor, ratio, exact=exact),) * 2
+    stride = overlap_factor_stride(trained, _OVERLAP_FACTOR, ratio, exact=exact and not any((*sizes, *strides)))
+    default = AxisTiles(max(trained // ratio, 1), max(stride // ratio, 1), even=not exact)
+    tiles = _tiles(axes, sizes, strides, (default, default), adapt=not exact)
     return TilingSettings(blend, tiles, tiles_per_call=tiles_per_call)
 
 

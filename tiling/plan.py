@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +183,24 @@ class Plan:
         """The same tiles for the first elements of each output axis; `size` as `target_size`."""
         lines = tuple(line.cropped(length) for line, length in zip(self.lines, size, strict=True))
         return replace(self, lines=lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan for programs; spans are [start, stop]."""
+        axes = [
+            {
+                "axis": line.axis.name,
+                "latent_cells": line.cells,
+                "tiles": [
+                    {
+                        name: [span.start, span.stop]
+                        for name, span in (("cells", piece.cells), ("reads", piece.source), ("writes", piece.target))
+                    }
+                    for piece in line.pieces
+                ],
+            }
+            for line in self.lines
+        ]
+        return {"tiles": self.count, "work": self.work, "feed_forward": self.feed_forward, "axes": axes}
 
     def table(self) -> str:
         """The plan for people: one row per tile and axis."""

@@ -68,7 +68,7 @@ def export(
         overrides={key: value for key, value in overrides.items() if value is not None},
     )
     with progress_bar("Exporting", hidden=json_output) as update:
-        manifest = export_bundle(source, bundle, settings, lambda _, done, total: update(done, total))
+        manifest = export_bundle(source, bundle, settings, lambda _, done, total: update("steps", done, total))
     size = sum(file.size_bytes for file in manifest.files)
     if json_output:
         emit_json({"bundle": str(bundle), "bytes": size, **manifest.to_json()})
