@@ -22,8 +22,9 @@ from ..runtime.manifest import Manifest
 from ..runtime.sources import list_inputs, read_sample
 from .checkpoints import Checkpoint, open_checkpoint
 from .models import model_from_config
+from .quality import psnr
 
-__all__ = ["Comparison", "ParityReport", "psnr", "verify_bundle"]
+__all__ = ["Comparison", "ParityReport", "verify_bundle"]
 
 Array = NDArray[np.float32]
 _SEED = 0
@@ -75,15 +76,6 @@ class ParityReport:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, at most 200 (equal arrays); `peak` defaults to the reference's range."""
-    peak = float(np.ptp(reference)) if peak is None else peak
-    error = float(np.mean(np.square(ours.astype(np.float64) - reference)))
-    if not np.isfinite(error):
-        return float("-inf")
-    return min(200.0, 10 * float(np.log10((peak or 1.0) ** 2 / error))) if error else 200.0
 
 
 def verify_bundle(

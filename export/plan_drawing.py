@@ -51,4 +51,8 @@ def _draw_weights(panel: Any, line: Line) -> None:
         middles = np.arange(piece.target.start, piece.target.stop)
         panel.plot([ends[0], *middles, ends[1]], [0, *piece.weights, 0], linewidth=1)
     panel.set(xlim=(-0.5, line.target_size - 0.5), ylim=(0, 1.08), yticks=[0, 0.5, 1])
-    panel.set_title(f"weights along {line.axis.name} ({len(line.pieces)} tiles)", fontsize="small", loc="left")
+    panel.set_title(
+        f"weights along {line.axis.name} ({len(line.pieces)} tile{'s' * (len(line.pieces) > 1)})",
+        fontsize="small",
+        loc="left",
+    )

@@ -55,11 +55,18 @@ def execute(
 
 def execute_in_groups(sessions: Sessions, job: Job, *, output: str) -> Iterator[Any]:
     """Run the job and give its result group by group along the first trailing axis, each an array of its own as soon
-    as it is final. Without tiles that is one group.
+    as it is final. Without tiles that is one group. Nothing runs before the first one is asked for.
 
     Raises:
-        EngineError, Cancelled: see there.
+        InputError: no such `output`, at once. EngineError, Cancelled: see there.
     """
+    check_output(output, None, job.wanted_shape)
+    if output == "device":
+        raise InputError("output='device' gives one result: groups of frames are float32 or uint8")
+    return _in_groups(sessions, job, output)
+
+
+def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
     plan = job.tiled
     if plan is None:
         yield execute(sessions, job, output=output)
@@ -67,7 +74,10 @@ def execute_in_groups(sessions: Sessions, job: Job, *, output: str) -> Iterator[
     with sessions.call() as call:
         component = sessions.component(job.graph)
         for _, group in _groups(sessions, call, component, job, plan, lambda span: _group_array(job, span)):
-            yield to_output(group, output, None)
+            result = to_output(group, output, None)
+            del group  # or it would be held while the next one is made
+            yield result
+            del result
 
 
 def _tiled(

@@ -1,5 +1,6 @@
 """Putting tiles together: a weighted sum, and diffusers' in-place feed-forward."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Protocol
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from .axis import Span, trailing
 from .canvas import Canvas
-from .plan import Line, Plan, Tile
+from .plan import Line, Piece, Plan, Tile
 
 __all__ = ["Blend", "FeedForward", "WeightedSum", "blend_of"]
 
 Array = NDArray[np.float32]
+_BLOCK_VALUES = 1 << 18  # 1 MiB: within the second-level cache of anything this runs on
 
 
 class Blend(Protocol):
@@ -29,37 +31,49 @@ def blend_of(plan: Plan, canvas: Canvas) -> Blend:
 
 @dataclass(frozen=True, eq=False)
 class _Segment:
-    """A run of a piece in which its weights are either all one (None) or not, and which earlier pieces have either
-    all written to or not."""
+    """A run of a piece within one group of the canvas. `weights`: None where they are all one. `touched`: how many of
+    its first elements earlier pieces have written to."""
 
     local: slice
     target: Span
     weights: Array | None
-    touched: bool
+    touched: int
 
 
 class WeightedSum:
     """The sum of tiles times their weights, in float32.
 
-    The output is never cleared: where a tile is the first to write it assigns, and where it is alone it copies.
+    The output is never cleared: what a tile is the first to reach is assigned. A tile is worked through in blocks of
+    whole planes that stay in the cache, where they are weighted and joined with what lies below them.
     """
 
     def __init__(self, plan: Plan, canvas: Canvas) -> None:
         self._canvas = canvas
-        self._segments = [_segments(line, canvas if axis == 0 else None) for axis, line in enumerate(plan.lines)]
+        last = len(plan.lines) - 1
+        self._segments = [_segments(line, canvas, axis == 0, axis == last) for axis, line in enumerate(plan.lines)]
 
     def put(self, tile: Tile, result: Array) -> None:
         rows = (pieces[place] for pieces, place in zip(self._segments, tile.index, strict=True))
         for segments in product(*rows):
             block = result[trailing(segment.local for segment in segments)]
-            target = self._canvas.at([segment.target for segment in segments])
-            for axis, segment in enumerate(segments):
-                if segment.weights is not None:
-                    block *= _along(segment.weights, axis - len(segments))
-            if any(segment.touched for segment in segments):
-                target += block
-            else:
-                target[...] = block
+            below = self._canvas.at([segment.target for segment in segments])
+            weights = [
+                _along(segment.weights, axis - len(segments))
+                for axis, segment in enumerate(segments)
+                if segment.weights is not None
+            ]
+            known = segments[-1].touched
+            if any(segment.touched for segment in segments[:-1]) or known == len(segments[-1].target):
+                known = block.shape[-1]
+            for part, target, own in _in_cache(block, below, weights):
+                for factors in own:
+                    part *= factors
+                if known == part.shape[-1]:
+                    target += part
+                    continue
+                if known:  # narrow columns are slow to work on: they are fetched, and then whole rows stored
+                    part[..., :known] += target[..., :known]
+                target[...] = part
 
 
 class FeedForward:
@@ -93,55 +107,72 @@ class FeedForward:
             return
         side = axis - len(tile.pieces)
         length = strip.shape[side]
-        weights = _along(tile.pieces[axis].weights[:length], side)
         head = _cut(block, side, slice(0, length))
-        head *= weights
-        strip *= np.float32(1) - weights
+        head *= _along(tile.pieces[axis].weights[:length], side)
         head += strip
 
     def _keep_strip(self, tile: Tile, axis: int, block: Array) -> None:
-        """Copy what the next tile along the axis will be blended with."""
+        """Keep this tile's share of what it and the next one along the axis have in common."""
         following = self._next(tile, axis)
         if following is None:
             return
-        origin = tile.pieces[axis].target.start
-        stop = min(tile.pieces[axis].target.stop, following.stop)
-        if stop > following.start:
+        common = Span(following.target.start, min(tile.pieces[axis].target.stop, following.target.stop))
+        if len(common) > 0:
             index = tuple(place + (other == axis) for other, place in enumerate(tile.index))
-            part = slice(following.start - origin, stop - origin)
-            self._strips[axis, index] = _cut(block, axis - len(tile.pieces), part).copy()
+            side = axis - len(tile.pieces)
+            weights = np.float32(1) - _along(following.weights[: len(common)], side)
+            self._strips[axis, index] = _cut(block, side, common.as_slice(tile.pieces[axis].target.start)) * weights
 
     def _kept(self, tile: Tile, axis: int) -> Span:
         """What the tile's own blended result fills: up to where the next tile begins."""
         target, following = tile.pieces[axis].target, self._next(tile, axis)
-        return target if following is None else Span(target.start, following.start)
+        return target if following is None else Span(target.start, following.target.start)
 
-    def _next(self, tile: Tile, axis: int) -> Span | None:
+    def _next(self, tile: Tile, axis: int) -> Piece | None:
         pieces, place = self._plan.lines[axis].pieces, tile.index[axis] + 1
-        return pieces[place].target if place < len(pieces) else None
+        return pieces[place] if place < len(pieces) else None
 
 
-def _segments(line: Line, canvas: Canvas | None) -> list[list[_Segment]]:
+def _segments(line: Line, canvas: Canvas, is_first: bool, is_last: bool) -> list[list[_Segment]]:
+    """Each piece's segments: cut at the groups of the canvas, and between whole rows also where the weights begin and
+    end to be one and where earlier pieces end."""
     found, reached = [], 0
     for piece in line.pieces:
         start, stop = piece.target.start, piece.target.stop
-        plain = np.flatnonzero(piece.weights == 1)
-        cuts = {start, stop, min(max(reached, start), stop)}
-        if len(plain):
-            cuts |= {start + int(plain[0]), start + int(plain[-1]) + 1}
-        borders = sorted(cuts)
-        spans = [Span(*pair) for pair in pairwise(borders)]
-        if canvas is not None:
+        cuts = {start, stop}
+        if is_first or not is_last:
+            plain = np.flatnonzero(piece.weights == 1)
+            ends = (start + int(plain[0]), start + int(plain[-1]) + 1) if len(plain) else ()
+            cuts |= {min(max(reached, start), stop), *ends}
+        spans = [Span(*pair) for pair in pairwise(sorted(cuts))]
+        if is_first:
             spans = [part for span in spans for part in canvas.split(span)]
         row = []
         for span in spans:
             weights = piece.weights[span.as_slice(start)]
-            alone = bool((weights == 1).all())
             local = slice(piece.skip + span.start - start, piece.skip + span.stop - start)
-            row.append(_Segment(local, span, None if alone else weights, span.start < reached))
+            touched = min(max(reached - span.start, 0), len(span))
+            row.append(_Segment(local, span, None if (weights == 1).all() else weights, touched))
         found.append(row)
         reached = max(reached, stop)
     return found
+
+
+def _in_cache(block: Array, target: Array, weights: Sequence[Array]) -> Iterator[tuple[Array, Array, Sequence[Array]]]:
+    """Block, target and the weights that lie along their last axes, cut into planes, or runs of them, of at most
+    `_BLOCK_VALUES` where a plane is no larger."""
+    if block.size <= _BLOCK_VALUES or block.ndim <= 2:
+        yield block, target, weights
+        return
+    step = max(1, _BLOCK_VALUES // max(1, block[0].size))
+    along = block.ndim  # weights with as many axes lie along the first one of the block
+    for start in range(0, block.shape[0], step):
+        part = slice(start, start + step)
+        own = [each[part] if each.ndim == along and each.shape[0] > 1 else each for each in weights]
+        if step == 1:
+            yield from _in_cache(block[start], target[start], [each[0] if each.ndim == along else each for each in own])
+        else:
+            yield block[part], target[part], own
 
 
 def _along(weights: Array, side: int) -> Array:
