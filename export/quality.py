@@ -10,6 +10,8 @@ from ..tiling import Plan
 
 __all__ = ["psnr", "seam_ratio"]
 
+_TINY = 1e-30  # a constant array has no gradient
+
 
 def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
     """Peak signal-to-noise ratio in dB, at most 200 (equal arrays); `peak` defaults to the reference's range."""
@@ -21,26 +23,23 @@ def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None)
 
 
 def seam_ratio(tiled: NDArray[np.float32], whole: NDArray[np.float32], plan: Plan) -> float:
-    """How much the borders of tiles stand out: over all tiled axes the largest ratio of the gradient energy of
-    `tiled - whole`, (B, C, ...), across tile borders to that elsewhere. 1: not at all; 0 where the two are equal.
+    """How much the borders of tiles stand out: the gradient energy of `tiled`, (B, C, ...), across tile borders over
+    that elsewhere, divided by the same of `whole`; of all tiled axes the largest. 1: not at all.
 
     A border is where a tile's weights begin, or end.
     """
-    difference = tiled.astype(np.float64) - whole
-    ratios = [0.0]
+    ratios = []
     for axis, line in enumerate(plan.lines, 2):
         borders = {piece.target.start for piece in line.pieces} | {piece.target.stop for piece in line.pieces}
-        places = sorted(borders - {0, line.target_size})
+        places = [border - 1 for border in sorted(borders - {0, line.target_size})]
         if places:
-            ratios.append(_energy_ratio(difference, axis, places))
-    return max(ratios)
+            ratios.append(_share_at(tiled, axis, places) / _share_at(whole, axis, places))
+    return max(ratios, default=1.0)
 
 
-def _energy_ratio(difference: NDArray[np.float64], axis: int, places: Sequence[int]) -> float:
-    gradient = np.square(np.diff(difference, axis=axis))
-    others = tuple(other for other in range(gradient.ndim) if other != axis)
-    energy = gradient.mean(axis=others)  # entry k lies between elements k and k + 1
-    at_border = np.zeros(len(energy), bool)
-    at_border[[place - 1 for place in places]] = True
-    elsewhere = float(energy[~at_border].mean()) if not at_border.all() else 0.0
-    return float(energy[at_border].mean()) / elsewhere if elsewhere else 0.0
+def _share_at(array: NDArray[np.float32], axis: int, places: Sequence[int]) -> float:
+    """Mean gradient energy at `places` (place k lies between elements k and k + 1) over that at all other places."""
+    gradient = np.square(np.diff(array.astype(np.float64), axis=axis))
+    energy = gradient.mean(axis=tuple(other for other in range(gradient.ndim) if other != axis)) + _TINY
+    elsewhere = np.delete(energy, places)
+    return float(energy[list(places)].mean() / (elsewhere.mean() if elsewhere.size else _TINY))

@@ -87,13 +87,13 @@ class Interrupt:
 
 
 class Size(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
-    """Positive numbers joined by x, such as 512x768x17, as a tuple. `forms`: what may be given, each as "HxWxT" for
-    three numbers; "auto", which becomes an empty tuple, stands for itself."""
+    """Numbers of at least `least` joined by x, such as 512x768x17, as a tuple. `forms`: what may be given, each as
+    "HxWxT" for three numbers; "auto", which becomes an empty tuple, stands for itself."""
 
     name = "SIZE"
 
-    def __init__(self, forms: tuple[str, ...]) -> None:
-        self.forms = forms
+    def __init__(self, forms: tuple[str, ...], least: int = 1) -> None:
+        self.forms, self.least = forms, least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
@@ -102,7 +102,9 @@ class Size(click.ParamType):  # type: ignore[type-arg] # generic only since clic
             return ()
         numbers = str(value).lower().split("x")
         counts = {form.count("x") + 1 for form in self.forms if form != "auto"}
-        if len(numbers) not in counts or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        if len(numbers) not in counts or not all(
+            number.isdecimal() and int(number) >= self.least for number in numbers
+        ):
             self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
         return tuple(map(int, numbers))
 

@@ -25,7 +25,7 @@ def tiling_options(command: Function) -> Function:
         ),
         click.option(
             "--overlap",
-            type=Size(("HxW", "HxWxT", "N")),
+            type=Size(("HxW", "HxWxT", "N"), least=0),
             metavar="HxW[xT]",
             help="By how much tiles overlap; one number: height and width.  [default: the blend's]",
         ),
