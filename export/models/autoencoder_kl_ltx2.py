@@ -17,6 +17,7 @@ from .ltx2_layers import (
     affine,
     modulate,
 )
+from .time_axis import TimeAxis, WholeClip
 from .timestep_embedding import TimestepEmbedding
 
 __all__ = ["AutoencoderKLLTX2Video"]
@@ -43,9 +44,9 @@ class DownBlock(nn.Module):
                 else SpaceToDepth(in_channels, width, SAMPLING_STRIDES[kind], mode)
             )
 
-    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
+    def forward(self, hidden: Tensor, time: TimeAxis) -> Tensor:
         for layer in (*self.resnets, *self.downsamplers):
-            hidden = layer(hidden, causal)
+            hidden = layer(hidden, time)
         return hidden
 
 
@@ -73,13 +74,13 @@ class UpBlock(Stack):
             self.upsamplers.append(DepthToSpace(block, factor, stride, config.residual_upsampling[index], mode))
 
     def forward(
-        self, hidden: Tensor, causal: bool, timesteps: Tensor | None = None, noise: Tensor | None = None
+        self, hidden: Tensor, time: TimeAxis, timesteps: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
         if self.conv_in is not None:
-            hidden = self.conv_in(hidden, causal)
+            hidden = self.conv_in(hidden, time)
         for upsampler in self.upsamplers:
-            hidden = upsampler(hidden, causal)
-        return super().forward(hidden, causal, timesteps, noise)
+            hidden = upsampler(hidden, time)
+        return super().forward(hidden, time, timesteps, noise)
 
 
 class Encoder(nn.Module):
@@ -99,13 +100,13 @@ class Encoder(nn.Module):
         self.conv_act = nn.SiLU()
         self.conv_out = CausalConv3d(widths[-1], config.latent_channels + 1, mode)
 
-    def forward(self, sample: Tensor, causal: bool | None = None) -> Tensor:
-        causal = self.is_causal if causal is None else causal
-        hidden = self.conv_in(patchify(sample, self.patch_size), causal)
+    def forward(self, sample: Tensor, time: TimeAxis | None = None) -> Tensor:
+        time = WholeClip(self.is_causal) if time is None else time
+        hidden = self.conv_in(patchify(sample, self.patch_size), time)
         for block in self.down_blocks:
-            hidden = block(hidden, causal)
-        hidden = self.mid_block(hidden, causal)
-        hidden = self.conv_out(self.conv_act(self.norm_out(hidden)), causal)
+            hidden = block(hidden, time)
+        hidden = self.mid_block(hidden, time)
+        hidden = self.conv_out(self.conv_act(self.norm_out(hidden)), time)
         # The last channel is the log-variance that all latent channels share; the first one stands in `hidden`.
         logvar = hidden[:, self.latent_channels :]
         return torch.cat([hidden] + [logvar] * (self.latent_channels - 1), dim=1)
@@ -143,28 +144,44 @@ class Decoder(nn.Module):
             self.time_embedder = TimestepEmbedding(2 * widths[-1])
             self.scale_shift_table = nn.Parameter(torch.randn(2, widths[-1]) / widths[-1] ** 0.5)
 
+    @property
+    def stages(self) -> int:
+        """One per resolution: the mid block with the convolution before it, and each up block; the last one ends with
+        the picture."""
+        return 1 + len(self.up_blocks)
+
     def forward(
         self,
         latents: Tensor,
         temb: Tensor | None = None,
         noise: tuple[Tensor | None, ...] | None = None,
-        causal: bool | None = None,
+        time: TimeAxis | None = None,
     ) -> Tensor:
-        causal = self.is_causal if causal is None else causal
-        blocks = (self.mid_block, *self.up_blocks)
-        noise = (None,) * len(blocks) if noise is None else noise
+        time = WholeClip(self.is_causal) if time is None else time
+        hidden = latents
+        for index, maps in enumerate(noise or (None,) * self.stages):
+            hidden = self.stage(index, hidden, time, temb, maps)
+        return hidden
+
+    def stage(
+        self, index: int, hidden: Tensor, time: TimeAxis, temb: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """One stage: what the stage before gave (latents, for the first) to what the next one takes, or the clip."""
         timesteps = None
         if self.timestep_scale_multiplier is not None:
             assert temb is not None
             timesteps = temb * self.timestep_scale_multiplier
-        hidden = self.conv_in(latents, causal)
-        for block, maps in zip(blocks, noise, strict=True):
-            hidden = block(hidden, causal, timesteps, maps)
+        if index == 0:
+            hidden = self.mid_block(self.conv_in(hidden, time), time, timesteps, noise)
+        else:
+            hidden = self.up_blocks[index - 1](hidden, time, timesteps, noise)
+        if index + 1 < self.stages:
+            return hidden
         hidden = self.norm_out(hidden)
         if self.time_embedder is not None and self.scale_shift_table is not None:
             shift, scale = affine(self.time_embedder(timesteps), self.scale_shift_table, 2)
             hidden = modulate(hidden, scale, shift)
-        hidden = self.conv_out(self.conv_act(hidden), causal)
+        hidden = self.conv_out(self.conv_act(hidden), time)
         return unpatchify(hidden, self.out_channels, self.patch_size)
 
 
@@ -206,7 +223,7 @@ class AutoencoderKLLTX2Video(nn.Module):
 
         `causal`: None takes the config's `encoder_causal`; unlike diffusers', an explicit False is obeyed.
         """
-        return self.encoder(sample, causal)
+        return self.encoder(sample, None if causal is None else WholeClip(causal))
 
     def decode(
         self,
@@ -220,7 +237,7 @@ class AutoencoderKLLTX2Video(nn.Module):
         `temb`: timesteps (B,), for timestep-conditioned decoders. `noise`: for decoders that inject it, per block
         (mid, then up blocks) None or a tensor (2 * residual blocks, block height, block width).
         """
-        return self.decoder(latents, temb, noise, causal)
+        return self.decoder(latents, temb, noise, None if causal is None else WholeClip(causal))
 
     def forward(self, sample: Tensor) -> Tensor:
         """Encode, take the mean, decode without conditioning."""

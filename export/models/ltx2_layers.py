@@ -11,6 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from .time_axis import TimeAxis
 from .timestep_embedding import TimestepEmbedding
 
 __all__ = [
@@ -41,8 +42,7 @@ class PixelNorm(nn.Module):
 class CausalConv3d(nn.Module):
     """A 3x3x3 convolution that keeps the number of frames.
 
-    Time is padded by repeating frames: the first one twice if causal, else the first and the last once. Space is
-    padded by one, with zeros or by reflection.
+    Time is padded by repeating frames, as the time axis says. Space is padded by one, with zeros or by reflection.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: str, stride: Stride = (1, 1, 1)) -> None:
@@ -50,10 +50,8 @@ class CausalConv3d(nn.Module):
         mode = cast(Literal["zeros", "reflect"], padding_mode)
         self.conv = nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=(0, 1, 1), padding_mode=mode)
 
-    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
-        first = hidden[:, :, :1]
-        frames = [first, first, hidden] if causal else [first, hidden, hidden[:, :, -1:]]
-        return self.conv(torch.cat(frames, dim=2))
+    def forward(self, hidden: Tensor, time: TimeAxis) -> Tensor:
+        return self.conv(time.window(hidden, self.conv.stride[0]))
 
 
 def modulate(hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -94,7 +92,7 @@ class ResnetBlock(nn.Module):
     def forward(
         self,
         inputs: Tensor,
-        causal: bool,
+        time: TimeAxis,
         embedding: Tensor | None = None,
         noise: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
@@ -104,17 +102,18 @@ class ResnetBlock(nn.Module):
             assert embedding is not None
             shift_1, scale_1, shift_2, scale_2 = affine(embedding, self.scale_shift_table, 4)
             hidden = modulate(hidden, scale_1, shift_1)
-        hidden = self.conv1(self.nonlinearity(hidden), causal)
+        hidden = self.conv1(self.nonlinearity(hidden), time)
         if self.per_channel_scale1 is not None:
             assert noise is not None
             hidden = hidden + noise[0] * self.per_channel_scale1.reshape(-1, 1, 1, 1)
         hidden = self.norm2(hidden)
         if self.scale_shift_table is not None:
             hidden = modulate(hidden, scale_2, shift_2)
-        hidden = self.conv2(self.nonlinearity(hidden), causal)
+        hidden = self.conv2(self.nonlinearity(hidden), time)
         if self.per_channel_scale2 is not None:
             assert noise is not None
             hidden = hidden + noise[1] * self.per_channel_scale2.reshape(-1, 1, 1, 1)
+        inputs = time.delayed(inputs, 2)
         if self.norm3 is not None and self.conv_shortcut is not None:
             inputs = self.conv_shortcut(self.norm3(inputs.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3))
         return hidden + inputs
@@ -155,13 +154,13 @@ class Stack(nn.Module):
         )
 
     def forward(
-        self, hidden: Tensor, causal: bool, timesteps: Tensor | None = None, noise: Tensor | None = None
+        self, hidden: Tensor, time: TimeAxis, timesteps: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
         """`timesteps`: (B,), scaled; `noise`: (2 * layers, H, W), two maps per residual block."""
         embedding = None if self.time_embedder is None else self.time_embedder(timesteps)
         for index, resnet in enumerate(self.resnets):
             maps = None if noise is None else (noise[2 * index], noise[2 * index + 1])
-            hidden = resnet(hidden, causal, embedding, maps)
+            hidden = resnet(hidden, time, embedding, maps)
         return hidden
 
 
@@ -196,13 +195,13 @@ class SpaceToDepth(nn.Module):
         self.group = in_channels * math.prod(stride) // out_channels
         self.conv = CausalConv3d(in_channels, out_channels // math.prod(stride), padding_mode)
 
-    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
+    def forward(self, hidden: Tensor, time: TimeAxis) -> Tensor:
         if self.stride[0] == 2:
-            hidden = torch.cat([hidden[:, :, :1], hidden], dim=2)
+            hidden = time.first_twice(hidden)
         packed = pack(hidden, self.stride)
         batch, _, frames, height, width = packed.shape
         groups = packed.reshape(batch, self.out_channels, self.group, frames, height, width)
-        return pack(self.conv(hidden, causal), self.stride) + torch.mean(groups, dim=2)
+        return pack(self.conv(hidden, time), self.stride) + torch.mean(groups, dim=2)
 
 
 class DepthToSpace(nn.Module):
@@ -221,9 +220,9 @@ class DepthToSpace(nn.Module):
         self.repeats = cells // factor
         self.conv = CausalConv3d(in_channels, self.out_channels * cells, padding_mode)
 
-    def forward(self, hidden: Tensor, causal: bool) -> Tensor:
-        packed = self.conv(hidden, causal)
+    def forward(self, hidden: Tensor, time: TimeAxis) -> Tensor:
+        packed = self.conv(hidden, time)
         if self.residual:
-            packed = packed + torch.cat([hidden] * self.repeats, dim=1)
+            packed = packed + torch.cat([time.delayed(hidden, 1)] * self.repeats, dim=1)
         upsampled = unpack(packed, self.out_channels, self.stride)
-        return upsampled if self.stride[0] == 1 else upsampled[:, :, 1:]
+        return upsampled if self.stride[0] == 1 else time.without_first(upsampled)
