@@ -7,29 +7,30 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
-from ..runtime.hashing import HashingWriter
-from ..runtime.manifest import FileEntry, Graph, Manifest, TensorInfo
+from ..runtime.manifest import FileEntry, Graph, Manifest
 from ..runtime.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, open_checkpoint
-from .safetensors_file import write_safetensors
+from .narrowing import ITEM_BYTES
 
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
-OPSET = 18
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, bytes done, bytes in all)."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How to export. `causal` names further causalities to export for video models beside the config's own."""
+    """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
+    models beside the config's own."""
 
     components: tuple[str, ...] = ("encoder", "decoder")
+    dtypes: tuple[str, ...] = ("float32",)
     attention: str = "sdpa"
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
@@ -76,75 +77,57 @@ def _check_settings(settings: ExportSettings) -> None:
     chosen = settings.components
     if not chosen or len(set(chosen)) != len(chosen) or not all(component in COMPONENTS for component in chosen):
         raise InputError(f"components must be some of {', '.join(COMPONENTS)}, each once, got {chosen}")
+    dtypes = settings.dtypes
+    if not dtypes or len(set(dtypes)) != len(dtypes) or not all(dtype in ITEM_BYTES for dtype in dtypes):
+        raise InputError(f"dtypes must be some of {', '.join(ITEM_BYTES)}, each once, got {dtypes}")
     if settings.attention not in ATTENTION_KINDS:
         raise InputError(f"attention must be one of {', '.join(ATTENTION_KINDS)}, got {settings.attention!r}")
 
 
 class _Writer:
-    """Writes one component after the other and remembers the files."""
+    """Writes every component in every precision and remembers the files."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, settings: ExportSettings, progress: Progress) -> None:
-        from .components import component_of, meta_model
+        from .components import component_of, graph_specs, meta_model
+        from .graph_writer import ComponentGraphs
 
         model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         self.checkpoint = checkpoint.checked(expected).with_statistics()
-        self.model = model
         self.folder = folder
         self.settings = settings
         self.files: list[FileEntry] = []
-        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
         for name, shape in expected.items():
             component = component_of(name)
-            if component in self._shapes:
-                self._shapes[component][name] = shape
-        self._total = sum(4 * math.prod(shape) for shapes in self._shapes.values() for shape in shapes.values())
+            if component in shapes:
+                shapes[component][name] = shape
+        config = self.checkpoint.config
+        self._components = [
+            ComponentGraphs(component, graph_specs(config, model, component, settings.causal), shapes[component])
+            for component in settings.components
+        ]
+        self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in settings.dtypes)
         self._done = 0
         self._progress = progress
 
     def graphs(self) -> Iterator[Graph]:
-        for component in self.settings.components:
-            yield from self._component(component)
+        for dtype in self.settings.dtypes:
+            for component in self._components:
+                read = partial(self._read, component.component, dtype)
+                on_graph = partial(self._report, f"{component.component} graph")
+                written = component.write(self.folder, dtype, read, on_graph=on_graph)
+                self.files += written.files
+                yield from written.graphs
 
-    def _component(self, component: str) -> Iterator[Graph]:
-        import onnx
-
-        from .components import graph_specs
-        from .graph import GraphBuilder
-        from .trace import lower
-
-        weights_name = f"{component}.safetensors"
-        weights = write_safetensors(
-            self.folder / weights_name, self._shapes[component], lambda name: self._read(component, name)
-        )
-        self.files.append(FileEntry(weights_name, weights.size_bytes, weights.sha256))
-        for spec in graph_specs(self.checkpoint.config, self.model, component, self.settings.causal):
-            self._progress(f"{component} graph", self._done, self._total)
-            builder = GraphBuilder(opset=OPSET, weights=weights.tensors)
-            lower(spec.module, [tensor.name for tensor in spec.inputs], spec.output.name, builder, prefix="model.")
-            proto = builder.finish(component, spec.inputs, [spec.output])
-            name = f"{component}.{spec.variant}.onnx" if spec.variant else f"{component}.onnx"
-            path = self.folder / name
-            with HashingWriter(path) as writer:
-                writer.write(proto.SerializeToString())
-            onnx.checker.check_model(str(path), full_check=True)
-            self.files.append(FileEntry(name, writer.size_bytes, writer.hexdigest()))
-            yield Graph(
-                component=component,
-                file=name,
-                weights=weights_name,
-                dtype="float32",
-                opset=OPSET,
-                causal=spec.causal,
-                inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.inputs),
-                outputs=(TensorInfo(spec.output.name, spec.output.dtype, spec.output.shape),),
-            )
-
-    def _read(self, component: str, name: str) -> Any:
-        self._progress(f"{component} weights", self._done, self._total)
+    def _read(self, component: str, dtype: str, name: str) -> Any:
+        self._report(f"{component} weights")
         tensor = self.checkpoint.tensors[name]
-        self._done += 4 * math.prod(tensor.shape)
+        self._done += ITEM_BYTES[dtype] * math.prod(tensor.shape)
         return tensor.read()
+
+    def _report(self, step: str) -> None:
+        self._progress(step, self._done, self._total)
 
 
 def _produced_by(source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:

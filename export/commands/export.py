@@ -20,7 +20,13 @@ __all__ = ["export"]
     type=click.Choice(["encoder", "decoder"]),
     help="Export only this one; repeatable.  [default: both]",
 )
-@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32"]), help="Precision.  [default: float32]")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Precision of the computation; repeatable, a graph each.  [default: float32]",
+)
 @click.option("--scaling-factor", type=float, help="Where config.json lacks it, or to override it.")
 @click.option("--shift-factor", type=float, help="Where config.json lacks it, or to override it.")
 @click.option(
@@ -62,6 +68,7 @@ def export(
     overrides: dict[str, Any] = {"scaling_factor": scaling_factor, "shift_factor": shift_factor}
     settings = ExportSettings(
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
+        dtypes=tuple(dict.fromkeys(dtypes)) or ("float32",),
         attention=attention,
         fuse_qkv=fuse_qkv,
         causal=causal,
@@ -78,3 +85,5 @@ def export(
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))
+    if "float32" not in settings.dtypes and "bfloat16" in settings.dtypes:
+        click.echo("  bfloat16 runs on TensorRT; for ONNX Runtime on a CPU to fall back to, add --dtype float32")

@@ -65,15 +65,20 @@ def choose_backend(
 
         return Backend("onnxruntime", name, "cpu" if name == "cpu" else "cuda", open_graph)
 
+    def missing(name: str) -> str | None:
+        if name == "cpu" and dtype == "bfloat16":
+            return "ONNX Runtime has no bfloat16 convolution for the CPU"
+        return missing_provider(name)
+
     if provider is not None:
-        reason = missing_provider(provider)
+        reason = missing(provider)
         if reason is not None:
             raise BackendUnavailable(f"backend onnxruntime with provider {provider!r} cannot run: {reason}")
         return opened(provider)
     missing_provider("cpu")  # without ONNX Runtime, this tells the simplest way to get it
     skipped: list[str] = []
     for name in ("cuda", "cpu"):
-        reason = missing_provider(name)
+        reason = missing(name)
         if reason is None:
             _log.info("backend onnxruntime:%s%s", name, "".join(f"; skipped {item}" for item in skipped))
             return opened(name)
@@ -89,8 +94,11 @@ def graphs_of(manifest: Manifest, dtype: str) -> tuple[Graph, ...]:
     """
     graphs = tuple(graph for graph in manifest.graphs if graph.dtype == dtype)
     if not graphs:
-        held = ", ".join(dict.fromkeys(graph.dtype for graph in manifest.graphs))
-        raise InputError(f"{manifest.folder} holds no {dtype} graphs (it holds {held}): export with --dtype {dtype}")
+        held = list(dict.fromkeys(graph.dtype for graph in manifest.graphs))
+        raise InputError(
+            f"{manifest.folder} holds no {dtype} graphs (it holds {', '.join(held)}): "
+            f"open it with dtype={' or '.join(map(repr, held))}, or export with --dtype {dtype}"
+        )
     return graphs
 
 
