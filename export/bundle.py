@@ -4,12 +4,13 @@ import importlib.metadata
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
@@ -17,6 +18,10 @@ from ..runtime.manifest import FileEntry, Graph, Manifest
 from ..runtime.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, open_checkpoint
 from .narrowing import ITEM_BYTES
+
+if TYPE_CHECKING:
+    from .graph_writer import ComponentGraphs, WrittenGraphs
+    from .ranges import RangeTable
 
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
@@ -27,13 +32,15 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class ExportSettings:
     """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
-    models beside the config's own."""
+    models beside the config's own. `check_range` are sample pictures or clips: what they show to be too large for
+    float16 stays in float32."""
 
     components: tuple[str, ...] = ("encoder", "decoder")
     dtypes: tuple[str, ...] = ("float32",)
     attention: str = "sdpa"
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
+    check_range: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] | None = None
 
 
@@ -65,6 +72,7 @@ def export_bundle(
             graphs=graphs,
             files=tuple(written.files),
             produced_by=_produced_by(source, settings, time.perf_counter() - started),
+            ranges=None if written.ranges is None else written.ranges.to_json(),
             folder=temporary,
         )
         manifest.write()
@@ -80,6 +88,11 @@ def _check_settings(settings: ExportSettings) -> None:
     dtypes = settings.dtypes
     if not dtypes or len(set(dtypes)) != len(dtypes) or not all(dtype in ITEM_BYTES for dtype in dtypes):
         raise InputError(f"dtypes must be some of {', '.join(ITEM_BYTES)}, each once, got {dtypes}")
+    for path in settings.check_range:
+        if not path.exists():
+            raise InputError(f"--check-range {path}: there is no such file or folder; give pictures or clips")
+    if settings.check_range and len(chosen) < len(COMPONENTS):
+        raise InputError("--check-range runs samples through encoder and decoder: export both components")
     if settings.attention not in ATTENTION_KINDS:
         raise InputError(f"attention must be one of {', '.join(ATTENTION_KINDS)}, got {settings.attention!r}")
 
@@ -107,18 +120,53 @@ class _Writer:
             ComponentGraphs(component, graph_specs(config, model, component, settings.causal), shapes[component])
             for component in settings.components
         ]
-        self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in settings.dtypes)
+        dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes
+        self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in dtypes)
+        self.ranges: RangeTable | None = None
         self._done = 0
         self._progress = progress
 
     def graphs(self) -> Iterator[Graph]:
+        ready = self._checked_range() if self.settings.check_range else {}
         for dtype in self.settings.dtypes:
             for component in self._components:
-                read = partial(self._read, component.component, dtype)
-                on_graph = partial(self._report, f"{component.component} graph")
-                written = component.write(self.folder, dtype, read, on_graph=on_graph)
+                keep = {} if self.ranges is None or dtype != "float16" else self._kept()
+                written = ready.get((component, dtype)) or self._write(self.folder, component, dtype, keep)
                 self.files += written.files
                 yield from written.graphs
+
+    def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
+        """Run the float32 graphs on the samples; they then are the bundle's own, if it is to hold them."""
+        from .ranges import measure_ranges
+
+        scratch = self.folder / "float32"
+        scratch.mkdir()
+        written = {component: self._write(scratch, component, "float32", {}) for component in self._components}
+        Manifest(
+            config=self.checkpoint.config,
+            graphs=tuple(graph for one in written.values() for graph in one.graphs),
+            files=tuple(file for one in written.values() for file in one.files),
+            produced_by={},
+            folder=scratch,
+        ).write()
+        self._report("range")
+        self.ranges = measure_ranges(scratch, self.settings.check_range)
+        kept = "float32" in self.settings.dtypes
+        for file in (file.name for one in written.values() for file in one.files if kept):
+            (scratch / file).rename(self.folder / file)
+        shutil.rmtree(scratch)
+        return {(component, "float32"): one for component, one in written.items()}
+
+    def _kept(self) -> dict[str, frozenset[str]]:
+        assert self.ranges is not None
+        return {file: self.ranges.kept(file) for file in self.ranges.largest}
+
+    def _write(
+        self, folder: Path, component: "ComponentGraphs", dtype: str, keep: Mapping[str, frozenset[str]]
+    ) -> "WrittenGraphs":
+        read = partial(self._read, component.component, dtype)
+        on_graph = partial(self._report, f"{component.component} graph")
+        return component.write(folder, dtype, read, keep, on_graph)
 
     def _read(self, component: str, dtype: str, name: str) -> Any:
         self._report(f"{component} weights")

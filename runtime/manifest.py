@@ -67,6 +67,7 @@ class Manifest:
     produced_by: Mapping[str, Any]
     engines: tuple[Mapping[str, Any], ...] = ()
     verification: Mapping[str, Any] | None = None
+    ranges: Mapping[str, Any] | None = None
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -153,6 +154,7 @@ class Manifest:
             produced_by=dict(values["produced_by"]),
             engines=tuple(values.get("engines", ())),
             verification=values.get("verification"),
+            ranges=values.get("ranges"),
             folder=folder,
         )
 
@@ -176,6 +178,7 @@ class Manifest:
             "files": [dataclasses.asdict(file) for file in self.files],
             "engines": list(self.engines),
             "verification": self.verification,
+            "ranges": self.ranges,
             "produced_by": dict(self.produced_by),
         }
 

@@ -12,6 +12,7 @@ from architectures import ALL, LTX, picture
 from click.testing import CliRunner
 from onnx import TensorProto
 from rounding import run_rounded
+from scaled import scale_weights
 
 import latentrt.export.demo
 from latentrt.export import precision
@@ -19,7 +20,7 @@ from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.cli import cli
 from latentrt.export.narrowing import narrowed
 from latentrt.export.quality import psnr
-from latentrt.export.safetensors_file import SafetensorsFile, write_safetensors
+from latentrt.export.safetensors_file import SafetensorsFile
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
 from latentrt.runtime.errors import CheckpointError
 from latentrt.runtime.manifest import Manifest
@@ -232,12 +233,3 @@ def test_dtypes_are_checked(checkpoint_of: Callable[[str], Path], tmp_path: Path
         with pytest.raises(InputError, match="dtypes must be some of float32, float16, bfloat16, each once"):
             export_bundle(checkpoint_of("sd"), tmp_path / "b", ExportSettings(dtypes=dtypes))
     assert not list(tmp_path.iterdir())
-
-
-def scale_weights(source: Path, prefix: str, factor: float) -> None:
-    """Multiply the weights of one layer of a checkpoint."""
-    path = source / "diffusion_pytorch_model.safetensors"
-    file = SafetensorsFile(path)
-    tensors = {name: file.read(name) * (factor if name.startswith(prefix) else 1) for name in file}
-    path.unlink()
-    write_safetensors(path, {name: tensor.shape for name, tensor in tensors.items()}, tensors.__getitem__)

@@ -44,6 +44,14 @@ __all__ = ["export"]
     type=click.BOOL,
     help="Video: also export graphs of this causality, for causal= at run time; repeatable.",
 )
+@click.option(
+    "--check-range",
+    "check_range",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="SAMPLES",
+    help="Your own pictures or clips: what they show to overflow float16 stays in float32; repeatable.",
+)
 @as_json
 def export(
     source: Path,
@@ -55,6 +63,7 @@ def export(
     attention: str,
     fuse_qkv: bool,
     causal: tuple[bool, ...],
+    check_range: tuple[Path, ...],
     json_output: bool,
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
@@ -72,6 +81,7 @@ def export(
         attention=attention,
         fuse_qkv=fuse_qkv,
         causal=causal,
+        check_range=check_range,
         overrides={key: value for key, value in overrides.items() if value is not None},
     )
     with progress_bar("Exporting", hidden=json_output) as update:
@@ -85,5 +95,7 @@ def export(
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))
+    for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
+        click.echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
     if "float32" not in settings.dtypes and "bfloat16" in settings.dtypes:
         click.echo("  bfloat16 runs on TensorRT; for ONNX Runtime on a CPU to fall back to, add --dtype float32")

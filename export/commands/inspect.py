@@ -41,6 +41,8 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         lines.append(f"  {graph.component:<8} {graph.file}: {graph.dtype}, opset {graph.opset}{causal}: {tensors}")
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
     lines.append("  every hash is right" if verified else "  sizes are right (--verify reads every byte)")
+    for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
+        lines.append(f"  range checked: {file} keeps {len(kept)} tensors in float32 where it is in float16")
     checked = manifest.verification
     if checked is None:
         lines.append("  not verified against the reference yet (latentrt verify)")
