@@ -5,6 +5,7 @@ import sys
 import click
 
 from ..runtime.errors import LatentRTError
+from .commands.build import build
 from .commands.decode import decode
 from .commands.demo import demo
 from .commands.doctor import doctor
@@ -33,7 +34,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, encode, decode, verify, plan, inspect, doctor, demo):
+for _command in (export, build, encode, decode, verify, plan, inspect, doctor, demo):
     cli.add_command(_command)
 
 
