@@ -19,6 +19,7 @@ from latentrt.export import precision
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.cli import cli
 from latentrt.export.narrowing import narrowed
+from latentrt.export.parity import verify_bundle
 from latentrt.export.quality import psnr
 from latentrt.export.safetensors_file import SafetensorsFile
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
@@ -157,6 +158,17 @@ def test_bfloat16_says_why_the_cpu_cannot_run_it(mixed: Callable[[str], Path]) -
         open_bundle(mixed("sd"), dtype="bfloat16")
     with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
         open_bundle(mixed("sd"), dtype="bfloat16", provider="cpu")
+
+
+def test_verify_compares_each_precision_that_can_run_here(
+    mixed: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(mixed("sd"), tmp_path / "bundle"))
+    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1)
+    assert report.passed
+    assert {row.dtype for row in report.comparisons} == {"float32", "float16"}, "no bfloat16 on the CPU"
+    with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
+        verify_bundle(bundle, checkpoint_of("sd"), threads=1, dtype="bfloat16")
 
 
 def test_a_pixel_norm_of_large_values_needs_its_island(

@@ -20,6 +20,11 @@ _EXTRAS = {
     "onnxruntime-gpu": "gpu",
     "torch": "export",
     "onnx": "export",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx-cu13": "tensorrt-rtx",
+    "polygraphy": "tensorrt-rtx",
+    "cuda-core": "tensorrt-rtx",
+    "cuda-bindings": "tensorrt-rtx",
     "pillow": "media",
     "av": "media",
 }
@@ -38,6 +43,7 @@ def doctor(json_output: bool) -> None:
         "backends": [{"name": name, "usable": why is None, "reason": why} for name, why in backends_here()],
         "commands": {
             "export": _usable("torch", "onnx"),
+            "build": any(_usable(library, "polygraphy") for library in ("tensorrt", "tensorrt-rtx-cu13")),
             "verify": _usable("torch") and any(why is None for _, why in backends_here()),
             "demo": _usable("torch", "onnx", "pillow", "av") and any(why is None for _, why in backends_here()),
             "encode, decode": any(why is None for _, why in backends_here()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.backends import graphs_of
-from ...runtime.backends.onnxruntime import has_nvidia_driver
+from ...runtime.backends.devices import compute_capability, has_nvidia_driver
 from ...runtime.cache_folder import cache_folder
 from ...runtime.engines import EngineRecord, engine_key
 from ...runtime.errors import BackendUnavailable, EngineError, InputError
@@ -91,8 +91,6 @@ def _own_capability() -> str:
             "--backend tensorrt builds on the GPU that it builds for, and no NVIDIA driver answers on this machine: "
             "build there, or use --backend tensorrt-rtx"
         )
-    from ...runtime.backends.devices import compute_capability
-
     return compute_capability()
 
 
