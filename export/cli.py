@@ -14,6 +14,7 @@ from .commands.export import export
 from .commands.inspect import inspect
 from .commands.plan import plan
 from .commands.verify import verify
+from .commands.warmup import warmup
 
 __all__ = ["cli", "main"]
 
@@ -34,7 +35,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, build, encode, decode, verify, plan, inspect, doctor, demo):
+for _command in (export, build, encode, decode, verify, plan, warmup, inspect, doctor, demo):
     cli.add_command(_command)
 
 

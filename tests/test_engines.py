@@ -394,9 +394,9 @@ def test_what_cannot_be_built_is_one_sentence_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--tile", "64"], "is not HEIGHTxWIDTH[xFRAMES]"),
-        (["--tile", "64xx64"], "is not HEIGHTxWIDTH[xFRAMES]"),
-        (["--shapes", "64x64", "64x64", "64x64"], "is not BATCHxHEIGHTxWIDTH[xFRAMES]"),
+        (["--tile", "64"], "is not of the form HxW or HxWxT"),
+        (["--tile", "64xx64"], "is not of the form HxW or HxWxT"),
+        (["--shapes", "64x64", "64x64", "64x64"], "is not of the form BxHxW or BxHxWxT"),
         (["--shapes", "1x8x8", "1x8x8", "1x8x8", "--static"], "give it without --tile and --static"),
         (["--compute-capability", "89"], "give 8.9"),
         (["--workspace", "much"], "give bytes, or 512MiB, 8GiB"),
@@ -425,6 +425,11 @@ def test_a_tile_starts_at_the_smallest_size_that_both_halves_take(bundle_of: Cal
     settings = BuildSettings(RTX, tiles=(Extent(1, 256, 192, 17),))
     assert str(plan_profiles(config, encoder, settings)[0]) == "sample 1x3x1x64x64 to 1x3x17x256x192"
     assert str(plan_profiles(config, decoder, settings)[0]) == "latents 1x16x1x2x2 to 1x16x3x8x6"
+    for frames in (16, 17, 23):  # as in tiling: N frames are N // 8 + 1 latent frames
+        tiles = (Extent(1, 256, 192, frames),)
+        assert plan_profiles(config, decoder, dataclasses.replace(settings, tiles=tiles)) == plan_profiles(
+            config, decoder, settings
+        )
     off = dataclasses.replace(settings, tiles=(Extent(1, 250, 192, 17),))
     with pytest.raises(
         LatentRTError, match=r"= \(17, 250, 192\): the next larger one that fits its grid is \(17, 256,"

@@ -3,6 +3,7 @@ is found, and the libraries have every name that the backend uses. What needs a 
 
 import dataclasses
 import inspect
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -217,6 +218,23 @@ def test_the_librarys_errors_are_kept_for_ours_and_its_words_are_log_records(cap
 )
 def test_what_is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, contiguous: bool) -> None:
     assert devices._is_contiguous(shape, strides) is contiguous
+
+
+def test_warmup_loads_and_runs_and_never_builds(built: Path) -> None:
+    def warm(*options: str) -> Any:
+        return CliRunner().invoke(cli, ["warmup", str(built), "--threads", "1", *options], catch_exceptions=False)
+
+    before = sorted(path.name for path in built.rglob("*"))
+    report = json.loads(warm("--size", "32x30", "--batch", "2", "--provider", "cpu", "--json").stdout)
+    assert report["backend"] == "onnxruntime:cpu"
+    assert report["shapes"] == [[2, 3, 32, 30]], "one block: every size is on the grid"
+    assert report["first_seconds"] > 0
+    assert warm("--provider", "cpu").stdout.startswith("onnxruntime:cpu: ")
+    with pytest.raises(InputError, match="--size: AutoencoderKL takes HxW, got 32x32x9"):
+        warm("--size", "32x32x9", "--provider", "cpu")
+    with pytest.raises(BackendUnavailable, match="backend tensorrt cannot run"):
+        warm("--backend", "tensorrt")
+    assert sorted(path.name for path in built.rglob("*")) == before
 
 
 @pytest.mark.gpu

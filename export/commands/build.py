@@ -7,29 +7,11 @@ from typing import Any
 import click
 
 from ..engines.settings import LIBRARIES, BuildSettings, Extent
-from .options import as_json, emit_json, progress_bar
+from .options import Size, as_json, emit_json, progress_bar
 
 __all__ = ["build"]
 
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-class _Size(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
-    """HEIGHTxWIDTH or HEIGHTxWIDTHxFRAMES, with the batch in front where `batched`."""
-
-    def __init__(self, *, batched: bool) -> None:
-        self._batched = batched
-        self.name = "BATCHxHEIGHTxWIDTH[xFRAMES]" if batched else "HEIGHTxWIDTH[xFRAMES]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Extent:
-        if isinstance(value, Extent):
-            return value
-        parts = str(value).split("x")
-        least = 3 if self._batched else 2
-        if len(parts) not in (least, least + 1) or not all(re.fullmatch(r"[1-9]\d{0,8}", part) for part in parts):
-            self.fail(f"{value!r} is not {self.name}", param, ctx)
-        numbers = list(map(int, parts))
-        return Extent(*numbers) if self._batched else Extent(1, *numbers)
 
 
 class _Bytes(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
@@ -74,7 +56,8 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     "--tile",
     "tiles",
     multiple=True,
-    type=_Size(batched=False),
+    type=Size(("HxW", "HxWxT")),
+    metavar="HxW[xT]",
     help="The largest sample, in pixels and frames; each further one is a profile more in the same engine.  "
     "[default: 512x512, and 17 frames for video]",
 )
@@ -84,9 +67,9 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     "--shapes",
     multiple=True,
     nargs=3,
-    type=_Size(batched=True),
+    type=Size(("BxHxW", "BxHxWxT")),
     metavar="MIN OPT MAX",
-    help="A profile by its three sizes, each BATCHxHEIGHTxWIDTH[xFRAMES], instead of --tile; repeatable.",
+    help="A profile by its three sizes, each BxHxW[xT] with the batch in front, instead of --tile; repeatable.",
 )
 @click.option(
     "--compute-capability",
@@ -111,10 +94,10 @@ def build(
     backend: str,
     dtypes: tuple[str, ...],
     components: tuple[str, ...],
-    tiles: tuple[Extent, ...],
+    tiles: tuple[tuple[int, ...], ...],
     batch: int,
     static: bool,
-    shapes: tuple[tuple[Extent, Extent, Extent], ...],
+    shapes: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...],
     capabilities: tuple[str, ...],
     workspace: int | None,
     json_output: bool,
@@ -137,9 +120,9 @@ def build(
         backend=backend,
         dtypes=tuple(dict.fromkeys(dtypes)) or ("float32",),
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
-        tiles=tuple(Extent(batch, tile.height, tile.width, tile.frames) for tile in tiles),
+        tiles=() if shapes else tuple(Extent(batch, *tile) for tile in tiles),
         static=static,
-        shapes=shapes,
+        shapes=tuple((Extent(*low), Extent(*best), Extent(*high)) for low, best, high in shapes),
         compute_capabilities=tuple(dict.fromkeys(capabilities)),
         workspace_bytes=workspace,
         **options,

@@ -1,6 +1,7 @@
 """From sample sizes to the profiles of each graph."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...runtime.config import AutoencoderKLConfig, ModelConfig
 from ...runtime.errors import InputError
@@ -11,13 +12,10 @@ from .settings import BuildSettings, Extent
 
 __all__ = ["default_tile", "plan_profiles"]
 
-_IMAGE_TILE = Extent(1, 512, 512)
-_VIDEO_TILE = Extent(1, 512, 512, 17)
 
-
-def default_tile(config: ModelConfig) -> Extent:
-    """What is built for where nothing is said: a tile of 512x512, and 17 frames for video."""
-    return _IMAGE_TILE if isinstance(config, AutoencoderKLConfig) else _VIDEO_TILE
+def default_tile(config: ModelConfig) -> tuple[int, ...]:
+    """What is built for where nothing is said, (height, width) or (height, width, frames): 512x512, and 17 frames."""
+    return (512, 512) if isinstance(config, AutoencoderKLConfig) else (512, 512, 17)
 
 
 def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
@@ -32,11 +30,16 @@ def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) ->
         triples = settings.shapes
     else:
         least = grid.sample_size((*((1,) if video else ()), *[max(grid.encoder_minimum, grid.decoder_minimum)] * 2))
-        triples = tuple(
-            (tile if settings.static else Extent(1, least[-2], least[-1]), tile, tile)
-            for tile in settings.tiles or (default_tile(config),)
-        )
+        tiles = [_whole_cells(tile, grid) for tile in settings.tiles or (Extent(1, *default_tile(config)),)]
+        triples = tuple((tile if settings.static else Extent(1, least[-2], least[-1]), tile, tile) for tile in tiles)
     return tuple(_profile(config, graph, grid, triple) for triple in triples)
+
+
+def _whole_cells(tile: Extent, grid: Grid) -> Extent:
+    """A temporal tile of N frames is N // ratio + 1 latent frames, as everywhere in tiling: the sample of those."""
+    if not grid.video:
+        return tile
+    return replace(tile, frames=tile.frames // grid.temporal * grid.temporal + 1)
 
 
 def _profile(config: ModelConfig, graph: Graph, grid: Grid, triple: tuple[Extent, Extent, Extent]) -> Profile:
