@@ -78,6 +78,7 @@ def test_doctor_lists_both_libraries(built: Path) -> None:
     rows = dict(backends_here())
     assert set(rows) >= {"tensorrt", RTX, "onnxruntime:cpu"}
     text = CliRunner().invoke(cli, ["doctor"], catch_exceptions=False).stdout
+    assert "GPU: none (no NVIDIA driver answers)" in text
     assert re.search(r"tensorrt-rtx +no: no NVIDIA driver answers on this machine", text)
     assert re.search(r"tensorrt +no: tensorrt is not installed: run `pip install \"latentrt\[tensorrt\]\"`", text)
     assert re.search(r"tensorrt-rtx-cu13 +1\.\d", text)

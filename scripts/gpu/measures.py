@@ -39,8 +39,19 @@ def describe(dry: bool) -> dict[str, Any]:
         "memory_gib": round(properties.total_memory / 2**30, 1),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
+        "tensorrt_rtx_takes": _rtx_capabilities(),
         "matrix_tflops": {dtype: _tflops("cuda", dtype, 8192) for dtype in ("float32", "float16", "bfloat16")},
     }
+
+
+def _rtx_capabilities() -> list[str] | None:
+    """The compute capabilities that the installed TensorRT-RTX compiles for: not those of data-centre GPUs."""
+    try:
+        import tensorrt_rtx
+    except ImportError:
+        return None
+    names = [name[2:] for name in tensorrt_rtx.ComputeCapability.__members__ if name.startswith("SM")]
+    return [f"{name[:-1]}.{name[-1]}" for name in names]
 
 
 def _tflops(device: str, dtype: str, size: int) -> float:
