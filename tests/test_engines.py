@@ -327,8 +327,7 @@ def test_the_librarys_own_words_go_to_the_log(own: Path) -> None:
     assert [line.partition(":")[0].rpartition(".")[2] for line in done.stdout.splitlines()[:1]] == ["engine"]
     assert len(done.stdout.splitlines()) == 2
     record = Manifest.open(own).engines[-1]
-    log = Path(record.built["log"])
-    assert log.is_relative_to(os.environ["LATENTRT_CACHE"])
+    log = Path(os.environ["LATENTRT_CACHE"]) / "logs" / f"{Path(record.file).stem}.log"
     assert "Total Activation Memory" in log.read_text()
 
 
@@ -344,6 +343,21 @@ def test_an_unknown_operator_is_one_sentence_with_node_and_reason(own: Path) -> 
     assert done.stderr.startswith(sentence)
     assert "Plugin not found" in done.stderr
     assert "its log is " in done.stderr
+
+
+def test_a_build_process_that_dies_is_one_sentence_and_its_last_words_are_in_the_log(
+    own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "startup").mkdir()
+    (tmp_path / "startup" / "polygraphy.py").write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "startup"))
+    with pytest.raises(EngineError, match="the build process was ended by the system, as when memory runs out"):
+        quick(own, optimization_level=2)
+    (tmp_path / "startup" / "polygraphy.py").write_text("import sys; sys.stderr.write('last words'); sys.exit(7)")
+    with pytest.raises(EngineError, match=r"the build process ended with code 7; its log is (.*\.log)$") as caught:
+        quick(own, optimization_level=2)
+    assert "last words" in Path(str(caught.value).rpartition(" ")[2]).read_text()
+    assert len(list((own / "engines").iterdir())) == 1
 
 
 def test_a_gpu_that_cannot_run_it_is_one_sentence_with_node_and_reason(

@@ -174,7 +174,6 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         activation_bytes=answer["activation_bytes"],
         built={
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "log": str(log),
             **{name: answer[name] for name in ("parse_seconds", "build_seconds", "peak_bytes")},
         },
     )

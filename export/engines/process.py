@@ -55,10 +55,12 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
     Raises:
         EngineError: the library refused the graph or failed; the message names the node and the log file.
     """
-    command = [sys.executable, "-m", "latentrt.export.engines.worker"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
-    )
+    # -P: a json.py in the user's folder is none of our business.
+    command = [sys.executable, "-P", "-m", "latentrt.export.engines.worker"]
+    with Path(order["log"]).open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+        )
     assert process.stdin is not None
     assert process.stdout is not None
     answer: dict[str, Any] = {}
@@ -70,10 +72,10 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
             answer = json.loads(line)
             if answer["event"] == "progress":
                 progress(answer["done"], answer["total"])
+    except BaseException:
+        process.kill()
+        raise
     finally:
-        finished = answer.get("event") in ("done", "error")
-        if not finished:
-            process.kill()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         process.stdout.close()
@@ -85,10 +87,9 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
         return answer
     what = f"{order['backend']} does not build {Path(order['graph']).name}"
     if answer.get("event") != "error":
-        raise EngineError(
-            f"{what}: the build process ended by itself (code {process.returncode}; not enough memory ends it so); "
-            f"its log is {order['log']}"
-        )
+        killed = process.returncode in (-9, 137)
+        how = "was ended by the system, as when memory runs out" if killed else f"ended with code {process.returncode}"
+        raise EngineError(f"{what}: the build process {how}; its log is {order['log']}")
     raise EngineError(f"{what}: {_sentence(answer)}; its log is {order['log']}")
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     log = Path(order["log"])
     output = Path(order["output"])
-    with log.open("wb", buffering=0) as file:
+    with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
 
