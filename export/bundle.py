@@ -4,35 +4,43 @@ import importlib.metadata
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
-from ..runtime.hashing import HashingWriter
-from ..runtime.manifest import FileEntry, Graph, Manifest, TensorInfo
+from ..runtime.manifest import FileEntry, Graph, Manifest
 from ..runtime.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, open_checkpoint
-from .safetensors_file import write_safetensors
+from .narrowing import ITEM_BYTES
+
+if TYPE_CHECKING:
+    from .graph_writer import ComponentGraphs, WrittenGraphs
+    from .ranges import RangeTable
 
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
-OPSET = 18
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, bytes done, bytes in all)."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How to export. `causal` names further causalities to export for video models beside the config's own."""
+    """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
+    models beside the config's own. `check_range` are sample pictures or clips: what they show to be too large for
+    float16 stays in float32."""
 
     components: tuple[str, ...] = ("encoder", "decoder")
+    dtypes: tuple[str, ...] = ("float32",)
     attention: str = "sdpa"
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
+    check_range: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] | None = None
 
 
@@ -64,6 +72,7 @@ def export_bundle(
             graphs=graphs,
             files=tuple(written.files),
             produced_by=_produced_by(source, settings, time.perf_counter() - started),
+            ranges=None if written.ranges is None else written.ranges.to_json(),
             folder=temporary,
         )
         manifest.write()
@@ -76,75 +85,97 @@ def _check_settings(settings: ExportSettings) -> None:
     chosen = settings.components
     if not chosen or len(set(chosen)) != len(chosen) or not all(component in COMPONENTS for component in chosen):
         raise InputError(f"components must be some of {', '.join(COMPONENTS)}, each once, got {chosen}")
+    dtypes = settings.dtypes
+    if not dtypes or len(set(dtypes)) != len(dtypes) or not all(dtype in ITEM_BYTES for dtype in dtypes):
+        raise InputError(f"dtypes must be some of {', '.join(ITEM_BYTES)}, each once, got {dtypes}")
+    for path in settings.check_range:
+        if not path.exists():
+            raise InputError(f"--check-range {path}: there is no such file or folder; give pictures or clips")
+    if settings.check_range and len(chosen) < len(COMPONENTS):
+        raise InputError("--check-range runs samples through encoder and decoder: export both components")
     if settings.attention not in ATTENTION_KINDS:
         raise InputError(f"attention must be one of {', '.join(ATTENTION_KINDS)}, got {settings.attention!r}")
 
 
 class _Writer:
-    """Writes one component after the other and remembers the files."""
+    """Writes every component in every precision and remembers the files."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, settings: ExportSettings, progress: Progress) -> None:
-        from .components import component_of, meta_model
+        from .components import component_of, graph_specs, meta_model
+        from .graph_writer import ComponentGraphs
 
         model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         self.checkpoint = checkpoint.checked(expected).with_statistics()
-        self.model = model
         self.folder = folder
         self.settings = settings
         self.files: list[FileEntry] = []
-        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
         for name, shape in expected.items():
             component = component_of(name)
-            if component in self._shapes:
-                self._shapes[component][name] = shape
-        self._total = sum(4 * math.prod(shape) for shapes in self._shapes.values() for shape in shapes.values())
+            if component in shapes:
+                shapes[component][name] = shape
+        config = self.checkpoint.config
+        self._components = [
+            ComponentGraphs(component, graph_specs(config, model, component, settings.causal), shapes[component])
+            for component in settings.components
+        ]
+        dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes
+        self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in dtypes)
+        self.ranges: RangeTable | None = None
         self._done = 0
         self._progress = progress
 
     def graphs(self) -> Iterator[Graph]:
-        for component in self.settings.components:
-            yield from self._component(component)
+        ready = self._checked_range() if self.settings.check_range else {}
+        for dtype in self.settings.dtypes:
+            for component in self._components:
+                keep = {} if self.ranges is None or dtype != "float16" else self._kept()
+                written = ready.get((component, dtype)) or self._write(self.folder, component, dtype, keep)
+                self.files += written.files
+                yield from written.graphs
 
-    def _component(self, component: str) -> Iterator[Graph]:
-        import onnx
+    def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
+        """Run the float32 graphs on the samples; they then are the bundle's own, if it is to hold them."""
+        from .ranges import measure_ranges
 
-        from .components import graph_specs
-        from .graph import GraphBuilder
-        from .trace import lower
+        scratch = self.folder / "float32"
+        scratch.mkdir()
+        written = {component: self._write(scratch, component, "float32", {}) for component in self._components}
+        Manifest(
+            config=self.checkpoint.config,
+            graphs=tuple(graph for one in written.values() for graph in one.graphs),
+            files=tuple(file for one in written.values() for file in one.files),
+            produced_by={},
+            folder=scratch,
+        ).write()
+        self._report("range")
+        self.ranges = measure_ranges(scratch, self.settings.check_range)
+        kept = "float32" in self.settings.dtypes
+        for file in (file.name for one in written.values() for file in one.files if kept):
+            (scratch / file).rename(self.folder / file)
+        shutil.rmtree(scratch)
+        return {(component, "float32"): one for component, one in written.items()}
 
-        weights_name = f"{component}.safetensors"
-        weights = write_safetensors(
-            self.folder / weights_name, self._shapes[component], lambda name: self._read(component, name)
-        )
-        self.files.append(FileEntry(weights_name, weights.size_bytes, weights.sha256))
-        for spec in graph_specs(self.checkpoint.config, self.model, component, self.settings.causal):
-            self._progress(f"{component} graph", self._done, self._total)
-            builder = GraphBuilder(opset=OPSET, weights=weights.tensors)
-            lower(spec.module, [tensor.name for tensor in spec.inputs], spec.output.name, builder, prefix="model.")
-            proto = builder.finish(component, spec.inputs, [spec.output])
-            name = f"{component}.{spec.variant}.onnx" if spec.variant else f"{component}.onnx"
-            path = self.folder / name
-            with HashingWriter(path) as writer:
-                writer.write(proto.SerializeToString())
-            onnx.checker.check_model(str(path), full_check=True)
-            self.files.append(FileEntry(name, writer.size_bytes, writer.hexdigest()))
-            yield Graph(
-                component=component,
-                file=name,
-                weights=weights_name,
-                dtype="float32",
-                opset=OPSET,
-                causal=spec.causal,
-                inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.inputs),
-                outputs=(TensorInfo(spec.output.name, spec.output.dtype, spec.output.shape),),
-            )
+    def _kept(self) -> dict[str, frozenset[str]]:
+        assert self.ranges is not None
+        return {file: self.ranges.kept(file) for file in self.ranges.largest}
 
-    def _read(self, component: str, name: str) -> Any:
-        self._progress(f"{component} weights", self._done, self._total)
+    def _write(
+        self, folder: Path, component: "ComponentGraphs", dtype: str, keep: Mapping[str, frozenset[str]]
+    ) -> "WrittenGraphs":
+        read = partial(self._read, component.component, dtype)
+        on_graph = partial(self._report, f"{component.component} graph")
+        return component.write(folder, dtype, read, keep, on_graph)
+
+    def _read(self, component: str, dtype: str, name: str) -> Any:
+        self._report(f"{component} weights")
         tensor = self.checkpoint.tensors[name]
-        self._done += 4 * math.prod(tensor.shape)
+        self._done += ITEM_BYTES[dtype] * math.prod(tensor.shape)
         return tensor.read()
+
+    def _report(self, step: str) -> None:
+        self._progress(step, self._done, self._total)
 
 
 def _produced_by(source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from ..runtime.errors import LatentRTError
+from .commands.build import build
 from .commands.decode import decode
 from .commands.demo import demo
 from .commands.doctor import doctor
@@ -13,6 +14,7 @@ from .commands.export import export
 from .commands.inspect import inspect
 from .commands.plan import plan
 from .commands.verify import verify
+from .commands.warmup import warmup
 
 __all__ = ["cli", "main"]
 
@@ -33,7 +35,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, encode, decode, verify, plan, inspect, doctor, demo):
+for _command in (export, build, encode, decode, verify, plan, warmup, inspect, doctor, demo):
     cli.add_command(_command)
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .safetensors_file import StoredTensor
 
-__all__ = ["GraphBuilder", "TensorSpec"]
+__all__ = ["ELEMENT_TYPES", "GraphBuilder", "TensorSpec"]
 
 _IR_VERSION = 9  # The last one that goes with opset 18 or 19: old runtimes read it too.
 
@@ -27,7 +27,7 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
     def to_proto(self) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(self.name, _ELEMENT_TYPES[self.dtype], list(self.shape))
+        return helper.make_tensor_value_info(self.name, ELEMENT_TYPES[self.dtype], list(self.shape))
 
 
 class GraphBuilder:
@@ -77,11 +77,8 @@ class GraphBuilder:
         shape = stored.shape if shape is None else tuple(shape)
         label = name if shape == stored.shape else f"{name}:{'x'.join(map(str, shape))}"
         if label not in self._initializers:
-            proto = TensorProto(name=label, data_type=_ELEMENT_TYPES[stored.dtype], dims=shape)
-            proto.data_location = TensorProto.EXTERNAL
-            entries = {"location": stored.file, "offset": stored.offset_bytes, "length": stored.length_bytes}
-            for key, value in entries.items():
-                proto.external_data.add(key=key, value=str(value))
+            proto = TensorProto(name=label, data_type=ELEMENT_TYPES[stored.dtype], dims=shape)
+            stored.point(proto)
             self._initializers[label] = proto
         return label
 
@@ -100,7 +97,7 @@ class GraphBuilder:
     def subgraph(self, nodes_from: int, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.GraphProto:
         """Cut the nodes added since `nodes_from` out into a body graph (for Scan); types are inferred."""
         body, self._nodes = self._nodes[nodes_from:], self._nodes[:nodes_from]
-        element = _ELEMENT_TYPES[self.float_dtype]
+        element = ELEMENT_TYPES[self.float_dtype]
         return helper.make_graph(
             body,
             name,
@@ -154,7 +151,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
     return names
 
 
-_ELEMENT_TYPES = {
+ELEMENT_TYPES = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,

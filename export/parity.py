@@ -1,8 +1,9 @@
 """How far every backend is from the PyTorch reference: per graph, on random arrays and on the user's own samples."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
 from ..runtime.backends import backends_here, graphs_of
+from ..runtime.backends.tensorrt import LIBRARIES, EngineOpener
 from ..runtime.conditions import draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
-from ..runtime.errors import CheckpointError
+from ..runtime.errors import CheckpointError, EngineError, InputError
 from ..runtime.manifest import Manifest
 from ..runtime.sources import list_inputs, read_sample
 from .checkpoints import Checkpoint, open_checkpoint
@@ -28,6 +30,7 @@ __all__ = ["Comparison", "ParityReport", "verify_bundle"]
 
 Array = NDArray[np.float32]
 _SEED = 0
+_log = logging.getLogger(__name__)
 _TIMESTEP = 0.05  # LTX-2's own decode timestep
 
 
@@ -105,13 +108,14 @@ def verify_bundle(
     )
     reference = _Reference(_matching_checkpoint(manifest, source))
     rows: list[Comparison] = []
-    for name in _providers(provider):
-        for precision in precisions:
-            with open_bundle(bundle, backend=backend, provider=name, dtype=precision, threads=threads) as vae:
-                for row in _compare(vae, manifest, reference, precision, samples, max_frames):
-                    rows.append(row)
-                    if on_row is not None:
-                        on_row(row)
+    for chosen, name, precision in _runs(manifest, backend, provider, precisions):
+        with open_bundle(bundle, backend=chosen, provider=name, dtype=precision, threads=threads) as vae:
+            for row in _compare(vae, manifest, reference, precision, samples, max_frames):
+                rows.append(row)
+                if on_row is not None:
+                    on_row(row)
+    if not rows:
+        raise EngineError(f"no engine of {bundle} takes any of the compared sizes: build with a larger --tile")
     report = ParityReport(tuple(rows), min_psnr_db)
     replace(manifest, verification=report.to_json()).write()
     return report
@@ -157,11 +161,26 @@ def _matching_checkpoint(manifest: Manifest, source: Path) -> Checkpoint:
     return checkpoint
 
 
-def _providers(provider: str | None) -> list[str]:
+def _runs(
+    manifest: Manifest, backend: str, provider: str | None, precisions: Iterable[str]
+) -> list[tuple[str, str | None, str]]:
+    """Every (backend, provider, precision) that can run here, or those asked for: opening them says what is missing."""
+    labels = [label for label, reason in backends_here() if reason is None] or ["onnxruntime:cpu"]
     if provider is not None:
-        return [provider]
-    here = [label.split(":")[1] for label, reason in backends_here() if reason is None]
-    return here or ["cpu"]  # opening the bundle then says what is missing
+        labels = [f"onnxruntime:{provider}"]
+    elif backend in LIBRARIES:
+        labels = [backend]
+    found: list[tuple[str, str | None, str]] = []
+    for label in labels:
+        name, _, of = label.partition(":")
+        for precision in precisions:
+            asked = provider is not None or backend == name
+            if name in LIBRARIES and not asked and EngineOpener(manifest, name).unusable(precision):
+                continue
+            if label == "onnxruntime:cpu" and precision == "bfloat16" and not asked:
+                continue
+            found.append((name, of or None, precision))
+    return found or [(backend, provider, next(iter(precisions)))]
 
 
 def _compare(
@@ -187,7 +206,13 @@ def _compare(
                 run = partial(_decode, vae, array, graph.causal, temb)
                 refer = partial(reference.decode, array, graph.causal)
             wanted, reference_seconds = _timed(refer)
-            got, seconds = _timed(run)
+            try:
+                got, seconds = _timed(run)
+            except InputError as refusal:
+                if vae.backend not in LIBRARIES:
+                    raise
+                _log.warning("not compared: %s", refusal)  # an engine takes the sizes it was built for
+                continue
             error = float(np.abs(got.astype(np.float64) - wanted).max())
             yield Comparison(
                 backend=vae.backend,

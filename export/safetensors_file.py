@@ -9,17 +9,21 @@ import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import CheckpointError
 from ..runtime.hashing import HashingWriter
+from .narrowing import ITEM_BYTES, narrowed
 
-__all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "write_safetensors"]
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
+__all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "planned_safetensors", "write_safetensors"]
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
 _ALIGNMENT_BYTES = 64
@@ -29,6 +33,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),  # raw bits: NumPy has no bfloat16
 }
+_CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _OTHER_SIZES = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _OTHER_SIZES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8}
 
@@ -142,6 +147,13 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
 
+    def point(self, proto: "TensorProto") -> None:
+        """Make an ONNX initializer read its data here."""
+        proto.data_location = proto.EXTERNAL
+        entries = {"location": self.file, "offset": self.offset_bytes, "length": self.length_bytes}
+        for key, value in entries.items():
+            proto.external_data.add(key=key, value=str(value))
+
 
 @dataclass(frozen=True)
 class WrittenFile:
@@ -156,27 +168,44 @@ class WrittenFile:
         return cls(tensors, writer.size_bytes, writer.hexdigest())
 
 
-def write_safetensors(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], NDArray[np.float32]]
-) -> WrittenFile:
-    """Write float32 tensors one after the other; `read(name)` gives each when its turn comes.
-
-    Raises:
-        OSError: the disk is full or the path cannot be written; the half-written file is the caller's to remove.
-    """
+def planned_safetensors(
+    file: str, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, str] | None = None
+) -> tuple[bytes, dict[str, StoredTensor]]:
+    """The header of a file that is still to be written, and where each tensor will lie; float32 where `dtypes` does
+    not say otherwise."""
+    kinds = {name: (dtypes or {}).get(name, "float32") for name in shapes}
     header: dict[str, Any] = {}
+    stored: dict[str, StoredTensor] = {}
     end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    # The widest first: so every tensor is aligned to its own size without gaps, which the format forbids.
+    for name in sorted(shapes, key=lambda name: -ITEM_BYTES[kinds[name]]):
+        dtype, shape = kinds[name], shapes[name]
+        start, end = end, end + ITEM_BYTES[dtype] * math.prod(shape)
+        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        stored[name] = StoredTensor(file, start, end - start, dtype, shape)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
-    data_start = 8 + len(text)
-    stored = {}
+    head = struct.pack("<Q", len(text)) + text
+    return head, {
+        name: replace(tensor, offset_bytes=len(head) + tensor.offset_bytes) for name, tensor in stored.items()
+    }
+
+
+def write_safetensors(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Callable[[str], NDArray[np.float32]],
+    dtypes: Mapping[str, str] | None = None,
+) -> WrittenFile:
+    """Write tensors one after the other, float32 or what `dtypes` says; `read(name)` gives each when its turn comes.
+
+    Raises:
+        CheckpointError: a value that its dtype cannot hold.
+        OSError: the disk is full or the path cannot be written; the half-written file is the caller's to remove.
+    """
+    head, stored = planned_safetensors(path.name, shapes, dtypes)
     with HashingWriter(path) as writer:
-        writer.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
-            start, end = header[name]["data_offsets"]
-            writer.write(np.ascontiguousarray(read(name), dtype="<f4").reshape(-1).view(np.uint8))
-            stored[name] = StoredTensor(path.name, data_start + start, end - start, "float32", shape)
+        writer.write(head)
+        for name, tensor in stored.items():
+            writer.write(narrowed(read(name), tensor.dtype, name).reshape(-1).view(np.uint8))
     return WrittenFile.of(stored, writer)

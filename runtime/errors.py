@@ -7,6 +7,7 @@ LatentRTError                    anything this package refuses to do (defined in
 |-- BackendUnavailable           a backend or provider that cannot run here
 |   `-- MissingExtra             an optional dependency that is not installed
 |-- EngineError                  a backend that failed while running
+|   `-- DeviceMemoryError        a GPU without room for a call
 |-- InputError                   an array of the wrong rank, size, dtype or content
 |-- MediaError                   a picture, clip or latents file that cannot be read or written
 |-- OutputError                  an output that exists already or cannot be written
@@ -21,6 +22,7 @@ __all__ = [
     "Cancelled",
     "CheckpointError",
     "ConfigError",
+    "DeviceMemoryError",
     "EngineError",
     "InputError",
     "LatentRTError",
@@ -52,6 +54,10 @@ class MissingExtra(BackendUnavailable):
 
 class EngineError(LatentRTError):
     """A backend failed while it loaded or ran a graph."""
+
+
+class DeviceMemoryError(EngineError):
+    """The GPU has no room for a call; the message says how much was wanted and what is free."""
 
 
 class MediaError(LatentRTError):

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from .config import ModelConfig, config_from_dict
+from .engines import EngineRecord
 from .errors import BundleError, ConfigError
 from .hashing import sha256_of
 from .partial_output import is_partial
@@ -65,8 +66,9 @@ class Manifest:
     graphs: tuple[Graph, ...]
     files: tuple[FileEntry, ...]
     produced_by: Mapping[str, Any]
-    engines: tuple[Mapping[str, Any], ...] = ()
+    engines: tuple[EngineRecord, ...] = ()
     verification: Mapping[str, Any] | None = None
+    ranges: Mapping[str, Any] | None = None
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -151,8 +153,9 @@ class Manifest:
             graphs=tuple(graphs),
             files=files,
             produced_by=dict(values["produced_by"]),
-            engines=tuple(values.get("engines", ())),
+            engines=tuple(map(EngineRecord.from_json, values.get("engines") or ())),
             verification=values.get("verification"),
+            ranges=values.get("ranges"),
             folder=folder,
         )
 
@@ -174,8 +177,9 @@ class Manifest:
             },
             "components": components,
             "files": [dataclasses.asdict(file) for file in self.files],
-            "engines": list(self.engines),
+            "engines": [record.to_json() for record in self.engines],
             "verification": self.verification,
+            "ranges": self.ranges,
             "produced_by": dict(self.produced_by),
         }
 
@@ -213,6 +217,8 @@ class Manifest:
             raise BundleError(f"{self.path_of(name)} was altered: its SHA-256 is not the manifest's; export again")
 
     def _check_files(self) -> None:
+        for record in self.engines:  # their sizes and hashes are looked at when one is loaded
+            self._check_inside(record.file)
         for entry in self.files:
             self._check_inside(entry.name)
             path = self.path_of(entry.name)

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from .backends import Backend
 from .component import Call, Component
 from .errors import InputError, LatentRTError
+from .finite import FiniteComponent, wider_graph
 from .manifest import Graph, Manifest
 
 __all__ = ["Sessions"]
@@ -80,11 +82,17 @@ class Sessions:
                 if graph.file in self._open:
                     return self._open[graph.file]
             self.manifest.verify_hash(graph.file)
-            component = self.backend.open(self.manifest.path_of(graph.file))
+            component = self._watched(graph, self.backend.open(self.manifest.path_of(graph.file)))
             with self._lock:
                 self._require_open()
                 self._open[graph.file] = component
             return component
+
+    def _watched(self, graph: Graph, component: Component) -> Component:
+        if graph.dtype == "float32":
+            return component
+        wider = wider_graph(self.manifest, graph)
+        return FiniteComponent(component, graph, None if wider is None else partial(self.component, wider))
 
     def cancel(self) -> None:
         """Stop every call that runs or waits now."""

@@ -431,7 +431,7 @@ def test_a_causality_that_was_not_exported_is_refused(opened: Open) -> None:
         (
             {"dtype": "float16"},
             InputError,
-            r"holds no float16 graphs \(it holds float32\): export with --dtype float16",
+            r"holds no float16 graphs \(it holds float32\): open it with .* or export with --dtype float16",
         ),
         ({"threads": 0}, InputError, "threads must be a whole number of at least 1, or None"),
         ({"threads": True}, InputError, "threads must be"),

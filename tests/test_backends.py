@@ -27,7 +27,9 @@ def test_auto_says_once_what_it_took_and_why_it_skipped_the_rest(
     with caplog.at_level(logging.INFO, "latentrt"), open_bundle(bundle_of("sd")) as vae:
         assert vae.backend == "onnxruntime:cpu"
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "backend onnxruntime:cpu; skipped onnxruntime:cuda (" in caplog.text
+    assert "backend onnxruntime:cpu; skipped tensorrt (" in caplog.text
+    assert caplog.text.count("; skipped ") == 3
+    assert "; skipped onnxruntime:cuda (" in caplog.text
 
 
 @pytest.mark.usefixtures("built_with_cuda")
@@ -48,8 +50,8 @@ def test_a_named_provider_that_cannot_run_is_an_error(bundle_of: BundleOf, provi
 
 
 def test_a_named_backend_that_is_not_there_is_an_error(bundle_of: BundleOf) -> None:
-    with pytest.raises(BackendUnavailable, match="backend must be one of auto, onnxruntime"):
-        open_bundle(bundle_of("sd"), backend="tensorrt")
+    with pytest.raises(BackendUnavailable, match="backend must be one of auto, onnxruntime, tensorrt, tensorrt-rtx"):
+        open_bundle(bundle_of("sd"), backend="cudnn")
 
 
 def test_without_onnx_runtime_the_sentence_holds_the_pip_line(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"PIL", "av", "diffusers", "onnx", "onnxruntime", "tensorrt", "torch", "transformers"}
-FRAMEWORKS = {"diffusers", "onnx", "torch", "transformers"}
+HEAVY = {"PIL", "av", "cuda", "diffusers", "onnx", "onnxruntime", "polygraphy", "tensorrt", "tensorrt_rtx", "torch"}
+HEAVY |= {"transformers"}
+FRAMEWORKS = {"diffusers", "onnx", "polygraphy", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
 # The promise is 0.25 s for the whole import, of which NumPy alone takes 0.12 s on the machine where it was made. A test
 # holds what does not depend on the machine and its load: that our part takes no longer than NumPy's.

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+INSTALLED = ("cpu", "export", "media", "plot", "tensorrt-rtx")
 COMMANDS = ["scripts/quickstart", "scripts/test", "scripts/check", ".ci/run"]
 # Answers as an interpreter would: FAKE_TORCH, FAKE_INDEX and FAKE_PIP say whether torch can be imported, whether
 # PyTorch's own index can be reached, and which pip commands fail. It notes the venv and pip commands in $FAKE_LOG;
@@ -192,7 +193,7 @@ def test_a_failing_pip_is_shown_and_tried_again_the_next_time(checkout: Checkout
 def test_everything_that_the_scripts_install_is_pinned_at_an_accepted_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras, groups = project["project"]["optional-dependencies"], project["dependency-groups"]
-    wanted = [*project["project"]["dependencies"], *extras["cpu"], *extras["export"], *extras["media"]]
+    wanted = [*project["project"]["dependencies"], *(one for name in INSTALLED for one in extras[name])]
     wanted += [*groups["lint"], *groups["test"]]
     lines = (ROOT / "scripts" / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]

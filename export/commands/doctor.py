@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from ...runtime.backends import backends_here
+from ...runtime.backends.devices import compute_capability, has_nvidia_driver
+from ...runtime.errors import BackendUnavailable
 from .options import as_json, emit_json
 
 __all__ = ["doctor"]
@@ -20,6 +22,11 @@ _EXTRAS = {
     "onnxruntime-gpu": "gpu",
     "torch": "export",
     "onnx": "export",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx-cu13": "tensorrt-rtx",
+    "polygraphy": "tensorrt-rtx",
+    "cuda-core": "tensorrt-rtx",
+    "cuda-bindings": "tensorrt-rtx",
     "pillow": "media",
     "av": "media",
 }
@@ -29,15 +36,21 @@ _EXTRAS = {
 @as_json
 def doctor(json_output: bool) -> None:
     """Tell which backends can run on this machine, what each missing one needs, and which packages are here."""
+    try:
+        gpu = f"NVIDIA, compute capability {compute_capability()}" if has_nvidia_driver() else None
+    except BackendUnavailable as error:  # a driver, and no cuda-core to ask it
+        gpu = f"NVIDIA ({error})"
     report = {
         "latentrt": importlib.metadata.version("latentrt"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
+        "gpu": gpu,
         "packages": {name: _version(name) for name in _EXTRAS},
         "backends": [{"name": name, "usable": why is None, "reason": why} for name, why in backends_here()],
         "commands": {
             "export": _usable("torch", "onnx"),
+            "build": any(_usable(library, "polygraphy") for library in ("tensorrt", "tensorrt-rtx-cu13")),
             "verify": _usable("torch") and any(why is None for _, why in backends_here()),
             "demo": _usable("torch", "onnx", "pillow", "av") and any(why is None for _, why in backends_here()),
             "encode, decode": any(why is None for _, why in backends_here()),
@@ -53,6 +66,7 @@ def doctor(json_output: bool) -> None:
 
 def _lines(report: dict[str, Any]) -> list[str]:
     lines = [f"latentrt {report['latentrt']}, Python {report['python']}, {report['system']}, {report['cores']} cores"]
+    lines.append(f"GPU: {report['gpu'] or 'none (no NVIDIA driver answers)'}")
     lines.append("Backends")
     for backend in report["backends"]:
         state = "usable" if backend["usable"] else f"no: {backend['reason']}"

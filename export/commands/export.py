@@ -20,7 +20,13 @@ __all__ = ["export"]
     type=click.Choice(["encoder", "decoder"]),
     help="Export only this one; repeatable.  [default: both]",
 )
-@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32"]), help="Precision.  [default: float32]")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Precision of the computation; repeatable, a graph each.  [default: float32]",
+)
 @click.option("--scaling-factor", type=float, help="Where config.json lacks it, or to override it.")
 @click.option("--shift-factor", type=float, help="Where config.json lacks it, or to override it.")
 @click.option(
@@ -38,6 +44,14 @@ __all__ = ["export"]
     type=click.BOOL,
     help="Video: also export graphs of this causality, for causal= at run time; repeatable.",
 )
+@click.option(
+    "--check-range",
+    "check_range",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="SAMPLES",
+    help="Your own pictures or clips: what they show to overflow float16 stays in float32; repeatable.",
+)
 @as_json
 def export(
     source: Path,
@@ -49,6 +63,7 @@ def export(
     attention: str,
     fuse_qkv: bool,
     causal: tuple[bool, ...],
+    check_range: tuple[Path, ...],
     json_output: bool,
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
@@ -62,9 +77,11 @@ def export(
     overrides: dict[str, Any] = {"scaling_factor": scaling_factor, "shift_factor": shift_factor}
     settings = ExportSettings(
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
+        dtypes=tuple(dict.fromkeys(dtypes)) or ("float32",),
         attention=attention,
         fuse_qkv=fuse_qkv,
         causal=causal,
+        check_range=check_range,
         overrides={key: value for key, value in overrides.items() if value is not None},
     )
     with progress_bar("Exporting", hidden=json_output) as update:
@@ -78,3 +95,7 @@ def export(
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))
+    for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
+        click.echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
+    if "float32" not in settings.dtypes and "bfloat16" in settings.dtypes:
+        click.echo("  bfloat16 runs on TensorRT; for ONNX Runtime on a CPU to fall back to, add --dtype float32")

@@ -22,6 +22,8 @@ def inspect(path: Path, verify_hashes: bool, json_output: bool) -> None:
         manifest = Manifest.open(path)
         if verify_hashes:
             manifest.verify_hashes()
+            for record in manifest.engines:
+                record.check_file(path)
         report = {"kind": "bundle", "hashes_verified": verify_hashes, **manifest.to_json()}
         report["bytes"] = sum(file.size_bytes for file in manifest.files)
         lines = _bundle_lines(manifest, verify_hashes)
@@ -41,6 +43,16 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         lines.append(f"  {graph.component:<8} {graph.file}: {graph.dtype}, opset {graph.opset}{causal}: {tensors}")
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
     lines.append("  every hash is right" if verified else "  sizes are right (--verify reads every byte)")
+    for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
+        lines.append(f"  range checked: {file} keeps {len(kept)} tensors in float32 where it is in float16")
+    for record in manifest.engines:
+        memory = record.activation_bytes
+        needs = "" if memory is None else f", {memory / 2**20:.0f} MiB of activations"
+        lines.append(
+            f"  {record.component:<8} {record.file}: {record.backend} {record.library_version}, {record.dtype}, "
+            f"compute capability {', '.join(record.compute_capabilities)}, {record.bytes / 1e6:.1f} MB{needs}"
+        )
+        lines += [f"           {profile}" for profile in record.profiles]
     checked = manifest.verification
     if checked is None:
         lines.append("  not verified against the reference yet (latentrt verify)")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...runtime.backends import BACKENDS
 from ...runtime.extras import require
 from .options import as_json, emit_json, opened
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
@@ -41,7 +42,7 @@ _TILING_HEAD = (
     "--draw", type=click.Path(path_type=Path), help="With --tiling: whole, tiled, and 8 times the difference."
 )
 @click.option("--max-frames", type=click.IntRange(min=1), help="Cut clips to this.  [default: 17; 49 with --tiling]")
-@click.option("--backend", type=click.Choice(["auto", "onnxruntime"]), default="auto", help="Only this one.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Only this one.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one.")
 @click.option("--dtype", help="Only this precision.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.")

@@ -12,14 +12,15 @@ from ..manifest import Graph, Manifest
 
 __all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of"]
 
-BACKENDS = ("auto", "onnxruntime")
+BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt-rtx")
 _DTYPES = ("float32", "float16", "bfloat16")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A choice that can run here, on `device` ("cpu" or "cuda"): `open` loads one graph file."""
+    """A choice that can run here, on `device` ("cpu" or "cuda"): `open` loads what runs one graph file of the bundle.
+    `provider` is ONNX Runtime's, and "" for other backends."""
 
     name: str
     provider: str
@@ -28,7 +29,7 @@ class Backend:
 
     @property
     def label(self) -> str:
-        return f"{self.name}:{self.provider}"
+        return f"{self.name}:{self.provider}" if self.provider else self.name
 
 
 def choose_backend(
@@ -48,6 +49,7 @@ def choose_backend(
         InputError: an unknown name, or a precision that the bundle does not hold.
     """
     from .onnxruntime import PROVIDERS, OnnxRuntimeComponent, missing_provider
+    from .tensorrt import LIBRARIES
 
     if backend not in BACKENDS:
         raise BackendUnavailable(f"backend must be one of {', '.join(BACKENDS)} in this version, got {backend!r}")
@@ -55,6 +57,8 @@ def choose_backend(
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if provider is not None and provider not in PROVIDERS:
         raise InputError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
+    if provider is not None and backend in LIBRARIES:
+        raise InputError(f"provider is ONNX Runtime's: backend {backend!r} takes none, got {provider!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, or None for all cores, got {threads!r}")
     graphs_of(manifest, dtype)
@@ -65,20 +69,53 @@ def choose_backend(
 
         return Backend("onnxruntime", name, "cpu" if name == "cpu" else "cuda", open_graph)
 
+    def missing(name: str) -> str | None:
+        if name == "cpu" and dtype == "bfloat16":
+            return "ONNX Runtime has no bfloat16 convolution for the CPU"
+        return missing_provider(name)
+
+    if backend in LIBRARIES:
+        found = _with_engines(manifest, backend, dtype)
+        if isinstance(found, str):
+            raise BackendUnavailable(f"backend {backend} cannot run: {found}")
+        return found
     if provider is not None:
-        reason = missing_provider(provider)
+        reason = missing(provider)
         if reason is not None:
             raise BackendUnavailable(f"backend onnxruntime with provider {provider!r} cannot run: {reason}")
         return opened(provider)
-    missing_provider("cpu")  # without ONNX Runtime, this tells the simplest way to get it
     skipped: list[str] = []
+    for library in LIBRARIES if backend == "auto" else ():
+        found = _with_engines(manifest, library, dtype)
+        if not isinstance(found, str):
+            return _told(found, skipped)
+        skipped.append(f"{library} ({found})")
+    missing_provider("cpu")  # without ONNX Runtime, this tells the simplest way to get it
     for name in ("cuda", "cpu"):
-        reason = missing_provider(name)
+        reason = missing(name)
         if reason is None:
-            _log.info("backend onnxruntime:%s%s", name, "".join(f"; skipped {item}" for item in skipped))
-            return opened(name)
+            return _told(opened(name), skipped)
         skipped.append(f"onnxruntime:{name} ({reason})")
     raise BackendUnavailable(f"no backend can run: {'; '.join(skipped)}")
+
+
+def _told(backend: Backend, skipped: list[str]) -> Backend:
+    _log.info("backend %s%s", backend.label, "".join(f"; skipped {item}" for item in skipped))
+    return backend
+
+
+def _with_engines(manifest: Manifest, backend: str, dtype: str) -> Backend | str:
+    """TensorRT for a bundle, or why not: the library, the driver, the GPU, or an engine that fits it."""
+    from .tensorrt import EngineOpener, missing_library
+
+    reason = missing_library(backend)
+    if reason is not None:
+        return reason
+    try:
+        opener = EngineOpener(manifest, backend)
+    except BackendUnavailable as error:
+        return str(error)
+    return opener.unusable(dtype) or Backend(backend, "", "cuda", opener.open)
 
 
 def graphs_of(manifest: Manifest, dtype: str) -> tuple[Graph, ...]:
@@ -89,14 +126,19 @@ def graphs_of(manifest: Manifest, dtype: str) -> tuple[Graph, ...]:
     """
     graphs = tuple(graph for graph in manifest.graphs if graph.dtype == dtype)
     if not graphs:
-        held = ", ".join(dict.fromkeys(graph.dtype for graph in manifest.graphs))
-        raise InputError(f"{manifest.folder} holds no {dtype} graphs (it holds {held}): export with --dtype {dtype}")
+        held = list(dict.fromkeys(graph.dtype for graph in manifest.graphs))
+        raise InputError(
+            f"{manifest.folder} holds no {dtype} graphs (it holds {', '.join(held)}): "
+            f"open it with dtype={' or '.join(map(repr, held))}, or export with --dtype {dtype}"
+        )
     return graphs
 
 
 def backends_here() -> list[tuple[str, str | None]]:
-    """Every backend and provider with the reason why it cannot run here, or None."""
+    """Every backend and provider with the reason why it cannot run here, or None. (What a bundle lacks beside that,
+    an engine for this GPU, is said when it is opened.)"""
     from .onnxruntime import PROVIDERS, missing_provider
+    from .tensorrt import LIBRARIES, missing_library
 
     rows: list[tuple[str, str | None]] = []
     for provider in PROVIDERS:
@@ -104,4 +146,4 @@ def backends_here() -> list[tuple[str, str | None]]:
             rows.append((f"onnxruntime:{provider}", missing_provider(provider)))
         except MissingExtra as error:
             rows.append((f"onnxruntime:{provider}", str(error)))
-    return rows
+    return rows + [(library, missing_library(library)) for library in LIBRARIES]

@@ -1,7 +1,5 @@
 """ONNX Runtime on the CPU, CUDA and TensorRT providers."""
 
-import ctypes
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,23 +10,15 @@ from numpy.typing import NDArray
 from ..component import Call
 from ..errors import BackendUnavailable, EngineError, InputError
 from ..extras import require
+from .devices import has_nvidia_driver
 
-__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "has_nvidia_driver", "missing_provider"]
+__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-
-
-def has_nvidia_driver() -> bool:
-    """Whether the CUDA driver's library is here and starts: it does without a CUDA toolkit, and fails without a GPU."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        return int(ctypes.CDLL(name).cuInit(0)) == 0
-    except (OSError, AttributeError):
-        return False
 
 
 def missing_provider(provider: str) -> str | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EXPORT_LIMITS", "MODELS", "SPEED_CASES", "ExportLimits", "SpeedCase"]
+__all__ = ["BUILD_LIMITS", "EXPORT_LIMITS", "MODELS", "SPEED_CASES", "BuildLimits", "ExportLimits", "SpeedCase"]
 
 MODELS: dict[str, dict[str, Any]] = {
     "ltx2": {
@@ -67,3 +67,17 @@ class ExportLimits:
 
 
 EXPORT_LIMITS = {"ltx2": ExportLimits(seconds=240, gib=14), "sd": ExportLimits(seconds=40)}
+
+
+@dataclass(frozen=True)
+class BuildLimits:
+    """What a build of the decoder's engine may take, and its profile: (batch, height, width, frames) three times."""
+
+    seconds: float
+    gib: float
+    shapes: tuple[tuple[int, int, int, int], ...]
+
+
+BUILD_LIMITS = {
+    "ltx2": BuildLimits(seconds=120, gib=10, shapes=((1, 128, 128, 1), (1, 512, 512, 17), (1, 768, 768, 121)))
+}

@@ -13,6 +13,7 @@ def markdown(results: dict[str, Any]) -> str:
         ("speed", "Speed", _speed),
         ("overhead", "Overhead of our runtime", _overhead),
         ("export", "Export of encoder and decoder", _export),
+        ("build", "Build of the decoder's engine", _build),
     ):
         if name in results:
             parts += [f"## {title}", table(rows(results[name]))]
@@ -81,6 +82,36 @@ def _export(rows: list[dict[str, Any]]) -> Iterable[Sequence[str]]:
             f"{row['peak_gib']:.2f} GiB",
             f"under {row['wanted_gib']:g} GiB" if row["wanted_gib"] else "-",
             f"{row['bundle_gib']:.2f} GiB",
+            _verdict(row),
+        )
+
+
+def _build(rows: list[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    yield (
+        "model",
+        "precision",
+        "library",
+        "for",
+        "seconds",
+        "wanted",
+        "peak memory",
+        "wanted",
+        "engine",
+        "activations",
+        "",
+    )
+    for row in rows:
+        yield (
+            row["model"],
+            row["dtype"],
+            row["library"],
+            ", ".join(row["compute_capabilities"]),
+            f"{row['seconds']:.1f} (parse {row['parse_seconds']:.1f}, build {row['build_seconds']:.1f})",
+            f"under {row['wanted_seconds']:g}",
+            f"{row['peak_gib']:.2f} GiB",
+            f"under {row['wanted_gib']:g} GiB",
+            f"{row['engine_gib']:.2f} GiB",
+            f"{row['activation_gib']:.2f} GiB",
             _verdict(row),
         )
 

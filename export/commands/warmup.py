@@ -1,0 +1,51 @@
+"""`latentrt warmup`: everything that is slow the first time, done before the first request."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...runtime.errors import InputError
+from .options import Size, as_json, backend_options, emit_json, opened
+
+__all__ = ["warmup"]
+
+
+@click.command(epilog="Example: latentrt warmup bundle --backend tensorrt-rtx --dtype float16 --size 512x512x17")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=Size(("HxW", "HxWxT")),
+    metavar="HxW[xT]",
+    help="Run a sample of this size once; repeatable.  [default: only load the engines]",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Of the samples that run.")
+@backend_options
+@as_json
+def warmup(bundle: Path, sizes: tuple[tuple[int, ...], ...], batch: int, json_output: bool, **engine: Any) -> None:
+    """Load the engines of BUNDLE and run them once, so that what is compiled and cached on first use is there.
+
+    Engines are never built here, nor by any other command than `latentrt build`: where one is missing, the error says
+    what to run. What TensorRT-RTX compiles stays in the cache folder; the rest warms the disk's cache.
+    """
+    with opened(str(bundle), **engine) as vae:
+        shapes = []
+        for size in sizes:
+            if len(size) != (3 if vae.video else 2):
+                wanted = "HxWxT" if vae.video else "HxW"
+                raise InputError(f"--size: {vae.family} takes {wanted}, got {'x'.join(map(str, size))}")
+            sample = (size[2], *size[:2]) if vae.video else size
+            shapes.append((batch, vae.config.in_channels, *vae.grid.padded_size(sample)))
+        seconds = []
+        for _ in range(2):
+            started = time.perf_counter()
+            vae.warmup(shapes)
+            seconds.append(time.perf_counter() - started)
+        backend = vae.backend
+    if json_output:
+        emit_json({"backend": backend, "shapes": shapes, "first_seconds": seconds[0], "again_seconds": seconds[1]})
+    else:
+        click.echo(f"{backend}: {seconds[0]:.2f} s the first time, {seconds[1]:.2f} s again")

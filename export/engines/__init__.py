@@ -1,0 +1,1 @@
+"""Graphs become TensorRT engines: profiles, one build process per library, records in the bundle."""

@@ -1,0 +1,76 @@
+"""From sample sizes to the profiles of each graph."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from ...runtime.errors import InputError
+from ...runtime.grid import Grid
+from ...runtime.manifest import Graph
+from ...runtime.profiles import Profile, ShapeRange
+from .settings import BuildSettings, Extent
+
+__all__ = ["default_tile", "plan_profiles"]
+
+
+def default_tile(config: ModelConfig) -> tuple[int, ...]:
+    """What is built for where nothing is said, (height, width) or (height, width, frames): 512x512, and 17 frames."""
+    return (512, 512) if isinstance(config, AutoencoderKLConfig) else (512, 512, 17)
+
+
+def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
+    """The profiles of one graph: one per tile, or per (min, opt, max) of explicit shapes.
+
+    Raises:
+        InputError: a size off the model's grid, or a minimum above its maximum.
+    """
+    video = not isinstance(config, AutoencoderKLConfig)
+    grid = Grid.of(config, video=video)
+    if settings.shapes:
+        triples = settings.shapes
+    else:
+        least = grid.sample_size((*((1,) if video else ()), *[max(grid.encoder_minimum, grid.decoder_minimum)] * 2))
+        tiles = [_whole_cells(tile, grid) for tile in settings.tiles or (Extent(1, *default_tile(config)),)]
+        triples = tuple((tile if settings.static else Extent(1, least[-2], least[-1]), tile, tile) for tile in tiles)
+    return tuple(_profile(config, graph, grid, triple) for triple in triples)
+
+
+def _whole_cells(tile: Extent, grid: Grid) -> Extent:
+    """A temporal tile of N frames is N // ratio + 1 latent frames, as everywhere in tiling: the sample of those."""
+    if not grid.video:
+        return tile
+    return replace(tile, frames=tile.frames // grid.temporal * grid.temporal + 1)
+
+
+def _profile(config: ModelConfig, graph: Graph, grid: Grid, triple: tuple[Extent, Extent, Extent]) -> Profile:
+    low, best, high = triple
+    for axis in ("batch", "frames", "height", "width"):
+        if not 1 <= getattr(low, axis) <= getattr(best, axis) <= getattr(high, axis):
+            raise InputError(
+                f"a profile wants 1 <= min <= opt <= max on every axis, got {axis} {getattr(low, axis)}, "
+                f"{getattr(best, axis)}, {getattr(high, axis)}"
+            )
+    sizes = [_axis_sizes(config, grid, extent) for extent in triple]
+    ranges = {}
+    for tensor in graph.inputs:
+        shapes = [tuple(of[axis] if isinstance(axis, str) else axis for axis in tensor.shape) for of in sizes]
+        ranges[tensor.name] = ShapeRange(*shapes)
+    return Profile(ranges)
+
+
+def _axis_sizes(config: ModelConfig, grid: Grid, extent: Extent) -> Mapping[str, int]:
+    """The size of every named axis of the graphs' inputs."""
+    if not grid.video and extent.frames != 1:
+        raise InputError(f"{config.family} is an image model: give HEIGHTxWIDTH, got {extent.frames} frames as well")
+    sample = (*((extent.frames,) if grid.video else ()), extent.height, extent.width)
+    legal, cells = grid.padded_size(sample), grid.latent_size(sample)
+    if legal != sample:
+        raise InputError(
+            f"no tile of {config.family} has {grid.axes} = {sample}: the next larger one that fits its grid is {legal}"
+        )
+    names = ("frames", "height", "width")[-len(sample) :]
+    sizes = {"batch": extent.batch, **dict(zip(names, sample, strict=True))}
+    sizes |= {f"latent_{name}": size for name, size in zip(names, cells, strict=True)}
+    for stack in getattr(config, "noise_stacks", ()):
+        sizes |= {f"{stack.name}_height": cells[-2] * stack.scale, f"{stack.name}_width": cells[-1] * stack.scale}
+    return sizes

@@ -1,0 +1,113 @@
+"""Starting the build process, hearing it out, and making one sentence of what went wrong in it."""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...runtime.errors import EngineError, MissingExtra
+from .settings import LIBRARIES
+
+__all__ = ["library_version", "run_worker"]
+
+_NODE = re.compile(r"(?:operation|node|layer) '?\"?([\w.:/\[\]-]+)")
+_BUILD_ERROR = re.compile(r"Error Code \d+: (?P<area>[^(]*)\((?P<reason>.*)\)\s*$", re.DOTALL)
+_PARSE_ERROR = re.compile(
+    r"In node (?P<index>-?\d+) with name: (?P<node>.*?) and operator: (?P<operator>\S*).*?: (?P<reason>.*)"
+)
+_WHERE = re.compile(r"\s*(?:In \w+ at \S+|\[\w+\.(?:cpp|h):\d+: \w+\])\s*")
+_LONGEST = 400
+
+
+def library_version(backend: str) -> str:
+    """The installed version of a backend's library, without loading it.
+
+    Raises:
+        MissingExtra: the library or Polygraphy is not installed.
+    """
+    module = LIBRARIES[backend]
+    for needed in (module, "polygraphy"):
+        if importlib.util.find_spec(needed) is None:
+            raise MissingExtra(
+                f"building for {backend} needs {needed}, which is not installed: "
+                f'run `pip install "latentrt[{backend}]"`'
+            )
+    names = importlib.metadata.packages_distributions().get(module, [])
+    versions = {importlib.metadata.version(name) for name in names}
+    if len(versions) != 1:
+        raise EngineError(
+            f"{module} is installed as {', '.join(sorted(set(names))) or 'no package'} with the versions "
+            f"{', '.join(sorted(versions)) or 'unknown'}: install one of them into a fresh environment"
+        )
+    return versions.pop()
+
+
+def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Have one engine built; returns what the process says of it. On an exception, KeyboardInterrupt too, the process
+    is ended first, and its half-written file is gone.
+
+    Raises:
+        EngineError: the library refused the graph or failed; the message names the node and the log file.
+    """
+    # -P: a json.py in the user's folder is none of our business.
+    command = [sys.executable, "-P", "-m", "latentrt.export.engines.worker"]
+    with Path(order["log"]).open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    answer: dict[str, Any] = {}
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            answer = json.loads(line)
+            if answer["event"] == "progress":
+                progress(answer["done"], answer["total"])
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        process.wait()
+        if answer.get("event") != "done":
+            Path(order["output"]).unlink(missing_ok=True)
+    if answer.get("event") == "done":
+        progress(1, 1)
+        return answer
+    what = f"{order['backend']} does not build {Path(order['graph']).name}"
+    if answer.get("event") != "error":
+        killed = process.returncode in (-9, 137)
+        how = "was ended by the system, as when memory runs out" if killed else f"ended with code {process.returncode}"
+        raise EngineError(f"{what}: the build process {how}; its log is {order['log']}")
+    raise EngineError(f"{what}: {_sentence(answer)}; its log is {order['log']}")
+
+
+def _sentence(answer: Mapping[str, Any]) -> str:
+    """Node and reason from the first error that the library logged, else from the exception."""
+    errors = re.findall(r"^\[E\] (.*(?:\n(?!\[).*)*)", answer["log"], re.MULTILINE)
+    for error in errors:
+        parsed = _PARSE_ERROR.search(" ".join(error.split()))
+        if parsed:
+            return f"node {parsed['node']} ({parsed['operator']}): {_short(parsed['reason'])}"
+    if errors:
+        built = _BUILD_ERROR.search(errors[0])
+        reason = _short(built["reason"] if built else errors[0])
+        node = _NODE.search(reason)
+        return f"node {node[1]}: {reason}" if node else reason
+    return _short(answer["message"] or answer["kind"])
+
+
+def _short(text: str) -> str:
+    text = " ".join(_WHERE.sub(" ", text).split()).rstrip(". ")
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

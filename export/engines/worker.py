@@ -1,0 +1,189 @@
+"""The build process: one graph in, one engine file out. Run as `python -m latentrt.export.engines.worker`.
+
+A process of its own because Polygraphy decides once per process which of the two libraries it drives, because the
+libraries write to the terminal past Python, and because a build is stopped by ending it. The order comes as one JSON
+object on standard input, which stays open: when it closes, whoever asked is gone, and so is the half-written file.
+Answers are JSON objects, one a line, on standard output; what the library says goes to the log file.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+Say = Callable[..., None]
+_STEPS = 1000
+_ACTIVATION = re.compile(r"Total Activation Memory: (\d+) bytes")
+
+
+def main() -> None:
+    """Read the order, build, answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours ends this one
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    order = json.loads(sys.stdin.readline())
+    log = Path(order["log"])
+    output = Path(order["output"])
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+    def say(**answer: Any) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    written = threading.Event()
+    threading.Thread(target=_end_with_parent, args=(output, written), daemon=True).start()
+    try:
+        result = _build(order, say)
+        written.set()
+        say(event="done", **result)
+    except Exception as error:  # whatever the libraries raise; their own words are in the log
+        sys.stdout.flush()
+        say(event="error", kind=type(error).__name__, message=str(error), log=_text_of(log))
+    answers.close()
+
+
+def _end_with_parent(output: Path, written: threading.Event) -> None:
+    os.read(0, 1)  # nothing comes any more: it returns when the other end is closed
+    if not written.is_set():
+        output.unlink(missing_ok=True)
+        os._exit(1)
+
+
+def _build(order: dict[str, Any], say: Say) -> dict[str, Any]:
+    rtx = order["library"] == "tensorrt_rtx"
+    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if rtx else "0"
+    from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.module_severity = G_LOGGER.VERBOSE
+    library: Any = __import__(order["library"])
+    started = time.perf_counter()
+    builder, network, parser = network_from_onnx_path(order["graph"], strongly_typed=True)
+    parsed = time.perf_counter()
+    config = _config(order, library, say)
+    content = engine_bytes_from_network(
+        (builder, network, parser), config=config, save_timing_cache=order["timing_cache"]
+    )
+    built = time.perf_counter()
+    with Path(order["output"]).open("xb") as file:
+        file.write(memoryview(content))
+    sys.stdout.flush()
+    needs = [int(found) for found in _ACTIVATION.findall(_text_of(Path(order["log"])))]
+    return {
+        "library_version": library.__version__,
+        "parse_seconds": round(parsed - started, 2),
+        "build_seconds": round(built - parsed, 2),
+        "activation_bytes": max(needs, default=None),
+        "peak_bytes": _peak_bytes(),
+    }
+
+
+def _config(order: dict[str, Any], library: Any, say: Say) -> Callable[[Any, Any], Any]:
+    from polygraphy.backend.trt import CreateConfig, Profile
+
+    flags = order["settings"]
+    profiles = []
+    for ranges in order["profiles"]:
+        profile = Profile()
+        for name, of in ranges.items():
+            profile.add(name, tuple(of["min"]), tuple(of["opt"]), tuple(of["max"]))
+        profiles.append(profile)
+    options: dict[str, Any] = {
+        "profiles": profiles,
+        "builder_optimization_level": flags["optimization_level"],
+        "progress_monitor": _monitor(library, say),
+        "profiling_verbosity": library.ProfilingVerbosity.LAYER_NAMES_ONLY,
+    }
+    if flags["workspace_bytes"] is not None:
+        options["memory_pool_limits"] = {library.MemoryPoolType.WORKSPACE: flags["workspace_bytes"]}
+    if order["library"] == "tensorrt_rtx":
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        pairs = [tuple(map(int, capability.split("."))) for capability in order["compute_capabilities"]]
+        create: Any = CreateConfigRTX(compute_capabilities=pairs, **options)
+    else:
+        if flags["hardware_compatible"]:
+            options["hardware_compatibility_level"] = library.HardwareCompatibilityLevel.AMPERE_PLUS
+        create = CreateConfig(
+            load_timing_cache=order["timing_cache"],
+            version_compatible=flags["version_compatible"],
+            refittable=flags["refit"],
+            strip_plan=flags["strip_weights"],
+            **options,
+        )
+
+    def configured(builder: Any, network: Any) -> Any:
+        config = create(builder, network)
+        if not flags["tf32"]:  # on by default: it computes float32 graphs with 10 bits of mantissa
+            config.clear_flag(library.BuilderFlag.TF32)
+        if flags["strip_weights"] and not flags["refit"]:
+            config.set_flag(library.BuilderFlag.REFIT_IDENTICAL)
+        return config
+
+    return configured
+
+
+def _monitor(library: Any, say: Say) -> Any:
+    """The library's progress as (done, in all) of its outermost phase, in thousandths."""
+
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            library.IProgressMonitor.__init__(self)
+            self._phases: dict[str, tuple[str | None, int]] = {}
+            self._steps: dict[str, int] = {}
+            self._told = -1
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._phases[phase_name] = (parent_phase, max(num_steps, 1))
+            self._steps[phase_name] = 0
+            self._tell()
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._steps[phase_name] = step + 1
+            self._tell()
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._phases.pop(phase_name, None)
+            self._steps.pop(phase_name, None)
+
+        def _tell(self) -> None:
+            share, width = 0.0, 1.0
+            parent: str | None = None
+            while (phase := next((name for name, (of, _) in self._phases.items() if of == parent), None)) is not None:
+                steps = self._phases[phase][1]
+                share += width * min(self._steps[phase], steps) / steps
+                width /= steps
+                parent = phase
+            done = round(_STEPS * min(share, 1.0))
+            if done > self._told:  # a phase may come back; the bar does not
+                self._told = done
+                say(event="progress", done=done, total=_STEPS)
+
+    return Monitor()
+
+
+def _peak_bytes() -> int | None:
+    """The most memory that this process had, where the system tells."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
+
+
+def _text_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fits."""
+
+import importlib.util
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..component import Component
+from ..engines import EngineRecord
+from ..errors import EngineError
+from ..extras import require
+from ..manifest import Graph, Manifest
+from .devices import compute_capability, has_nvidia_driver
+
+if TYPE_CHECKING:
+    from .tensorrt_component import SharedDevice
+
+__all__ = ["LIBRARIES", "EngineOpener", "find_engine", "missing_library", "unusable_engines"]
+
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+
+def missing_library(backend: str) -> str | None:
+    """Why the library cannot run on this machine, whatever the bundle, or None: the package, or the driver."""
+    for module in (LIBRARIES[backend], "cuda.core", "cuda.bindings"):
+        if not _is_installed(module):
+            return f'{module} is not installed: run `pip install "latentrt[{backend}]"`'
+    return None if has_nvidia_driver() else "no NVIDIA driver answers on this machine"
+
+
+def find_engine(
+    manifest: Manifest, graph: Graph, backend: str, *, library_version: str, capability: str
+) -> EngineRecord:
+    """The newest engine of a graph that this library and this GPU can run.
+
+    Raises:
+        EngineError: there is none; the message says what is there and what to run.
+    """
+    records = [record for record in manifest.engines if (record.graph, record.backend) == (graph.file, backend)]
+    hashes = {file.name: file.sha256 for file in manifest.files}
+    reasons = []
+    for record in reversed(records):
+        try:
+            record.check_origin(hashes[graph.file], hashes[graph.weights])
+            record.check_machine(library_version, capability)
+        except EngineError as error:
+            reasons.append(str(error))
+        else:
+            return record
+    raise EngineError(
+        reasons[0]
+        if reasons
+        else f"the bundle holds no {backend} engine of {graph.file}: run `latentrt build {manifest.folder} --backend "
+        f"{backend} --dtype {graph.dtype}`"
+    )
+
+
+def unusable_engines(
+    manifest: Manifest, backend: str, dtype: str, *, library_version: str, capability: str
+) -> str | None:
+    """Why the bundle's engines of a precision cannot stand in for its graphs here, or None: every component needs one
+    of its first graph (that of the config's own causality)."""
+    for component in manifest.components:
+        graph = next((one for one in manifest.find_graphs(component) if one.dtype == dtype), None)
+        if graph is None:
+            continue
+        try:
+            find_engine(manifest, graph, backend, library_version=library_version, capability=capability)
+        except EngineError as error:
+            return str(error)
+    return None
+
+
+class EngineOpener:
+    """Opens the engines of one autoencoder on this machine's GPU; they share the GPU, its workspaces and the library.
+
+    Raises:
+        BackendUnavailable: the library or the GPU is missing.
+    """
+
+    def __init__(self, manifest: Manifest, backend: str) -> None:
+        self._manifest = manifest
+        self._backend = backend
+        self._library = require(LIBRARIES[backend], extra=backend)
+        self._capability = compute_capability()
+        # Weak: released engines take the workspaces along, and the next one makes its own.
+        self._shared: Callable[[], SharedDevice | None] = lambda: None
+
+    def unusable(self, dtype: str) -> str | None:
+        return unusable_engines(self._manifest, self._backend, dtype, **self._machine)
+
+    def open(self, graph_file: Path) -> Component:
+        """The engine of a graph file of the bundle.
+
+        Raises:
+            EngineError: none fits, or the file is damaged, or the library does not read it.
+        """
+        from .tensorrt_component import SharedDevice, TensorRTComponent
+
+        graph = next(one for one in self._manifest.graphs if one.file == graph_file.name)
+        record = find_engine(self._manifest, graph, self._backend, **self._machine)
+        shared = self._shared()
+        if shared is None:
+            shared = SharedDevice(self._library)
+            self._shared = weakref.ref(shared)
+        return TensorRTComponent(self._manifest.folder, record, shared)
+
+    @property
+    def _machine(self) -> Mapping[str, str]:
+        return {"library_version": str(self._library.__version__), "capability": self._capability}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # the package that would hold it is not there
+        return False

@@ -1,0 +1,151 @@
+"""What a compiled engine was built from and for, and the refusal of one that does not fit.
+
+An engine's file name and key follow from everything that went into it: graph, weights, profiles, settings, library and
+version, compute capabilities. What does not match is never loaded: the library would misread it, or worse, run it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import EngineError
+from .hashing import sha256_of
+from .profiles import Profile
+
+__all__ = ["EngineRecord", "engine_key"]
+
+_KEY_DIGITS = 16
+_TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
+_MORE_TEXTS = ("library_version", "key", "file", "sha256")
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """One engine file of a bundle. `compute_capabilities` are those it runs on ("8.9"); `activation_bytes` is the
+    device memory that the library says one context needs beside the weights, or None where it said nothing."""
+
+    component: str
+    causal: bool | None
+    dtype: str
+    backend: str
+    graph: str
+    graph_sha256: str
+    weights_sha256: str
+    library_version: str
+    compute_capabilities: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+    settings: Mapping[str, Any]
+    key: str
+    file: str
+    bytes: int
+    sha256: str
+    activation_bytes: int | None = None
+    built: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError where a field is missing or of the wrong kind."""
+        known: dict[str, Any] = {name: values[name] for name in (*_TEXTS, *_MORE_TEXTS)}
+        if not all(isinstance(text, str) for text in known.values()) or type(values["bytes"]) is not int:
+            raise ValueError("an engine's entry holds a field of the wrong kind")
+        return cls(
+            **known,
+            causal=values["causal"],
+            bytes=values["bytes"],
+            compute_capabilities=tuple(map(str, values["compute_capabilities"])),
+            profiles=tuple(map(Profile.from_json, values["profiles"])),
+            settings=dict(values["settings"]),
+            activation_bytes=values.get("activation_bytes"),
+            built=dict(values.get("built") or {}),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {
+            "compute_capabilities": list(self.compute_capabilities),
+            "profiles": [profile.to_json() for profile in self.profiles],
+        }
+
+    def check_origin(self, graph_sha256: str, weights_sha256: str) -> None:
+        """Refuse an engine that was built from other files than these.
+
+        Raises:
+            EngineError: names what changed, with both values.
+        """
+        for what, ours, theirs in (
+            ("the graph", self.graph_sha256, graph_sha256),
+            ("the weights", self.weights_sha256, weights_sha256),
+        ):
+            if ours != theirs:
+                raise EngineError(
+                    f"{self.file} was built when {what} of {self.graph} had SHA-256 {ours[:_KEY_DIGITS]}, and now it "
+                    f"is {theirs[:_KEY_DIGITS]}: {self.build_again}"
+                )
+
+    def check_machine(self, library_version: str, compute_capability: str) -> None:
+        """Refuse an engine that another library version wrote, or that is for other GPUs.
+
+        Raises:
+            EngineError: holds both values.
+        """
+        if library_version != self.library_version and not self.settings.get("version_compatible"):
+            raise EngineError(
+                f"{self.file} was built with {self.backend} {self.library_version}, and {library_version} is installed"
+                f": {self.build_again}"
+            )
+        if compute_capability not in self.compute_capabilities and not self.settings.get("hardware_compatible"):
+            raise EngineError(
+                f"{self.file} was built for compute capability {', '.join(self.compute_capabilities)}, and this GPU "
+                f"has {compute_capability}: {self.build_again}"
+            )
+
+    def check_file(self, folder: Path) -> None:
+        """Refuse a file that is not, byte for byte, the one that was built.
+
+        Raises:
+            EngineError: missing, truncated or foreign.
+        """
+        path = folder / self.file
+        if not path.is_file():
+            raise EngineError(f"{path} is missing: {self.build_again}")
+        size = path.stat().st_size
+        if size != self.bytes:
+            raise EngineError(f"{path} has {size} bytes and its record says {self.bytes}: {self.build_again}")
+        found = sha256_of(path)
+        if found != self.sha256:
+            raise EngineError(
+                f"{path} has SHA-256 {found[:_KEY_DIGITS]} and its record says {self.sha256[:_KEY_DIGITS]}: it is not "
+                f"the engine that was built; {self.build_again}"
+            )
+
+    @property
+    def build_again(self) -> str:
+        """What the user runs to get one that fits."""
+        return f"run `latentrt build BUNDLE --backend {self.backend} --dtype {self.dtype}`"
+
+
+def engine_key(
+    *,
+    backend: str,
+    library_version: str,
+    dtype: str,
+    graph_sha256: str,
+    weights_sha256: str,
+    compute_capabilities: Sequence[str],
+    profiles: Sequence[Profile],
+    settings: Mapping[str, Any],
+) -> str:
+    """The name of everything that goes into an engine: a SHA-256 over it, cut to 16 digits."""
+    content = {
+        "backend": backend,
+        "library_version": library_version,
+        "dtype": dtype,
+        "graph": graph_sha256,
+        "weights": weights_sha256,
+        "compute_capabilities": list(compute_capabilities),
+        "profiles": [profile.to_json() for profile in profiles],
+        "settings": dict(settings),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]

@@ -1,0 +1,71 @@
+"""A result with NaN or infinity is run again in a wider precision, or refused: never a black picture."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .component import Call, Component
+from .errors import EngineError, LatentRTError
+from .manifest import Graph, Manifest
+
+__all__ = ["FiniteComponent", "wider_graph"]
+
+_log = logging.getLogger(__name__)
+
+
+def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
+    """The bundle's float32 graph for the same component and causality, or None."""
+    for other in manifest.graphs:
+        if other.dtype == "float32" and (other.component, other.causal) == (graph.component, graph.causal):
+            return other
+    return None
+
+
+class FiniteComponent:
+    """A `Component` of low precision whose results are looked at; `open_wider` opens the graph to run again with, on
+    the first need, and is None where the bundle holds none.
+
+    Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. A result that
+    stays on the device is not fetched for this.
+    """
+
+    def __init__(self, component: Component, graph: Graph, open_wider: Callable[[], Component] | None) -> None:
+        self._component = component
+        self._graph = graph
+        self._open_wider = open_wider
+        self._told = False
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        out: NDArray[Any] | None = None,
+        keep_on_device: bool = False,
+    ) -> Any:
+        result = self._component.run(inputs, call=call, out=out, keep_on_device=keep_on_device)
+        if keep_on_device or _is_finite(result):
+            return result
+        bad = int(np.count_nonzero(~np.isfinite(result)))
+        what = f"{self._graph.file}: {bad} of {result.size} values are NaN or infinite in {self._graph.dtype}"
+        if self._open_wider is None:
+            raise EngineError(
+                f"{what}, and the bundle holds no float32 graph to run again with: export with --dtype float32 beside "
+                f"it, or with --check-range SAMPLES, which keeps in float32 what overflows"
+            )
+        call.check()
+        try:
+            component = self._open_wider()
+        except LatentRTError as error:
+            raise EngineError(f"{what}, and the float32 graph cannot run instead: {error}") from error
+        _log.log(logging.DEBUG if self._told else logging.WARNING, "%s: run again in float32", what)
+        self._told = True
+        return component.run(inputs, call=call, out=out)
+
+
+def _is_finite(result: NDArray[Any]) -> bool:
+    # NaN and infinity both survive into a minimum or a maximum, and neither needs an array of flags.
+    return bool(np.isfinite(result.min()) and np.isfinite(result.max()))

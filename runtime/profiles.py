@@ -1,0 +1,87 @@
+"""The sizes that an engine was built for: ranges per input, several in one engine, and which one fits a call."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .errors import InputError
+
+__all__ = ["Profile", "ShapeRange", "choose_profile"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """The smallest, the best supported and the largest shape of one input."""
+
+    minimum: Shape
+    optimum: Shape
+    maximum: Shape
+
+    def holds(self, shape: Sequence[int]) -> bool:
+        return len(shape) == len(self.minimum) and all(
+            low <= size <= high for low, size, high in zip(self.minimum, shape, self.maximum, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A range per input, by the input's name."""
+
+    ranges: Mapping[str, ShapeRange]
+
+    @property
+    def is_static(self) -> bool:
+        return all(of.minimum == of.maximum for of in self.ranges.values())
+
+    def holds(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        return self.ranges.keys() == shapes.keys() and all(self.ranges[name].holds(shapes[name]) for name in shapes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            name: {"min": list(of.minimum), "opt": list(of.optimum), "max": list(of.maximum)}
+            for name, of in self.ranges.items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(
+            {name: ShapeRange(*(_shape(of[key]) for key in ("min", "opt", "max"))) for name, of in values.items()}
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {_text(of.minimum)} to {_text(of.maximum)}"
+            if of.minimum != of.maximum
+            else f"{name} {_text(of.minimum)}"
+            for name, of in self.ranges.items()
+        )
+
+
+def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]]) -> int:
+    """The index of the tightest profile that holds these input shapes.
+
+    Raises:
+        InputError: none does; the message holds the shapes and what the engine takes.
+    """
+    fitting = [index for index, profile in enumerate(profiles) if profile.holds(shapes)]
+    if not fitting:
+        given = ", ".join(f"{name} {_text(shape)}" for name, shape in shapes.items())
+        takes = "; or ".join(map(str, profiles))
+        raise InputError(
+            f"the engine was built for {takes}, and this call has {given}: decode in tiles, or build for this size "
+            f"with `latentrt build --tile`"
+        )
+    return min(fitting, key=lambda index: sum(math.prod(of.maximum) for of in profiles[index].ranges.values()))
+
+
+def _shape(values: Sequence[Any]) -> Shape:
+    if not all(type(size) is int for size in values):
+        raise ValueError(f"not a shape: {values}")
+    return tuple(values)
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

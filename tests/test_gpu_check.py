@@ -1,0 +1,57 @@
+"""scripts/gpu_check without a GPU: the same steps on small models, so that the run on a GPU finds no surprises."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "gpu_check"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[dict[str, object]]], str, str]:
+    """The dry run's JSON, its Markdown, and what it printed."""
+    out = tmp_path_factory.mktemp("gpu")
+    command = [sys.executable, str(SCRIPT), "--dry-run", "--model", "ltx2", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "cpu-dry-run.json").read_text()), (out / "cpu-dry-run.md").read_text(), done.stdout
+
+
+def test_the_dry_run_takes_every_step(report: tuple[dict[str, list[dict[str, object]]], str, str]) -> None:
+    values, text, printed = report
+    everything = [row for part in ("steps", "decodes", "clips") for row in values[part]]
+    assert {row["status"] for row in everything} == {"ok"}
+    assert [row["by"] for row in values["steps"]] == ["random weights", "export", "tensorrt-rtx float16", "reference"]
+    decodes = {row["by"]: row for row in values["decodes"]}
+    assert set(decodes) >= {"onnxruntime cpu float16", "onnxruntime cpu float32", "torch float32"}
+    assert "torch channels_last bfloat16" in decodes
+    for row in decodes.values():
+        assert float(str(row["seconds"])) > 0
+        assert float(str(row["psnr_db"])) >= 30
+    assert 45 <= float(str(decodes["onnxruntime cpu float16"]["psnr_db"])) < 150
+    assert 0 < float(str(decodes["torch float32"]["share_of_matrix_rate"])) < 5
+    assert float(str(values["clips"][0]["first_frame_seconds"])) <= float(str(values["clips"][0]["clip_seconds"]))
+    assert "| ltx2 96x64x9 | onnxruntime cpu float16 |" in text
+    assert text in printed
+    assert "Not measured" not in text
+
+
+def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--dry-run", "--seconds", "0.5", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / "unknown.json").read_text())
+    assert {row["status"] for row in values["decodes"]} == {"skipped"}
+    assert "- sdxl 64x64, torch float32: skipped, no time left" in done.stdout
+
+
+def test_it_is_executable_and_documented() -> None:
+    assert os.access(SCRIPT, os.X_OK)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True)
+    assert "--dry-run" in done.stdout
+    assert "--wheels" in done.stdout

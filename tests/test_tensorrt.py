@@ -1,0 +1,267 @@
+"""Running engines, as far as a machine without a GPU shows it: what is missing is said precisely, the engine that fits
+is found, and the libraries have every name that the backend uses. What needs a GPU is marked and at the end."""
+
+import dataclasses
+import inspect
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import latentrt.runtime.backends.devices as devices
+import latentrt.runtime.backends.tensorrt_component as tensorrt_component
+from latentrt.export.bundle import ExportSettings, export_bundle
+from latentrt.export.cli import cli
+from latentrt.export.engines.build import build_engines
+from latentrt.export.engines.settings import BuildSettings, Extent
+from latentrt.export.quality import psnr
+from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
+from latentrt.runtime.backends import backends_here
+from latentrt.runtime.backends.tensorrt import find_engine, missing_library, unusable_engines
+from latentrt.runtime.manifest import Manifest
+
+RTX = "tensorrt-rtx"
+HAS_GPU = devices.has_nvidia_driver()
+without_gpu = pytest.mark.skipif(HAS_GPU, reason="says what is missing where there is no GPU")
+
+
+@pytest.fixture(scope="module")
+def built(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle in two precisions with engines of its float32 graphs for 8.9."""
+    bundle = tmp_path_factory.mktemp("built") / "bundle"
+    export_bundle(checkpoint_of("relu_one_block"), bundle, ExportSettings(dtypes=("float32", "float16")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        tiles = (Extent(1, 64, 64),)
+        build_engines(bundle, BuildSettings(RTX, tiles=tiles, compute_capabilities=("8.9",), optimization_level=0))
+    return bundle
+
+
+@without_gpu
+def test_without_a_gpu_the_driver_is_what_is_missing(built: Path) -> None:
+    assert missing_library(RTX) == "no NVIDIA driver answers on this machine"
+    with pytest.raises(BackendUnavailable, match="backend tensorrt-rtx cannot run: no NVIDIA driver answers on this"):
+        open_bundle(built, backend=RTX)
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU answers on this machine"):
+        devices.compute_capability()
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU answers on this machine"):
+        devices.Gpu()
+
+
+def test_without_the_library_the_pip_line_is_what_is_missing(built: Path) -> None:
+    reason = 'tensorrt is not installed: run `pip install "latentrt[tensorrt]"`'
+    assert missing_library("tensorrt") == reason
+    with pytest.raises(BackendUnavailable, match=re.escape(f"backend tensorrt cannot run: {reason}")):
+        open_bundle(built, backend="tensorrt")
+
+
+@without_gpu
+def test_auto_falls_back_to_onnx_runtime_with_one_line_that_names_each_lack(
+    built: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "latentrt"), open_bundle(built, threads=1) as vae:
+        assert vae.backend == "onnxruntime:cpu"
+        assert np.isfinite(vae.decode(np.zeros((1, 4, 8, 8), np.float32)).sample).all()
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("backend onnxruntime:cpu; skipped tensorrt (tensorrt is not installed: run `pip install")
+    assert "; skipped tensorrt-rtx (no NVIDIA driver answers on this machine); skipped onnxruntime:cuda (" in line
+
+
+@without_gpu
+def test_doctor_lists_both_libraries(built: Path) -> None:
+    rows = dict(backends_here())
+    assert set(rows) >= {"tensorrt", RTX, "onnxruntime:cpu"}
+    text = CliRunner().invoke(cli, ["doctor"], catch_exceptions=False).stdout
+    assert "GPU: none (no NVIDIA driver answers)" in text
+    assert re.search(r"tensorrt-rtx +no: no NVIDIA driver answers on this machine", text)
+    assert re.search(r"tensorrt +no: tensorrt is not installed: run `pip install \"latentrt\[tensorrt\]\"`", text)
+    assert re.search(r"tensorrt-rtx-cu13 +1\.\d", text)
+    assert re.search(r"build +ready", text)
+
+
+def test_a_provider_is_not_for_tensorrt(built: Path) -> None:
+    with pytest.raises(InputError, match="provider is ONNX Runtime's: backend 'tensorrt-rtx' takes none, got 'cuda'"):
+        open_bundle(built, backend=RTX, provider="cuda")
+
+
+def test_the_engine_that_fits_is_found_and_others_are_refused_with_both_values(built: Path) -> None:
+    manifest = Manifest.open(built)
+    encoder, decoder = (manifest.find_graphs(component)[0] for component in ("encoder", "decoder"))
+    record = manifest.engines[1]
+    version = record.library_version
+    here: dict[str, Any] = {"library_version": version, "capability": "8.9"}
+    assert find_engine(manifest, decoder, RTX, **here) == record
+    assert find_engine(manifest, encoder, RTX, **here) == manifest.engines[0]
+    assert unusable_engines(manifest, RTX, "float32", **here) is None
+    with pytest.raises(
+        EngineError, match=rf"holds no tensorrt engine of decoder.onnx: run `latentrt build {built} --ba"
+    ):
+        find_engine(manifest, decoder, "tensorrt", **here)
+    with pytest.raises(EngineError, match=r"for compute capability 8.9, and this GPU has 9.0"):
+        find_engine(manifest, decoder, RTX, **here | {"capability": "9.0"})
+    with pytest.raises(EngineError, match=rf"with tensorrt-rtx {version}, and 2.0 is installed"):
+        find_engine(manifest, decoder, RTX, **here | {"library_version": "2.0"})
+    reason = unusable_engines(manifest, RTX, "float16", **here)
+    assert reason is not None
+    assert reason.startswith("the bundle holds no tensorrt-rtx engine of encoder.float16.onnx: run `latentrt build")
+    alone = dataclasses.replace(manifest, engines=(record,))
+    assert "engine of encoder.onnx" in str(unusable_engines(alone, RTX, "float32", **here))
+
+
+def test_the_newest_engine_that_fits_is_taken(built: Path) -> None:
+    manifest = Manifest.open(built)
+    record = manifest.engines[1]
+    newer = dataclasses.replace(record, key="newer")
+    other_gpu = dataclasses.replace(record, key="other", compute_capabilities=("12.0",))
+    manifest = dataclasses.replace(manifest, engines=(record, newer, other_gpu))
+    graph = manifest.find_graphs("decoder")[0]
+    options: dict[str, Any] = {"library_version": record.library_version}
+    assert find_engine(manifest, graph, RTX, capability="8.9", **options).key == "newer"
+    assert find_engine(manifest, graph, RTX, capability="12.0", **options).key == "other"
+
+
+def test_a_damaged_engine_is_refused_before_the_library_sees_it(built: Path, tmp_path: Path) -> None:
+    record = Manifest.open(built).engines[1]
+    path = tmp_path / record.file
+    path.parent.mkdir()
+    path.write_bytes((built / record.file).read_bytes()[:-1])
+
+    class Untouched:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"{name} was asked for")
+
+    with pytest.raises(EngineError, match="bytes and its record says"):
+        tensorrt_component.TensorRTComponent(tmp_path, record, Untouched())  # type: ignore[arg-type]
+
+
+def test_the_library_has_every_name_that_the_backend_uses() -> None:
+    import tensorrt_rtx as library
+
+    used = {
+        library.Runtime: ["deserialize_cuda_engine"],
+        library.ICudaEngine: [
+            "create_execution_context",
+            "create_runtime_config",
+            "get_tensor_mode",
+            "get_tensor_name",
+        ],
+        library.IExecutionContext: [
+            "execute_async_v3",
+            "get_tensor_shape",
+            "set_device_memory",
+            "set_input_shape",
+            "set_optimization_profile_async",
+            "set_tensor_address",
+            "update_device_memory_size_for_shapes",
+        ],
+        library.IRuntimeConfig: [
+            "create_runtime_cache",
+            "cuda_graph_strategy",
+            "set_execution_context_allocation_strategy",
+            "set_runtime_cache",
+        ],
+        library.IRuntimeCache: ["deserialize", "serialize"],
+        library.Refitter: ["refit_cuda_engine"],
+        library.OnnxParserRefitter: ["refit_from_file"],
+        library.ExecutionContextAllocationStrategy: ["USER_MANAGED"],
+        library.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],
+        library.TensorIOMode: ["OUTPUT"],
+        library.ILogger.Severity: ["WARNING", "INFO", "ERROR", "INTERNAL_ERROR"],
+    }
+    assert [f"{kind}.{name}" for kind, names in used.items() for name in names if not hasattr(kind, name)] == []
+    source = inspect.getsource(tensorrt_component)
+    assert [name for names in used.values() for name in names if name not in source] == [], "the list is of this code"
+
+
+def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
+    from cuda import core
+    from cuda.bindings import runtime
+
+    for kind, names in {
+        core.Device: ["compute_capability", "create_stream", "set_current"],
+        core.DeviceMemoryResource: ["allocate"],
+        core: ["DeviceMemoryResourceOptions"],
+        core.Stream: ["handle", "sync"],
+        core.Buffer: ["handle", "size"],
+        core.LegacyPinnedMemoryResource: ["allocate"],
+        core.utils.StridedMemoryView: ["__dlpack__", "dtype", "from_buffer", "from_dlpack", "ptr", "shape", "strides"],
+        runtime: ["cudaMemGetInfo", "cudaMemcpyAsync", "cudaMemcpyKind"],
+    }.items():
+        assert [name for name in names if not hasattr(kind, name)] == [], kind
+
+
+def test_the_librarys_errors_are_kept_for_ours_and_its_words_are_log_records(caplog: pytest.LogCaptureFixture) -> None:
+    import tensorrt_rtx as library
+
+    logger = tensorrt_component._logger_of(library)
+    with caplog.at_level(logging.DEBUG, "latentrt"):
+        assert library.Runtime(logger).deserialize_cuda_engine(b"not an engine") is None
+    assert logger.last_error != "it does not say why"
+    assert "\n" not in logger.last_error
+    assert logger.last_error.split()[0] in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "contiguous"),
+    [
+        ((2, 3, 4), None, True),
+        ((2, 3, 4), (12, 4, 1), True),
+        ((1, 3, 4), (99, 4, 1), True),
+        ((2, 3, 4), (12, 1, 3), False),
+        ((2, 3, 4), (24, 8, 2), False),
+    ],
+)
+def test_what_is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, contiguous: bool) -> None:
+    assert devices._is_contiguous(shape, strides) is contiguous
+
+
+def test_warmup_loads_and_runs_and_never_builds(built: Path) -> None:
+    def warm(*options: str) -> Any:
+        return CliRunner().invoke(cli, ["warmup", str(built), "--threads", "1", *options], catch_exceptions=False)
+
+    before = sorted(path.name for path in built.rglob("*"))
+    report = json.loads(warm("--size", "32x30", "--batch", "2", "--provider", "cpu", "--json").stdout)
+    assert report["backend"] == "onnxruntime:cpu"
+    assert report["shapes"] == [[2, 3, 32, 30]], "one block: every size is on the grid"
+    assert report["first_seconds"] > 0
+    assert warm("--provider", "cpu").stdout.startswith("onnxruntime:cpu: ")
+    with pytest.raises(InputError, match="--size: AutoencoderKL takes HxW, got 32x32x9"):
+        warm("--size", "32x32x9", "--provider", "cpu")
+    with pytest.raises(BackendUnavailable, match="backend tensorrt cannot run"):
+        warm("--backend", "tensorrt")
+    assert sorted(path.name for path in built.rglob("*")) == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["sd", "ltx20", "noise_timestep"])
+def test_an_engine_gives_what_onnx_runtime_gives(
+    name: str, dtype: str, checkpoint_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=("float32", dtype)[: 1 + (dtype != "float32")]))
+    tile = Extent(2, 128, 128, 9 if name != "sd" else 1)
+    capability = devices.compute_capability()
+    build_engines(bundle, BuildSettings(RTX, (dtype,), tiles=(tile,), compute_capabilities=(capability,)))
+    options: dict[str, Any] = {"temb": 0.05, "rng": 0} if name == "noise_timestep" else {}
+    with open_bundle(bundle, provider="cpu") as wanted, open_bundle(bundle, backend=RTX, dtype=dtype) as vae:
+        size = (2, 64, 96) if name == "sd" else (2, 9, 64, 96)
+        sample = np.tanh(np.random.default_rng(0).standard_normal((size[0], 3, *size[1:]), np.float32))
+        moments = wanted.encode(sample).latent_dist
+        assert psnr(vae.encode(sample).latent_dist.parameters, moments.parameters) >= 45
+        latents = np.ascontiguousarray(moments.mean)
+        decoded = wanted.decode(latents, **options).sample
+        assert psnr(vae.decode(latents, **options).sample, decoded) >= 45
+        on_device = vae.decode(latents, output="device", **options).sample
+        assert on_device.__dlpack_device__()[0] == 2
+        with pytest.raises(InputError, match="the engine was built for"):
+            vae.decode(np.concatenate([latents] * 3), **options)
+        vae.release()
+        assert psnr(vae.decode(latents, **options).sample, decoded) >= 45
