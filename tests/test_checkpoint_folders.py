@@ -46,7 +46,7 @@ def split(
     """Replace the folder's weights by two shards and their index."""
     whole = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
-    places = {}
+    places: dict[str, str] = {}
     for number in (1, 2):
         part = {name: value for at, (name, value) in enumerate(whole.items()) if at % 2 == number - 1}
         save_file(part, folder / form.format(number))

@@ -7,7 +7,15 @@ from typing import Any
 
 from .checkpoint import CONFIG_BESIDE, LazyTensor
 
-__all__ = ["Candidate"]
+__all__ = ["Candidate", "Missing"]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Config fields that only the user can give, and the sentence that asks for them."""
+
+    fields: tuple[str, ...]
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -21,3 +29,4 @@ class Candidate:
     variant: str = ""
     notes: tuple[str, ...] = ()
     question: str = CONFIG_BESIDE
+    missing: Missing | None = None

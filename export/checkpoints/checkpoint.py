@@ -1,6 +1,7 @@
 """A checkpoint as a value: a config, and tensors that are read when they are needed."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,5 +115,5 @@ def listed(names: list[str]) -> str:
 
 
 def _first_few(names: Iterator[str]) -> str:
-    shown = [name for name, _ in zip(names, range(3), strict=False)]
+    shown = list(itertools.islice(names, 3))
     return ", ".join(shown) + (", ..." if next(names, None) is not None else "")

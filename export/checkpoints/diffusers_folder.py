@@ -13,19 +13,27 @@ from .pickle_file import PICKLE_ENDINGS
 from .shards import open_shards
 from .weights import Weights, open_weights
 
-__all__ = ["CONFIG_NAME", "WEIGHTS_NAME", "open_diffusers_folder", "rename_old_attention", "weights_files"]
+__all__ = [
+    "CONFIG_NAME",
+    "WEIGHTS_NAME",
+    "WEIGHTS_STEM",
+    "open_diffusers_folder",
+    "rename_old_attention",
+    "weights_files",
+]
 
 CONFIG_NAME = "config.json"
-_STEM = "diffusion_pytorch_model"
-WEIGHTS_NAME = f"{_STEM}.safetensors"
+WEIGHTS_STEM = "diffusion_pytorch_model"
+WEIGHTS_NAME = f"{WEIGHTS_STEM}.safetensors"
 
 # Attention's parameter names before diffusers 0.17.
 _OLD_ATTENTION = re.compile(r"(mid_block\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
+_FORMAT = "diffusers folder"
 # How diffusers names a file of weights or an index of shards; the variant stands before the last ending.
-_FILE = re.compile(rf"{_STEM}(?:\.(?P<variant>[^.]+))?\.(?P<ending>safetensors|bin)")
-_INDEX = re.compile(rf"{_STEM}\.(?P<ending>safetensors|bin)\.index(?:\.(?P<variant>[^.]+))?\.json")
+_FILE = re.compile(rf"{WEIGHTS_STEM}(?:\.(?P<variant>[^.]+))?\.(?P<ending>safetensors|bin)")
+_INDEX = re.compile(rf"{WEIGHTS_STEM}\.(?P<ending>safetensors|bin)\.index(?:\.(?P<variant>[^.]+))?\.json")
 
 
 @dataclass(frozen=True)
@@ -41,16 +49,23 @@ class _WeightsFile:
         return self.name.endswith(".json")
 
 
-def open_diffusers_folder(folder: Path, *, variant: str | None = None, allow_pickle: bool = False) -> Candidate:
+def open_diffusers_folder(
+    folder: Path, *, variant: str | None = None, file: str | None = None, allow_pickle: bool = False
+) -> Candidate:
     """Read a folder's config and its weights' headers.
 
-    Without `variant` the plain weights are taken, and where there are none, the only variant that there is.
+    Without `variant` the plain weights are taken, and where there are none, the only variant that there is. `file`
+    names the weights instead.
 
     Raises:
         CheckpointError: config or weights are missing, damaged or ambiguous, or the weights are a pickle.
     """
     fields = _read_config(folder)
     names = [path.name for path in folder.iterdir() if path.is_file()]
+    if file is not None:
+        return Candidate(
+            folder / file, fields, _renamed(open_weights(folder / file, allow_pickle=allow_pickle)), _FORMAT
+        )
     chosen = _choose(folder, weights_files(names), names, variant, allow_pickle)
     opener = open_shards if chosen.sharded else open_weights
     weights = opener(folder / chosen.name, allow_pickle=allow_pickle)
@@ -140,4 +155,4 @@ def _no_weights(folder: Path, names: list[str]) -> str:
 def _format(chosen: _WeightsFile) -> str:
     kinds = [kind for kind, is_it in (("sharded", chosen.sharded), ("pickle", chosen.pickle)) if is_it]
     kinds += [f"variant {chosen.variant}"] if chosen.variant else []
-    return "diffusers folder" + (f" ({', '.join(kinds)})" if kinds else "")
+    return _FORMAT + (f" ({', '.join(kinds)})" if kinds else "")

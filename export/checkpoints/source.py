@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...runtime.config import config_from_dict
+from ...runtime.config import MissingScalingFactor, config_from_dict
 from ...runtime.errors import CheckpointError, ConfigError
 from .candidate import Candidate
 from .checkpoint import Checkpoint
-from .diffusers_folder import CONFIG_NAME, open_diffusers_folder
+from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder
 from .parameters import parameters_of
 from .single_file import open_single_file
 
@@ -45,6 +45,8 @@ def open_checkpoint(
     """
     found = _recognised(source, options or SourceOptions())
     overrides = overrides or {}
+    if found.missing is not None and not overrides.keys() >= set(found.missing.fields):
+        raise MissingScalingFactor(found.missing.sentence)
     config = config_from_dict({**found.fields, **overrides})
     for name in overrides:
         if not hasattr(config, name):
@@ -54,13 +56,28 @@ def open_checkpoint(
     checkpoint = Checkpoint(
         found.source, config, found.tensors, found.format, found.variant, found.notes, found.question
     )
+    _check_size(checkpoint)
     return checkpoint.checked(parameters_of(config)).finite()
+
+
+def _check_size(checkpoint: Checkpoint) -> None:
+    """Refuse a config of more layers than there are tensors, before anything is built of that size."""
+    layers = checkpoint.config.layers_per_block
+    decoder = getattr(checkpoint.config, "decoder_layers_per_block", ())
+    total = sum(layers) + sum(decoder) if isinstance(layers, tuple) else layers
+    if total > len(checkpoint.tensors):
+        raise CheckpointError(
+            f"{checkpoint.source}: the weights do not fit the config of {checkpoint.config.family}: it says {total} "
+            f"layers and there are {len(checkpoint.tensors)} tensors; {checkpoint.question}"
+        )
 
 
 def _recognised(source: Path, options: SourceOptions) -> Candidate:
     if source.is_dir():
         return _open_folder(source, options)
     if source.exists():
+        if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
+            return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
         return open_single_file(source, allow_pickle=options.allow_pickle)
     raise CheckpointError(f"{source} does not exist: give a folder with {CONFIG_NAME} and safetensors weights")
 
