@@ -15,7 +15,7 @@ from ..runtime.extras import require
 from ..runtime.hashing import HashingWriter
 from ..runtime.manifest import FileEntry, Graph, Manifest, TensorInfo
 from ..runtime.partial_output import partial_output, translated_errors
-from .checkpoints import Checkpoint, open_checkpoint
+from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .safetensors_file import write_safetensors
 
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
@@ -34,6 +34,7 @@ class ExportSettings:
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
     overrides: Mapping[str, Any] | None = None
+    source: SourceOptions | None = None
 
 
 def export_bundle(
@@ -52,7 +53,7 @@ def export_bundle(
     for module in ("torch", "onnx"):
         require(module, extra="export")
     _check_settings(settings)
-    checkpoint = open_checkpoint(source, settings.overrides)
+    checkpoint = open_checkpoint(source, settings.overrides, settings.source)
     if os.path.lexists(folder):
         raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
     with partial_output(folder) as temporary, translated_errors(folder):

@@ -5,6 +5,7 @@ import sys
 import click
 
 from ..runtime.errors import LatentRTError
+from .commands.convert import convert
 from .commands.decode import decode
 from .commands.demo import demo
 from .commands.doctor import doctor
@@ -32,7 +33,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, encode, decode, verify, inspect, doctor, demo):
+for _command in (export, convert, encode, decode, verify, inspect, doctor, demo):
     cli.add_command(_command)
 
 

@@ -147,7 +147,7 @@ def assert_decodes_like(theirs: Any, file: Path) -> None:
     with open_bundle(file.with_name("bundle"), threads=1) as vae, torch.no_grad():
         decoded = vae.decode(latents).sample
         assert relative_error(decoded, theirs.decode(torch.from_numpy(latents)).sample.numpy()) < 1e-4
-        np.testing.assert_array_equal(np.float32(vae.config.latents_mean), theirs.latents_mean.numpy())
+        np.testing.assert_array_equal(np.array(vae.config.latents_mean, np.float32), theirs.latents_mean.numpy())
 
 
 @pytest.mark.parametrize(("full", "variant"), [(FULL_LTX_20, "LTX-2.0"), (FULL_LTX_23, "LTX-2.3 or 2.5")])

@@ -15,6 +15,7 @@ from .candidate import Candidate
 from .checkpoint import LazyTensor
 from .ltx2_layout import Ltx2Layout
 from .ltx2_shapes import ltx2_description
+from .published import LTX2_BY_UPSAMPLING
 from .weights import Weights
 
 __all__ = ["open_ltx2_original"]
@@ -23,11 +24,8 @@ _CONVOLUTIONAL = "CausalVideoAutoencoder"
 _STATISTICS = {"mean-of-means": "latents_mean", "std-of-means": "latents_std"}
 _STATISTICS_NAME = re.compile(r"(?:encoder\.|decoder\.)?per_channel_statistics\.(.+)")
 _DIFFUSION_DECODER = ("decoder.det_stages.", "decoder.diff_stages.", "decoder.upsamples.", "decoder.t_embedder.")
-# What no description in the header says is told by the order of the upsamplers: (variant, residual, padding).
-_BY_UPSAMPLING = {
-    ("spatiotemporal",) * 3: ("LTX-2.0", True, "reflect"),
-    ("spatiotemporal", "spatiotemporal", "temporal", "spatial"): ("LTX-2.3 or 2.5", False, "zeros"),
-}
+# What only a description in the header says, told by the published model: (residual upsampling, decoder padding).
+_BY_MODEL = {"LTX-2.0": (True, "reflect"), "LTX-2.3 or 2.5": (False, "zeros")}
 _QUESTION = "is the file whole, and the description in its header that of these weights?"
 
 
@@ -100,12 +98,13 @@ def _from_shapes(weights: Weights, own: Mapping[str, LazyTensor]) -> tuple[Ltx2L
             f"({error}): fetch the original file again"
         ) from error
     layout = Ltx2Layout(described, weights.path)
-    if layout.upsampling not in _BY_UPSAMPLING:
+    variant = LTX2_BY_UPSAMPLING.get(layout.upsampling)
+    if variant is None:
         raise CheckpointError(
             f"{weights.path} has no description of its VAE in its header, and its upsamplers "
             f"({', '.join(layout.upsampling)}) are of no published model: take the original file, whose header has it"
         )
-    variant, residual, padding = _BY_UPSAMPLING[layout.upsampling]
+    residual, padding = _BY_MODEL[variant]
     for kind, options in described["decoder_blocks"]:
         if kind != "res_x":
             options["residual"] = residual
@@ -133,7 +132,7 @@ def _variant(weights: Weights, layout: Ltx2Layout) -> str:
     version = weights.metadata.get("model_version")
     if isinstance(version, str) and re.fullmatch(r"\d[\w.]{0,20}", version):
         return f"LTX-{version}"
-    return _BY_UPSAMPLING.get(layout.upsampling, ("LTX-2",))[0]
+    return LTX2_BY_UPSAMPLING.get(layout.upsampling, "LTX-2")
 
 
 def _format(weights: Weights, prefix: str, described: bool) -> str:

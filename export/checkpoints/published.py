@@ -8,10 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...runtime.config import AutoencoderKLConfig, ModelConfig
 from .candidate import Missing
 from .checkpoint import LazyTensor
 
-__all__ = ["PublishedModel", "missing_scaling", "published_model"]
+__all__ = ["LTX2_BY_UPSAMPLING", "PublishedModel", "missing_scaling", "name_of", "published_model"]
+
+
+LTX2_BY_UPSAMPLING = {
+    ("spatiotemporal",) * 3: "LTX-2.0",
+    ("spatiotemporal", "spatiotemporal", "temporal", "spatial"): "LTX-2.3 or 2.5",
+}
+_SD, _SDXL, _PLAYGROUND, _SD3, _FLUX1 = "Stable Diffusion 1.x or 2.x", "SDXL", "Playground 2.5", "SD3", "FLUX.1"
+_BY_NUMBERS: dict[tuple[int, float, float | None], str] = {
+    (4, 0.18215, None): _SD,
+    (4, 0.13025, None): _SDXL,
+    (4, 0.5, None): _PLAYGROUND,
+    (16, 1.5305, 0.0609): _SD3,
+    (16, 0.3611, 0.1159): _FLUX1,
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,13 @@ def published_model(fields: Mapping[str, Any], prefix: str, others: Mapping[str,
     return None
 
 
+def name_of(config: ModelConfig) -> str:
+    """The published model that a config of diffusers is of by its numbers, or ""."""
+    if isinstance(config, AutoencoderKLConfig):
+        return _BY_NUMBERS.get((config.latent_channels, config.scaling_factor or 0.0, config.shift_factor), "")
+    return LTX2_BY_UPSAMPLING.get(config.upsample_type, "")
+
+
 def missing_scaling(path: Path, fields: Mapping[str, Any]) -> Missing:
     """What the user has to say where nothing tells which model it is."""
     channels = fields["latent_channels"]
@@ -69,7 +91,7 @@ def _four_channels(others: Mapping[str, LazyTensor]) -> PublishedModel | None:
             for part in ("mean", "std")
         }
         fields = {"scaling_factor": 0.5, "sample_size": 1024, **statistics}
-        return PublishedModel("Playground 2.5", fields, "the checkpoint holds edm_mean and edm_std")
+        return PublishedModel(_PLAYGROUND, fields, "the checkpoint holds edm_mean and edm_std")
     for part, is_sdxl in (
         ("conditioner.embedders.", True),
         ("cond_stage_model.", False),
@@ -79,10 +101,8 @@ def _four_channels(others: Mapping[str, LazyTensor]) -> PublishedModel | None:
         if any(name.startswith(part) for name in others):
             reason = f"the checkpoint holds {part}*"
             if is_sdxl:
-                return PublishedModel("SDXL", {"scaling_factor": 0.13025, "sample_size": 1024}, reason)
-            return PublishedModel(
-                "Stable Diffusion 1.x or 2.x", {"scaling_factor": 0.18215, "sample_size": 512}, reason
-            )
+                return PublishedModel(_SDXL, {"scaling_factor": 0.13025, "sample_size": 1024}, reason)
+            return PublishedModel(_SD, {"scaling_factor": 0.18215, "sample_size": 512}, reason)
     return None
 
 
@@ -91,13 +111,13 @@ def _sixteen_channels(prefix: str, others: Mapping[str, LazyTensor]) -> Publishe
     sd3 = {"scaling_factor": 1.5305, "shift_factor": 0.0609, "sample_size": 1024}
     shapes = "16 latent channels without quant convolutions"
     if any("joint_blocks." in name for name in others):
-        return PublishedModel("SD3", sd3, "the checkpoint holds joint_blocks.*")
+        return PublishedModel(_SD3, sd3, "the checkpoint holds joint_blocks.*")
     if any("double_blocks." in name for name in others):
-        return PublishedModel("FLUX.1", flux, "the checkpoint holds double_blocks.*")
+        return PublishedModel(_FLUX1, flux, "the checkpoint holds double_blocks.*")
     if not prefix and not others:
         reason = f"{shapes}, under bare names; SD3's would be --scaling-factor 1.5305 --shift-factor 0.0609"
-        return PublishedModel("FLUX.1", flux, reason)
+        return PublishedModel(_FLUX1, flux, reason)
     if prefix == "first_stage_model." and others:
         reason = f"{shapes}, under {prefix} inside a full checkpoint"
-        return PublishedModel("SD3", sd3, reason)
+        return PublishedModel(_SD3, sd3, reason)
     return None

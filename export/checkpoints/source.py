@@ -12,6 +12,7 @@ from .candidate import Candidate
 from .checkpoint import Checkpoint
 from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder
 from .parameters import parameters_of
+from .published import name_of
 from .single_file import open_single_file
 
 __all__ = ["SourceOptions", "open_checkpoint"]
@@ -54,7 +55,7 @@ def open_checkpoint(
     for note in found.notes:
         _log.warning("%s: %s", found.source, note)
     checkpoint = Checkpoint(
-        found.source, config, found.tensors, found.format, found.variant, found.notes, found.question
+        found.source, config, found.tensors, found.format, found.variant or name_of(config), found.notes, found.question
     )
     _check_size(checkpoint)
     return checkpoint.checked(parameters_of(config)).finite()

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from .options import as_json, emit_json, progress_bar
+from ..checkpoints import SourceOptions
+from .options import as_json, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["export"]
 
@@ -21,8 +22,8 @@ __all__ = ["export"]
     help="Export only this one; repeatable.  [default: both]",
 )
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float32"]), help="Precision.  [default: float32]")
-@click.option("--scaling-factor", type=float, help="Where config.json lacks it, or to override it.")
-@click.option("--shift-factor", type=float, help="Where config.json lacks it, or to override it.")
+@scaling_options
+@source_options
 @click.option(
     "--attention",
     type=click.Choice(["sdpa", "eager", "sliced"]),
@@ -44,8 +45,8 @@ def export(
     bundle: Path,
     components: tuple[str, ...],
     dtypes: tuple[str, ...],
-    scaling_factor: float | None,
-    shift_factor: float | None,
+    overrides: dict[str, Any],
+    source_options: SourceOptions,
     attention: str,
     fuse_qkv: bool,
     causal: tuple[bool, ...],
@@ -53,19 +54,20 @@ def export(
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
 
-    SOURCE is a diffusers folder (config.json and safetensors weights), or a pipeline folder with a vae in it. The
-    bundle holds one ONNX graph per component, with dynamic batch and sizes, and the weights once. It exists only if
-    everything succeeded.
+    SOURCE is a diffusers folder, or a pipeline folder with a vae in it; or a single file of Stable Diffusion, SDXL,
+    SD3, FLUX or LTX-2, also a full checkpoint. `latentrt inspect SOURCE` tells what it is taken for. The bundle holds
+    one ONNX graph per component, with dynamic batch and sizes, and the weights once. It exists only if everything
+    succeeded.
     """
     from ..bundle import ExportSettings, export_bundle
 
-    overrides: dict[str, Any] = {"scaling_factor": scaling_factor, "shift_factor": shift_factor}
     settings = ExportSettings(
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
         attention=attention,
         fuse_qkv=fuse_qkv,
         causal=causal,
-        overrides={key: value for key, value in overrides.items() if value is not None},
+        overrides=overrides,
+        source=source_options,
     )
     with progress_bar("Exporting", hidden=json_output) as update:
         manifest = export_bundle(source, bundle, settings, lambda _, done, total: update(done, total))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...runtime.extras import require
-from .options import as_json, emit_json
+from ..checkpoints import SourceOptions
+from .options import as_json, emit_json, source_options
 
 if TYPE_CHECKING:
     from ..parity import Comparison
@@ -34,6 +35,7 @@ _HEAD = (
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one.")
 @click.option("--dtype", help="Only this precision.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.")
+@source_options
 @as_json
 def verify(
     bundle: Path,
@@ -45,6 +47,7 @@ def verify(
     provider: str | None,
     dtype: str | None,
     threads: int | None,
+    source_options: SourceOptions,
     json_output: bool,
 ) -> None:
     """Compare BUNDLE on every backend that can run here with the PyTorch reference.
@@ -67,6 +70,7 @@ def verify(
         provider=provider,
         threads=threads,
         dtype=dtype,
+        source_options=source_options,
         on_row=None if json_output else _print_row,
     )
     if json_output:
