@@ -18,6 +18,7 @@ __all__ = [
     "WEIGHTS_NAME",
     "WEIGHTS_STEM",
     "open_diffusers_folder",
+    "read_config",
     "rename_old_attention",
     "weights_files",
 ]
@@ -60,7 +61,7 @@ def open_diffusers_folder(
     Raises:
         CheckpointError: config or weights are missing, damaged or ambiguous, or the weights are a pickle.
     """
-    fields = _read_config(folder)
+    fields = read_config(folder)
     names = [path.name for path in folder.iterdir() if path.is_file()]
     if file is not None:
         return Candidate(
@@ -107,7 +108,12 @@ def _renamed(weights: Weights) -> dict[str, LazyTensor]:
     return tensors
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's `config.json`.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
     try:
         return read_json_object(folder / CONFIG_NAME)
     except FileNotFoundError:

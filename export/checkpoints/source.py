@@ -10,7 +10,8 @@ from ...runtime.config import MissingScalingFactor, config_from_dict
 from ...runtime.errors import CheckpointError, ConfigError
 from .candidate import Candidate
 from .checkpoint import Checkpoint
-from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder
+from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
+from .flax_folder import FLAX_NAME, open_flax_folder
 from .parameters import parameters_of
 from .published import name_of
 from .single_file import open_single_file
@@ -79,6 +80,8 @@ def _recognised(source: Path, options: SourceOptions) -> Candidate:
     if source.exists():
         if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
             return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
+        if source.name == FLAX_NAME:
+            return open_flax_folder(source.parent)
         return open_single_file(source, allow_pickle=options.allow_pickle)
     raise CheckpointError(f"{source} does not exist: give a folder with {CONFIG_NAME} and safetensors weights")
 
@@ -92,4 +95,7 @@ def _open_folder(folder: Path, options: SourceOptions) -> Candidate:
         folder = folder / options.subfolder
     elif not (folder / CONFIG_NAME).is_file() and (folder / "vae" / CONFIG_NAME).is_file():
         folder = folder / "vae"
+    names = [path.name for path in folder.iterdir()]
+    if FLAX_NAME in names and all(file.pickle for file in weights_files(names)):
+        return open_flax_folder(folder)
     return open_diffusers_folder(folder, variant=options.variant, allow_pickle=options.allow_pickle)
