@@ -17,6 +17,8 @@ __all__ = [
     "CONFIG_NAME",
     "WEIGHTS_NAME",
     "WEIGHTS_STEM",
+    "WeightsFile",
+    "choose_weights",
     "open_diffusers_folder",
     "read_config",
     "rename_old_attention",
@@ -38,7 +40,7 @@ _INDEX = re.compile(rf"{WEIGHTS_STEM}\.(?P<ending>safetensors|bin)\.index(?:\.(?
 
 
 @dataclass(frozen=True)
-class _WeightsFile:
+class WeightsFile:
     """A file that stands for all weights; `variant` is "" for the plain ones."""
 
     name: str
@@ -67,14 +69,14 @@ def open_diffusers_folder(
         return Candidate(
             folder / file, fields, _renamed(open_weights(folder / file, allow_pickle=allow_pickle)), _FORMAT
         )
-    chosen = _choose(folder, weights_files(names), names, variant, allow_pickle)
+    chosen = choose_weights(folder, names, variant, allow_pickle)
     opener = open_shards if chosen.sharded else open_weights
     weights = opener(folder / chosen.name, allow_pickle=allow_pickle)
     notes = () if chosen.variant == (variant or "") else (f"the weights are the variant {chosen.variant}",)
     return Candidate(folder, fields, _renamed(weights), _format(chosen), notes=notes)
 
 
-def weights_files(names: list[str]) -> list[_WeightsFile]:
+def weights_files(names: list[str]) -> list[WeightsFile]:
     """Which of a folder's files stand for all its weights: safetensors before pickles, plain before variants, whole
     before sharded."""
     found = []
@@ -82,7 +84,7 @@ def weights_files(names: list[str]) -> list[_WeightsFile]:
         match = _FILE.fullmatch(name) or _INDEX.fullmatch(name)
         # `diffusion_pytorch_model.fp16-00001-of-00002.safetensors` is one shard, which only an index stands for.
         if match and not re.search(r"-\d+-of-\d+", match["variant"] or ""):
-            found.append(_WeightsFile(name, match["variant"] or "", match["ending"] == "bin"))
+            found.append(WeightsFile(name, match["variant"] or "", match["ending"] == "bin"))
     return sorted(found, key=lambda file: (file.pickle, file.variant, file.sharded))
 
 
@@ -124,41 +126,44 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is not a diffusers model folder: {has}{hint}") from None
 
 
-def _choose(
-    folder: Path, files: list[_WeightsFile], names: list[str], variant: str | None, allow_pickle: bool
-) -> _WeightsFile:
-    usable = [file for file in files if allow_pickle or not file.pickle]
+def choose_weights(place: object, names: list[str], variant: str | None, allow_pickle: bool) -> WeightsFile:
+    """Which of the files called `names` to read; `place` is where they are, for messages.
+
+    Raises:
+        CheckpointError: none, or several and no way to tell.
+    """
+    usable = [file for file in weights_files(names) if allow_pickle or not file.pickle]
     if variant is not None:
         for file in usable:
             if file.variant == variant:
                 return file
         here = sorted({file.variant for file in usable if file.variant}) or ["none"]
-        raise CheckpointError(f"{folder} has no weights of the variant {variant!r}; its variants: {', '.join(here)}")
+        raise CheckpointError(f"{place} has no weights of the variant {variant!r}; its variants: {', '.join(here)}")
     plain = [file for file in usable if not file.variant]
     variants = sorted({file.variant for file in usable})
     if plain or len(variants) == 1:
         return (plain or usable)[0]
     if variants:
         raise CheckpointError(
-            f"{folder} has no {WEIGHTS_NAME} but several variants ({', '.join(variants)}): choose one with --variant"
+            f"{place} has no {WEIGHTS_NAME} but several variants ({', '.join(variants)}): choose one with --variant"
         )
-    raise CheckpointError(_no_weights(folder, names))
+    raise CheckpointError(_no_weights(place, names))
 
 
-def _no_weights(folder: Path, names: list[str]) -> str:
+def _no_weights(place: object, names: list[str]) -> str:
     pickles = sorted(name for name in names if Path(name).suffix in PICKLE_ENDINGS)
     if pickles:
         return (
-            f"{folder} has its weights only as a pickle ({pickles[0]}), which can run code when it is loaded, so it is "
+            f"{place} has its weights only as a pickle ({pickles[0]}), which can run code when it is loaded, so it is "
             f"not opened: save the model as safetensors (diffusers: save_pretrained(..., safe_serialization=True)), "
             f"or pass --allow-pickle, which reads tensors and nothing else"
         )
     others = sorted(name for name in names if name.endswith(".safetensors"))
     hint = f"; it has {listed(others)}, which diffusers would not read either: rename it" if others else ""
-    return f"{folder} has {CONFIG_NAME} but no {WEIGHTS_NAME}: the weights are missing{hint}"
+    return f"{place} has {CONFIG_NAME} but no {WEIGHTS_NAME}: the weights are missing{hint}"
 
 
-def _format(chosen: _WeightsFile) -> str:
+def _format(chosen: WeightsFile) -> str:
     kinds = [kind for kind, is_it in (("sharded", chosen.sharded), ("pickle", chosen.pickle)) if is_it]
     kinds += [f"variant {chosen.variant}"] if chosen.variant else []
     return _FORMAT + (f" ({', '.join(kinds)})" if kinds else "")

@@ -7,7 +7,20 @@ from .checkpoint import LazyTensor, listed
 from .json_file import read_json_object
 from .weights import Weights, open_weights
 
-__all__ = ["open_shards"]
+__all__ = ["open_shards", "shard_names"]
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that an index names.
+
+    Raises:
+        CheckpointError: the index is damaged, or names files outside its folder.
+    """
+    names = sorted(set(_places(index).values()))
+    for name in names:
+        if Path(name).name != name or "\\" in name:
+            raise CheckpointError(f"{index} names {name!r}, which lies outside its folder; refused")
+    return names
 
 
 def open_shards(index: Path, *, allow_pickle: bool = False) -> Weights:
@@ -16,13 +29,9 @@ def open_shards(index: Path, *, allow_pickle: bool = False) -> Weights:
     Raises:
         CheckpointError: the index is damaged, names files outside its folder, or disagrees with the shards.
     """
-    places = read_json_object(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError(f"{index} must hold a weight_map from tensors to files: it is damaged; fetch it again")
+    places = _places(index)
     tensors: dict[str, LazyTensor] = {}
-    for file in sorted(set(places.values())):
-        if Path(file).name != file or "\\" in file:
-            raise CheckpointError(f"{index} names {file!r}, which lies outside its folder; refused")
+    for file in shard_names(index):
         if not (index.parent / file).is_file():
             raise CheckpointError(f"{index.parent} is incomplete: {file}, which {index.name} names, is missing")
         shard = open_weights(index.parent / file, allow_pickle=allow_pickle).tensors
@@ -35,3 +44,10 @@ def open_shards(index: Path, *, allow_pickle: bool = False) -> Weights:
             )
         tensors |= shard
     return Weights(index, tensors)
+
+
+def _places(index: Path) -> dict[str, str]:
+    places = read_json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"{index} must hold a weight_map from tensors to files: it is damaged; fetch it again")
+    return places

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from .candidate import Candidate
 from .checkpoint import Checkpoint
 from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
 from .flax_folder import FLAX_NAME, open_flax_folder
+from .hub import fetch_from_hub, is_hub_id
 from .parameters import parameters_of
 from .published import name_of
 from .single_file import open_single_file
@@ -83,6 +84,10 @@ def _recognised(source: Path, options: SourceOptions) -> Candidate:
         if source.name == FLAX_NAME:
             return open_flax_folder(source.parent)
         return open_single_file(source, allow_pickle=options.allow_pickle)
+    if is_hub_id(source):
+        names = {"subfolder": options.subfolder, "revision": options.revision, "variant": options.variant}
+        folder = fetch_from_hub(source.as_posix(), **names, allow_pickle=options.allow_pickle)
+        return _open_folder(folder, replace(options, subfolder=None))
     raise CheckpointError(f"{source} does not exist: give a folder with {CONFIG_NAME} and safetensors weights")
 
 
