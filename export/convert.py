@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..runtime.config import AutoencoderKLConfig, ModelConfig
+from ..runtime.config import ModelConfig
 from ..runtime.errors import OutputError
 from ..runtime.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
@@ -55,8 +55,6 @@ def convert_checkpoint(
 
 
 def _diffusers_fields(config: ModelConfig) -> dict[str, Any]:
-    """What `config.json` holds; a video model's statistics are tensors there, and no fields."""
-    fields = {key: value for key, value in config.to_dict().items() if value is not None}
-    if not isinstance(config, AutoencoderKLConfig):
-        fields = {key: value for key, value in fields.items() if key not in ("latents_mean", "latents_std")}
-    return fields
+    """What `config.json` holds. Statistics that are tensors have no fields there, and none here before
+    `Checkpoint.with_statistics`."""
+    return {key: value for key, value in config.to_dict().items() if value is not None}

@@ -5,11 +5,12 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
 from ...runtime.errors import CheckpointError
 
 __all__ = ["CONFIG_BESIDE", "Checkpoint", "LazyTensor", "listed"]
@@ -102,11 +103,17 @@ class Checkpoint:
         )
 
     def with_statistics(self) -> "Checkpoint":
-        """This checkpoint with the buffers latents_mean and latents_std copied into the config, where they exist."""
-        if isinstance(self.config, AutoencoderKLConfig) or "latents_mean" not in self.tensors:
+        """This checkpoint with the buffers that hold the latents' statistics copied into the config, where they are."""
+        if isinstance(self.config, AutoencoderKLConfig):
             return self
-        mean, std = (tuple(map(float, self.tensors[name].read())) for name in ("latents_mean", "latents_std"))
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, latents_mean=mean, latents_std=std))
+        flux2 = isinstance(self.config, AutoencoderKLFlux2Config)
+        buffers = ("bn.running_mean", "bn.running_var") if flux2 else ("latents_mean", "latents_std")
+        if not self.tensors.keys() >= set(buffers):
+            return self
+        read: dict[str, Any] = {
+            name.replace(".", "_"): tuple(map(float, self.tensors[name].read())) for name in buffers
+        }
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **read))
 
 
 def listed(names: list[str]) -> str:

@@ -15,6 +15,7 @@ from .weights import Weights, open_weights
 
 __all__ = [
     "CONFIG_NAME",
+    "TRAINING_COUNTER",
     "WEIGHTS_NAME",
     "WEIGHTS_STEM",
     "WeightsFile",
@@ -34,6 +35,7 @@ _OLD_ATTENTION = re.compile(r"(mid_block\.attentions\.\d+)\.(query|key|value|pro
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 _FORMAT = "diffusers folder"
+TRAINING_COUNTER = "bn.num_batches_tracked"  # of FLUX.2's batch norm; used in training alone, and no float
 # How diffusers names a file of weights or an index of shards; the variant stands before the last ending.
 _FILE = re.compile(rf"{WEIGHTS_STEM}(?:\.(?P<variant>[^.]+))?\.(?P<ending>safetensors|bin)")
 _INDEX = re.compile(rf"{WEIGHTS_STEM}\.(?P<ending>safetensors|bin)\.index(?:\.(?P<variant>[^.]+))?\.json")
@@ -99,6 +101,8 @@ def rename_old_attention(name: str) -> str:
 def _renamed(weights: Weights) -> dict[str, LazyTensor]:
     tensors: dict[str, LazyTensor] = {}
     for name, tensor in weights.tensors.items():
+        if name == TRAINING_COUNTER:
+            continue
         renamed = rename_old_attention(name)
         if renamed != name and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
             tensor = tensor.reshaped(tensor.shape[:2])

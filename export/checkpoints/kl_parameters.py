@@ -1,17 +1,17 @@
-"""AutoencoderKL: from its config to the names and shapes of its parameters, and from these back to the config."""
+"""Image VAEs: from a config to the names and shapes of its parameters, and from these back to the config."""
 
 import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from ...runtime.config import AutoencoderKLConfig
+from ...runtime.config import AutoencoderKLFlux2Config, ImageConfig
 from .shapes import Shapes, affine, convolution
 
 __all__ = ["kl_fields", "kl_parameters"]
 
 
-def kl_parameters(config: AutoencoderKLConfig) -> Shapes:
+def kl_parameters(config: ImageConfig) -> Shapes:
     """Every parameter of the model by diffusers' name."""
     latents = config.latent_channels
     shapes: Shapes = _encoder(config) | _decoder(config)
@@ -19,6 +19,8 @@ def kl_parameters(config: AutoencoderKLConfig) -> Shapes:
         shapes |= convolution("quant_conv", 2 * latents, 2 * latents, 1, 1)
     if config.use_post_quant_conv:
         shapes |= convolution("post_quant_conv", latents, latents, 1, 1)
+    if isinstance(config, AutoencoderKLFlux2Config):
+        shapes |= dict.fromkeys(("bn.running_mean", "bn.running_var"), (config.packed_channels,))
     return shapes
 
 
@@ -30,10 +32,23 @@ def kl_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     Raises:
         KeyError: a tensor that this needs is missing.
     """
+    if "bn.running_mean" in shapes:
+        return _flux2_fields(shapes)
+    return {"_class_name": "AutoencoderKL", **_image_fields(shapes)}
+
+
+def _flux2_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    fields = _image_fields(shapes)
+    blocks = len(fields["block_out_channels"])
+    widths = [shapes[f"decoder.up_blocks.{index}.resnets.0.conv1.weight"][0] for index in range(blocks)][::-1]
+    smaller = {} if widths == fields["block_out_channels"] else {"decoder_block_out_channels": widths}
+    return {"_class_name": "AutoencoderKLFlux2", **fields, **smaller}
+
+
+def _image_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     blocks = 1 + max(_indices(shapes, r"encoder\.down_blocks\.(\d+)\."), default=0)
     widths = [shapes[f"encoder.down_blocks.{index}.resnets.0.conv1.weight"][0] for index in range(blocks)]
     return {
-        "_class_name": "AutoencoderKL",
         "in_channels": shapes["encoder.conv_in.weight"][1],
         "out_channels": shapes["decoder.conv_out.weight"][0],
         "down_block_types": ["DownEncoderBlock2D"] * blocks,
@@ -52,7 +67,7 @@ def _indices(names: Mapping[str, Any], pattern: str) -> set[int]:
     return {int(match[1]) for match in map(re.compile(pattern).match, names) if match}
 
 
-def _encoder(config: AutoencoderKLConfig) -> Shapes:
+def _encoder(config: ImageConfig) -> Shapes:
     widths = config.block_out_channels
     shapes = convolution("encoder.conv_in", config.in_channels, widths[0], 3, 3)
     for index, (before, width) in enumerate(pairwise((widths[0], *widths))):
@@ -65,8 +80,8 @@ def _encoder(config: AutoencoderKLConfig) -> Shapes:
     return shapes | convolution("encoder.conv_out", widths[-1], 2 * config.latent_channels, 3, 3)
 
 
-def _decoder(config: AutoencoderKLConfig) -> Shapes:
-    widths = config.block_out_channels[::-1]
+def _decoder(config: ImageConfig) -> Shapes:
+    widths = config.decoder_widths[::-1]
     shapes = convolution("decoder.conv_in", config.latent_channels, widths[0], 3, 3)
     shapes |= _mid_block("decoder.mid_block", widths[0], config)
     for index, (before, width) in enumerate(pairwise((widths[0], *widths))):
@@ -78,7 +93,7 @@ def _decoder(config: AutoencoderKLConfig) -> Shapes:
     return shapes | convolution("decoder.conv_out", widths[-1], config.out_channels, 3, 3)
 
 
-def _mid_block(name: str, width: int, config: AutoencoderKLConfig) -> Shapes:
+def _mid_block(name: str, width: int, config: ImageConfig) -> Shapes:
     shapes = _resnets(f"{name}.resnets", width, width, 2)
     if config.mid_block_add_attention:
         attention = f"{name}.attentions.0"

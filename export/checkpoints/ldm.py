@@ -1,4 +1,4 @@
-"""Image VAEs in single files, in the names of the LDM / CompVis code (SD 1.x, 2.x, SDXL, SD3, FLUX.1) or diffusers'.
+"""Image VAEs in single files, in the names of the LDM / CompVis code (SD 1.x, 2.x, SDXL, SD3, FLUX) or diffusers'.
 
 The key map is that of the published models; block indices of the decoder count from the picture in LDM and from the
 latents in diffusers.
@@ -11,7 +11,7 @@ from typing import Any
 from ...runtime.errors import CheckpointError
 from .candidate import Candidate
 from .checkpoint import LazyTensor
-from .diffusers_folder import rename_old_attention
+from .diffusers_folder import TRAINING_COUNTER, rename_old_attention
 from .kl_parameters import kl_fields
 from .published import missing_scaling, published_model
 from .weights import Weights
@@ -24,6 +24,7 @@ _MID_ATTENTION = re.compile(r"(encoder|decoder)\.mid\.attn_1\.(norm|q|k|v|proj_o
 _NORM_OUT = re.compile(r"(encoder|decoder)\.norm_out\.(weight|bias)")
 _ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 _MATRIX = re.compile(r"\.attentions\.0\.to_(q|k|v|out\.0)\.weight$")  # 1x1 convolutions in LDM, linear in diffusers
+_FLUX2 = {"encoder.quant_conv.": "quant_conv.", "decoder.post_quant_conv.": "post_quant_conv."}
 _TRAINING = ("loss.", "model_ema.")  # the discriminator and the moving averages of a training run
 _QUESTION = "these are diffusers' names; is the file whole, and a VAE of this kind and nothing more?"
 
@@ -79,6 +80,9 @@ def diffusers_name(name: str, levels: int) -> str:
         return f"{match[1]}.mid_block.attentions.0.{_ATTENTION[match[2]]}.{match[3]}"
     if match := _NORM_OUT.fullmatch(name):
         return f"{match[1]}.conv_norm_out.{match[2]}"
+    for theirs, ours in _FLUX2.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
     return rename_old_attention(name)
 
 
@@ -91,7 +95,7 @@ def _split(tensors: Mapping[str, LazyTensor], prefix: str) -> tuple[dict[str, La
     own, others = {}, {}
     for name, tensor in tensors.items():
         inner = name.removeprefix(prefix)
-        if not name.startswith(prefix) or inner.startswith(_TRAINING):
+        if not name.startswith(prefix) or inner.startswith(_TRAINING) or inner == TRAINING_COUNTER:
             others[name] = tensor
         else:
             own[inner] = tensor

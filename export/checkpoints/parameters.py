@@ -3,7 +3,7 @@
 Tests compare these with the reference models and with diffusers, for every architecture.
 """
 
-from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from ...runtime.config import ImageConfig, ModelConfig
 from .kl_parameters import kl_parameters
 from .ltx2_parameters import ltx2_parameters
 from .shapes import Shapes
@@ -13,6 +13,6 @@ __all__ = ["parameters_of"]
 
 def parameters_of(config: ModelConfig) -> Shapes:
     """Every parameter and buffer of the config's model, by diffusers' name."""
-    if isinstance(config, AutoencoderKLConfig):
+    if isinstance(config, ImageConfig):
         return kl_parameters(config)
     return ltx2_parameters(config)

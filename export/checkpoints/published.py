@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
 from .candidate import Missing
 from .checkpoint import LazyTensor
 
@@ -20,6 +20,7 @@ LTX2_BY_UPSAMPLING = {
     ("spatiotemporal", "spatiotemporal", "temporal", "spatial"): "LTX-2.3 or 2.5",
 }
 _SD, _SDXL, _PLAYGROUND, _SD3, _FLUX1 = "Stable Diffusion 1.x or 2.x", "SDXL", "Playground 2.5", "SD3", "FLUX.1"
+_FLUX2 = "FLUX.2"
 _BY_NUMBERS: dict[tuple[int, float, float | None], str] = {
     (4, 0.18215, None): _SD,
     (4, 0.13025, None): _SDXL,
@@ -39,6 +40,8 @@ class PublishedModel:
 
     @property
     def note(self) -> str:
+        if "scaling_factor" not in self.fields:
+            return f"taken for {self.name}: {self.reason}"
         numbers = ", ".join(
             f"{key} {self.fields[key]}" for key in ("scaling_factor", "shift_factor") if self.fields.get(key)
         )
@@ -50,6 +53,8 @@ def published_model(fields: Mapping[str, Any], prefix: str, others: Mapping[str,
 
     `fields`: what its shapes tell; `prefix`: what stands before its names; `others`: the file's other tensors.
     """
+    if fields["_class_name"] == "AutoencoderKLFlux2":
+        return PublishedModel(_FLUX2, {"sample_size": 1024}, "it holds the batch norm of FLUX.2's latents")
     if len(fields["block_out_channels"]) != 4 or not fields["mid_block_add_attention"]:
         return None
     quantised = fields["use_quant_conv"] and fields["use_post_quant_conv"]
@@ -62,6 +67,8 @@ def published_model(fields: Mapping[str, Any], prefix: str, others: Mapping[str,
 
 def name_of(config: ModelConfig) -> str:
     """The published model that a config of diffusers is of by its numbers, or ""."""
+    if isinstance(config, AutoencoderKLFlux2Config):
+        return _FLUX2
     if isinstance(config, AutoencoderKLConfig):
         return _BY_NUMBERS.get((config.latent_channels, config.scaling_factor or 0.0, config.shift_factor), "")
     return LTX2_BY_UPSAMPLING.get(config.upsample_type, "")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def open_checkpoint(
         raise MissingScalingFactor(found.missing.sentence)
     config = config_from_dict({**found.fields, **overrides})
     for name in overrides:
-        if not hasattr(config, name):
+        if name not in {field.name for field in fields(config)}:
             raise ConfigError(f"{config.family} has no {name}: leave --{name.replace('_', '-')} out")
     for note in found.notes:
         _log.warning("%s: %s", found.source, note)
