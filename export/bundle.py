@@ -64,7 +64,7 @@ def export_bundle(
             config=written.checkpoint.config,
             graphs=graphs,
             files=tuple(written.files),
-            produced_by=_produced_by(source, settings, time.perf_counter() - started),
+            produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             folder=temporary,
         )
         manifest.write()
@@ -148,13 +148,15 @@ class _Writer:
         return tensor.read()
 
 
-def _produced_by(source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
+def _produced_by(checkpoint: Checkpoint, source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
     return {
         "latentrt": importlib.metadata.version("latentrt"),
         "torch": importlib.metadata.version("torch"),
         "onnx": importlib.metadata.version("onnx"),
         "python": platform.python_version(),
         "source": source.name,
+        "format": checkpoint.format,
+        "variant": checkpoint.variant,
         "attention": settings.attention,
         "fuse_qkv": settings.fuse_qkv,
         "seconds": round(seconds, 2),

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from architectures import ALL, relative_error
+from click.testing import CliRunner
 from originals import FULL_SDXL, ldm_tensors, write_sparse
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.bundle import export_bundle
 from latentrt.export.checkpoints import Checkpoint, open_checkpoint
 from latentrt.export.checkpoints.parameters import parameters_of
+from latentrt.export.cli import cli
 from latentrt.runtime import open_bundle
 from latentrt.runtime.config import MissingScalingFactor, config_from_dict
 from latentrt.runtime.errors import CheckpointError, LatentRTError
@@ -187,6 +189,19 @@ def test_the_decode_is_that_of_diffusers_from_single_file(
         assert relative_error(decoded, theirs.decode(torch.from_numpy(latents)).sample.numpy()) < 1e-4
 
 
+def test_the_command_line_exports_and_verifies_a_full_checkpoint(
+    file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
+) -> None:
+    save_file(ldm_tensors(tensors_of("sdxl"), "first_stage_model.") | SDXL, file)
+    bundle = str(file.with_name("bundle"))
+    exported = CliRunner().invoke(cli, ["export", str(file), bundle], catch_exceptions=False)
+    assert "single file (LDM names under first_stage_model., inside a larger checkpoint)" in exported.stdout
+    assert "AutoencoderKL (SDXL), encoder and decoder" in exported.stdout
+    verified = CliRunner().invoke(cli, ["verify", bundle, "--source", str(file)], catch_exceptions=False)
+    assert verified.exit_code == 0, verified.stdout
+    assert "passed: the worst PSNR" in verified.stdout
+
+
 def test_a_full_width_sdxl_checkpoint_is_recognised(file: Path) -> None:
     config = config_from_dict(FULL_SDXL)
     shapes = ldm_tensors(parameters_of(config), "first_stage_model.")
@@ -219,6 +234,11 @@ def test_missing_extra_and_misshapen_tensors_are_named(
     refuse(
         saved({"vae.encoder.down.0.attn.0.q.weight": np.ones(2)}), r"not of this model \(encoder\.down\.0\.attn\.0\.q"
     )
+    far = {f"vae.{side}.{'9' * 5000}.block.0.x": np.ones(1) for side in ("encoder.down", "decoder.up")}
+    refuse(saved(far), "2 tensors are not of this model")
+    refuse(saved({"vae.encoder.a\n\x1b[31mb": np.ones(1)}), r"\('encoder\.a\\n\\x1b\[31mb'\)")
+    refuse(saved({f"vae.encoder.down_blocks.{'9' * 5000}.x": np.ones(1)}), "1 tensors are not of this model")
+    refuse(saved({"vae.encoder.down_blocks.9999.x": np.ones(1)}), "incomplete or damaged")
     extra = {f"vae.extra{index}": np.ones(1) for index in range(5)}
     refuse(saved(extra), r"5 tensors are not of this model \(extra0, extra1, extra2, \.\.\.\)")
     refuse(

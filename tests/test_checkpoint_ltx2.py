@@ -175,8 +175,10 @@ def test_the_diffusion_decoder_of_ltx_25_is_refused_by_name(
     save_file(own, file, header("ltx23", _class_name="CausalDiffusionVAE"))
     refuse(file, r"LTX-2\.5's diffusion decoder \(CausalDiffusionVAE\), which is not supported: take")
     encoder = {name: value for name, value in own.items() if "decoder" not in name}
-    save_file(encoder | {"vae.decoder.det_stages.0.0.gate_msa": np.ones(4, np.float32)}, file)
-    refuse(file, r"LTX-2\.5's diffusion decoder \(CausalDiffusionVAE\)")
+    alone = {"vae.decoder.det_stages.0.0.gate_msa": np.ones(4, np.float32)}
+    for tensors in (encoder | alone, alone):
+        save_file(tensors, file)
+        refuse(file, r"LTX-2\.5's diffusion decoder \(CausalDiffusionVAE\)")
 
 
 DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -206,7 +208,7 @@ DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "two dimensions": ({"dims": 2}, "dims must be 3, got 2"),
     "another padding": ({"spatial_padding_mode": "replicate"}, "padding_mode must be one of reflect, zeros"),
     "causality as text": ({"causal_decoder": "no"}, "decoder_causal must be true or false"),
-    "another class": ({"_class_name": "Autoencoder3D"}, r"diffusion decoder \(Autoencoder3D\)"),
+    "another class": ({"_class_name": "Autoencoder3D"}, "holds a 'Autoencoder3D', and of LTX-2 CausalVideoAutoencoder"),
     "many latents": ({"latent_channels": 2**40}, "latent_channels must be a whole number"),
     "no latents": ({"latent_channels": 0}, "latent_channels must be a whole number"),
 }
@@ -253,6 +255,9 @@ def test_missing_extra_and_misshapen_tensors_are_named(
     refuse(saved({"vae.decoder.up_blocks.9.x": np.ones(1)}), r"not of this model \(decoder\.up_blocks\.9\.x\)")
     refuse(saved({"vae.decoder.up_blocks.9.x": np.ones(1)}, False), "blocks are missing among decoder.up_blocks")
     refuse(saved({"vae.decoder.conv_in.conv.weight": None}), "decoder.conv_in is missing")
+    far = {f"vae.{side}_blocks.{'9' * 5000}.x": np.ones(1) for side in ("encoder.down", "decoder.up")}
+    refuse(saved(far), "2 tensors are not of this model")
+    refuse(saved({"vae.latents_mean": np.ones(16, np.float32)}), "holds latents_mean twice")
     wide = np.ones((9, 9, 3, 3, 3), np.float32)
     refuse(saved({"vae.decoder.up_blocks.1.conv.conv.weight": wide}), r"upsamplers\.0\.conv\.conv\.weight is \[9, 9, 3")
     refuse(saved({"vae.decoder.up_blocks.1.conv.conv.weight": wide}, False), "is none of LTX-2's")

@@ -140,6 +140,7 @@ def test_sixteen_channels_that_nothing_tells_can_be_inspected(
     save_file(ldm_tensors(load_file(checkpoint_of("flux") / WEIGHTS), "vae."), tmp_path / "vae.safetensors")
     report = json.loads(invoke("inspect", tmp_path / "vae.safetensors", "--json").stdout)
     assert (report["config"]["scaling_factor"], report["config"]["shift_factor"]) == (None, None)
+    assert "pass --scaling-factor and --shift-factor" in report["notes"][0]
 
 
 # Memory

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"PIL", "av", "diffusers", "onnx", "onnxruntime", "tensorrt", "torch", "transformers"}
+HEAVY = {
+    "PIL",
+    "av",
+    "diffusers",
+    "huggingface_hub",
+    "msgpack",
+    "onnx",
+    "onnxruntime",
+    "tensorrt",
+    "torch",
+    "transformers",
+}
 FRAMEWORKS = {"diffusers", "onnx", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
 # The promise is 0.25 s for the whole import, of which NumPy alone takes 0.12 s on the machine where it was made. A test

@@ -1,8 +1,7 @@
 """A checkpoint as a value: a config, and tensors that are read when they are needed."""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
 from ...runtime.errors import CheckpointError
+from .listing import listed
 
-__all__ = ["CONFIG_BESIDE", "Checkpoint", "LazyTensor", "listed"]
+__all__ = ["CONFIG_BESIDE", "Checkpoint", "LazyTensor"]
 
 CONFIG_BESIDE = "is config.json the one that came with these weights?"
 
@@ -96,7 +96,7 @@ class Checkpoint:
         return dataclasses.replace(self, tensors=tensors)
 
     def _not_finite(self) -> str:
-        bad = _first_few(name for name, tensor in self.tensors.items() if not np.isfinite(tensor.read()).all())
+        bad = listed(name for name, tensor in self.tensors.items() if not np.isfinite(tensor.read()).all())
         return (
             f"{self.source}: weights are NaN or infinite ({bad}), so every picture would be too: "
             f"the file is damaged; fetch it again"
@@ -114,13 +114,3 @@ class Checkpoint:
             name.replace(".", "_"): tuple(map(float, self.tensors[name].read())) for name in buffers
         }
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **read))
-
-
-def listed(names: list[str]) -> str:
-    """The first few names, for a message."""
-    return _first_few(iter(names))
-
-
-def _first_few(names: Iterator[str]) -> str:
-    shown = list(itertools.islice(names, 3))
-    return ", ".join(shown) + (", ..." if next(names, None) is not None else "")

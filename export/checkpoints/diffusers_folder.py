@@ -7,8 +7,9 @@ from typing import Any
 
 from ...runtime.errors import CheckpointError
 from .candidate import Candidate
-from .checkpoint import LazyTensor, listed
+from .checkpoint import LazyTensor
 from .json_file import read_json_object
+from .listing import listed
 from .pickle_file import PICKLE_ENDINGS
 from .shards import open_shards
 from .weights import Weights, open_weights
@@ -68,9 +69,9 @@ def open_diffusers_folder(
     fields = read_config(folder)
     names = [path.name for path in folder.iterdir() if path.is_file()]
     if file is not None:
-        return Candidate(
-            folder / file, fields, _renamed(open_weights(folder / file, allow_pickle=allow_pickle)), _FORMAT
-        )
+        opener = open_shards if file.endswith(".json") else open_weights
+        weights = opener(folder / file, allow_pickle=allow_pickle)
+        return Candidate(folder / file, fields, _renamed(weights), _FORMAT)
     chosen = choose_weights(folder, names, variant, allow_pickle)
     opener = open_shards if chosen.sharded else open_weights
     weights = opener(folder / chosen.name, allow_pickle=allow_pickle)
@@ -108,7 +109,7 @@ def _renamed(weights: Weights) -> dict[str, LazyTensor]:
             tensor = tensor.reshaped(tensor.shape[:2])
         if renamed in tensors:
             raise CheckpointError(
-                f"{weights.path} holds {renamed} twice, once by its old name: it is damaged; fetch it again"
+                f"{weights.path} holds {listed([renamed])} twice, once by its old name: it is damaged; fetch it again"
             )
         tensors[renamed] = tensor
     return tensors

@@ -11,6 +11,7 @@ from ...runtime.errors import CheckpointError
 from .candidate import Candidate
 from .checkpoint import LazyTensor
 from .diffusers_folder import read_config, rename_old_attention
+from .listing import listed
 from .msgpack_file import read_flax_arrays
 
 __all__ = ["FLAX_NAME", "open_flax_folder"]
@@ -37,7 +38,7 @@ def open_flax_folder(folder: Path) -> Candidate:
     for names, tensor in arrays.items():
         name, renamed = _diffusers_tensor(names, tensor)
         if name in tensors:
-            raise CheckpointError(f"{folder / FLAX_NAME} holds {name} twice: it is damaged; fetch it again")
+            raise CheckpointError(f"{folder / FLAX_NAME} holds {listed([name])} twice: it is damaged; fetch it again")
         tensors[name] = renamed
     return Candidate(folder, fields, tensors, format="Flax folder")
 

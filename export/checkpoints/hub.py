@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import CheckpointError
+from ...runtime.errors import CheckpointError, MissingExtra
 from ...runtime.extras import require
 from .diffusers_folder import CONFIG_NAME, choose_weights, weights_files
 from .flax_folder import FLAX_NAME
@@ -39,7 +39,10 @@ def fetch_from_hub(
         CheckpointError: no such model or revision, no permission, no connection, or no VAE in it.
         MissingExtra: huggingface_hub is not installed.
     """
-    hub = require("huggingface_hub", extra="hub")
+    try:
+        hub = require("huggingface_hub", extra="hub")
+    except MissingExtra as error:
+        raise MissingExtra(f"{name} is no local path, and as a model on the hub {error}") from error
     where = f"{name}{f' at {revision}' if revision else ''}"
     try:
         listing = hub.HfApi().model_info(name, revision=revision)

@@ -46,7 +46,7 @@ def _flux2_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _image_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    blocks = 1 + max(_indices(shapes, r"encoder\.down_blocks\.(\d+)\."), default=0)
+    blocks = 1 + max(_indices(shapes, r"encoder\.down_blocks\.(\d{1,4})\."), default=0)
     widths = [shapes[f"encoder.down_blocks.{index}.resnets.0.conv1.weight"][0] for index in range(blocks)]
     return {
         "in_channels": shapes["encoder.conv_in.weight"][1],
@@ -54,7 +54,7 @@ def _image_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "down_block_types": ["DownEncoderBlock2D"] * blocks,
         "up_block_types": ["UpDecoderBlock2D"] * blocks,
         "block_out_channels": widths,
-        "layers_per_block": 1 + max(_indices(shapes, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."), default=0),
+        "layers_per_block": 1 + max(_indices(shapes, r"encoder\.down_blocks\.0\.resnets\.(\d{1,4})\."), default=0),
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "norm_num_groups": 32,
         "use_quant_conv": "quant_conv.weight" in shapes,

@@ -13,12 +13,13 @@ from .candidate import Candidate
 from .checkpoint import LazyTensor
 from .diffusers_folder import TRAINING_COUNTER, rename_old_attention
 from .kl_parameters import kl_fields
+from .listing import listed
 from .published import missing_scaling, published_model
 from .weights import Weights
 
 __all__ = ["open_ldm"]
 
-_LEVEL = re.compile(r"(encoder\.down|decoder\.up)\.(\d+)\.(?:block\.(\d+)|(downsample|upsample))\.(.+)")
+_LEVEL = re.compile(r"(encoder\.down|decoder\.up)\.(\d{1,4})\.(?:block\.(\d{1,4})|(downsample|upsample))\.(.+)")
 _MID_BLOCK = re.compile(r"(encoder|decoder)\.mid\.block_([12])\.(.+)")
 _MID_ATTENTION = re.compile(r"(encoder|decoder)\.mid\.attn_1\.(norm|q|k|v|proj_out)\.(weight|bias)")
 _NORM_OUT = re.compile(r"(encoder|decoder)\.norm_out\.(weight|bias)")
@@ -43,7 +44,9 @@ def open_ldm(weights: Weights, prefix: str) -> Candidate:
         if _MATRIX.search(renamed) and len(tensor.shape) > 2 and set(tensor.shape[2:]) == {1}:
             tensor = tensor.reshaped(tensor.shape[:2])
         if renamed in tensors:
-            raise CheckpointError(f"{weights.path} holds {renamed} twice, by two names: it is damaged; fetch it again")
+            raise CheckpointError(
+                f"{weights.path} holds {listed([renamed])} twice, by two names: it is damaged; fetch it again"
+            )
         tensors[renamed] = tensor
     try:
         fields = kl_fields({name: tensor.shape for name, tensor in tensors.items()})

@@ -16,10 +16,9 @@ from ...runtime.errors import CheckpointError
 
 __all__ = ["Ltx2Layout"]
 
-_BLOCK = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(.+)")
+_BLOCK = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d{1,4})\.(.+)")
 _LAST = re.compile(r"decoder\.last_(time_embedder|scale_shift_table)\b")
 _MAX = 1 << 20  # no count in a real config comes near
-
 
 _Block = tuple[str, Mapping[str, Any]]
 

@@ -5,7 +5,7 @@ Source of names and description: Lightricks LTX-2 (`config.vae` in the safetenso
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,15 @@ import numpy as np
 from ...runtime.errors import CheckpointError
 from .candidate import Candidate
 from .checkpoint import LazyTensor
+from .listing import listed
 from .ltx2_layout import Ltx2Layout
 from .ltx2_shapes import ltx2_description
 from .published import LTX2_BY_UPSAMPLING
 from .weights import Weights
 
-__all__ = ["open_ltx2_original"]
+__all__ = ["open_ltx2_original", "refuse_diffusion_decoder"]
 
-_CONVOLUTIONAL = "CausalVideoAutoencoder"
+_CONVOLUTIONAL, _DIFFUSION = "CausalVideoAutoencoder", "CausalDiffusionVAE"
 _STATISTICS = {"mean-of-means": "latents_mean", "std-of-means": "latents_std"}
 _STATISTICS_NAME = re.compile(r"(?:encoder\.|decoder\.)?per_channel_statistics\.(.+)")
 _DIFFUSION_DECODER = ("decoder.det_stages.", "decoder.diff_stages.", "decoder.upsamples.", "decoder.t_embedder.")
@@ -37,7 +38,10 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in weights.tensors.items() if name.startswith(prefix)}
     described = _description(weights)
-    _refuse_diffusion_decoder(weights, own, described or {})
+    class_name = (described or {}).get("_class_name", _CONVOLUTIONAL)
+    refuse_diffusion_decoder(weights, own, class_name)
+    if class_name != _CONVOLUTIONAL:
+        raise CheckpointError(f"{weights.path} holds a {class_name!r}, and of LTX-2 {_CONVOLUTIONAL} is supported")
     if any(".downsamplers." in name or ".resnets." in name for name in own):
         raise CheckpointError(
             f"{weights.path} has diffusers' names but no config: give the folder that it came in, with its config.json"
@@ -48,9 +52,16 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
         notes = (note,)
     else:
         layout = Ltx2Layout(described, weights.path)
-    tensors = {
-        layout.diffusers_name(name): tensor for name, tensor in own.items() if not _STATISTICS_NAME.fullmatch(name)
-    }
+    tensors = _statistics(weights, prefix)
+    for name, tensor in own.items():
+        if _STATISTICS_NAME.fullmatch(name):
+            continue
+        renamed = layout.diffusers_name(name)
+        if renamed in tensors:
+            raise CheckpointError(
+                f"{weights.path} holds {listed([renamed])} twice, by two names: it is damaged; fetch it again"
+            )
+        tensors[renamed] = tensor
     first = own.get("decoder.conv_in.conv.weight")
     if first is None or len(first.shape) != 5:
         raise CheckpointError(f"{weights.path}: its video VAE has no decoder (decoder.conv_in is missing or damaged)")
@@ -58,7 +69,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
     return Candidate(
         weights.path,
         layout.fields(first.shape[0], timestep_conditioning=conditioned),
-        tensors | _statistics(weights, prefix),
+        tensors,
         format=_format(weights, prefix, described is not None),
         variant=_variant(weights, layout),
         notes=notes,
@@ -79,13 +90,16 @@ def _description(weights: Weights) -> dict[str, Any] | None:
     return described if isinstance(described, dict) else None
 
 
-def _refuse_diffusion_decoder(weights: Weights, own: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-    name = described.get("_class_name", _CONVOLUTIONAL)
-    if name != _CONVOLUTIONAL or any(key.startswith(_DIFFUSION_DECODER) for key in own):
-        named = "CausalDiffusionVAE" if name == _CONVOLUTIONAL else name
+def refuse_diffusion_decoder(weights: Weights, names: Collection[str], class_name: object = None) -> None:
+    """Refuse LTX-2.5's other decoder, which its description or its tensors' names tell.
+
+    Raises:
+        CheckpointError: it is that.
+    """
+    if class_name == _DIFFUSION or any(name.startswith(_DIFFUSION_DECODER) for name in names):
         raise CheckpointError(
-            f"{weights.path} holds LTX-2.5's diffusion decoder ({named}), which is not supported: take the file of "
-            f"the convolutional VAE (ltx-2.5-video-vae-conv-*.safetensors)"
+            f"{weights.path} holds LTX-2.5's diffusion decoder ({_DIFFUSION}), which is not supported: take the file "
+            f"of the convolutional VAE (ltx-2.5-video-vae-conv-*.safetensors)"
         )
 
 
@@ -123,7 +137,9 @@ def _statistics(weights: Weights, prefix: str) -> dict[str, LazyTensor]:
         if renamed is None:
             continue
         if renamed in found and not np.array_equal(found[renamed].read(), tensor.read()):
-            raise CheckpointError(f"{weights.path} holds {name} more than once, with different values: fetch it again")
+            raise CheckpointError(
+                f"{weights.path} holds {listed([name])} more than once, with different values: fetch it again"
+            )
         found.setdefault(renamed, tensor)
     return found
 

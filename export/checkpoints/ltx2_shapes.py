@@ -41,13 +41,13 @@ def _blocks(shapes: Shapes, side: str, width_out: int) -> list[tuple[str, dict[s
     """The blocks in the order of their tensors."""
     numbered: dict[int, set[str]] = {}
     for name in shapes:
-        if match := re.match(rf"{re.escape(side)}\.(\d+)\.(.+)", name):
+        if match := re.match(rf"{re.escape(side)}\.(\d{{1,4}})\.(.+)", name):
             numbered.setdefault(int(match[1]), set()).add(match[2])
     if sorted(numbered) != list(range(len(numbered))):
         raise ValueError(f"blocks are missing among {side}")
     blocks: list[tuple[str, dict[str, Any]]] = []
     for index in sorted(numbered):
-        layers = {int(match[1]) for inner in numbered[index] if (match := re.match(r"res_blocks\.(\d+)\.", inner))}
+        layers = {int(match[1]) for inner in numbered[index] if (match := re.match(r"res_blocks\.(\d{1,4})\.", inner))}
         if layers:
             noise = any(inner.endswith("per_channel_scale1") for inner in numbered[index])
             blocks.append(("res_x", {"num_layers": max(layers) + 1, "inject_noise": noise}))

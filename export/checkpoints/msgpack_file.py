@@ -18,6 +18,7 @@ from ...runtime.errors import CheckpointError
 from ...runtime.extras import require
 from ..stored_dtypes import STORED_DTYPES, widened
 from .checkpoint import LazyTensor
+from .listing import listed
 
 __all__ = ["read_flax_arrays"]
 
@@ -114,7 +115,7 @@ def _array(msgpack: Any, code: int, data: bytes) -> _Stored:
     match content:
         case [list(shape), str(name), bytes(buffer)]:
             if name not in _DTYPES:
-                raise _Damaged(f"it holds an array of {name}; supported: {', '.join(_DTYPES)}")
+                raise _Damaged(f"it holds an array of {name!r}; supported: {', '.join(_DTYPES)}")
             whole = all(type(length) is int and 0 <= length <= len(buffer) for length in shape)
             if whole and math.prod(shape) * STORED_DTYPES[_DTYPES[name]].itemsize == len(buffer):
                 return _Stored(tuple(shape), _DTYPES[name], memoryview(buffer))
@@ -130,7 +131,7 @@ def _flatten(tree: Any, names: tuple[str, ...], arrays: dict[tuple[str, ...], _S
         for name, inner in tree.items():
             _flatten(inner, (*names, name), arrays)
     else:
-        raise _Damaged(f"it holds something else than maps and arrays, at {'/'.join(names[:3]) or 'its top'}")
+        raise _Damaged(f"it holds something else than maps and arrays, at {listed(['/'.join(names)]) or 'its top'}")
 
 
 def _joined(tree: Mapping[str, Any]) -> _Stored:

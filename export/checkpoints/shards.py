@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ...runtime.errors import CheckpointError
-from .checkpoint import LazyTensor, listed
+from .checkpoint import LazyTensor
 from .json_file import read_json_object
+from .listing import listed
 from .weights import Weights, open_weights
 
 __all__ = ["open_shards", "shard_names"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ...runtime.errors import CheckpointError
 from .candidate import Candidate
-from .checkpoint import listed
 from .ldm import open_ldm
-from .ltx2_original import open_ltx2_original
+from .listing import listed
+from .ltx2_original import open_ltx2_original, refuse_diffusion_decoder
 from .weights import Weights, open_weights
 
 __all__ = ["open_single_file"]
@@ -31,6 +31,8 @@ def open_single_file(path: Path, *, allow_pickle: bool = False) -> Candidate:
         if any(prefix + marker in weights.tensors for marker in markers)
     ]
     if not found:
+        for prefix in _PREFIXES:  # its decoder alone
+            refuse_diffusion_decoder(weights, [name.removeprefix(prefix) for name in weights.tensors])
         raise CheckpointError(_nothing(weights))
     if len(found) > 1:
         places = ", ".join(f"{prefix}encoder/decoder" for prefix, _ in found)

@@ -54,10 +54,10 @@ def export(
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
 
-    SOURCE is a diffusers folder, or a pipeline folder with a vae in it; or a single file of Stable Diffusion, SDXL,
-    SD3, FLUX or LTX-2, also a full checkpoint. `latentrt inspect SOURCE` tells what it is taken for. The bundle holds
-    one ONNX graph per component, with dynamic batch and sizes, and the weights once. It exists only if everything
-    succeeded.
+    SOURCE is a folder of diffusers or Flax, or of a pipeline with a vae in it; a single file of Stable Diffusion,
+    SDXL, SD3, FLUX or LTX-2, also a full checkpoint; or a model on the Hugging Face hub (org/name). What it is taken
+    for is said; `latentrt inspect SOURCE` tells it beforehand. The bundle holds one ONNX graph per component, with
+    dynamic batch and sizes, and the weights once. It exists only if everything succeeded.
     """
     from ..bundle import ExportSettings, export_bundle
 
@@ -76,7 +76,11 @@ def export(
         emit_json({"bundle": str(bundle), "bytes": size, **manifest.to_json()})
         return
     seconds = manifest.produced_by["seconds"]
-    click.echo(f"{bundle}: {manifest.family}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s")
+    variant = f" ({manifest.produced_by['variant']})" if manifest.produced_by["variant"] else ""
+    click.echo(f"{source}: {manifest.produced_by['format']}")
+    click.echo(
+        f"{bundle}: {manifest.family}{variant}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s"
+    )
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))

@@ -55,11 +55,11 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
 def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
     from ..checkpoints import open_checkpoint
 
-    missing = False
+    missing = ""
     try:
         checkpoint = open_checkpoint(path, options=options)
-    except MissingScalingFactor:  # exporting needs the number, looking does not
-        checkpoint, missing = open_checkpoint(path, {"scaling_factor": 1.0, "shift_factor": None}, options), True
+    except MissingScalingFactor as error:  # exporting needs the number, looking does not
+        checkpoint, missing = open_checkpoint(path, {"scaling_factor": 1.0, "shift_factor": None}, options), str(error)
     checkpoint = checkpoint.with_statistics()
     config = checkpoint.config.to_dict()
     if missing:
@@ -70,7 +70,7 @@ def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, An
         "family": checkpoint.config.family,
         "variant": checkpoint.variant,
         "format": checkpoint.format,
-        "notes": checkpoint.notes,
+        "notes": [*checkpoint.notes, *filter(None, [missing])],
         "config": config,
         "parameters": checkpoint.parameter_count,
         "tensors": len(checkpoint.tensors),
@@ -84,7 +84,9 @@ def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, An
         *_config_lines(config),
         *_statistics_lines(config),
     ]
-    return report, lines + (["  scaling_factor: missing; export needs --scaling-factor"] if missing else [])
+    if missing:
+        lines += ["  scaling_factor: missing; export needs --scaling-factor", f"  {missing}"]
+    return report, lines
 
 
 def _statistics_lines(config: dict[str, Any]) -> list[str]:
