@@ -27,7 +27,8 @@ def kl_parameters(config: ImageConfig) -> Shapes:
 def kl_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The config fields that the shapes of diffusers-named parameters tell.
 
-    They do not tell the groups of the norms (32 in every LDM model), the activation, nor the scaling.
+    They do not tell the groups of the norms (32 in every LDM model), the activation, the scaling, nor `sample_size`,
+    from which diffusers takes its default tile: 512, since no model is known for its class's default of 32.
 
     Raises:
         KeyError: a tensor that this needs is missing.
@@ -57,6 +58,7 @@ def _image_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "layers_per_block": 1 + max(_indices(shapes, r"encoder\.down_blocks\.0\.resnets\.(\d{1,4})\."), default=0),
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "norm_num_groups": 32,
+        "sample_size": 512,
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
         "mid_block_add_attention": "encoder.mid_block.attentions.0.to_q.weight" in shapes,
