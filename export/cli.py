@@ -12,6 +12,7 @@ from .commands.doctor import doctor
 from .commands.encode import encode
 from .commands.export import export
 from .commands.inspect import inspect
+from .commands.plan import plan
 from .commands.verify import verify
 
 __all__ = ["cli", "main"]
@@ -33,7 +34,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, convert, encode, decode, verify, inspect, doctor, demo):
+for _command in (export, convert, encode, decode, verify, plan, inspect, doctor, demo):
     cli.add_command(_command)
 
 

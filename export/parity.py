@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
-from ..runtime.autoencoder_kl_ltx2 import draw_noise
 from ..runtime.backends import backends_here, graphs_of
+from ..runtime.conditions import draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import CheckpointError
 from ..runtime.manifest import Manifest
 from ..runtime.sources import list_inputs, read_sample
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .models import model_from_config
+from .quality import psnr
 
-__all__ = ["Comparison", "ParityReport", "psnr", "verify_bundle"]
+__all__ = ["Comparison", "ParityReport", "verify_bundle"]
 
 Array = NDArray[np.float32]
 _SEED = 0
@@ -75,15 +76,6 @@ class ParityReport:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, at most 200 (equal arrays); `peak` defaults to the reference's range."""
-    peak = float(np.ptp(reference)) if peak is None else peak
-    error = float(np.mean(np.square(ours.astype(np.float64) - reference)))
-    if not np.isfinite(error):
-        return float("-inf")
-    return min(200.0, 10 * float(np.log10((peak or 1.0) ** 2 / error))) if error else 200.0
 
 
 def verify_bundle(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .autoencoder import Autoencoder, AutoencoderKLOutput, DecoderOutput
+from .autoencoder import Autoencoder
 from .autoencoder_kl import AutoencoderKL
 from .autoencoder_kl_flux2 import AutoencoderKLFlux2
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
@@ -23,6 +23,7 @@ from .errors import (
     OutputError,
 )
 from .manifest import Manifest
+from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -11,37 +11,28 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tiling import Plan
+from ..tiling.plan import Direction
 from . import latents as latents_module
-from .arrays import as_input, check_output, pixel_shape, require_finite, to_output
 from .backends import choose_backend
-from .component import Call
+from .conditions import Conditions
 from .config import ModelConfig
 from .errors import BundleError, InputError
+from .execution import execute
 from .grid import Grid
-from .manifest import Graph, Manifest
+from .jobs import Job, Jobs, Progress
+from .manifest import Manifest
+from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
 from .sessions import Sessions
+from .tiling_settings import TilingSettings
 
-__all__ = ["Autoencoder", "AutoencoderKLOutput", "DecoderOutput"]
+__all__ = ["Autoencoder"]
 
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class AutoencoderKLOutput:
-    """What `encode` gives."""
-
-    latent_dist: DiagonalGaussian
-
-
-@dataclass(frozen=True)
-class DecoderOutput:
-    """What `decode` gives: `sample` in the form that was asked for."""
-
-    sample: Any
-
-
-class Autoencoder:
+class Autoencoder(ABC):
     """Encode and decode with the engines of a bundle. Made by `open_bundle` or a family's `from_pretrained`.
 
     Arrays are (B, C, H, W) for images and (B, C, T, H, W) for video. It holds memory: use it as a context manager,
@@ -50,6 +41,8 @@ class Autoencoder:
 
     family: ClassVar[str]
     video: ClassVar[bool]
+    _tiling: TilingSettings
+    _use_tiling: bool
 
     def __init__(
         self,
@@ -75,6 +68,9 @@ class Autoencoder:
         self._sessions = Sessions(manifest, chosen, contexts)
         self._slicing = False
         self.grid = Grid.of(manifest.config, video=self.video)
+        self._jobs = Jobs(manifest, dtype, self.grid, self._sessions.backend.device)
+        self.enable_tiling()  # the default settings, for tiled_encode and tiled_decode
+        self._use_tiling = False
 
     @classmethod
     def from_pretrained(cls, bundle: str | Path, **options: Any) -> Self:
@@ -109,34 +105,22 @@ class Autoencoder:
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,
+        progress: Progress | None = None,
     ) -> AutoencoderKLOutput:
         """A sample to the distribution of its latents.
 
         `x`: float32 (B, in_channels, H, W) or (B, in_channels, T, H, W) in [-1, 1]; H and W multiples of the spatial
         ratio, T = 1 + a multiple of the temporal ratio. With `pad` any size is padded at the end of each axis.
-        `out`: float32 array for the moments (B, 2 * latent_channels, ...). `causal`: video only, where the graph was
-        exported for it.
+        `out`: float32 array for the moments (B, 2 * latent_channels, ...), a memory-mapped one for instance. `causal`:
+        video only, where the graph was exported for it. `progress(done, in all)` is told the tiles, or the elements of
+        a sliced batch, and may raise, to stop. With tiles the moments are blended.
 
         Raises:
             InputError: wrong rank, channels, dtype, size or content.
             BundleError: the bundle has no encoder. EngineError, Cancelled: see there.
         """
-        with self._sessions.call() as call:
-            graph = self._graph("encoder", causal)
-            sample = as_input(x, "sample", device=self._sessions.backend.device)
-            self._check_axes(sample, "sample", self.config.in_channels)
-            if pad:
-                if not isinstance(sample, np.ndarray):
-                    raise InputError("sample: pad=True needs an array on the host")
-                sample = self.grid.pad(sample)
-            self.grid.check_sample(sample.shape[2:])
-            require_finite(sample, "sample")
-            if output == "uint8":
-                raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
-            size = self.grid.latent_size(sample.shape[2:])
-            shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
-            moments = self._run(call, graph, {"sample": sample}, shape, output=output, out=out, stream=stream)
-        return AutoencoderKLOutput(DiagonalGaussian(moments))
+        options: dict[str, Any] = {"output": output, "out": out, "stream": stream}
+        return self._encode(x, self._active_tiling, pad=pad, causal=causal, progress=progress, **options)
 
     def decode(
         self,
@@ -149,32 +133,44 @@ class Autoencoder:
         causal: bool | None = None,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
+        progress: Progress | None = None,
     ) -> DecoderOutput:
         """Model latents to a sample.
 
         `z`: float32 (B, latent_channels, h, w) or (B, latent_channels, t, h, w), raw latents as diffusers' decode
         takes them (`unscale_latents` makes them from diffusion latents). The sample is float32 (B, out_channels, ...)
         of about [-1, 1], not clipped; with `output="uint8"` pixels (B, H, W, C) or (B, T, H, W, C); with
-        `output="device"` an object with `__dlpack__` on the engine's device. `out` is a preallocated array for it.
-        `crop`: a size (H, W) or (T, H, W) to cut the sample to, after `encode(pad=True)`. `temb`: (B,) timesteps for
-        timestep-conditioned decoders. `rng`: for decoders that inject noise.
+        `output="device"` an object with `__dlpack__` on the engine's device. `out` is a preallocated array for it, a
+        memory-mapped one for instance. `crop`: a size (H, W) or (T, H, W) to cut the sample to, after
+        `encode(pad=True)`. `temb`: (B,) timesteps for timestep-conditioned decoders. `rng`: for decoders that inject
+        noise. `progress(done, in all)` is told the tiles, or the elements of a sliced batch, and may raise, to stop.
 
         Raises:
             InputError: wrong rank, channels, dtype, size or content, or a condition missing or not taken.
             BundleError: the bundle has no decoder. EngineError, Cancelled: see there.
         """
-        with self._sessions.call() as call:
-            graph = self._graph("decoder", causal)
-            latents = as_input(z, "latents", device=self._sessions.backend.device)
-            self._check_axes(latents, "latents", self.config.latent_channels)
-            self.grid.check_latents(latents.shape[2:])
-            require_finite(latents, "latents")
-            inputs = {"latents": latents, **self._conditions(latents, temb, rng)}
-            size = self.grid.sample_size(latents.shape[2:])
-            shape = (latents.shape[0], self.config.out_channels, *size)
-            window = self._window(size, crop)
-            sample = self._run(call, graph, inputs, shape, output=output, out=out, stream=stream, window=window)
-        return DecoderOutput(sample)
+        options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
+        job = self._decode_job(z, self._active_tiling, **options)
+        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream))
+
+    def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
+        """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
+        its defaults. Options are `encode`'s."""
+        return self._encode(x, self._tiling, gated=False, **options)
+
+    def tiled_decode(
+        self,
+        z: Any,
+        *,
+        output: str = "float32",
+        out: NDArray[Any] | None = None,
+        stream: int | None = None,
+        **options: Any,
+    ) -> DecoderOutput:
+        """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
+        its defaults. Further options are `decode`'s."""
+        job = self._decode_job(z, self._tiling, gated=False, **options)
+        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream))
 
     def __call__(
         self,
@@ -218,6 +214,27 @@ class Autoencoder:
     def disable_slicing(self) -> None:
         self._slicing = False
 
+    @abstractmethod
+    def enable_tiling(self) -> None:
+        """Encode and decode in overlapping tiles from now on; the families say with which arguments."""
+
+    def disable_tiling(self) -> None:
+        """Encode and decode in one pass again; the settings stay for `tiled_encode` and `tiled_decode`."""
+        self._use_tiling = False
+
+    def tile_plan(self, component: str, sample_size: Sequence[int]) -> Plan:
+        """How the "encoder" or the "decoder" would tile a sample of that size, (H, W) or (T, H, W), with the settings
+        that `enable_tiling` made last, or its defaults; one tile where it fits into one.
+
+        Raises:
+            InputError: another component, or a size off the grid.
+        """
+        if component not in ("encoder", "decoder"):
+            raise InputError(f"tile_plan: the component is 'encoder' or 'decoder', got {component!r}")
+        self.grid.check_sample(sample_size)
+        direction: Direction = "encode" if component == "encoder" else "decode"
+        return self._tiling.plan(self.grid, direction, self.grid.latent_size(sample_size))
+
     def cancel(self) -> None:
         """Stop the calls that run or wait now, from another thread; each raises `Cancelled`."""
         self._sessions.cancel()
@@ -236,7 +253,7 @@ class Autoencoder:
             InputError: a shape that is neither.
         """
         for component in self._manifest.components:
-            self._sessions.component(self._graph(component, None))
+            self._sessions.component(self._jobs.graph(component, None))
         for shape in map(tuple, shapes):
             rank = 5 if self.video else 4
             if len(shape) != rank or shape[1] not in (self.config.in_channels, self.config.latent_channels):
@@ -267,102 +284,51 @@ class Autoencoder:
 
     # What the families differ in
 
-    def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> dict[str, Array]:
+    def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
         """The decoder's further inputs; image decoders take none."""
         if temb is not None:
             raise InputError("temb: this decoder is not timestep-conditioned; call decode without it")
-        return {}
+        return Conditions()
 
     def _neutral_conditions(self, batch: int) -> dict[str, Any]:
         return {}
 
     # Within
 
-    def _graph(self, name: str, causal: bool | None) -> Graph:
-        graphs = [graph for graph in self._manifest.find_graphs(name) if graph.dtype == self._dtype]
-        if causal is not None:
-            held = ", ".join(str(graph.causal) for graph in graphs)
-            graphs = [graph for graph in graphs if graph.causal is causal]
-            if not graphs and not self.video:
-                raise InputError(f"causal={causal}: {self.family} is an image model and takes no causal")
-            if not graphs:
-                raise InputError(
-                    f"causal={causal}: the bundle's {name} was exported for causal={held} only; "
-                    f"export it again with --causal {str(causal).lower()}"
-                )
-        return graphs[0]
+    @property
+    def _active_tiling(self) -> TilingSettings | None:
+        return self._tiling if self._use_tiling else None
 
-    def _run(
+    def _encode(
         self,
-        call: Call,
-        graph: Graph,
-        inputs: Mapping[str, Any],
-        shape: tuple[int, ...],
+        x: Any,
+        tiling: TilingSettings | None,
         *,
-        output: str,
-        out: NDArray[Any] | None,
-        stream: int | None,
-        window: tuple[slice, ...] = (),
-    ) -> Any:
-        """One engine call, or one per batch element when slicing; the result in the form that was asked for."""
-        kept = _window_shape(shape, window)
-        check_output(output, out, kept)
-        if stream is not None:
-            raise InputError(f"stream: the backend {self.backend} takes no stream of the caller's")
-        slices = shape[0] if self._slicing and shape[0] > 1 else 1
-        if output == "device" and (slices > 1 or window):
-            raise InputError("output='device' gives the engine's own result: not with slicing or crop")
-        component = self._sessions.component(graph)  # the first call loads it, after everything is checked
-        if output == "device":
-            return component.run(inputs, call=call, keep_on_device=True)
-        direct = output == "float32" and not window
-        if slices == 1:
-            into = out if direct and out is not None and out.flags.c_contiguous else None
-            sample = component.run(inputs, call=call, out=into)
-            return to_output(_cropped(sample, window), output, out)
-        if out is None:
-            out = np.empty(pixel_shape(kept) if output == "uint8" else kept, np.dtype(output))
-        for index in range(slices):
-            call.check()
-            part = slice(index, index + 1)
-            target = out[part]
-            single = {name: array[part] if name in _BATCHED else array for name, array in inputs.items()}
-            into = target if direct and out.flags.c_contiguous else None
-            to_output(_cropped(component.run(single, call=call, out=into), window), output, target)
-        return out
+        output: str = "float32",
+        out: NDArray[Any] | None = None,
+        stream: int | None = None,
+        **options: Any,
+    ) -> AutoencoderKLOutput:
+        if output == "uint8":
+            raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
+        job = self._jobs.encode(x, tiling, sliced=self._slicing, **options)
+        return AutoencoderKLOutput(
+            DiagonalGaussian(execute(self._sessions, job, output=output, out=out, stream=stream))
+        )
 
-    def _check_axes(self, array: Any, what: str, channels: int) -> None:
-        axes = "(B, C, T, H, W)" if self.video else "(B, C, H, W)"
-        if len(array.shape) != (5 if self.video else 4):
-            other = " (is it for an image model?)" if self.video and len(array.shape) == 4 else ""
-            other = " (is it for a video model?)" if not self.video and len(array.shape) == 5 else other
-            raise InputError(f"{what}: {self.family} takes {axes}, got shape {tuple(array.shape)}{other}")
-        if array.shape[1] != channels:
-            raise InputError(f"{what}: wanted {channels} channels, {axes}, got shape {tuple(array.shape)}")
-        if array.shape[0] < 1:
-            raise InputError(f"{what}: the batch is empty, got shape {tuple(array.shape)}")
+    def _decode_job(
+        self,
+        z: Any,
+        tiling: TilingSettings | None,
+        *,
+        temb: Any = None,
+        rng: np.random.Generator | int | None = None,
+        **options: Any,
+    ) -> Job:
+        def conditions(latents: Any) -> Conditions:
+            return self._conditions(latents, temb, rng)
 
-    def _latents(self, z: Any) -> Array:
-        latents = as_input(z, "latents")
-        self._check_axes(latents, "latents", self.config.latent_channels)
-        return latents  # type: ignore[no-any-return]
+        return self._jobs.decode(z, tiling, conditions, sliced=self._slicing, **options)
 
-    def _window(self, size: Sequence[int], crop: Sequence[int] | None) -> tuple[slice, ...]:
-        if crop is None or tuple(crop) == tuple(size):
-            return ()
-        if len(crop) != len(size) or any(not 1 <= keep <= length for keep, length in zip(crop, size, strict=True)):
-            raise InputError(
-                f"crop: wanted {self.grid.axes} of at least 1 and at most {tuple(size)}, got {tuple(crop)}"
-            )
-        return tuple(slice(0, keep) for keep in crop)
-
-
-_BATCHED = ("sample", "latents", "temb")
-
-
-def _window_shape(shape: tuple[int, ...], window: tuple[slice, ...]) -> tuple[int, ...]:
-    return (*shape[:2], *(part.stop for part in window)) if window else shape
-
-
-def _cropped(sample: Array, window: tuple[slice, ...]) -> Array:
-    return sample[(slice(None), slice(None), *window)] if window else sample  # a view: clips are large
+    def _latents(self, z: Array) -> Array:
+        return self._jobs.array(z, "latents", self.config.latent_channels, device="cpu")  # type: ignore[no-any-return]

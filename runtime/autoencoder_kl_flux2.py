@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import as_input
-from .autoencoder import Autoencoder
+from .autoencoder_kl import AutoencoderKL
 from .config import AutoencoderKLFlux2Config
 from .latents import unscale_latents
 
 __all__ = ["AutoencoderKLFlux2"]
 
 
-class AutoencoderKLFlux2(Autoencoder):
+class AutoencoderKLFlux2(AutoencoderKL):
     """FLUX.2. Arrays are (B, C, H, W).
 
     Its diffusion latents are packed: (B, 4 * latent_channels, h / 2, w / 2) for model latents (B, latent_channels, h,
@@ -21,11 +20,9 @@ class AutoencoderKLFlux2(Autoencoder):
     """
 
     family = AutoencoderKLFlux2Config.family
-    video = False
 
     def unscale_latents(self, z: Any) -> NDArray[np.float32]:
         """Diffusion latents (B, 4 * latent_channels, h / 2, w / 2) -> model latents (B, latent_channels, h, w)."""
         assert isinstance(self.config, AutoencoderKLFlux2Config)
-        latents = as_input(z, "latents")
-        self._check_axes(latents, "latents", self.config.packed_channels)
+        latents = self._jobs.array(z, "latents", self.config.packed_channels, device="cpu")
         return unscale_latents(latents, self.config)

@@ -1,19 +1,21 @@
-"""The LTX-2 video VAE at run time: conditioning and noise beside the latents."""
+"""The LTX-2 video VAE at run time: conditioning, noise and time beside what all families share."""
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .arrays import as_input, require_finite
 from .autoencoder import Autoencoder
+from .conditions import Conditions, draw_noise, timesteps
 from .config import AutoencoderKLLTX2VideoConfig
 from .errors import InputError
-from .posterior import generator_from
+from .execution import execute_in_groups
+from .jobs import Progress
+from .tiling_arguments import video_tiling
 
-__all__ = ["AutoencoderKLLTX2Video", "draw_noise"]
+__all__ = ["AutoencoderKLLTX2Video"]
 
 
 class AutoencoderKLLTX2Video(Autoencoder):
@@ -25,19 +27,82 @@ class AutoencoderKLLTX2Video(Autoencoder):
     family = AutoencoderKLLTX2VideoConfig.family
     video = True
 
-    def _conditions(
-        self, latents: Any, temb: Any, rng: np.random.Generator | int | None
-    ) -> dict[str, NDArray[np.float32]]:
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        tile_sample_min_num_frames: int | None = None,
+        tile_sample_stride_height: int | None = None,
+        tile_sample_stride_width: int | None = None,
+        tile_sample_stride_num_frames: int | None = None,
+        *,
+        blend: str = "linear",
+        framewise: bool | None = None,
+        compat_shift: bool = False,
+        tiles_per_call: int = 1,
+    ) -> None:
+        """Encode and decode in overlapping tiles from now on; a second call replaces the settings.
+
+        Sizes and strides are in pixels (multiples of the spatial ratio) and frames (N frames are N // 8 + 1 latent
+        frames and a stride of S frames S // 8, as in diffusers); what is left out takes the blend's default. `blend`:
+
+        - "linear": tiles space and time; every tile has one shape; the weights of all tiles sum to one everywhere.
+        - "diffusers": diffusers' numbers and its defaults, in space only. `framewise=True` adds its temporal tiling
+          (`use_framewise_decoding`), with frames that line up; `compat_shift=True` also the frame by which its
+          later tiles are late.
+        - "ltx2": the tiles and masks of the LTX-2 repository, with its defaults (768 pixels, 80 frames).
+
+        `tiles_per_call`: the most tiles that run as one batch.
+
+        Raises:
+            InputError: an illegal value; the message names the nearest legal ones.
+        """
+        self._tiling = video_tiling(
+            self.grid,
+            blend=blend,
+            sizes=(tile_sample_min_num_frames, tile_sample_min_height, tile_sample_min_width),
+            strides=(tile_sample_stride_num_frames, tile_sample_stride_height, tile_sample_stride_width),
+            framewise=framewise,
+            compat_shift=compat_shift,
+            tiles_per_call=tiles_per_call,
+        )
+        self._use_tiling = True
+
+    def decode_frames(
+        self,
+        z: Any,
+        *,
+        crop: Sequence[int] | None = None,
+        output: str = "float32",
+        causal: bool | None = None,
+        temb: Any = None,
+        rng: np.random.Generator | int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Any]:
+        """Decode, and give the frames as they are finished: float32 (B, C, t, H, W), or with `output="uint8"`
+        (B, t, H, W, C), one array after the other, each the caller's own.
+
+        With temporal tiles at most two groups of frames are held at a time, whatever the length of the clip; without
+        tiles, or where one holds the whole clip, that is one group. The arguments are `decode`'s, and they are
+        checked at once; the engine runs as the iterator is read, one tile ahead. Close the iterator to stop early.
+
+        Raises:
+            InputError, BundleError, EngineError, Cancelled: as `decode`.
+        """
+        options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
+        job = self._decode_job(z, self._active_tiling, **options)
+        return execute_in_groups(self._sessions, job, output=output)
+
+    def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
         config = self._ltx_config
+        steps = timesteps(temb, latents.shape[0]) if config.timestep_conditioning else None
         if not config.timestep_conditioning:
-            conditions = super()._conditions(latents, temb, rng)
-        else:
-            conditions = {"temb": _timesteps(temb, latents.shape[0])}
-        if config.noise_stacks:
-            if rng is None:
-                raise InputError("rng: this decoder injects noise; give a numpy.random.Generator or a seed")
-            conditions |= draw_noise(config, latents.shape[-2:], rng)
-        return conditions
+            super()._conditions(latents, temb, rng)  # refuses a temb
+        if not config.noise_stacks:
+            return Conditions(steps)
+        if rng is None:
+            raise InputError("rng: this decoder injects noise; give a numpy.random.Generator or a seed")
+        return Conditions(steps, draw_noise(config, latents.shape[-2:], rng))
 
     def _neutral_conditions(self, batch: int) -> dict[str, Any]:
         conditioned = self._ltx_config.timestep_conditioning
@@ -47,35 +112,3 @@ class AutoencoderKLLTX2Video(Autoencoder):
     def _ltx_config(self) -> AutoencoderKLLTX2VideoConfig:
         assert isinstance(self.config, AutoencoderKLLTX2VideoConfig)
         return self.config
-
-
-def draw_noise(
-    config: AutoencoderKLLTX2VideoConfig, latent_size: tuple[int, int], rng: np.random.Generator | int
-) -> dict[str, NDArray[np.float32]]:
-    """The noise of one decode, by graph input: standard normal maps drawn in the order in which they are used.
-
-    The same seed and the same latent height and width give the same noise, whatever the batch or clip length.
-    """
-    generator = generator_from(rng)
-    height, width = latent_size
-    return {
-        stack.name: generator.standard_normal((stack.maps, height * stack.scale, width * stack.scale), np.float32)
-        for stack in config.noise_stacks
-    }
-
-
-def _timesteps(temb: Any, batch: int) -> NDArray[np.float32]:
-    if temb is None:
-        raise InputError("temb: this decoder is timestep-conditioned; give (B,) float32 timesteps (LTX-2 uses 0.05)")
-    if isinstance(temb, int | float | np.number | list | tuple):
-        try:
-            temb = np.asarray(temb, np.float32)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"temb: wanted (B,) float32 timesteps, got {temb!r}") from error
-    timesteps = as_input(temb, "temb")
-    if timesteps.shape in ((), (1,)):
-        timesteps = np.repeat(timesteps, batch)
-    if timesteps.shape != (batch,):
-        raise InputError(f"temb: wanted one timestep per batch element, ({batch},), got shape {timesteps.shape}")
-    require_finite(timesteps, "temb")
-    return timesteps  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """The error tree.
 
-LatentRTError                    anything this package refuses to do (defined in tiling/errors.py)
+LatentRTError                    anything this package refuses to do (defined in tiling/errors.py, as is InputError)
 |-- ConfigError                  a model config that is missing, contradictory or unsupported
 |-- CheckpointError              a source that is not a checkpoint, or whose tensors are wrong
 |-- BundleError                  a bundle that is missing, damaged, too new or unsafe
@@ -13,7 +13,7 @@ LatentRTError                    anything this package refuses to do (defined in
 `-- Cancelled                    a call that `cancel()` stopped
 """
 
-from ..tiling.errors import LatentRTError
+from ..tiling.errors import InputError, LatentRTError
 
 __all__ = [
     "BackendUnavailable",
@@ -52,10 +52,6 @@ class MissingExtra(BackendUnavailable):
 
 class EngineError(LatentRTError):
     """A backend failed while it loaded or ran a graph."""
-
-
-class InputError(LatentRTError):
-    """An array has the wrong rank, channels, dtype, size or content."""
 
 
 class MediaError(LatentRTError):

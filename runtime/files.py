@@ -1,7 +1,9 @@
 """Encoding files to latents files and decoding them back: what the command line does, as two functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder
+from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from .clip_writer import write_clip
 from .errors import InputError, OutputError
 from .extras import require
 from .latents_file import LatentsFile, read_latents, write_latents
+from .npy_file import create_npy
 from .partial_output import partial_output, translated_errors
 from .pictures import PICTURE_ENDINGS, write_picture
-from .pixels import to_pixels
 from .sources import read_sample
 
 __all__ = ["DEFAULT_FRAME_RATE", "decode_file", "encode_file"]
 
 DEFAULT_FRAME_RATE = Fraction(24)  # where neither the latents file nor the user gives one: what LTX-2 generates at
-Progress = Callable[[int, int], None]
-"""Called with (frames written, frames in all); may raise, to stop."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is counted ("tiles", "frames" or "pictures"), how many are done, and how many there are; may
+raise, to stop."""
 
 
 def encode_file(
@@ -33,6 +37,7 @@ def encode_file(
     seed: int | None = None,
     scaled: bool = False,
     check: Callable[[], None] | None = None,
+    progress: Progress | None = None,
 ) -> LatentsFile:
     """Encode one picture or clip to a latents file.
 
@@ -51,7 +56,7 @@ def encode_file(
     check = check or (lambda: None)
     read = read_sample(source, vae, check=check)
     check()
-    posterior = vae.encode(read.sample).latent_dist
+    posterior = vae.encode(read.sample, progress=_counting("tiles", progress)).latent_dist
     check()
     latents = posterior.mode() if seed is None else posterior.sample(seed)
     frames, height, width = read.size if vae.video else (None, *read.size)
@@ -82,7 +87,8 @@ def decode_file(
     """Decode a latents file to what the ending of `output` says; returns what was written, for a report.
 
     Images: `.png`, `.jpg`, `.webp`, or a folder for a batch. Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG
-    frames. Both: `.npy`, the float32 sample itself, (B, C, ...), not clipped. `scaled`: the file holds diffusion
+    frames, written as its frames are decoded. Both: `.npy`, the float32 sample itself, (B, C, ...), not clipped,
+    mapped from the disk while it is made. `scaled`: the file holds diffusion
     latents (also taken from the file's own metadata). `temb`, `seed`: for decoders that take them.
 
     Raises:
@@ -105,44 +111,72 @@ def decode_file(
     crop = _original_size(vae, content, latents)
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
 
-    def decoded() -> NDArray[np.float32]:
-        return np.asarray(vae.decode(latents, crop=crop, temb=timesteps, rng=seed).sample)
-
-    shape = _write(decoded, output, vae, rate, progress or (lambda *_: None))
+    job = _Decoding(vae, latents, crop, progress, {"temb": timesteps, "rng": seed})
+    _write(job, output, rate)
     is_clip = vae.video and output.suffix.lower() != ".npy"
-    return {"output": str(output), "shape": list(shape), **({"frame_rate": str(rate)} if is_clip else {})}
+    return {"output": str(output), "shape": list(job.shape), **({"frame_rate": str(rate)} if is_clip else {})}
 
 
-def _write(
-    decoded: Callable[[], NDArray[np.float32]], output: Path, vae: Autoencoder, rate: Fraction, progress: Progress
-) -> tuple[int, ...]:
+@dataclass(frozen=True, eq=False)
+class _Decoding:
+    """Checked latents on their way to a file."""
+
+    vae: Autoencoder
+    latents: NDArray[np.float32]
+    crop: tuple[int, ...] | None
+    progress: Progress | None
+    conditions: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the sample, (B, C, ...)."""
+        size = self.vae.grid.cropped_size(self.vae.grid.sample_size(self.latents.shape[2:]), self.crop)
+        return (self.latents.shape[0], self.vae.config.out_channels, *size)
+
+    def decode(self, **options: Any) -> Any:
+        """The sample, or what `options` make of it."""
+        tiles = _counting("tiles", self.progress)
+        return self.vae.decode(self.latents, crop=self.crop, progress=tiles, **self.conditions, **options).sample
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of a clip in groups (1, t, H, W, C), each as soon as it is finished."""
+        assert isinstance(self.vae, AutoencoderKLLTX2Video)
+        tiles = _counting("tiles", self.progress)
+        return self.vae.decode_frames(self.latents, crop=self.crop, output="uint8", progress=tiles, **self.conditions)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+
+def _write(job: _Decoding, output: Path, rate: Fraction) -> None:
     """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once."""
     ending = output.suffix.lower()
     if ending == ".npy":
-        with partial_output(output) as partial, translated_errors(output):
-            sample = decoded()
-            progress(0, 1)
-            np.save(partial, sample)
-    elif vae.video:
+        with partial_output(output) as file, translated_errors(output):
+            sample = create_npy(file, job.shape)
+            job.decode(out=sample)
+            del sample  # unmaps the file
+    elif job.vae.video:
         with write_clip(output, rate) as writer:
-            sample = decoded()
-            frames = sample.shape[2]
-            for index in range(frames):  # a frame at a time: no second copy of the clip
-                progress(index, frames)
-                writer.write(to_pixels(sample[:, :, index : index + 1])[0])
-            progress(frames, frames)
+            written = 0
+            for group in job.frames():
+                for frame in group[0]:
+                    writer.write(frame)
+                    written += 1
+                    job.count("frames", written, job.shape[2])
     elif ending in PICTURE_ENDINGS:
-        sample = decoded()
-        progress(0, 1)
-        write_picture(output, to_pixels(sample)[0], overwrite=False)
+        write_picture(output, job.decode(output="uint8")[0], overwrite=False)
     else:
-        with partial_output(output) as partial, translated_errors(output):
-            partial.mkdir()
-            sample = decoded()
-            for index in range(sample.shape[0]):
-                progress(index, sample.shape[0])
-                write_picture(partial / f"{index:05d}.png", to_pixels(sample[index : index + 1])[0])
-    return sample.shape
+        with partial_output(output) as folder, translated_errors(output):
+            folder.mkdir()
+            for index, pixels in enumerate(job.decode(output="uint8")):
+                write_picture(folder / f"{index:05d}.png", pixels)
+                job.count("pictures", index + 1, job.shape[0])
+
+
+def _counting(what: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, what)
 
 
 def _require_parent(output: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tiling import Axis
+from ..tiling.plan import Direction
 from .config import ModelConfig
 from .errors import InputError
 
@@ -42,10 +44,15 @@ class Grid:
     def axes(self) -> str:
         return "(frames, height, width)" if self.video else "(height, width)"
 
+    def axes_for(self, direction: Direction) -> tuple[Axis, ...]:
+        """The axes as tiles are laid along them, with the minimum of what runs: encoder or decoder."""
+        minimum = self.encoder_minimum if direction == "encode" else self.decoder_minimum
+        space = tuple(Axis(name, self.spatial, minimum=minimum) for name in ("height", "width"))
+        return (Axis("num_frames", self.temporal, leading=True), *space) if self.video else space
+
     def sample_size(self, latent_size: Sequence[int]) -> Size:
         """The sample that latents of that size decode to."""
-        space = tuple(cells * self.spatial for cells in latent_size[-2:])
-        return ((latent_size[0] - 1) * self.temporal + 1, *space) if self.video else space
+        return tuple(axis.length(cells) for axis, cells in zip(self.axes_for("decode"), latent_size, strict=True))
 
     def latent_size(self, sample_size: Sequence[int]) -> Size:
         """The latents of a legal sample size."""
@@ -93,6 +100,23 @@ class Grid:
                 f"latents: height and width need at least {self.decoder_minimum} cells and no axis may be empty, "
                 f"got {self.axes} = {tuple(latent_size)}"
             )
+
+    def cropped_size(self, sample_size: Sequence[int], crop: Sequence[int] | None) -> Size:
+        """What is wanted of a sample: `crop`, or all of it.
+
+        Raises:
+            InputError: `crop` does not lie within the sample.
+        """
+        if crop is None:
+            return tuple(sample_size)
+        fits = len(crop) == len(sample_size) and all(
+            1 <= keep <= length for keep, length in zip(crop, sample_size, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"crop: wanted {self.axes} of at least 1 and at most {tuple(sample_size)}, got {tuple(crop)}"
+            )
+        return tuple(crop)
 
     def pad(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """The sample, (B, C, H, W) or (B, C, T, H, W), padded at the end of each axis by repeating its last element."""

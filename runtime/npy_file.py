@@ -1,5 +1,7 @@
-"""Reading `.npy` files: never a pickle, and one sentence when the file is damaged."""
+"""`.npy` files: read without pickles and with one sentence when they are damaged; made to be filled on disk."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import MediaError
 
-__all__ = ["load_npy"]
+__all__ = ["create_npy", "load_npy"]
 
 
 def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
@@ -24,4 +26,19 @@ def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[An
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     if not isinstance(array, np.ndarray):
         raise MediaError(f"{path} is an archive of arrays, not one: give a .npy file")
+    return array
+
+
+def create_npy(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+    """A new float32 `.npy` file of that shape, mapped into memory: what is written to the array goes to the disk.
+
+    Its space is taken at once where the system can, for a disk that fills up under a mapped file ends the process.
+
+    Raises:
+        OSError: it cannot be made; the disk is full, for instance.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=tuple(shape))
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.05
 
 
 class Sessions:
-    """At most `contexts` calls run at a time; further ones wait their turn.
+    """At most `contexts` engine calls run at a time; further ones wait their turn.
 
     Raises:
         InputError: `contexts` is not a whole number of at least 1.
@@ -35,28 +35,38 @@ class Sessions:
 
     @contextmanager
     def call(self) -> Iterator[Call]:
-        """Wait for a free context and hold it for one user call.
+        """One user call, from its start to its end: what `cancel` reaches.
 
         Raises:
-            Cancelled: `cancel` was called while this waited.
-            LatentRTError: the autoencoder was closed.
+            Cancelled: `cancel` was called meanwhile. LatentRTError: the autoencoder was closed.
         """
         call = Call()
         with self._lock:
             self._require_open()
             self._calls.add(call)
         try:
-            while not self._free.acquire(timeout=_POLL_SECONDS):
-                call.check()
-            try:
-                call.check()
-                yield call
-                call.check()
-            finally:
-                self._free.release()
+            yield call
+            call.check()
         finally:
             with self._lock:
                 self._calls.discard(call)
+
+    @contextmanager
+    def turn(self, call: Call) -> Iterator[None]:
+        """Wait for a free context and hold it for one engine call: between its tiles a user call lets others in.
+
+        Raises:
+            Cancelled: the call was cancelled while this waited. LatentRTError: the autoencoder was closed meanwhile.
+        """
+        while not self._free.acquire(timeout=_POLL_SECONDS):
+            call.check()
+        try:
+            call.check()
+            with self._lock:
+                self._require_open()
+            yield
+        finally:
+            self._free.release()
 
     def component(self, graph: Graph) -> Component:
         """The open engine of a graph; the first use checks the graph's hash and loads it.

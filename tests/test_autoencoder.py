@@ -123,7 +123,7 @@ def record_batches(vae: Any) -> list[int]:
     """The batch size of every engine call from now on."""
     batches = []
     for component in ("encoder", "decoder"):
-        engine = vae._sessions.component(vae._graph(component, None))
+        engine = vae._sessions.component(vae._jobs.graph(component, None))
         original = engine.run
 
         def run(inputs: Any, original: Any = original, **options: Any) -> Any:
@@ -207,7 +207,7 @@ def test_forms_of_output_that_do_not_go_together_are_refused(opened: Open) -> No
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: vae.decode(z, output="float16"), "output must be one of float32, uint8, device, got 'float16'"),
         (lambda: vae.decode(z, output="device", out=np.zeros(shape, np.float32)), "give one"),
-        (lambda: vae.decode(z, output="device", crop=(3, 3)), "not with slicing or crop"),
+        (lambda: vae.decode(z, output="device", crop=(3, 3)), "not with tiling, slicing or crop"),
         (lambda: vae.decode(z, out=np.zeros(shape, np.float64)), "out must be a writeable float32 array of shape"),
         (lambda: vae.decode(z, output="uint8", out=np.zeros(shape, np.uint8)), "out must be a writeable uint8 array"),
         (lambda: vae.decode(z, out=[[]]), "got list"),
@@ -463,7 +463,7 @@ def test_session_options_reach_onnx_runtime_and_unknown_ones_are_refused(bundle_
     options = {"enable_mem_pattern": False, "session.intra_op.allow_spinning": 0}
     with open_bundle(bundle_of(IMAGE), threads=1, session_options=options) as vae:
         wanted = vae.decode(latents_of(vae)).sample
-        engine: Any = vae._sessions.component(vae._graph("decoder", None))
+        engine: Any = vae._sessions.component(vae._jobs.graph("decoder", None))
         found = engine._session.get_session_options()
         assert found.enable_mem_pattern is False
         assert found.intra_op_num_threads == 1

@@ -359,8 +359,8 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(
     elif command == "decode_writing":
         write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 16, 3, 2, 2), np.float32)))
         arguments = ["decode", str(bundle_of("ltx20")), "z.safetensors", "-o", "out"]
-        hold = "import latentrt.runtime.files as f; r = f.to_pixels; "
-        hold += "f.to_pixels = lambda *a: (print('busy', flush=True), __import__('time').sleep(1), r(*a))[2]; "
+        hold = "import latentrt.runtime.clip_writer as c; r = c.ClipWriter.write; "
+        hold += "c.ClipWriter.write = lambda *a: (print('busy', flush=True), __import__('time').sleep(1), r(*a))[2]; "
     elif command == "encode_reading":
         with write_clip(tmp_path / "z.mp4", 24) as writer:
             writer.write(np.stack([gradient(64, 64, index) for index in range(9)]))

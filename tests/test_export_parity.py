@@ -17,7 +17,7 @@ from architectures import ALL, KL, KL_BASE, LTX, diffusers_model, picture, relat
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.models import model_from_config
 from latentrt.runtime import open_bundle
-from latentrt.runtime.autoencoder_kl_ltx2 import draw_noise
+from latentrt.runtime.conditions import draw_noise
 from latentrt.runtime.config import AutoencoderKLLTX2VideoConfig, config_from_dict
 from latentrt.runtime.errors import InputError
 

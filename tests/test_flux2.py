@@ -149,6 +149,22 @@ def test_the_decode_of_scaled_latents_is_the_pipelines(bundle_of: Callable[[str]
         assert relative_error(vae.decode(vae.unscale_latents(diffusion)).sample, wanted) < 1e-4
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_tiles_are_those_of_diffusers(name: str, bundle_of: Callable[[str], Path]) -> None:
+    model = diffusers_model(ALL[name])
+    model.enable_tiling()
+    model.tile_sample_min_size, model.tile_latent_min_size = 64, 8
+    latents = np.random.default_rng(2).standard_normal((1, 8, 14, 18)).astype(np.float32)
+    with torch.no_grad(), open_bundle(bundle_of(name), threads=1) as vae:
+        vae.enable_tiling(blend="diffusers", tile_sample_min_size=64)
+        sample = vae.decode(latents).sample
+        assert relative_error(sample, model.decode(torch.from_numpy(latents)).sample.numpy()) < 1e-4
+        wanted = model.encode(torch.from_numpy(sample)).latent_dist.parameters.numpy()
+        assert relative_error(vae.encode(sample).latent_dist.parameters, wanted) < 1e-4
+        vae.enable_tiling(tile_sample_min_size=64)
+        assert vae.decode(latents).sample.shape == sample.shape
+
+
 def test_it_takes_no_scaling_factor(tmp_path: Path, checkpoint_of: Callable[[str], Path]) -> None:
     arguments = ["export", str(checkpoint_of("flux2")), str(tmp_path / "bundle"), "--scaling-factor", "0.5"]
     with pytest.raises(ConfigError, match="AutoencoderKLFlux2 has no scaling_factor: leave --scaling-factor out"):

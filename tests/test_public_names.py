@@ -38,7 +38,21 @@ EXPECTED = {
         "OutputError",
         "open_bundle",
     ],
-    "latentrt.tiling": ["LatentRTError"],
+    "latentrt.tiling": [
+        "Axis",
+        "InputError",
+        "LatentRTError",
+        "Line",
+        "Piece",
+        "Plan",
+        "Span",
+        "Tile",
+        "apply",
+        "evened_size",
+        "last_short",
+        "last_slid_back",
+        "with_stubs",
+    ],
 }
 DOORS = [latentrt.export, latentrt.runtime, latentrt.tiling]
 MODULES = sorted(module.name for door in DOORS for module in pkgutil.walk_packages(door.__path__, door.__name__ + "."))

@@ -193,7 +193,7 @@ def test_everything_that_the_scripts_install_is_pinned_at_an_accepted_version() 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras, groups = project["project"]["optional-dependencies"], project["dependency-groups"]
     wanted = [*project["project"]["dependencies"]]
-    wanted += [line for extra in ("cpu", "export", "flax", "hub", "media") for line in extras[extra]]
+    wanted += [line for extra in ("cpu", "export", "flax", "hub", "media", "plot") for line in extras[extra]]
     wanted += [*groups["lint"], *groups["test"]]
     lines = (ROOT / "scripts" / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]

@@ -42,7 +42,7 @@ class Gate:
     def __init__(self, vae: Any) -> None:
         self.entered = threading.Semaphore(0)
         self.opened = threading.Event()
-        component = vae._sessions.component(vae._graph("decoder", None))
+        component = vae._sessions.component(vae._jobs.graph("decoder", None))
         run = component.run
 
         def wait_and_run(*args: Any, **options: Any) -> Any:

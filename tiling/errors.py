@@ -1,6 +1,6 @@
-"""The root of the one error tree, in the lowest layer so that every layer can raise from it."""
+"""What every layer can raise: the root of the one error tree, and the error about an argument."""
 
-__all__ = ["LatentRTError"]
+__all__ = ["InputError", "LatentRTError"]
 
 
 class LatentRTError(Exception):
@@ -9,3 +9,7 @@ class LatentRTError(Exception):
     The message is one sentence for the user: what was wanted, what was got, what to do. The command line
     prints it without a traceback and exits with 1.
     """
+
+
+class InputError(LatentRTError):
+    """An array or an argument has the wrong rank, channels, dtype, size or content."""

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
+from .tiling_options import enable_tiling, tiling_options
 
 __all__ = ["decode"]
 
@@ -33,6 +34,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since cli
 @click.option("--fps", type=_Rate(), help="Frames per second of a clip.  [default: the latents file's, else 24]")
 @click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
 @click.option("--seed", type=click.IntRange(min=0), help="For decoders that inject noise.")
+@tiling_options
 @backend_options
 @as_json
 def decode(
@@ -43,6 +45,9 @@ def decode(
     fps: Fraction | None,
     timestep: float | None,
     seed: int | None,
+    tile: tuple[int, ...] | None,
+    overlap: tuple[int, ...] | None,
+    blend: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -50,16 +55,18 @@ def decode(
 
     The ending of -o chooses: a picture (png, jpg, webp), a clip (mp4, webm, gif), a .npy array (the float32 sample
     itself), or no ending: a folder of frames or pictures. A latents file that LatentRT wrote restores the original
-    size; any safetensors file with a tensor named latents decodes.
+    size; any safetensors file with a tensor named latents decodes. With --tile memory does not grow with the size of
+    the picture or, as the frames of a clip are written while they are decoded, with the length of the clip.
     """
     from ...runtime.files import decode_file
 
-    with opened(str(bundle), **engine) as vae, progress_bar("Writing", hidden=json_output) as update:
+    with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
+        enable_tiling(vae, tile, overlap, blend)
         interrupt = Interrupt(vae)
 
-        def progress(done: int, total: int) -> None:
+        def progress(what: str, done: int, total: int) -> None:
             interrupt.check()
-            update(done, total)
+            update(what, done, total)
 
         options: dict[str, Any] = {"scaled": scaled, "frame_rate": fps, "temb": timestep, "seed": seed}
         report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))

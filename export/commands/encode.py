@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
+from .tiling_options import enable_tiling, tiling_options
 
 __all__ = ["encode"]
 
@@ -18,6 +19,7 @@ __all__ = ["encode"]
 @click.option("--mode/--sample", "mode", default=True, help="The mean latents (default), or ones drawn with --seed.")
 @click.option("--seed", type=click.IntRange(min=0), help="For --sample.")
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
+@tiling_options
 @backend_options
 @as_json
 def encode(
@@ -27,6 +29,9 @@ def encode(
     mode: bool,
     seed: int | None,
     scaled: bool,
+    tile: tuple[int, ...] | None,
+    overlap: tuple[int, ...] | None,
+    blend: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -46,6 +51,7 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
+        enable_tiling(vae, tile, overlap, blend)
         several = list_inputs(source, vae)
         jobs = [(source, output)] if several is None else _outputs(several, output)
         waiting = [job for job in jobs if several is None or not job[1].exists()]
@@ -53,11 +59,12 @@ def encode(
             with translated_errors(output):
                 output.mkdir(parents=True, exist_ok=True)
         with progress_bar("Encoding", hidden=json_output) as update:
-            update(len(jobs) - len(waiting), len(jobs))
+            update("files", len(jobs) - len(waiting), len(jobs))
             interrupt = Interrupt(vae)
+            options: dict[str, Any] = {"seed": seed, "scaled": scaled, "check": interrupt.check, "progress": update}
             for index, (path, target) in enumerate(waiting):
-                interrupt.run(partial(encode_file, vae, path, target, seed=seed, scaled=scaled, check=interrupt.check))
-                update(len(jobs) - len(waiting) + index + 1, len(jobs))
+                interrupt.run(partial(encode_file, vae, path, target, **options))
+                update("files", len(jobs) - len(waiting) + index + 1, len(jobs))
     if json_output:
         emit_json({"written": [str(target) for _, target in waiting], "skipped": len(jobs) - len(waiting)})
     else:

@@ -70,7 +70,7 @@ def export(
         source=source_options,
     )
     with progress_bar("Exporting", hidden=json_output) as update:
-        manifest = export_bundle(source, bundle, settings, lambda _, done, total: update(done, total))
+        manifest = export_bundle(source, bundle, settings, lambda _, done, total: update("steps", done, total))
     size = sum(file.size_bytes for file in manifest.files)
     if json_output:
         emit_json({"bundle": str(bundle), "bytes": size, **manifest.to_json()})

@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from ..checkpoints import SourceOptions
 
 __all__ = [
     "Interrupt",
+    "Size",
     "as_json",
     "backend_options",
     "emit_json",
@@ -138,26 +140,62 @@ class Interrupt:
         return value  # type: ignore[no-any-return]
 
 
+class Size(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
+    """Numbers of at least `least` joined by x, such as 512x768x17, as a tuple. `forms`: what may be given, each as
+    "HxWxT" for three numbers; "auto", which becomes an empty tuple, stands for itself."""
+
+    name = "SIZE"
+
+    def __init__(self, forms: tuple[str, ...], least: int = 1) -> None:
+        self.forms, self.least = forms, least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if value == "auto" and "auto" in self.forms:
+            return ()
+        numbers = str(value).lower().split("x")
+        counts = {form.count("x") + 1 for form in self.forms if form != "auto"}
+        if len(numbers) not in counts or not all(
+            number.isdecimal() and int(number) >= self.least for number in numbers
+        ):
+            self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
+        return tuple(map(int, numbers))
+
+
 @contextmanager
-def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that is told (done, in all); nothing where that is not a terminal."""
+def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error that is told (what is counted, done, in all) and shows how many there are a second;
+    nothing where that is not a terminal. A count is shown to its end before another one; one of one is not shown."""
     bar: Any = None
+    counted, started = "", 0.0
     stream = sys.stderr
 
-    def update(done: int, total: int) -> None:
-        nonlocal bar
-        if hidden or not stream.isatty():
+    def rate(_: Any) -> str:
+        seconds = time.monotonic() - started
+        return f"{bar.pos / seconds:.2f} {counted}/s" if bar is not None and bar.pos and seconds else ""
+
+    def close() -> None:
+        if bar is not None:
+            bar.__exit__(None, None, None)
+
+    def update(what: str, done: int, total: int) -> None:
+        nonlocal bar, counted, started
+        if hidden or total < 2 or not stream.isatty():
             return
-        if bar is None:
-            bar = click.progressbar(length=total, label=label, file=stream)
+        if what != counted:
+            if bar is not None and bar.pos < bar.length:
+                return
+            close()
+            counted, started = what, time.monotonic()
+            bar = click.progressbar(length=total, label=label, file=stream, show_pos=True, item_show_func=rate)
             bar.__enter__()
         bar.update(done - bar.pos)
 
     try:
         yield update
     finally:
-        if bar is not None:
-            bar.__exit__(None, None, None)
+        close()
 
 
 def emit_json(value: Any) -> None:

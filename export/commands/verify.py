@@ -1,13 +1,15 @@
 """`latentrt verify`: how far every backend is from the PyTorch reference."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...runtime.extras import require
 from ..checkpoints import SourceOptions
-from .options import as_json, emit_json, source_options
+from .options import as_json, emit_json, opened, source_options
+from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
     from ..parity import Comparison
@@ -18,11 +20,15 @@ _HEAD = (
     f"{'backend':<18}{'dtype':<9}{'graph':<20}{'input':<18}{'shape':<24}{'max abs':>10}{'relative':>10}{'PSNR dB':>9}"
     f"{'s':>8}{'torch s':>9}"
 )
+_TILING_HEAD = (
+    f"{'sample':<18}{'graph':<9}{'blend':<11}{'tiles':<9}{'work':>6}{'PSNR dB':>9}{'seam':>7}{'whole s':>9}"
+    f"{'tiled s':>9}"
+)
 
 
 @click.command(epilog="Example: latentrt verify bundle --source path/to/vae --samples photo.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--source", required=True, type=click.Path(path_type=Path), help="The checkpoint it was exported from.")
+@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint it was exported from.")
 @click.option(
     "--samples",
     multiple=True,
@@ -30,7 +36,12 @@ _HEAD = (
     help="Your own pictures or clips, or a folder of them; repeatable.",
 )
 @click.option("--min-psnr", type=float, default=45.0, show_default=True, help="Exit with 1 below this, in dB.")
-@click.option("--max-frames", type=click.IntRange(min=1), default=17, show_default=True, help="Cut clips to this.")
+@click.option("--tiling", is_flag=True, help="Instead compare tiled results with whole ones; needs no --source.")
+@tiling_options
+@click.option(
+    "--draw", type=click.Path(path_type=Path), help="With --tiling: whole, tiled, and 8 times the difference."
+)
+@click.option("--max-frames", type=click.IntRange(min=1), help="Cut clips to this.  [default: 17; 49 with --tiling]")
 @click.option("--backend", type=click.Choice(["auto", "onnxruntime"]), default="auto", help="Only this one.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one.")
 @click.option("--dtype", help="Only this precision.")
@@ -39,10 +50,15 @@ _HEAD = (
 @as_json
 def verify(
     bundle: Path,
-    source: Path,
+    source: Path | None,
     samples: tuple[Path, ...],
     min_psnr: float,
-    max_frames: int,
+    tiling: bool,
+    tile: tuple[int, ...] | None,
+    overlap: tuple[int, ...] | None,
+    blend: str | None,
+    draw: Path | None,
+    max_frames: int | None,
     backend: str,
     provider: str | None,
     dtype: str | None,
@@ -54,7 +70,21 @@ def verify(
 
     Encoder and decoder run at several sizes on random arrays and latents, and on your own samples. PSNR takes the
     reference's range as its peak. The result is stored in the bundle.
+
+    With --tiling each backend's tiled results are compared with its own whole ones instead, on your samples or a drawn
+    one, with every blend or the one given (tiles of 256x256, and 24 frames, unless --tile says otherwise): PSNR, what
+    the tiles cost, and how much their borders stand out (1: not at all).
     """
+    if tiling:
+        if source is not None:
+            raise click.UsageError("--tiling compares the bundle with itself: leave --source out")
+        engine = {"backend": backend, "provider": provider, "dtype": dtype or "float32", "threads": threads}
+        _verify_tiling(bundle, engine, samples, max_frames or 49, (tile, overlap, blend), draw, json_output)
+        return
+    if source is None:
+        raise click.UsageError("--source is missing: the checkpoint that the bundle was exported from")
+    if any(option is not None for option in (tile, overlap, blend, draw)):
+        raise click.UsageError("--tile, --overlap, --blend and --draw go with --tiling")
     require("torch", extra="export")
     from ..parity import verify_bundle
 
@@ -64,7 +94,7 @@ def verify(
         bundle,
         source,
         samples=samples,
-        max_frames=max_frames,
+        max_frames=max_frames or 17,
         min_psnr_db=min_psnr,
         backend=backend,
         provider=provider,
@@ -80,6 +110,40 @@ def verify(
         click.echo(f"{verdict}: the worst PSNR is {report.worst_psnr_db:.1f} dB, wanted {min_psnr:g}")
     if not report.passed:
         click.get_current_context().exit(1)
+
+
+def _verify_tiling(
+    bundle: Path,
+    engine: dict[str, Any],
+    samples: tuple[Path, ...],
+    max_frames: int,
+    options: tuple[tuple[int, ...] | None, tuple[int, ...] | None, str | None],
+    draw: Path | None,
+    json_output: bool,
+) -> None:
+    from ..tiling_quality import compare_tiling
+
+    tile, overlap, blend = options
+    with opened(str(bundle), **engine) as vae:
+        if tile is None:
+            tile, overlap = ((256, 256, 24), (64, 64, 8)) if vae.video else ((256, 256), (64, 64))
+        blends = [blend] if blend else [name for name in TILED_BLENDS if vae.video or name != "ltx2"]
+        settings = [(name, partial(enable_tiling, vae, tile, overlap, name)) for name in blends]
+        if not json_output:
+            click.echo(_TILING_HEAD)
+        rows = []
+        for row in compare_tiling(vae, settings, samples=samples, max_frames=max_frames, draw=draw):
+            rows.append(row.to_json())
+            if not json_output:
+                tiles = "x".join(map(str, row.tiles))
+                click.echo(
+                    f"{row.sample[:17]:<18}{row.component:<9}{row.blend:<11}{tiles:<9}{row.work:>6.2f}"
+                    f"{row.psnr_db:>9.1f}{row.seam:>7.2f}{row.whole_seconds:>9.2f}{row.tiled_seconds:>9.2f}"
+                )
+    if json_output:
+        emit_json({"comparisons": rows, "drawing": draw})
+    elif draw is not None:
+        click.echo(f"{draw}: whole, tiled ({blends[0]}), and 8 times their difference")
 
 
 def _print_row(row: "Comparison") -> None:

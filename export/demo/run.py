@@ -17,7 +17,7 @@ from ...runtime.files import decode_file, encode_file
 from ...runtime.partial_output import partial_output, translated_errors
 from ...runtime.pictures import list_pictures, read_picture, write_picture
 from ..bundle import export_bundle
-from ..parity import psnr
+from ..quality import psnr
 from .inputs import demo_clip, demo_picture
 from .side_by_side import side_by_side
 

@@ -9,7 +9,7 @@ from typing import Any
 from .cases import EXPORT_LIMITS
 from .worker import in_own_process
 
-__all__ = ["measure_export"]
+__all__ = ["measure_export", "peak_gib"]
 
 
 def measure_export(model: str, checkpoint: Path, bundle: Path) -> dict[str, Any]:
@@ -17,17 +17,17 @@ def measure_export(model: str, checkpoint: Path, bundle: Path) -> dict[str, Any]
     shutil.rmtree(bundle, ignore_errors=True)
     print(f"{model}: export", file=sys.stderr)
     started = time.perf_counter()
-    peak_gib = in_own_process(_export, checkpoint, bundle)
+    peak = in_own_process(_export, checkpoint, bundle)
     seconds = time.perf_counter() - started
     limits = EXPORT_LIMITS[model]
     return {
         "model": model,
         "seconds": seconds,
         "wanted_seconds": limits.seconds,
-        "peak_gib": peak_gib,
+        "peak_gib": peak,
         "wanted_gib": limits.gib,
         "bundle_gib": sum(path.stat().st_size for path in bundle.iterdir()) / 2**30,
-        "passed": seconds < limits.seconds and (limits.gib is None or peak_gib < limits.gib),
+        "passed": seconds < limits.seconds and (limits.gib is None or peak < limits.gib),
     }
 
 
@@ -35,10 +35,10 @@ def _export(checkpoint: Path, bundle: Path) -> float:
     from latentrt.export.bundle import export_bundle
 
     export_bundle(checkpoint, bundle)
-    return _peak_gib()
+    return peak_gib()
 
 
-def _peak_gib() -> float:
+def peak_gib() -> float:
     """The most resident memory that this process had, in GiB."""
     # Linux's ru_maxrss starts from the parent's size at the time of the fork; VmHWM is this program's own.
     status = Path("/proc/self/status")

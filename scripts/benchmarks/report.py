@@ -3,34 +3,35 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["markdown"]
+__all__ = ["machine", "markdown", "table"]
 
 
 def markdown(results: dict[str, Any]) -> str:
     """Every part of the results that was measured, as Markdown."""
-    parts = [_machine(results)]
+    parts = [machine(results)]
     for name, title, rows in (
         ("speed", "Speed", _speed),
         ("overhead", "Overhead of our runtime", _overhead),
         ("export", "Export of encoder and decoder", _export),
     ):
         if name in results:
-            parts += [f"## {title}", _table(rows(results[name]))]
+            parts += [f"## {title}", table(rows(results[name]))]
     for profile in results.get("profile", ()):
         parts += [
             f"## {profile['model']} {profile['component']}, {_shape(profile['shape'])}",
-            _table(_profile(profile)),
+            table(_profile(profile)),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _machine(results: dict[str, Any]) -> str:
-    machine = results["machine"]
-    before, after = machine["load_average"][0], results["load_average_after"][0]
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "diffusers", "onnx"))
+def machine(results: dict[str, Any]) -> str:
+    """What the results were measured on, in two sentences."""
+    described = results["machine"]
+    before, after = described["load_average"][0], results["load_average_after"][0]
+    versions = ", ".join(f"{name} {described[name]}" for name in ("onnxruntime", "torch", "diffusers", "onnx"))
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
-        f"load average {before} before and {after} after. Python {machine['python']}, {versions}. "
+        f"{described['cpu']}, {described['cores']} cores, {described['memory_gib']} GiB, {described['system']}; "
+        f"load average {before} before and {after} after. Python {described['python']}, {versions}. "
         f"{results['threads']} threads, float32, random weights."
     )
 
@@ -102,7 +103,8 @@ def _verdict(row: dict[str, Any]) -> str:
     return "ok" if row["passed"] else "MISSED"
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * width for width in widths]

@@ -1,0 +1,74 @@
+"""--tile, --overlap, --blend: for every command that can work in tiles."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ...runtime.autoencoder import Autoencoder
+from .options import Size
+
+__all__ = ["TILED_BLENDS", "enable_tiling", "tiling_options"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+TILED_BLENDS = ("linear", "diffusers", "ltx2")
+_AXES = ("height", "width", "num_frames")
+
+
+def tiling_options(command: Function) -> Function:
+    """--tile, --overlap and --blend; `enable_tiling` takes what they give."""
+    for option in (
+        click.option(
+            "--blend",
+            type=click.Choice(TILED_BLENDS),
+            help="How tiles are put together.  [default: linear]",
+        ),
+        click.option(
+            "--overlap",
+            type=Size(("HxW", "HxWxT", "N"), least=0),
+            metavar="HxW[xT]",
+            help="By how much tiles overlap; one number: height and width.  [default: the blend's]",
+        ),
+        click.option(
+            "--tile",
+            type=Size(("HxW", "HxWxT", "auto")),
+            metavar="HxW[xT]",
+            help='Work in tiles of so many pixels (and frames): bounded memory. "auto" takes the blend\'s own size.',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def enable_tiling(
+    vae: Autoencoder, tile: tuple[int, ...] | None, overlap: tuple[int, ...] | None, blend: str | None
+) -> bool:
+    """Enable tiling as the options say; False where none of them was given.
+
+    Raises:
+        click.UsageError: options that do not go together. InputError: sizes that are not legal.
+    """
+    if tile is None and overlap is None and blend is None:
+        return False
+    if overlap is not None and not tile:
+        raise click.UsageError("--overlap needs --tile HxW[xT]: an overlap is a part of a tile")
+    sizes, overlaps, chosen = tile or (), overlap or (), blend or "linear"
+    for name, given in (("--tile", sizes), ("--overlap", overlaps)):
+        if len(given) > (3 if vae.video else 2):
+            raise click.UsageError(f"{name}: an image model takes HxW, got {'x'.join(map(str, given))}")
+    if len(overlaps) == 1:
+        overlaps = overlaps * 2
+    if not overlaps and chosen == "diffusers":
+        # Its default strides belong to its default tiles; 64 pixels and a quarter are the overlaps that they make.
+        overlaps = (64, 64, 8) if vae.video else tuple(size // 4 for size in sizes)
+    arguments: dict[str, Any] = {"blend": chosen}
+    for axis, size in zip(_AXES, sizes, strict=False):
+        arguments[f"tile_sample_min_{axis}"] = size
+    for axis, size, common in zip(_AXES, sizes, overlaps, strict=False):
+        if common >= size:
+            raise click.UsageError(f"--overlap: {common} is not below the tile's {size} along {axis}")
+        arguments[f"tile_sample_stride_{axis}"] = size - common
+    if chosen == "diffusers" and vae.video:
+        arguments["framewise"] = len(sizes) == 3
+    vae.enable_tiling(**arguments)
+    return True

@@ -1,0 +1,58 @@
+"""A tile plan as a picture: where tiles lie, where they overlap, and their weights along each axis."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..runtime.errors import OutputError
+from ..runtime.extras import require
+from ..runtime.partial_output import partial_output, translated_errors
+from ..tiling import Line, Plan
+
+__all__ = ["draw_plan"]
+
+_ENDINGS = (".png", ".svg", ".pdf")
+_DOTS_PER_INCH = 120
+
+
+def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
+    """Draw the plan to a `.png`, `.svg` or `.pdf` file: the tiles of the last two axes, each more opaque where more of
+    them overlap, and for every axis the weights of its tiles. An existing file is replaced.
+
+    Raises:
+        OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
+    matplotlib_figure = require("matplotlib.figure", extra="plot")
+    rectangle = require("matplotlib.patches", extra="plot").Rectangle
+    spatial, rows = plan.lines[-2:], len(plan.lines)
+    figure = matplotlib_figure.Figure(figsize=(12, 1.6 * rows + 1.4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.3])
+    axes = left.subplots()
+    for down in spatial[0].pieces:
+        for across in spatial[-1].pieces:
+            corner, size = (across.target.start, down.target.start), (len(across.target), len(down.target))
+            axes.add_patch(rectangle(corner, *size, facecolor=(0.1, 0.4, 0.8, 0.18), edgecolor="black", linewidth=0.7))
+    axes.set(xlim=(0, spatial[-1].target_size), ylim=(spatial[0].target_size, 0), aspect="equal")
+    axes.set(xlabel=spatial[-1].axis.name, ylabel=spatial[0].axis.name)
+    for panel, line in zip(np.atleast_1d(right.subplots(rows, 1)), plan.lines, strict=True):
+        _draw_weights(panel, line)
+    kind = "feed-forward" if plan.feed_forward else "weighted sum"
+    figure.suptitle(f"{title}: {plan.count} tiles, {plan.work:.2f} times the cells, {kind}".lstrip(": "))
+    with partial_output(path, overwrite=True) as partial, translated_errors(path):
+        figure.savefig(partial, dpi=_DOTS_PER_INCH)
+
+
+def _draw_weights(panel: Any, line: Line) -> None:
+    for piece in line.pieces:
+        ends = [piece.target.start - 0.5, piece.target.stop - 0.5]
+        middles = np.arange(piece.target.start, piece.target.stop)
+        panel.plot([ends[0], *middles, ends[1]], [0, *piece.weights, 0], linewidth=1)
+    panel.set(xlim=(-0.5, line.target_size - 0.5), ylim=(0, 1.08), yticks=[0, 0.5, 1])
+    panel.set_title(
+        f"weights along {line.axis.name} ({len(line.pieces)} tile{'s' * (len(line.pieces) > 1)})",
+        fontsize="small",
+        loc="left",
+    )

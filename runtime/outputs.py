@@ -1,0 +1,22 @@
+"""What encode and decode give, with diffusers' names."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .posterior import DiagonalGaussian
+
+__all__ = ["AutoencoderKLOutput", "DecoderOutput"]
+
+
+@dataclass(frozen=True)
+class AutoencoderKLOutput:
+    """What `encode` gives."""
+
+    latent_dist: DiagonalGaussian
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What `decode` gives: `sample` in the form that was asked for."""
+
+    sample: Any
