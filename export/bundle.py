@@ -16,7 +16,7 @@ from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
 from ..runtime.manifest import FileEntry, Graph, Manifest
 from ..runtime.partial_output import partial_output, translated_errors
-from .checkpoints import Checkpoint, open_checkpoint
+from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .narrowing import ITEM_BYTES
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ExportSettings:
     causal: tuple[bool, ...] = ()
     check_range: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] | None = None
+    source: SourceOptions | None = None
 
 
 def export_bundle(
@@ -60,7 +61,7 @@ def export_bundle(
     for module in ("torch", "onnx"):
         require(module, extra="export")
     _check_settings(settings)
-    checkpoint = open_checkpoint(source, settings.overrides)
+    checkpoint = open_checkpoint(source, settings.overrides, settings.source)
     if os.path.lexists(folder):
         raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
     with partial_output(folder) as temporary, translated_errors(folder):
@@ -71,7 +72,7 @@ def export_bundle(
             config=written.checkpoint.config,
             graphs=graphs,
             files=tuple(written.files),
-            produced_by=_produced_by(source, settings, time.perf_counter() - started),
+            produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
             folder=temporary,
         )
@@ -178,13 +179,15 @@ class _Writer:
         self._progress(step, self._done, self._total)
 
 
-def _produced_by(source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
+def _produced_by(checkpoint: Checkpoint, source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
     return {
         "latentrt": importlib.metadata.version("latentrt"),
         "torch": importlib.metadata.version("torch"),
         "onnx": importlib.metadata.version("onnx"),
         "python": platform.python_version(),
         "source": source.name,
+        "format": checkpoint.format,
+        "variant": checkpoint.variant,
         "attention": settings.attention,
         "fuse_qkv": settings.fuse_qkv,
         "seconds": round(seconds, 2),

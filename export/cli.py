@@ -6,6 +6,7 @@ import click
 
 from ..runtime.errors import LatentRTError
 from .commands.build import build
+from .commands.convert import convert
 from .commands.decode import decode
 from .commands.demo import demo
 from .commands.doctor import doctor
@@ -35,7 +36,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, build, encode, decode, verify, plan, warmup, inspect, doctor, demo):
+for _command in (export, convert, build, encode, decode, verify, plan, warmup, inspect, doctor, demo):
     cli.add_command(_command)
 
 

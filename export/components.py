@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.config import AutoencoderKLConfig, ModelConfig
+from ..runtime.config import ImageConfig, ModelConfig
 from .graph import TensorSpec
 from .models import model_from_config
 from .models.attention import ATTENTION_KINDS, Attention
@@ -89,7 +89,7 @@ def graph_specs(
 ) -> Iterator[GraphSpec]:
     """The graphs to export for one component: one for images, and for video one per wanted causality, the config's
     own first."""
-    if isinstance(config, AutoencoderKLConfig):
+    if isinstance(config, ImageConfig):
         yield _spec(config, model, component, None, "")
         return
     default = config.encoder_causal if component == "encoder" else config.decoder_causal
@@ -111,7 +111,7 @@ def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | 
         return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), moments, causal)
     latents = TensorSpec("latents", "float32", ("batch", config.latent_channels, *latent_axes))
     sample = TensorSpec("sample", "float32", ("batch", config.out_channels, *sample_axes))
-    if isinstance(config, AutoencoderKLConfig):
+    if isinstance(config, ImageConfig):
         return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), sample, None)
     inputs = [latents]
     if config.timestep_conditioning:

@@ -22,7 +22,7 @@ from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import CheckpointError, EngineError, InputError
 from ..runtime.manifest import Manifest
 from ..runtime.sources import list_inputs, read_sample
-from .checkpoints import Checkpoint, open_checkpoint
+from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .models import model_from_config
 from .quality import psnr
 
@@ -92,6 +92,7 @@ def verify_bundle(
     provider: str | None = None,
     threads: int | None = None,
     dtype: str | None = None,
+    source_options: SourceOptions | None = None,
     on_row: Callable[[Comparison], None] | None = None,
 ) -> ParityReport:
     """Compare the bundle's graphs on every backend that can run here with the reference model of `source`.
@@ -106,7 +107,7 @@ def verify_bundle(
     precisions = dict.fromkeys(
         graph.dtype for graph in (manifest.graphs if dtype is None else graphs_of(manifest, dtype))
     )
-    reference = _Reference(_matching_checkpoint(manifest, source))
+    reference = _Reference(_matching_checkpoint(manifest, source, source_options))
     rows: list[Comparison] = []
     for chosen, name, precision in _runs(manifest, backend, provider, precisions):
         with open_bundle(bundle, backend=chosen, provider=name, dtype=precision, threads=threads) as vae:
@@ -151,11 +152,11 @@ class _Reference:
         return {"causal": causal} if self.video else {}
 
 
-def _matching_checkpoint(manifest: Manifest, source: Path) -> Checkpoint:
+def _matching_checkpoint(manifest: Manifest, source: Path, options: SourceOptions | None) -> Checkpoint:
     config = manifest.config
     numbers = {"scaling_factor": config.scaling_factor, "shift_factor": getattr(config, "shift_factor", None)}
     overrides = {key: value for key, value in numbers.items() if value is not None}
-    checkpoint = open_checkpoint(source, overrides).with_statistics()
+    checkpoint = open_checkpoint(source, overrides, options).with_statistics()
     if checkpoint.config != config:
         raise CheckpointError(f"{source} is not what {manifest.folder} was exported from: their configs differ")
     return checkpoint

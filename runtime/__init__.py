@@ -6,8 +6,9 @@ from typing import Any
 
 from .autoencoder import Autoencoder
 from .autoencoder_kl import AutoencoderKL
+from .autoencoder_kl_flux2 import AutoencoderKLFlux2
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-from .config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig
+from .config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
 from .errors import (
     BackendUnavailable,
     BundleError,
@@ -28,6 +29,8 @@ from .posterior import DiagonalGaussian
 __all__ = [
     "AutoencoderKL",
     "AutoencoderKLConfig",
+    "AutoencoderKLFlux2",
+    "AutoencoderKLFlux2Config",
     "AutoencoderKLLTX2Video",
     "AutoencoderKLLTX2VideoConfig",
     "AutoencoderKLOutput",
@@ -47,7 +50,9 @@ __all__ = [
     "open_bundle",
 ]
 
-_FAMILIES: dict[str, type[Autoencoder]] = {kind.family: kind for kind in (AutoencoderKL, AutoencoderKLLTX2Video)}
+_FAMILIES: dict[str, type[Autoencoder]] = {
+    kind.family: kind for kind in (AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLLTX2Video)
+}
 
 
 def open_bundle(

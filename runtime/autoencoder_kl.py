@@ -1,7 +1,7 @@
 """The image VAE at run time."""
 
 from .autoencoder import Autoencoder
-from .config import AutoencoderKLConfig
+from .config import AutoencoderKLConfig, ImageConfig
 from .tiling_arguments import image_tiling
 
 __all__ = ["AutoencoderKL"]
@@ -36,7 +36,7 @@ class AutoencoderKL(Autoencoder):
         Raises:
             InputError: an illegal value; the message names the nearest legal ones.
         """
-        assert isinstance(self.config, AutoencoderKLConfig)
+        assert isinstance(self.config, ImageConfig)
         self._tiling = image_tiling(
             self.config,
             self.grid,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..tiling import Axis
-from .config import AutoencoderKLConfig
+from .config import ImageConfig
 from .errors import InputError
 from .grid import Grid
 from .tiling_settings import AxisTiles, TilingSettings
@@ -22,7 +22,7 @@ _LEAST_IMAGE_TILE = 512  # linear: configs that leave sample_size out say 32
 
 
 def image_tiling(
-    config: AutoencoderKLConfig,
+    config: ImageConfig,
     grid: Grid,
     *,
     blend: str,

@@ -118,7 +118,12 @@ def test_an_unknown_block_or_family_lists_what_is_supported(checkpoint: Path, ou
     edit_config(checkpoint, down_block_types=["AttnDownEncoderBlock2D"])
     refuse(checkpoint, out, "'AttnDownEncoderBlock2D', which is not supported; supported: DownEnc", ConfigError)
     edit_config(checkpoint, _class_name="AutoencoderTiny")
-    refuse(checkpoint, out, "one of AutoencoderKL, AutoencoderKLLTX2Video, got 'AutoencoderTiny'", ConfigError)
+    refuse(
+        checkpoint,
+        out,
+        "one of AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLLTX2Video, got 'AutoencoderTiny'",
+        ConfigError,
+    )
 
 
 def test_a_missing_scaling_factor_is_never_guessed(checkpoint: Path, out: Path) -> None:

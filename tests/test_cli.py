@@ -218,7 +218,7 @@ def test_doctor_says_what_can_run() -> None:
     assert all(backend["usable"] or backend["reason"] for backend in report["backends"])
 
 
-@pytest.mark.parametrize("command", ["export", "encode", "decode", "verify", "inspect", "doctor", "demo"])
+@pytest.mark.parametrize("command", ["export", "convert", "encode", "decode", "verify", "inspect", "doctor", "demo"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0

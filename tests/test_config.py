@@ -129,7 +129,7 @@ def test_a_missing_scaling_factor_is_an_error_that_names_the_option_and_diffuser
 
 
 BAD_KL: list[tuple[dict[str, Any], str]] = [
-    ({"_class_name": None}, "AutoencoderKL, AutoencoderKLLTX2Video, got None"),
+    ({"_class_name": None}, "AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLLTX2Video, got None"),
     ({"_class_name": "AutoencoderKLWan"}, "got 'AutoencoderKLWan'"),
     ({"_class_name": ["AutoencoderKL"]}, "_class_name must be one of"),
     ({"in_channels": 0}, "in_channels must be a whole number of at least 1, got 0"),

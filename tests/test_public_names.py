@@ -18,6 +18,8 @@ EXPECTED = {
     "latentrt.runtime": [
         "AutoencoderKL",
         "AutoencoderKLConfig",
+        "AutoencoderKLFlux2",
+        "AutoencoderKLFlux2Config",
         "AutoencoderKLLTX2Video",
         "AutoencoderKLLTX2VideoConfig",
         "AutoencoderKLOutput",

@@ -1,7 +1,6 @@
 """Where weights come from: each source becomes a config and tensors by diffusers' names."""
 
 from .checkpoint import Checkpoint
-from .diffusers_folder import open_diffusers_folder
-from .source import open_checkpoint
+from .source import SourceOptions, open_checkpoint
 
-__all__ = ["Checkpoint", "open_checkpoint", "open_diffusers_folder"]
+__all__ = ["Checkpoint", "SourceOptions", "open_checkpoint"]

@@ -4,14 +4,18 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
 from ...runtime.errors import CheckpointError
+from .listing import listed
 
-__all__ = ["Checkpoint", "LazyTensor"]
+__all__ = ["CONFIG_BESIDE", "Checkpoint", "LazyTensor"]
+
+CONFIG_BESIDE = "is config.json the one that came with these weights?"
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,26 @@ class LazyTensor:
     def reshaped(self, shape: tuple[int, ...]) -> "LazyTensor":
         return LazyTensor(shape, self.dtype, lambda: self.read().reshape(shape))
 
+    def transposed(self, axes: tuple[int, ...]) -> "LazyTensor":
+        shape = tuple(self.shape[axis] for axis in axes)
+        return LazyTensor(shape, self.dtype, lambda: np.ascontiguousarray(self.read().transpose(axes)))
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` are named as diffusers names the parameters of the config's class."""
+    """`tensors` are named as diffusers names the parameters of the config's class.
+
+    `format` says what was read and `variant` which published model it is, "" where nothing tells. `notes` are the
+    assumptions that were made, each a sentence. `question` ends the message about weights that do not fit.
+    """
 
     source: Path
     config: ModelConfig
     tensors: Mapping[str, LazyTensor]
+    format: str = "diffusers folder"
+    variant: str = ""
+    notes: tuple[str, ...] = ()
+    question: str = CONFIG_BESIDE
 
     @property
     def parameter_count(self) -> int:
@@ -51,25 +67,50 @@ class Checkpoint:
             if names:
                 raise CheckpointError(
                     f"{self.source}: the weights do not fit the config of {self.config.family}: {len(names)} {problem} "
-                    f"({_first(names)}); is config.json the one that came with these weights?"
+                    f"({listed(names)}); {self.question}"
                 )
         wrong = [name for name, shape in expected.items() if self.tensors[name].shape != tuple(shape)]
         if wrong:
             name = wrong[0]
+            others = f"; also {listed(wrong[1:])}" if wrong[1:] else ""
             raise CheckpointError(
                 f"{self.source}: the weights do not fit the config of {self.config.family}: {len(wrong)} tensors have "
                 f"another shape (first: {name} is {list(self.tensors[name].shape)}, the config says "
-                f"{list(expected[name])}); is config.json the one that came with these weights?"
+                f"{list(expected[name])}{others}); {self.question}"
             )
         return self
 
+    def finite(self) -> "Checkpoint":
+        """This checkpoint with tensors that refuse to be read where they hold NaN or infinity."""
+
+        def guarded(tensor: LazyTensor) -> LazyTensor:
+            def read() -> NDArray[np.float32]:
+                values = tensor.read()
+                if not np.isfinite(values).all():
+                    raise CheckpointError(self._not_finite())
+                return values
+
+            return LazyTensor(tensor.shape, tensor.dtype, read)
+
+        tensors = {name: guarded(tensor) for name, tensor in self.tensors.items()}
+        return dataclasses.replace(self, tensors=tensors)
+
+    def _not_finite(self) -> str:
+        bad = listed(name for name, tensor in self.tensors.items() if not np.isfinite(tensor.read()).all())
+        return (
+            f"{self.source}: weights are NaN or infinite ({bad}), so every picture would be too: "
+            f"the file is damaged; fetch it again"
+        )
+
     def with_statistics(self) -> "Checkpoint":
-        """This checkpoint with the buffers latents_mean and latents_std copied into the config, where they exist."""
-        if isinstance(self.config, AutoencoderKLConfig) or "latents_mean" not in self.tensors:
+        """This checkpoint with the buffers that hold the latents' statistics copied into the config, where they are."""
+        if isinstance(self.config, AutoencoderKLConfig):
             return self
-        mean, std = (tuple(map(float, self.tensors[name].read())) for name in ("latents_mean", "latents_std"))
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, latents_mean=mean, latents_std=std))
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        flux2 = isinstance(self.config, AutoencoderKLFlux2Config)
+        buffers = ("bn.running_mean", "bn.running_var") if flux2 else ("latents_mean", "latents_std")
+        if not self.tensors.keys() >= set(buffers):
+            return self
+        read: dict[str, Any] = {
+            name.replace(".", "_"): tuple(map(float, self.tensors[name].read())) for name in buffers
+        }
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **read))

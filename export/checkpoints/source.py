@@ -1,34 +1,106 @@
 """From what the user typed to a checkpoint: one function that recognises the kind of source."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import CheckpointError
+from ...runtime.config import MissingScalingFactor, config_from_dict
+from ...runtime.errors import CheckpointError, ConfigError
+from .candidate import Candidate
 from .checkpoint import Checkpoint
-from .diffusers_folder import CONFIG_NAME, PICKLE_ENDINGS, open_diffusers_folder
+from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
+from .flax_folder import FLAX_NAME, open_flax_folder
+from .hub import fetch_from_hub, is_hub_id
+from .parameters import parameters_of
+from .published import name_of
+from .single_file import open_single_file
 
-__all__ = ["open_checkpoint"]
+__all__ = ["SourceOptions", "open_checkpoint"]
+
+_log = logging.getLogger(__name__)
 
 
-def open_checkpoint(source: Path, overrides: Mapping[str, Any] | None = None) -> Checkpoint:
-    """Open a checkpoint. `overrides` replace config fields where they are given (scaling_factor, shift_factor).
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read a source: `subfolder` and `variant` of a folder, `revision` of a hub id; `allow_pickle` lets torch
+    read the tensors of a pickle."""
+
+    subfolder: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    allow_pickle: bool = False
+
+
+def open_checkpoint(
+    source: Path, overrides: Mapping[str, Any] | None = None, options: SourceOptions | None = None
+) -> Checkpoint:
+    """Open a checkpoint: recognise it, name its tensors as diffusers does, and check that they fit its config.
+
+    `overrides` replace config fields where they are given (scaling_factor, shift_factor). Weights are not read yet;
+    reading one that is not finite is an error.
 
     Raises:
-        CheckpointError: the source is missing, is not a checkpoint, or is of a kind that is not read.
+        CheckpointError: the source is missing, is not a checkpoint, is of a kind that is not read, or its tensors do
+            not fit its config.
         ConfigError: its config is incomplete or unsupported.
     """
-    if source.is_dir():
-        if not (source / CONFIG_NAME).is_file() and (source / "vae" / CONFIG_NAME).is_file():
-            source = source / "vae"
-        return open_diffusers_folder(source, overrides)
-    if not source.exists():
-        raise CheckpointError(f"{source} does not exist: give a folder with {CONFIG_NAME} and safetensors weights")
-    if source.suffix in PICKLE_ENDINGS:
-        raise CheckpointError(
-            f"{source} is a pickle, which can run code when it is loaded, so it is not opened: "
-            f"save the model as a diffusers folder with safetensors weights"
-        )
-    raise CheckpointError(
-        f"{source} is a file; this version reads diffusers folders ({CONFIG_NAME} and safetensors weights)"
+    found = _recognised(source, options or SourceOptions())
+    overrides = overrides or {}
+    if found.missing is not None and not overrides.keys() >= set(found.missing.fields):
+        raise MissingScalingFactor(found.missing.sentence)
+    config = config_from_dict({**found.fields, **overrides})
+    for name in overrides:
+        if name not in {field.name for field in fields(config)}:
+            raise ConfigError(f"{config.family} has no {name}: leave --{name.replace('_', '-')} out")
+    for note in found.notes:
+        _log.warning("%s: %s", found.source, note)
+    checkpoint = Checkpoint(
+        found.source, config, found.tensors, found.format, found.variant or name_of(config), found.notes, found.question
     )
+    _check_size(checkpoint)
+    return checkpoint.checked(parameters_of(config)).finite()
+
+
+def _check_size(checkpoint: Checkpoint) -> None:
+    """Refuse a config of more layers than there are tensors, before anything is built of that size."""
+    layers = checkpoint.config.layers_per_block
+    decoder = getattr(checkpoint.config, "decoder_layers_per_block", ())
+    total = sum(layers) + sum(decoder) if isinstance(layers, tuple) else layers
+    if total > len(checkpoint.tensors):
+        raise CheckpointError(
+            f"{checkpoint.source}: the weights do not fit the config of {checkpoint.config.family}: it says {total} "
+            f"layers and there are {len(checkpoint.tensors)} tensors; {checkpoint.question}"
+        )
+
+
+def _recognised(source: Path, options: SourceOptions) -> Candidate:
+    if source.is_dir():
+        return _open_folder(source, options)
+    if source.exists():
+        if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
+            return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
+        if source.name == FLAX_NAME:
+            return open_flax_folder(source.parent)
+        return open_single_file(source, allow_pickle=options.allow_pickle)
+    if is_hub_id(source):
+        names = {"subfolder": options.subfolder, "revision": options.revision, "variant": options.variant}
+        folder = fetch_from_hub(source.as_posix(), **names, allow_pickle=options.allow_pickle)
+        return _open_folder(folder, replace(options, subfolder=None))
+    raise CheckpointError(f"{source} does not exist: give a folder with {CONFIG_NAME} and safetensors weights")
+
+
+def _open_folder(folder: Path, options: SourceOptions) -> Candidate:
+    if options.subfolder is not None:
+        if not (folder / options.subfolder).is_dir():
+            raise CheckpointError(
+                f"{folder} has no subfolder {options.subfolder}: leave --subfolder out, or correct it"
+            )
+        folder = folder / options.subfolder
+    elif not (folder / CONFIG_NAME).is_file() and (folder / "vae" / CONFIG_NAME).is_file():
+        folder = folder / "vae"
+    names = [path.name for path in folder.iterdir()]
+    if FLAX_NAME in names and all(file.pickle for file in weights_files(names)):
+        return open_flax_folder(folder)
+    return open_diffusers_folder(folder, variant=options.variant, allow_pickle=options.allow_pickle)

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from .options import as_json, emit_json, progress_bar
+from ..checkpoints import SourceOptions
+from .options import as_json, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["export"]
 
@@ -27,8 +28,8 @@ __all__ = ["export"]
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Precision of the computation; repeatable, a graph each.  [default: float32]",
 )
-@click.option("--scaling-factor", type=float, help="Where config.json lacks it, or to override it.")
-@click.option("--shift-factor", type=float, help="Where config.json lacks it, or to override it.")
+@scaling_options
+@source_options
 @click.option(
     "--attention",
     type=click.Choice(["sdpa", "eager", "sliced"]),
@@ -58,8 +59,8 @@ def export(
     bundle: Path,
     components: tuple[str, ...],
     dtypes: tuple[str, ...],
-    scaling_factor: float | None,
-    shift_factor: float | None,
+    overrides: dict[str, Any],
+    source_options: SourceOptions,
     attention: str,
     fuse_qkv: bool,
     causal: tuple[bool, ...],
@@ -68,13 +69,13 @@ def export(
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
 
-    SOURCE is a diffusers folder (config.json and safetensors weights), or a pipeline folder with a vae in it. The
-    bundle holds one ONNX graph per component, with dynamic batch and sizes, and the weights once. It exists only if
-    everything succeeded.
+    SOURCE is a folder of diffusers or Flax, or of a pipeline with a vae in it; a single file of Stable Diffusion,
+    SDXL, SD3, FLUX or LTX-2, also a full checkpoint; or a model on the Hugging Face hub (org/name). What it is taken
+    for is said; `latentrt inspect SOURCE` tells it beforehand. The bundle holds one ONNX graph per component, with
+    dynamic batch and sizes, and the weights once. It exists only if everything succeeded.
     """
     from ..bundle import ExportSettings, export_bundle
 
-    overrides: dict[str, Any] = {"scaling_factor": scaling_factor, "shift_factor": shift_factor}
     settings = ExportSettings(
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
         dtypes=tuple(dict.fromkeys(dtypes)) or ("float32",),
@@ -82,7 +83,8 @@ def export(
         fuse_qkv=fuse_qkv,
         causal=causal,
         check_range=check_range,
-        overrides={key: value for key, value in overrides.items() if value is not None},
+        overrides=overrides,
+        source=source_options,
     )
     with progress_bar("Exporting", hidden=json_output) as update:
         manifest = export_bundle(source, bundle, settings, lambda _, done, total: update("steps", done, total))
@@ -91,7 +93,11 @@ def export(
         emit_json({"bundle": str(bundle), "bytes": size, **manifest.to_json()})
         return
     seconds = manifest.produced_by["seconds"]
-    click.echo(f"{bundle}: {manifest.family}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s")
+    variant = f" ({manifest.produced_by['variant']})" if manifest.produced_by["variant"] else ""
+    click.echo(f"{source}: {manifest.produced_by['format']}")
+    click.echo(
+        f"{bundle}: {manifest.family}{variant}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s"
+    )
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))

@@ -7,16 +7,18 @@ import click
 
 from ...runtime.config import MissingScalingFactor
 from ...runtime.manifest import MANIFEST_NAME, Manifest
-from .options import as_json, emit_json
+from ..checkpoints import SourceOptions
+from .options import as_json, emit_json, source_options
 
 __all__ = ["inspect"]
 
 
-@click.command(epilog="Example: latentrt inspect bundle --verify")
+@click.command(epilog="Example: latentrt inspect sd_xl_base_1.0.safetensors")
 @click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path(path_type=Path))
 @click.option("--verify", "verify_hashes", is_flag=True, help="Read every file of a bundle and compare its SHA-256.")
+@source_options
 @as_json
-def inspect(path: Path, verify_hashes: bool, json_output: bool) -> None:
+def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
     """Tell what a bundle or a checkpoint holds, without loading it."""
     if (path / MANIFEST_NAME).is_file():
         manifest = Manifest.open(path)
@@ -28,7 +30,7 @@ def inspect(path: Path, verify_hashes: bool, json_output: bool) -> None:
         report["bytes"] = sum(file.size_bytes for file in manifest.files)
         lines = _bundle_lines(manifest, verify_hashes)
     else:
-        report, lines = _checkpoint_report(path)
+        report, lines = _checkpoint_report(path, source_options)
     if json_output:
         emit_json(report)
     else:
@@ -62,29 +64,49 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
     return lines
 
 
-def _checkpoint_report(path: Path) -> tuple[dict[str, Any], list[str]]:
+def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
     from ..checkpoints import open_checkpoint
 
-    missing = False
+    missing = ""
     try:
-        checkpoint = open_checkpoint(path)
-    except MissingScalingFactor:  # exporting needs the number, looking does not
-        checkpoint, missing = open_checkpoint(path, {"scaling_factor": 1.0}), True
-    dtypes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
+        checkpoint = open_checkpoint(path, options=options)
+    except MissingScalingFactor as error:  # exporting needs the number, looking does not
+        checkpoint, missing = open_checkpoint(path, {"scaling_factor": 1.0, "shift_factor": None}, options), str(error)
+    checkpoint = checkpoint.with_statistics()
     config = checkpoint.config.to_dict()
     if missing:
         config["scaling_factor"] = None
+    dtypes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
     report = {
         "kind": "checkpoint",
         "family": checkpoint.config.family,
+        "variant": checkpoint.variant,
+        "format": checkpoint.format,
+        "notes": [*checkpoint.notes, *filter(None, [missing])],
         "config": config,
         "parameters": checkpoint.parameter_count,
         "tensors": len(checkpoint.tensors),
         "dtypes": dtypes,
     }
-    count = f"{checkpoint.parameter_count:,} parameters in {len(checkpoint.tensors)} tensors ({', '.join(dtypes)})"
-    lines = [f"{path}: checkpoint of an {checkpoint.config.family}", f"  {count}", *_config_lines(config)]
-    return report, lines + (["  scaling_factor: missing; export needs --scaling-factor"] if missing else [])
+    name = f"{checkpoint.config.family}{f' ({checkpoint.variant})' if checkpoint.variant else ''}"
+    lines = [
+        f"{path}: checkpoint of an {name}",
+        f"  {checkpoint.format}",
+        f"  {checkpoint.parameter_count:,} parameters in {len(checkpoint.tensors)} tensors ({', '.join(dtypes)})",
+        *_config_lines(config),
+        *_statistics_lines(config),
+    ]
+    if missing:
+        lines += ["  scaling_factor: missing; export needs --scaling-factor", f"  {missing}"]
+    return report, lines
+
+
+def _statistics_lines(config: dict[str, Any]) -> list[str]:
+    return [
+        f"  {name}: {len(values)} channels, {min(values):.4g} to {max(values):.4g}"
+        for name in ("latents_mean", "latents_std")
+        if (values := config.get(name)) is not None
+    ]
 
 
 def _config_lines(config: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Options and habits that several commands share."""
 
+import functools
 import json
 import sys
 import threading
@@ -14,8 +15,19 @@ from ...runtime import open_bundle
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.backends import BACKENDS
 from ...runtime.errors import Cancelled
+from ..checkpoints import SourceOptions
 
-__all__ = ["Interrupt", "Size", "as_json", "backend_options", "emit_json", "opened", "progress_bar"]
+__all__ = [
+    "Interrupt",
+    "Size",
+    "as_json",
+    "backend_options",
+    "emit_json",
+    "opened",
+    "progress_bar",
+    "scaling_options",
+    "source_options",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
@@ -34,6 +46,48 @@ def backend_options(command: Function) -> Function:
     ):
         command = option(command)
     return command
+
+
+def source_options(command: Function) -> Function:
+    """--subfolder, --variant, --revision, --allow-pickle, as one `source_options`: for every command with a SOURCE."""
+
+    @functools.wraps(command)
+    def packed(
+        *arguments: Any,
+        subfolder: str | None,
+        variant: str | None,
+        revision: str | None,
+        allow_pickle: bool,
+        **options: Any,
+    ) -> Any:
+        chosen = SourceOptions(subfolder, revision, variant, allow_pickle)
+        return command(*arguments, source_options=chosen, **options)
+
+    for option in (
+        click.option("--allow-pickle", is_flag=True, help="Let torch read the tensors of a pickle, and nothing else."),
+        click.option("--revision", help="Of a hub id: a branch, tag or commit."),
+        click.option("--variant", help="Of a diffusers folder: fp16, bf16, ema, ..."),
+        click.option("--subfolder", help="Of a folder or hub id: where the VAE is.  [default: itself, or vae]"),
+    ):
+        packed = option(packed)
+    return packed  # type: ignore[return-value]
+
+
+def scaling_options(command: Function) -> Function:
+    """--scaling-factor and --shift-factor, as `overrides` that hold what was given."""
+
+    @functools.wraps(command)
+    def packed(*arguments: Any, scaling_factor: float | None, shift_factor: float | None, **options: Any) -> Any:
+        given = {"scaling_factor": scaling_factor, "shift_factor": shift_factor}
+        overrides = {key: value for key, value in given.items() if value is not None}
+        return command(*arguments, overrides=overrides, **options)
+
+    for option in (
+        click.option("--shift-factor", type=float, help="Where the checkpoint does not tell, or to override it."),
+        click.option("--scaling-factor", type=float, help="Where the checkpoint does not tell, or to override it."),
+    ):
+        packed = option(packed)
+    return packed  # type: ignore[return-value]
 
 
 def opened(bundle: str, *, backend: str, dtype: str, provider: str | None, threads: int | None) -> Autoencoder:

@@ -8,7 +8,8 @@ import click
 
 from ...runtime.backends import BACKENDS
 from ...runtime.extras import require
-from .options import as_json, emit_json, opened
+from ..checkpoints import SourceOptions
+from .options import as_json, emit_json, opened, source_options
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _TILING_HEAD = (
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one.")
 @click.option("--dtype", help="Only this precision.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.")
+@source_options
 @as_json
 def verify(
     bundle: Path,
@@ -62,6 +64,7 @@ def verify(
     provider: str | None,
     dtype: str | None,
     threads: int | None,
+    source_options: SourceOptions,
     json_output: bool,
 ) -> None:
     """Compare BUNDLE on every backend that can run here with the PyTorch reference.
@@ -98,6 +101,7 @@ def verify(
         provider=provider,
         threads=threads,
         dtype=dtype,
+        source_options=source_options,
         on_row=None if json_output else _print_row,
     )
     if json_output:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ...runtime.config import AutoencoderKLConfig
+from ...runtime.config import ImageConfig
 from .attention import Attention
 
 __all__ = ["AutoencoderKL"]
@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 class ResnetBlock(nn.Module):
     """Norm, activation, convolution, twice; plus the input. (B, Cin, H, W) -> (B, Cout, H, W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: AutoencoderKLConfig) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: ImageConfig) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(config.norm_num_groups, in_channels, eps=_EPS)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -68,7 +68,7 @@ class Upsample(nn.Module):
 class DownBlock(nn.Module):
     """diffusers' `DownEncoderBlock2D`."""
 
-    def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: AutoencoderKLConfig) -> None:
+    def __init__(self, in_channels: int, out_channels: int, downsample: bool, config: ImageConfig) -> None:
         super().__init__()
         widths = [in_channels] + [out_channels] * config.layers_per_block
         self.resnets = nn.ModuleList(ResnetBlock(a, b, config) for a, b in pairwise(widths))
@@ -83,7 +83,7 @@ class DownBlock(nn.Module):
 class UpBlock(nn.Module):
     """diffusers' `UpDecoderBlock2D`: one residual block more than on the way down."""
 
-    def __init__(self, in_channels: int, out_channels: int, upsample: bool, config: AutoencoderKLConfig) -> None:
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool, config: ImageConfig) -> None:
         super().__init__()
         widths = [in_channels] + [out_channels] * (config.layers_per_block + 1)
         self.resnets = nn.ModuleList(ResnetBlock(a, b, config) for a, b in pairwise(widths))
@@ -98,7 +98,7 @@ class UpBlock(nn.Module):
 class MidBlock(nn.Module):
     """A residual block, attention where the config has it, and a residual block."""
 
-    def __init__(self, channels: int, config: AutoencoderKLConfig) -> None:
+    def __init__(self, channels: int, config: ImageConfig) -> None:
         super().__init__()
         attention = [Attention(channels, config.norm_num_groups)] if config.mid_block_add_attention else []
         self.attentions = nn.ModuleList(attention)
@@ -113,7 +113,7 @@ class MidBlock(nn.Module):
 class Encoder(nn.Module):
     """Picture (B, Cin, H, W) -> (B, 2 * latent_channels, h, w), before `quant_conv`."""
 
-    def __init__(self, config: AutoencoderKLConfig) -> None:
+    def __init__(self, config: ImageConfig) -> None:
         super().__init__()
         widths = config.block_out_channels
         last = len(widths) - 1
@@ -137,9 +137,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (B, latent_channels, h, w), after `post_quant_conv` -> picture (B, Cout, H, W)."""
 
-    def __init__(self, config: AutoencoderKLConfig) -> None:
+    def __init__(self, config: ImageConfig) -> None:
         super().__init__()
-        widths = config.block_out_channels[::-1]
+        widths = config.decoder_widths[::-1]
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = MidBlock(widths[0], config)
@@ -160,7 +160,7 @@ class Decoder(nn.Module):
 class AutoencoderKL(nn.Module):
     """The reference model. `encode` gives moments and `decode` a picture; sampling and scaling are the runtime's."""
 
-    def __init__(self, config: AutoencoderKLConfig) -> None:
+    def __init__(self, config: ImageConfig) -> None:
         super().__init__()
         self.config = config
         channels = config.latent_channels

@@ -4,23 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from .kl import ACTIVATIONS, AutoencoderKLConfig, MissingScalingFactor
+from .flux2 import AutoencoderKLFlux2Config
+from .image import ACTIVATIONS, ImageConfig
+from .kl import AutoencoderKLConfig, MissingScalingFactor
 from .ltx2 import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig, NoiseStack
 
 __all__ = [
     "ACTIVATIONS",
     "SAMPLING_STRIDES",
     "AutoencoderKLConfig",
+    "AutoencoderKLFlux2Config",
     "AutoencoderKLLTX2VideoConfig",
+    "ImageConfig",
     "MissingScalingFactor",
     "ModelConfig",
     "NoiseStack",
     "config_from_dict",
 ]
 
-ModelConfig = AutoencoderKLConfig | AutoencoderKLLTX2VideoConfig
-_FAMILIES: dict[str, type[AutoencoderKLConfig] | type[AutoencoderKLLTX2VideoConfig]] = {
-    config.family: config for config in (AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig)
+ModelConfig = AutoencoderKLConfig | AutoencoderKLFlux2Config | AutoencoderKLLTX2VideoConfig
+_FAMILIES: dict[str, type[AutoencoderKLConfig | AutoencoderKLFlux2Config | AutoencoderKLLTX2VideoConfig]] = {
+    config.family: config for config in (AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig)
 }
 
 

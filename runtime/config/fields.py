@@ -16,6 +16,7 @@ __all__ = [
     "require_int_tuple",
     "require_ints",
     "require_number",
+    "require_numbers",
     "require_statistics",
 ]
 
@@ -104,18 +105,23 @@ def require_number(config: object, name: str, *, positive: bool = False, optiona
         raise ConfigError(f"config: {name} must be {kind}, got {value!r}")
 
 
+def require_numbers(config: object, name: str, length: int) -> None:
+    """One finite number per channel, or None."""
+    value = getattr(config, name)
+    if value is None:
+        return
+    if not isinstance(value, tuple) or not all(map(_is_finite, value)) or len(value) != length:
+        raise ConfigError(
+            f"config: {name} must hold one finite number per latent channel ({length}), "
+            f"got {len(value) if isinstance(value, tuple) else value!r}"
+        )
+
+
 def require_statistics(config: Any) -> None:
     if (config.latents_mean is None) != (config.latents_std is None):
         raise ConfigError("config: latents_mean and latents_std come together, and only one of them is given")
     for name in ("latents_mean", "latents_std"):
-        value = getattr(config, name)
-        if value is None:
-            continue
-        if not isinstance(value, tuple) or not all(map(_is_finite, value)) or len(value) != config.latent_channels:
-            raise ConfigError(
-                f"config: {name} must hold one finite number per latent channel ({config.latent_channels}), "
-                f"got {len(value) if isinstance(value, tuple) else value!r}"
-            )
+        require_numbers(config, name, config.latent_channels)
     if config.latents_std is not None and not all(item > 0 for item in config.latents_std):
         raise ConfigError("config: latents_std must be positive in every channel")
 

@@ -42,6 +42,16 @@ KL: dict[str, dict[str, Any]] = {
     },
 }
 
+FLUX_2: dict[str, Any] = {
+    "_class_name": "AutoencoderKLFlux2",
+    "block_out_channels": [32, 64, 64, 64],
+    "latent_channels": 8,
+}
+KL |= {
+    "flux2": FLUX_2,
+    "flux2_small_decoder": FLUX_2 | {"decoder_block_out_channels": [32, 32, 64, 32], "layers_per_block": 1},
+}
+
 LTX_20: dict[str, Any] = {
     "_class_name": "AutoencoderKLLTX2Video",
     "latent_channels": 16,
@@ -124,6 +134,9 @@ def diffusers_model(config: dict[str, Any], *, seed: int = 0) -> Any:
         for name, parameter in model.named_parameters():
             if "per_channel_scale" in name:
                 parameter.copy_(0.3 * torch.randn_like(parameter))
+        if config["_class_name"] == "AutoencoderKLFlux2":
+            model.bn.running_mean.copy_(0.5 * torch.randn_like(model.bn.running_mean))
+            model.bn.running_var.copy_(0.5 + torch.rand_like(model.bn.running_var))
         if config["_class_name"] == "AutoencoderKLLTX2Video":
             model.latents_mean.copy_(0.5 * torch.randn_like(model.latents_mean))
             model.latents_std.copy_(0.5 + torch.rand_like(model.latents_std))

@@ -1,0 +1,32 @@
+"""The image VAE of FLUX.2: `AutoencoderKL`'s networks, with the statistics of its packed latents beside them.
+
+Source: diffusers' `AutoencoderKLFlux2`, whose parameter names these are.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ...runtime.config import AutoencoderKLFlux2Config
+from .autoencoder_kl import AutoencoderKL
+
+__all__ = ["AutoencoderKLFlux2"]
+
+
+class LatentStatistics(nn.Module):
+    """Running mean and variance of diffusers' batch norm, (4 * latent_channels,) each; carried, not used."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+
+class AutoencoderKLFlux2(AutoencoderKL):
+    """The reference model; packing and normalising latents are the runtime's."""
+
+    def __init__(self, config: AutoencoderKLFlux2Config) -> None:
+        super().__init__(config)
+        self.bn = LatentStatistics(config.packed_channels)

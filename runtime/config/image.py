@@ -1,0 +1,76 @@
+"""What the configs of the image VAEs share: the convolutional autoencoder of Stable Diffusion and its descendants."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import ConfigError
+from .fields import FromDict, require_bools, require_choices, require_int_tuple, require_ints
+
+__all__ = ["ACTIVATIONS", "ImageConfig"]
+
+ACTIVATIONS = ("gelu", "mish", "relu", "silu", "swish")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(FromDict):
+    """The structure of an image VAE; what its latents are scaled by is the families' own."""
+
+    temporal_ratio: ClassVar[int] = 1
+
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
+    block_out_channels: tuple[int, ...] = (64,)
+    layers_per_block: int = 1
+    act_fn: str = "silu"
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    sample_size: int | tuple[int, ...] = 32
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+
+    def __post_init__(self) -> None:
+        require_ints(self, ("in_channels", "out_channels", "layers_per_block", "latent_channels", "norm_num_groups"))
+        require_bools(self, ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"))
+        require_int_tuple(self, "block_out_channels")
+        require_choices(self, "down_block_types", ("DownEncoderBlock2D",))
+        require_choices(self, "up_block_types", ("UpDecoderBlock2D",))
+        self._check_activation()
+        blocks = len(self.block_out_channels)
+        for name in ("down_block_types", "up_block_types"):
+            if len(getattr(self, name)) != blocks:
+                raise ConfigError(
+                    f"config: {name} must name one block per entry of block_out_channels ({blocks}), "
+                    f"got {len(getattr(self, name))}; correct config.json"
+                )
+        self._check_groups("block_out_channels", self.block_out_channels)
+
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """The decoder's channels, from the picture to the latents as `block_out_channels`."""
+        return self.block_out_channels
+
+    @property
+    def spatial_ratio(self) -> int:
+        """Pixels per latent cell along height and width."""
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+    def min_latent_size(self, component: str) -> int:
+        """Fewest latent cells along height or width that a component takes."""
+        return 1
+
+    def _check_groups(self, name: str, widths: tuple[int, ...]) -> None:
+        for width in widths:
+            if width % self.norm_num_groups:
+                raise ConfigError(
+                    f"config: every entry of {name} must be a multiple of norm_num_groups "
+                    f"({self.norm_num_groups}), got {width}; correct config.json"
+                )
+
+    def _check_activation(self) -> None:
+        if not isinstance(self.act_fn, str) or self.act_fn.lower() not in ACTIVATIONS:
+            raise ConfigError(
+                f"config: act_fn names {self.act_fn!r}, which is not supported; supported: {', '.join(ACTIVATIONS)}"
+            )
