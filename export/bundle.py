@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
 from ..runtime.manifest import FileEntry, Graph, Manifest
@@ -32,14 +33,15 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class ExportSettings:
     """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
-    models beside the config's own. `check_range` are sample pictures or clips: what they show to be too large for
-    float16 stays in float32."""
+    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk, in float32. `check_range`
+    are sample pictures or clips: what they show to be too large for float16 stays in float32."""
 
     components: tuple[str, ...] = ("encoder", "decoder")
     dtypes: tuple[str, ...] = ("float32",)
     attention: str = "sdpa"
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
+    stream: bool = True
     check_range: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] | None = None
     source: SourceOptions | None = None
@@ -70,7 +72,8 @@ def export_bundle(
         graphs = tuple(written.graphs())
         manifest = Manifest(
             config=written.checkpoint.config,
-            graphs=graphs,
+            graphs=tuple(graph for graph in graphs if graph.stage is None),
+            streams=tuple(graph for graph in graphs if graph.stage is not None),
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
@@ -104,6 +107,7 @@ class _Writer:
     def __init__(self, folder: Path, checkpoint: Checkpoint, settings: ExportSettings, progress: Progress) -> None:
         from .components import component_of, graph_specs, meta_model
         from .graph_writer import ComponentGraphs
+        from .streams import stream_specs
 
         model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -117,10 +121,12 @@ class _Writer:
             if component in shapes:
                 shapes[component][name] = shape
         config = self.checkpoint.config
-        self._components = [
-            ComponentGraphs(component, graph_specs(config, model, component, settings.causal), shapes[component])
-            for component in settings.components
-        ]
+        self._components = []
+        for component in settings.components:
+            specs = list(graph_specs(config, model, component, settings.causal))
+            if settings.stream and isinstance(config, AutoencoderKLLTX2VideoConfig):
+                specs += stream_specs(config, model, component)
+            self._components.append(ComponentGraphs(component, specs, shapes[component]))
         dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes
         self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in dtypes)
         self.ranges: RangeTable | None = None
@@ -145,7 +151,7 @@ class _Writer:
         written = {component: self._write(scratch, component, "float32", {}) for component in self._components}
         Manifest(
             config=self.checkpoint.config,
-            graphs=tuple(graph for one in written.values() for graph in one.graphs),
+            graphs=tuple(graph for one in written.values() for graph in one.graphs if graph.stage is None),
             files=tuple(file for one in written.values() for file in one.files),
             produced_by={},
             folder=scratch,

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.config import ImageConfig, ModelConfig
+from ..runtime.manifest import Stage
 from .graph import TensorSpec
 from .models import model_from_config
 from .models.attention import ATTENTION_KINDS, Attention
 
-__all__ = ["ATTENTION_KINDS", "COMPONENTS", "GraphSpec", "component_of", "graph_specs", "meta_model"]
+__all__ = ["ATTENTION_KINDS", "COMPONENTS", "GraphSpec", "Stage", "component_of", "graph_specs", "meta_model"]
 
 COMPONENTS = ("encoder", "decoder")
 _PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv.")}
@@ -20,17 +21,18 @@ _PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "po
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph to export: the module to trace, its inputs in forward's order, and its output.
+    """One graph to export: the module to trace, its inputs in forward's order, and its outputs.
 
-    `variant` is "" for the model's own graph, and names how a further one differs.
+    `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming graph.
     """
 
     component: str
     variant: str
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
-    output: TensorSpec
+    outputs: tuple[TensorSpec, ...]
     causal: bool | None
+    stage: Stage | None = None
 
 
 class EncoderGraph(nn.Module):
@@ -108,11 +110,11 @@ def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | 
     if component == "encoder":
         sample = TensorSpec("sample", "float32", ("batch", config.in_channels, *sample_axes))
         moments = TensorSpec("moments", "float32", ("batch", 2 * config.latent_channels, *latent_axes))
-        return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), moments, causal)
+        return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), (moments,), causal)
     latents = TensorSpec("latents", "float32", ("batch", config.latent_channels, *latent_axes))
     sample = TensorSpec("sample", "float32", ("batch", config.out_channels, *sample_axes))
     if isinstance(config, ImageConfig):
-        return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), sample, None)
+        return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), (sample,), None)
     inputs = [latents]
     if config.timestep_conditioning:
         inputs.append(TensorSpec("temb", "float32", ("batch",)))
@@ -120,4 +122,4 @@ def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | 
         axes = (f"{stack.name}_height", f"{stack.name}_width")
         inputs.append(TensorSpec(stack.name, "float32", (stack.maps, *axes)))
     module = DecoderGraph(model, options, config.timestep_conditioning, config.inject_noise)
-    return GraphSpec(component, variant, module, tuple(inputs), sample, causal)
+    return GraphSpec(component, variant, module, tuple(inputs), (sample,), causal)

@@ -1,7 +1,7 @@
 """The graphs of one component, written in every precision that is asked for, each precision with its weights."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +36,15 @@ class WrittenGraphs:
 class ComponentGraphs:
     """One component's graphs, lowered once in float32; `write` puts one precision of them into a folder."""
 
-    def __init__(self, component: str, specs: Iterator[GraphSpec], shapes: Shapes) -> None:
+    def __init__(self, component: str, specs: Iterable[GraphSpec], shapes: Shapes) -> None:
         self.component = component
         self.shapes = shapes
         _, planned = planned_safetensors(self._weights_name("float32"), shapes)
         self.models: dict[str, tuple[GraphSpec, ModelProto]] = {}
         for spec in specs:
             builder = GraphBuilder(opset=opset_for("float32"), weights=planned)
-            lower(spec.module, [tensor.name for tensor in spec.inputs], spec.output.name, builder, prefix="model.")
-            self.models[self.file_name(spec, "float32")] = spec, builder.finish(component, spec.inputs, [spec.output])
+            lower(spec.module, spec.inputs, spec.outputs, builder, prefix="model.")
+            self.models[self.file_name(spec, "float32")] = spec, builder.finish(component, spec.inputs, spec.outputs)
 
     def bytes_in(self, dtype: str) -> int:
         """About how large the weights are in a precision."""
@@ -64,9 +64,11 @@ class ComponentGraphs:
         Raises:
             CheckpointError: a weight that the precision cannot hold. OSError: the folder cannot be written.
         """
+        # Streams are float32 so far.
+        models = {name: one for name, one in self.models.items() if dtype == "float32" or one[0].stage is None}
         plans = {
             name: plan_precision(model, dtype, (keep or {}).get(name, ()))
-            for name, (_, model) in self.models.items()
+            for name, (_, model) in models.items()
             if dtype != "float32"
         }
         wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
@@ -75,7 +77,7 @@ class ComponentGraphs:
         weights = write_safetensors(folder / weights_name, self.shapes, read, kinds)
         files = [FileEntry(weights_name, weights.size_bytes, weights.sha256)]
         graphs, float32_nodes = [], {}
-        for name, (spec, model) in self.models.items():
+        for name, (spec, model) in models.items():
             on_graph()
             file = self.file_name(spec, dtype)
             if dtype != "float32":
@@ -91,7 +93,8 @@ class ComponentGraphs:
                     opset=opset_for(dtype),
                     causal=spec.causal,
                     inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.inputs),
-                    outputs=(TensorInfo(spec.output.name, spec.output.dtype, spec.output.shape),),
+                    outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.outputs),
+                    stage=spec.stage,
                 )
             )
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)

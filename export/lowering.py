@@ -14,6 +14,7 @@ from torch import nn
 from ..runtime.errors import LatentRTError
 from .graph import GraphBuilder
 from .models.attention import ScaledDotProduct
+from .models.time_axis import Delayed, Window
 from .sizes import Dimension, Shape, Size, Value, as_size_tensor
 
 __all__ = ["LEAF_MODULES", "LoweringError", "lower_call", "lower_module"]
@@ -187,10 +188,14 @@ def _getitem(builder: GraphBuilder, value: Any, index: Any) -> Any:
         if isinstance(item, int):
             result = builder.node("Gather", result, builder.constant(item, "int64"), axis=axis)
         elif item != slice(None):
-            start, end = item.start or 0, _INT64_MAX if item.stop is None else item.stop
-            bounds = (builder.constant([bound], "int64") for bound in (start, end, axis))
-            result = builder.node("Slice", result, *bounds)
+            start, end = 0 if item.start is None else item.start, _INT64_MAX if item.stop is None else item.stop
+            result = _slice(builder, result, start, end, axis)
     return Value(result)
+
+
+def _slice(builder: GraphBuilder, tensor: str, start: Whole, end: Whole, axis: int) -> str:
+    bounds = (as_size_tensor(builder, bound) for bound in (start, end, axis))
+    return str(builder.node("Slice", tensor, *bounds))
 
 
 def _reshape(builder: GraphBuilder, value: Value, *shape: Any) -> Value:
@@ -260,6 +265,35 @@ def _interpolate(builder: GraphBuilder, value: Value, scale_factor: float, mode:
     return Value(resized)
 
 
+def _window(
+    builder: GraphBuilder, module: Window, name: str, state: Value, chunk: Value, first: Size, last: Size
+) -> Value:
+    # In front: of the state's two frames and the first of the chunk, those from `start` on, in the first chunk all of
+    # them the chunk's. Behind, if not causal: in the last chunk its last frame once more.
+    two = builder.constant([2], "int64")
+    offset, factor = (builder.constant([number], "int64") for number in module.head)
+    start = builder.shared_node("Add", builder.shared_node("Mul", first.name, factor), offset)
+    places = builder.shared_node("Slice", builder.constant([0, 1], "int64"), start, two, builder.constant([0], "int64"))
+    places = builder.shared_node("Max", places, builder.shared_node("Mul", first.name, two))
+    seen = builder.node("Concat", state.name, _slice(builder, chunk.name, 0, 1, 2), axis=2)
+    parts = [builder.node("Gather", seen, places, axis=2), chunk.name]
+    if not module.causal:
+        count = as_size_tensor(builder, Dimension(chunk.name, 2))
+        parts.append(_slice(builder, chunk.name, Size(builder.shared_node("Sub", count, last.name)), _INT64_MAX, 2))
+    return Value(builder.node("Concat", *parts, axis=2))
+
+
+def _delayed(
+    builder: GraphBuilder, module: Delayed, name: str, state: Value, chunk: Value, first: Size, last: Size
+) -> Value:
+    offset, frames = (builder.constant([number], "int64") for number in (2 - module.frames, module.frames))
+    start = builder.shared_node("Add", builder.shared_node("Mul", first.name, frames), offset)
+    late = builder.shared_node("Add", builder.shared_node("Mul", last.name, frames), offset)
+    end = builder.shared_node("Add", as_size_tensor(builder, Dimension(chunk.name, 2)), late)
+    joined = builder.node("Concat", state.name, chunk.name, axis=2)
+    return Value(_slice(builder, joined, Size(start), Size(end), 2))
+
+
 _MODULES: dict[type[nn.Module], Callable[..., Value]] = {
     nn.Conv2d: _conv,
     nn.Conv3d: _conv,
@@ -271,6 +305,8 @@ _MODULES: dict[type[nn.Module], Callable[..., Value]] = {
     nn.Mish: _mish,
     nn.ReLU: _relu,
     ScaledDotProduct: _attention,
+    Window: _window,
+    Delayed: _delayed,
 }
 LEAF_MODULES = tuple(_MODULES)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from .graph import GraphBuilder
+from .graph import GraphBuilder, TensorSpec
 from .lowering import LEAF_MODULES, LoweringError, lower_call, lower_module
-from .sizes import Value
+from .sizes import Size, Value
 
 __all__ = ["lower"]
 
@@ -28,16 +28,24 @@ class _Tracer(fx.Tracer):
         return isinstance(module, LEAF_MODULES)
 
 
-def lower(module: nn.Module, inputs: Sequence[str], output: str, builder: GraphBuilder, *, prefix: str) -> None:
+def lower(
+    module: nn.Module,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    builder: GraphBuilder,
+    *,
+    prefix: str,
+) -> None:
     """Add `module`'s forward to `builder`.
 
-    `inputs` are the names of forward's positional inputs; the result becomes the graph value `output`. `prefix` is
+    `inputs` are forward's positional inputs (an int64 one is a whole number to it); the results become the graph values
+    `outputs`. `prefix` is
     cut from the module's parameter names to get the names in the weights file ("model." for a wrapped model).
 
     Raises:
         LoweringError: forward uses an operation that has no lowering; the message names the layer.
     """
-    remaining = [Value(name) for name in inputs]
+    remaining = [Size(spec.name) if spec.dtype == "int64" else Value(spec.name) for spec in inputs]
     env: dict[fx.Node, Any] = {}
 
     def resolve(argument: Any) -> Any:
@@ -59,7 +67,9 @@ def lower(module: nn.Module, inputs: Sequence[str], output: str, builder: GraphB
             elif node.op in ("call_function", "call_method"):
                 env[node] = lower_call(builder, target, *resolve(node.args), **resolve(node.kwargs))
             else:
-                builder.rename_output(resolve(node.args[0]).name, output)
+                results = resolve(node.args[0])
+                for result, spec in zip(results if isinstance(results, tuple) else (results,), outputs, strict=True):
+                    builder.rename_output(result.name, spec.name)
         except LoweringError as error:
             raise LoweringError(f"{builder.scope or node.name}: {error}") from None
     builder.scope = ""

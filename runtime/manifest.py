@@ -19,7 +19,7 @@ from .errors import BundleError, ConfigError
 from .hashing import sha256_of
 from .partial_output import is_partial
 
-__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "TensorInfo"]
+__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "Stage", "TensorInfo"]
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -36,8 +36,19 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What a streaming graph is of its component: the `index`-th to run. Its first chunk needs `lead` frames (fewer
+    only if it is also the last), and has one frame more than a multiple of `multiple`, where later chunks have one."""
+
+    index: int
+    lead: int
+    multiple: int
+
+
+@dataclass(frozen=True)
 class Graph:
-    """One ONNX file. `causal` is None for image models; `dtype` is the precision of the computation."""
+    """One ONNX file. `causal` is None for image models; `dtype` is the precision of the computation. `stage` is None
+    for a graph that runs all at once."""
 
     component: str
     file: str
@@ -47,6 +58,7 @@ class Graph:
     causal: bool | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a runtime needs to know about a bundle. `folder` is where it was opened, and is not stored."""
+    """Everything a runtime needs to know about a bundle: `graphs` that run all at once, and `streams` that run a clip
+    chunk by chunk. `folder` is where it was opened, and is not stored."""
 
     config: ModelConfig
     graphs: tuple[Graph, ...]
@@ -69,6 +82,7 @@ class Manifest:
     engines: tuple[EngineRecord, ...] = ()
     verification: Mapping[str, Any] | None = None
     ranges: Mapping[str, Any] | None = None
+    streams: tuple[Graph, ...] = ()
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -136,16 +150,13 @@ class Manifest:
 
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
-        graphs = []
+        graphs, streams = [], []
         for component, entry in values["components"].items():
-            for graph in entry["graphs"]:
-                values_of: dict[str, Any] = {key: graph[key] for key in ("file", "weights", "dtype", "opset", "causal")}
-                for side in ("inputs", "outputs"):
-                    values_of[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in graph[side])
-                graphs.append(Graph(component=component, **values_of))
+            graphs += [_graph(component, graph) for graph in entry["graphs"]]
+            streams += [_graph(component, graph) for graph in entry.get("streams") or ()]
         files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
         listed = {file.name for file in files}
-        for graph in graphs:
+        for graph in (*graphs, *streams):
             if not {graph.file, graph.weights} <= listed:
                 raise ValueError(f"graph file {graph.file!r} or its weights are not among the files")
         return cls(
@@ -156,15 +167,17 @@ class Manifest:
             engines=tuple(map(EngineRecord.from_json, values.get("engines") or ())),
             verification=values.get("verification"),
             ranges=values.get("ranges"),
+            streams=tuple(streams),
             folder=folder,
         )
 
     def to_json(self) -> dict[str, Any]:
         config = self.config
-        components: dict[str, Any] = {name: {"graphs": []} for name in self.components}
-        for graph in self.graphs:
-            values = dataclasses.asdict(graph)
-            components[values.pop("component")]["graphs"].append(values)
+        components: dict[str, Any] = {name: {"graphs": [], "streams": []} for name in self.components}
+        for kind, graphs in (("graphs", self.graphs), ("streams", self.streams)):
+            for graph in graphs:
+                values = dataclasses.asdict(graph)
+                components[values.pop("component")][kind].append(values)
         return {
             "schema_version": SCHEMA_VERSION,
             "family": self.family,
@@ -241,3 +254,11 @@ class Manifest:
                 outside = True
         if outside:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")
+
+
+def _graph(component: str, values: Mapping[str, Any]) -> Graph:
+    own: dict[str, Any] = {key: values[key] for key in ("file", "weights", "dtype", "opset", "causal")}
+    for side in ("inputs", "outputs"):
+        own[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in values[side])
+    stage = values.get("stage")
+    return Graph(component=component, **own, stage=None if stage is None else Stage(**stage))

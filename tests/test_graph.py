@@ -239,7 +239,7 @@ class _Device(nn.Module):
 def test_an_operation_without_a_lowering_is_an_error_that_names_the_layer(inner: nn.Module, operation: str) -> None:
     builder = GraphBuilder(opset=18, weights={})
     with pytest.raises(LoweringError, match=rf"^blocks\.1: no ONNX lowering for .*{operation}"):
-        lower(_Unsupported(inner), ["hidden"], "result", builder, prefix="")
+        lower(_Unsupported(inner), [TensorSpec("hidden", "float32", (2,))], (), builder, prefix="")
 
 
 def test_the_builder_leaves_out_what_no_output_needs_and_shares_what_is_equal() -> None:

@@ -5,7 +5,7 @@ numbers: each convolution keeps the last two frames it saw, and paths beside a c
 non-causal convolution needs the frame after, so its output is one frame late; at the end of the clip it catches up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -107,7 +107,7 @@ class Stream(nn.Module):
         self.delays = nn.ModuleList(Delayed(frames) for frames in (1, 2))
         self.begin([], 0, 0)
 
-    def begin(self, states: Sequence[Tensor] | None, first: int, last: int) -> None:
+    def begin(self, states: Iterable[Tensor] | None, first: int, last: int) -> None:
         self._before: Iterator[Tensor] | None = None if states is None else iter(states)
         self._first, self._last = first, last
         self.states: list[Tensor] = []

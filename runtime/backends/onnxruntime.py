@@ -88,8 +88,6 @@ class OnnxRuntimeComponent:
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any:
-        options = self._runtime.RunOptions()
-        options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, self._to_value(array))
@@ -97,6 +95,28 @@ class OnnxRuntimeComponent:
             binding.bind_ortvalue_output(self._output, self._runtime.OrtValue.ortvalue_from_numpy(out))
         else:
             binding.bind_output(self._output, self._device if keep_on_device else "cpu")
+        self._run_bound(binding, call)
+        if out is not None:
+            return out
+        result = binding.get_outputs()[0]
+        # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
+        return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
+
+    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, self._to_value(array))
+        names = [output.name for output in self._session.get_outputs()]
+        for name in names:
+            binding.bind_output(name, "cpu" if name == self._output else self._device)
+        self._run_bound(binding, call)
+        results = dict(zip(names, binding.get_outputs(), strict=True))
+        results[self._output] = results[self._output].numpy()
+        return results
+
+    def _run_bound(self, binding: Any, call: Call) -> None:
+        options = self._runtime.RunOptions()
+        options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
         call.check()
         call.on_cancel(lambda: setattr(options, "terminate", True))
         try:
@@ -106,13 +126,10 @@ class OnnxRuntimeComponent:
             raise EngineError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
         finally:
             call.on_cancel(None)
-        if out is not None:
-            return out
-        result = binding.get_outputs()[0]
-        # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
-        return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
 
     def _to_value(self, array: Any) -> Any:
+        if isinstance(array, self._runtime.OrtValue):
+            return array
         if isinstance(array, np.ndarray):
             return self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
         return self._runtime.OrtValue.from_dlpack(array.__dlpack__())

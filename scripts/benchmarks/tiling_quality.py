@@ -148,7 +148,7 @@ def _bundle(work: Path, model: str) -> Path:
         return demo_bundle(work, _KINDS[model])
     bundle = work / model.replace(" ", "-")
     if not bundle.exists():
-        checkpoint = bundle.with_suffix(".checkpoint")
+        checkpoint = bundle.with_name(f"{bundle.name}-checkpoint")
         write_checkpoint(checkpoint, _RANDOM[model])
         export_bundle(checkpoint, bundle)
     return bundle

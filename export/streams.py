@@ -1,0 +1,169 @@
+"""The graphs that run a clip chunk after chunk: one per resolution of the decoder, and one for the encoder.
+
+Each takes `chunk` (frames as they come), `first` and `last` (int64 (1,), 0 or 1), what its whole-clip graph takes
+beside its latents, and every layer's state; it gives `result` and the next states. A non-causal decoder's layers are
+late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..runtime.config import AutoencoderKLLTX2VideoConfig, NoiseStack
+from .components import GraphSpec, Stage
+from .graph import TensorSpec
+from .models.time_axis import Stream
+
+__all__ = ["stream_specs"]
+
+Config = AutoencoderKLLTX2VideoConfig
+_PROBE_CELLS = 4  # latent height and width when shapes are looked up
+_MOST_LEAD = 512
+
+
+class EncoderStream(nn.Module):
+    """A chunk of a clip -> moments. The first chunk has 1 + a multiple of the temporal ratio of frames, later ones a
+    multiple."""
+
+    extras = 0
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.stream = Stream(causal=True)
+
+    def forward(self, chunk: Tensor, first: Any, last: Any, *rest: Tensor) -> tuple[Tensor, ...]:
+        self.stream.begin(_from(rest, self.extras), first, last)
+        return (self.run(chunk, rest), *self.stream.states)
+
+    def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
+        moments: Tensor = self.model.encoder(chunk, self.stream)
+        return moments
+
+
+class DecoderStream(nn.Module):
+    """One stage of the decoder: latents, or what the stage before gave -> what the next one takes, or the clip."""
+
+    def __init__(self, model: Any, index: int, causal: bool, conditioned: bool, noisy: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.stream = Stream(causal)
+        self.index = index
+        self.conditioned = conditioned
+        self.noisy = noisy
+        self.extras = conditioned + noisy
+
+    def forward(self, chunk: Tensor, first: Any, last: Any, *rest: Tensor) -> tuple[Tensor, ...]:
+        self.stream.begin(_from(rest, self.extras), first, last)
+        return (self.run(chunk, rest), *self.stream.states)
+
+    def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
+        temb = extras[0] if self.conditioned else None
+        noise = extras[int(self.conditioned)] if self.noisy else None
+        result: Tensor = self.model.decoder.stage(self.index, chunk, self.stream, temb, noise)
+        return result
+
+
+def stream_specs(config: Config, model: nn.Module, component: str) -> Iterator[GraphSpec]:
+    """The streaming graphs of a component, stage by stage. None for an encoder that is not causal: it looks ahead
+    from its very first frame to the last."""
+    if component == "encoder":
+        if config.encoder_causal:
+            yield _encoder_spec(config, model)
+        return
+    noise = {stack.name: stack for stack in config.noise_stacks}
+    shape: tuple[int, ...] = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
+    for index in range(1 + len(config.decoder_block_out_channels)):
+        stack = noise.get("noise_mid_block" if index == 0 else f"noise_up_block_{index - 1}")
+        module = DecoderStream(model, index, config.decoder_causal, config.timestep_conditioning, stack is not None)
+        extras = _decoder_extras(config, stack)
+        lead, shapes = _probe(module, shape, _meta_extras(extras))
+        yield _spec("decoder", module, Stage(index, lead, 1), shape, extras, shapes, config.decoder_causal)
+        shape = (1, shapes[0][1], 1, *shapes[0][-2:])
+
+
+def _from(rest: Any, index: int) -> Iterator[Any]:
+    """`rest` from an index on: while it is traced it can be indexed and has no length."""
+    while True:
+        yield rest[index]
+        index += 1
+
+
+def _encoder_spec(config: Config, model: nn.Module) -> GraphSpec:
+    module = EncoderStream(model)
+    pixels = _PROBE_CELLS * config.spatial_ratio
+    shape = (1, config.in_channels, 1, pixels, pixels)
+    _, shapes = _probe(module, shape, ())
+    return _spec("encoder", module, Stage(0, 1, config.temporal_ratio), shape, (), shapes, True)
+
+
+def _decoder_extras(config: Config, stack: NoiseStack | None) -> tuple[TensorSpec, ...]:
+    temb = (TensorSpec("temb", "float32", ("batch",)),) if config.timestep_conditioning else ()
+    if stack is None:
+        return temb
+    axes = (_axis("height", stack.scale), _axis("width", stack.scale))
+    return (*temb, TensorSpec(stack.name, "float32", (stack.maps, *axes)))
+
+
+def _meta_extras(extras: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
+    known = {"batch": 1}
+    shapes = [
+        [axis if isinstance(axis, int) else known.get(axis) or _scale(axis) * _PROBE_CELLS for axis in spec.shape]
+        for spec in extras
+    ]
+    return tuple(torch.empty(shape, device="meta") for shape in shapes)
+
+
+def _scale(axis: str) -> int:
+    return int(axis.partition("*")[0]) if "*" in axis else 1
+
+
+def _axis(name: str, scale: int) -> str:
+    return name if scale == 1 else f"{scale}*{name}"
+
+
+def _probe(
+    module: EncoderStream | DecoderStream, shape: tuple[int, ...], extras: tuple[Tensor, ...]
+) -> tuple[int, list[tuple[int, ...]]]:
+    """The fewest frames of a first chunk out of which something comes, and the shapes of result and states."""
+    for frames in range(1, _MOST_LEAD):
+        chunk = torch.empty((*shape[:2], frames, *shape[3:]), device="meta")
+        module.stream.begin(None, first=1, last=0)
+        try:
+            result = module.run(chunk, extras)
+        except RuntimeError:  # a convolution got fewer frames than it has taps
+            continue
+        if result.shape[2] > 0:
+            return frames, [tuple(result.shape), *(tuple(state.shape) for state in module.stream.states)]
+    raise AssertionError(f"nothing comes out of {_MOST_LEAD} frames")
+
+
+def _spec(
+    component: str,
+    module: nn.Module,
+    stage: Stage,
+    shape: tuple[int, ...],
+    extras: tuple[TensorSpec, ...],
+    shapes: list[tuple[int, ...]],
+    causal: bool,
+) -> GraphSpec:
+    def space(own: tuple[int, ...]) -> tuple[str, str]:
+        factor = own[-1] // _PROBE_CELLS  # pixels of the encoder and cells of the decoder are counted from latents
+        return _axis("height", factor), _axis("width", factor)
+
+    def spec(name: str, own: tuple[int, ...], frames: int | str) -> TensorSpec:
+        return TensorSpec(name, "float32", ("batch", own[1], frames, *space(own)))
+
+    flags = tuple(TensorSpec(name, "int64", (1,)) for name in ("first", "last"))
+    states = [(f"state_{number:02d}", own) for number, own in enumerate(shapes[1:])]
+    return GraphSpec(
+        component,
+        f"stream_{stage.index}",
+        module,
+        (spec("chunk", shape, "frames"), *flags, *extras, *(spec(name, own, 2) for name, own in states)),
+        (spec("result", shapes[0], "result_frames"), *(spec(f"next_{name}", own, 2) for name, own in states)),
+        causal,
+        stage,
+    )

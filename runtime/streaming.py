@@ -1,0 +1,135 @@
+"""A clip through streaming graphs: chunk after chunk, the numbers of a single pass, memory that does not grow.
+
+Every stage remembers what its layers need of the frames before (`states`), so nothing is computed twice. The
+mathematics are in docs/streaming.md.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .component import Call
+from .conditions import Conditions
+from .errors import InputError
+from .frame_queue import FrameQueue
+from .manifest import Axis, Graph
+from .sessions import Sessions
+
+__all__ = ["Chunk", "StreamingComponent", "run_stages", "with_last"]
+
+Array = NDArray[np.float32]
+
+
+class StreamingComponent(Protocol):
+    """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
+    gives the outputs by name: the first one an array, states as they best stay with the backend."""
+
+    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last."""
+
+    frames: Array
+    last: bool
+
+
+def with_last(chunks: Iterable[Array]) -> Iterator[Chunk]:
+    """Chunks with their ends known: each is held back until the next one, or the end, has come.
+
+    Raises:
+        InputError: there are no frames at all.
+    """
+    held = None
+    for frames in chunks:
+        if frames.shape[2] == 0:
+            continue
+        if held is not None:
+            yield Chunk(held, last=False)
+        held = frames
+    if held is None:
+        raise InputError("stream: the iterator ended without a frame; give at least one")
+    yield Chunk(held, last=True)
+
+
+def run_stages(
+    sessions: Sessions,
+    call: Call,
+    stages: Iterable[tuple[Graph, int]],
+    chunks: Iterator[Chunk],
+    conditions: Conditions,
+    latent_size: tuple[int, int],
+) -> Iterator[Chunk]:
+    """Run chunks through stage after stage; each of `stages` with the most frames of one of its steps (a first chunk
+    takes more where nothing would come out of it otherwise). Frames come as soon as they can: what one stage gives,
+    the next one works on before the first one goes on.
+
+    Raises:
+        EngineError, Cancelled: see there.
+    """
+    for graph, most in stages:
+        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size)
+    yield from chunks
+
+
+def _stage(
+    sessions: Sessions,
+    call: Call,
+    graph: Graph,
+    most: int,
+    chunks: Iterator[Chunk],
+    conditions: Conditions,
+    latent_size: tuple[int, int],
+) -> Iterator[Chunk]:
+    assert graph.stage is not None
+    component: Any = sessions.component(graph)
+    wanted = {tensor.name for tensor in graph.inputs}
+    extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
+    states: dict[str, Any] = {}
+    queue, first = FrameQueue(), True
+    for chunk in chunks:
+        queue.put(chunk.frames)
+        if not states:
+            states = _initial_states(graph, chunk.frames.shape[0], latent_size)
+        ended = chunk.last
+        del chunk  # the queue holds what is left of it
+        while count := _next_count(len(queue), graph, most, first=first, last=ended):
+            last = ended and count == len(queue)
+            flags = {"first": np.array([first], np.int64), "last": np.array([last], np.int64)}
+            with sessions.turn(call):
+                results = component.step({"chunk": queue.take(count), **flags, **extras, **states}, call=call)
+            first = False
+            frames = results.pop("result")
+            states = {name.removeprefix("next_"): value for name, value in results.items()}
+            yield Chunk(frames, last)
+            del frames, results
+
+
+def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: bool) -> int:
+    """How many of the frames that wait the next step takes; 0: it waits for more."""
+    assert graph.stage is not None
+    multiple = graph.stage.multiple
+    begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
+    least = max(graph.stage.lead, begin + multiple) if first else multiple
+    if waiting < least and not last:
+        return 0
+    count = min(waiting, max(most, least))
+    return begin + (count - begin) // multiple * multiple if waiting else 0
+
+
+def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, Array]:
+    """Zeros, which the first chunk does not look at."""
+    sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
+
+    def length(axis: Axis) -> int:
+        if isinstance(axis, int):
+            return axis
+        factor, _, name = axis.rpartition("*")
+        return int(factor or 1) * sizes[name]
+
+    states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
+    return {tensor.name: np.zeros(tuple(map(length, tensor.shape)), np.float32) for tensor in states}
