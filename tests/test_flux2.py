@@ -155,7 +155,7 @@ def test_tiles_are_those_of_diffusers(name: str, bundle_of: Callable[[str], Path
     model.enable_tiling()
     model.tile_sample_min_size, model.tile_latent_min_size = 64, 8
     latents = np.random.default_rng(2).standard_normal((1, 8, 14, 18)).astype(np.float32)
-    with torch.no_grad(), open_bundle(bundle_of(name), threads=1) as vae:
+    with torch.no_grad(), AutoencoderKLFlux2.from_pretrained(bundle_of(name), threads=1) as vae:
         vae.enable_tiling(blend="diffusers", tile_sample_min_size=64)
         sample = vae.decode(latents).sample
         assert relative_error(sample, model.decode(torch.from_numpy(latents)).sample.numpy()) < 1e-4
