@@ -22,11 +22,11 @@ def convert_checkpoint(
     folder: Path,
     overrides: Mapping[str, Any] | None = None,
     options: SourceOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Checkpoint:
     """Write the checkpoint as a diffusers folder, which exists afterwards only if everything succeeded.
 
-    One tensor is in memory at a time. `progress` is called with (bytes done, bytes in all).
+    One tensor is in memory at a time. `progress` is called with (what is being done, bytes done, bytes in all).
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
@@ -43,7 +43,7 @@ def convert_checkpoint(
         nonlocal done
         done += 4 * math.prod(shapes[name])
         if progress is not None:
-            progress(done, total)
+            progress("weights", done, total)
         return checkpoint.tensors[name].read()
 
     with partial_output(folder) as temporary, translated_errors(folder):
