@@ -1,6 +1,5 @@
 """`latentrt convert`: any checkpoint becomes a diffusers folder."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def convert(
     from ..convert import convert_checkpoint
 
     with progress_bar("Converting", hidden=json_output) as update:
-        checkpoint = convert_checkpoint(source, folder, overrides, source_options, partial(update, "bytes"))
+        checkpoint = convert_checkpoint(source, folder, overrides, source_options, update)
     size = 4 * checkpoint.parameter_count
     if json_output:
         emit_json(
