@@ -151,7 +151,7 @@ class Autoencoder(ABC):
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
         job = self._decode_job(z, self._active_tiling, **options)
-        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream))
+        return DecoderOutput(self._execute(job, output=output, out=out, stream=stream))
 
     def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
@@ -312,9 +312,10 @@ class Autoencoder(ABC):
         if output == "uint8":
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
         job = self._jobs.encode(x, tiling, sliced=self._slicing, **options)
-        return AutoencoderKLOutput(
-            DiagonalGaussian(execute(self._sessions, job, output=output, out=out, stream=stream))
-        )
+        return AutoencoderKLOutput(DiagonalGaussian(self._execute(job, output=output, out=out, stream=stream)))
+
+    def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
+        return execute(self._sessions, job, output=output, out=out, stream=stream)
 
     def _decode_job(
         self,

@@ -3,19 +3,29 @@
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .arrays import check_output
 from .autoencoder import Autoencoder
+from .clip_stream import ClipStream
 from .conditions import Conditions, draw_noise, timesteps
 from .config import AutoencoderKLLTX2VideoConfig
 from .errors import InputError
 from .execution import execute_in_groups
-from .jobs import Progress
+from .jobs import Job, Progress
 from .tiling_arguments import video_tiling
 
 __all__ = ["AutoencoderKLLTX2Video"]
+
+
+@dataclass(frozen=True)
+class _Streaming:
+    frames_per_chunk: int | None
 
 
 class AutoencoderKLLTX2Video(Autoencoder):
@@ -26,6 +36,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     family = AutoencoderKLLTX2VideoConfig.family
     video = True
+    _streaming: _Streaming | None = None
 
     def enable_tiling(
         self,
@@ -82,16 +93,87 @@ class AutoencoderKLLTX2Video(Autoencoder):
         """Decode, and give the frames as they are finished: float32 (B, C, t, H, W), or with `output="uint8"`
         (B, t, H, W, C), one array after the other, each the caller's own.
 
-        With temporal tiles at most two groups of frames are held at a time, whatever the length of the clip; without
-        tiles, or where one holds the whole clip, that is one group. The arguments are `decode`'s, and they are
-        checked at once; the engine runs as the iterator is read, one tile ahead. Close the iterator to stop early.
+        With streaming enabled they come as `decode_stream`'s do. With temporal tiles at most two groups of frames are
+        held at a time, whatever the length of the clip. Otherwise, or where one tile holds the whole clip, there is one
+        group. The arguments are `decode`'s, and they are checked at once; the engine runs as the iterator is read, with
+        tiles one tile ahead. Close the iterator to stop early.
 
         Raises:
             InputError, BundleError, EngineError, Cancelled: as `decode`.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
         job = self._decode_job(z, self._active_tiling, **options)
+        if self._streaming is not None and job.tiled is None:
+            check_output(output, None, job.wanted_shape)
+            return self._stream.job_frames(job, self._streaming.frames_per_chunk, output)
         return execute_in_groups(self._sessions, job, output=output)
+
+    def decode_stream(
+        self,
+        z: Any,
+        frames_per_chunk: int | None = None,
+        *,
+        output: str = "float32",
+        causal: bool | None = None,
+        temb: Any = None,
+        rng: np.random.Generator | int | None = None,
+    ) -> Iterator[Any]:
+        """Decode chunk by chunk with the numbers of a single pass, in memory that the clip's length does not change.
+
+        `z`: latents (B, latent_channels, t, h, w), or an iterable of such arrays as they are made, one latent frame
+        each if need be. Frames come in order, each once: float32 (B, out_channels, t', H, W), or uint8 (B, t', H, W,
+        C). A non-causal decoder sees ahead, so its first frames come when that many latent frames are there (about 22
+        for LTX-2.0, 14 for 2.3, or all of a shorter clip). `frames_per_chunk`: the most frames of an array; None
+        takes what keeps the widest layers within a gibibyte. `temb`, `rng`, `causal`: as for `decode`. The iterator
+        is to be read to its end, or closed.
+
+        Raises:
+            InputError: wrong latents, a chunk of another size, no frames at all, an encoder or a precision that
+                cannot stream. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
+        """
+        return self._stream.decode(
+            z,
+            lambda latents: self._conditions(latents, temb, rng),
+            frames_per_chunk=frames_per_chunk,
+            output=output,
+            causal=causal,
+        )
+
+    def encode_stream(
+        self, frames: Any, frames_per_chunk: int | None = None, *, causal: bool | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Encode chunk by chunk with the numbers of a single pass: moments (B, 2 * latent_channels, t, h, w), what
+        `latent_dist.parameters` holds, one array after the other along t.
+
+        `frames`: a clip (B, in_channels, T, H, W) in [-1, 1], or an iterable of such arrays with any number of frames
+        each; 1 + a multiple of the temporal ratio in all. `frames_per_chunk`: the most frames of one step.
+
+        Raises:
+            InputError: wrong frames, a chunk of another size, a number of frames off the grid, an encoder that is
+                not causal. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
+        """
+        return self._stream.encode(frames, frames_per_chunk=frames_per_chunk, causal=causal)
+
+    def enable_streaming(self, frames_per_chunk: int | None = None) -> None:
+        """Let `encode`, `decode` and `decode_frames` work chunk by chunk where they do not work in tiles.
+
+        Raises:
+            InputError, BundleError: the decoder cannot stream.
+        """
+        self._stream.stages("decoder", None)
+        self._streaming = _Streaming(frames_per_chunk)
+
+    def disable_streaming(self) -> None:
+        self._streaming = None
+
+    @cached_property
+    def _stream(self) -> ClipStream:
+        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, self._dtype)
+
+    def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
+        if self._streaming is None or job.tiled is not None or stream is not None:
+            return super()._execute(job, output=output, out=out, stream=stream)
+        return self._stream.job(job, self._streaming.frames_per_chunk, output, out)
 
     def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
         config = self._ltx_config

@@ -15,7 +15,7 @@ from .errors import InputError
 from .jobs import Job
 from .sessions import Sessions
 
-__all__ = ["execute", "execute_in_groups"]
+__all__ = ["allocated", "execute", "execute_in_groups"]
 
 Array = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ def execute(
             result = to_output(_whole(sessions, call, component, job, output, out), output, out)
             job.progress(1, 1)
             return result
-        out = _allocated(job, output) if out is None else out
+        out = allocated(job, output) if out is None else out
         for index, element in enumerate(jobs):
             target = out[index : index + 1]
             to_output(_whole(sessions, call, component, element, output, target), output, target)
@@ -83,7 +83,7 @@ def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
 def _tiled(
     sessions: Sessions, call: Call, component: Component, job: Job, plan: Plan, output: str, out: NDArray[Any] | None
 ) -> Any:
-    target = _allocated(job, output) if out is None else out
+    target = allocated(job, output) if out is None else out
     if output == "float32":  # tiles are blended in the output itself
 
         def make(span: Span) -> Array:
@@ -141,7 +141,8 @@ def _inputs(job: Job) -> dict[str, Any]:
     return {job.name: job.array, **job.conditions.inputs()}
 
 
-def _allocated(job: Job, output: str) -> NDArray[Any]:
+def allocated(job: Job, output: str) -> NDArray[Any]:
+    """An array for the job's result in the form `output`."""
     shape = job.wanted_shape
     return np.empty(pixel_shape(shape) if output == "uint8" else shape, np.dtype(output))
 

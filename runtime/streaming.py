@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .component import Call
 from .conditions import Conditions
-from .errors import InputError
+from .errors import BackendUnavailable, InputError
 from .frame_queue import FrameQueue
 from .manifest import Axis, Graph
 from .sessions import Sessions
@@ -87,6 +87,8 @@ def _stage(
 ) -> Iterator[Chunk]:
     assert graph.stage is not None
     component: Any = sessions.component(graph)
+    if not hasattr(component, "step"):
+        raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
     wanted = {tensor.name for tensor in graph.inputs}
     extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
     states: dict[str, Any] = {}
@@ -107,6 +109,10 @@ def _stage(
             states = {name.removeprefix("next_"): value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
+    if len(queue):
+        raise InputError(
+            f"stream: {len(queue)} frames are left at the end; a clip has 1 + a multiple of {graph.stage.multiple}"
+        )
 
 
 def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: bool) -> int:

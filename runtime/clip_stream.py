@@ -1,0 +1,211 @@
+"""Streaming one autoencoder's clips: which graphs, in which chunks, and what comes in and goes out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import check_output, require_finite, to_output
+from .conditions import Conditions
+from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from .errors import BundleError, InputError
+from .execution import allocated
+from .grid import Grid
+from .jobs import Job, Jobs
+from .manifest import Graph, Manifest
+from .sessions import Sessions
+from .streaming import Chunk, run_stages, with_last
+
+__all__ = ["ClipStream"]
+
+Array = NDArray[np.float32]
+_LIVE_TENSORS = 6  # of a stage's widest layer, at a time
+_CHUNK_BYTES = 1 << 30
+_MOST_FRAMES = 32
+
+
+class ClipStream:
+    """Runs clips through the streaming graphs of a bundle."""
+
+    def __init__(self, manifest: Manifest, sessions: Sessions, jobs: Jobs, grid: Grid, dtype: str) -> None:
+        self._manifest, self._sessions, self._jobs, self._grid, self._dtype = manifest, sessions, jobs, grid, dtype
+
+    def stages(self, component: str, causal: bool | None) -> list[Graph]:
+        """The component's streaming graphs, in the order in which they run.
+
+        Raises:
+            InputError: a precision or a causality that cannot stream. BundleError: the bundle holds no such graphs.
+        """
+        config = self._config
+        own = config.encoder_causal if component == "encoder" else config.decoder_causal
+        if component == "encoder" and not own:
+            raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
+        if causal is not None and causal != own:
+            raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
+        if self._dtype != "float32":
+            raise InputError(f"stream: streaming graphs are float32, and the bundle was opened with {self._dtype}")
+        found = [graph for graph in self._manifest.streams if graph.component == component]
+        if not found:
+            raise BundleError(
+                f"{self._manifest.folder} holds no streaming graphs of its {component}: export it again with --stream"
+            )
+        return sorted(found, key=lambda graph: graph.stage.index if graph.stage is not None else 0)
+
+    def decode(
+        self,
+        z: Any,
+        conditions_of: Callable[[Array], Conditions],
+        *,
+        frames_per_chunk: int | None,
+        output: str,
+        causal: bool | None,
+    ) -> Iterator[Any]:
+        """Frames of the latents `z`, an array or an iterable of arrays; see `decode_stream`."""
+        graphs = self.stages("decoder", causal)
+        _check_frames(frames_per_chunk)
+        check_output(output, None, ())
+        if output == "device":
+            raise InputError("output='device' gives one result: a stream's frames are float32 or uint8")
+        chunks = self._checked(z, "latents", self._config.latent_channels)
+
+        def run() -> Iterator[Any]:
+            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk):
+                yield from _split(chunk.frames, frames_per_chunk, output)
+
+        return run()
+
+    def encode(self, frames: Any, *, frames_per_chunk: int | None, causal: bool | None) -> Iterator[Array]:
+        """Moments of a clip, an array or an iterable of arrays; see `encode_stream`."""
+        graphs = self.stages("encoder", causal)
+        _check_frames(frames_per_chunk)
+        chunks = self._checked(frames, "sample", self._config.in_channels)
+        run = self._run(graphs, chunks, lambda _: Conditions(), frames_per_chunk)
+        return (chunk.frames for chunk in run)
+
+    def job_frames(self, job: Job, frames_per_chunk: int | None, output: str) -> Iterator[Any]:
+        """What a checked job gives, cropped, as its frames come: float32 (B, C, t, ...) or uint8."""
+        graphs = self.stages(job.graph.component, job.graph.causal)
+        source = iter([Chunk(job.array, last=True)])
+        left = job.size[0]
+        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk):
+            frames = chunk.frames[:, :, :left, : job.size[1], : job.size[2]]
+            del chunk
+            left -= frames.shape[2]
+            job.progress(job.size[0] - left, job.size[0])
+            if frames.shape[2]:
+                yield from _split(frames, frames_per_chunk, output)
+            del frames
+
+    def job(self, job: Job, frames_per_chunk: int | None, output: str, out: NDArray[Any] | None) -> Any:
+        """What a checked job gives, put together.
+
+        Raises:
+            InputError: `output` or `out` does not fit the job.
+        """
+        check_output(output, out, job.wanted_shape)
+        if output == "device":
+            raise InputError("output='device' gives the engine's own result: not with streaming")
+        target = allocated(job, output) if out is None else out
+        done = 0
+        for frames in self.job_frames(job, frames_per_chunk, output):
+            if output == "uint8":
+                target[:, done : done + frames.shape[1]] = frames
+                done += frames.shape[1]
+            else:
+                target[:, :, done : done + frames.shape[2]] = frames
+                done += frames.shape[2]
+        return target
+
+    @property
+    def _config(self) -> AutoencoderKLLTX2VideoConfig:
+        assert isinstance(self._manifest.config, AutoencoderKLLTX2VideoConfig)
+        return self._manifest.config
+
+    def _run(
+        self,
+        graphs: list[Graph],
+        chunks: Iterator[Chunk],
+        conditions_of: Callable[[Array], Conditions],
+        frames_per_chunk: int | None,
+    ) -> Iterator[Chunk]:
+        with self._sessions.call() as call:
+            begin = next(chunks)
+            conditions = conditions_of(begin.frames)
+            height, width = begin.frames.shape[-2:]
+            if graphs[0].component == "encoder":
+                height, width = height // self._grid.spatial, width // self._grid.spatial
+            frames = frames_per_chunk or self._default_frames(graphs, begin.frames.shape[0] * height * width)
+            most = [max(1, frames // ratio) for ratio in self._ratios(graphs)]
+            stages = list(zip(graphs, most, strict=True))
+            yield from run_stages(self._sessions, call, stages, _chain(begin, chunks), conditions, (height, width))
+
+    def _ratios(self, graphs: list[Graph]) -> list[int]:
+        """Frames of the clip per frame that each stage takes."""
+        if graphs[0].component == "encoder":
+            return [1]
+        config, ratios = self._config, [self._grid.temporal] * 2
+        for index in range(len(graphs) - 2):
+            scaled = config.decoder_scaling[index]
+            ratios.append(ratios[-1] // (SAMPLING_STRIDES[config.upsample_type[index]][0] if scaled else 1))
+        return ratios
+
+    def _default_frames(self, graphs: list[Graph], cells: int) -> int:
+        """As many frames of the clip as keep the widest layers within a gibibyte: at least one latent frame's."""
+        widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
+        frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)
+        return int(min(max(frames, self._grid.temporal), _MOST_FRAMES))
+
+    def _checked(self, source: Any, what: str, channels: int) -> Iterator[Chunk]:
+        """The source's arrays, checked as they come; an array at once."""
+        if isinstance(source, np.ndarray) or hasattr(source, "__dlpack__"):
+            array = self._array(source, what, channels, None)
+            if array.shape[2] == 0:
+                raise InputError(f"{what}: the clip has no frames, got shape {array.shape}")
+            return iter([Chunk(array, last=True)])
+        if not isinstance(source, Iterable):
+            raise InputError(f"{what}: wanted an array, or an iterable of arrays, got {type(source).__name__}")
+        return with_last(self._arrays(source, what, channels))
+
+    def _arrays(self, source: Iterable[Any], what: str, channels: int) -> Iterator[Array]:
+        like = None
+        for item in source:
+            array = self._array(item, what, channels, like)
+            like = array.shape
+            yield array
+
+    def _array(self, item: Any, what: str, channels: int, like: tuple[int, ...] | None) -> Array:
+        array: Array = self._jobs.array(item, what, channels, device="cpu")
+        if like is not None and (array.shape[0], *array.shape[3:]) != (like[0], *like[3:]):
+            raise InputError(f"{what}: all chunks of a stream have one size, got {array.shape} after {like}")
+        size = (1, *array.shape[3:])  # a chunk's own number of frames does not matter
+        (self._grid.check_latents if what == "latents" else self._grid.check_sample)(size)
+        require_finite(array, what)
+        return array
+
+
+def _chain(begin: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield begin
+    del begin
+    yield from rest
+
+
+def _split(frames: Array, most: int | None, output: str) -> Iterator[Any]:
+    """At most that many frames at a time, in the form that is asked for."""
+    step = most or frames.shape[2]
+    for start in range(0, frames.shape[2], step):
+        part = frames[:, :, start : start + step]
+        yield to_output(part if output == "uint8" else np.ascontiguousarray(part), output, None)
+
+
+def _values_per_cell(shape: tuple[int | str, ...]) -> int:
+    """A state's values per frame and latent cell: channels times how much finer than the latents it is."""
+    scales = [int(axis.partition("*")[0]) if "*" in axis else 1 for axis in shape[3:] if isinstance(axis, str)]
+    return int(shape[1]) * int(np.prod(scales))
+
+
+def _check_frames(frames_per_chunk: int | None) -> None:
+    if frames_per_chunk is not None and (
+        isinstance(frames_per_chunk, bool) or not isinstance(frames_per_chunk, int) or frames_per_chunk < 1
+    ):
+        raise InputError(f"frames_per_chunk: wanted a whole number of at least 1, got {frames_per_chunk!r}")
