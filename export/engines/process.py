@@ -72,6 +72,7 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
             answer = json.loads(line)
             if answer["event"] == "progress":
                 progress(answer["done"], answer["total"])
+        process.wait()  # before its input is closed, which ends it too: the code that it ends with tells why
     except BaseException:
         process.kill()
         raise
