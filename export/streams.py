@@ -6,21 +6,23 @@ late by one frame a convolution, so a stage's first chunk needs `lead` frames be
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..runtime.config import AutoencoderKLLTX2VideoConfig, NoiseStack
-from .components import GraphSpec, Stage
+from .components import GraphSpec, Stage, meta_model
 from .graph import TensorSpec
 from .models.time_axis import Stream
 
 __all__ = ["stream_specs"]
 
 Config = AutoencoderKLLTX2VideoConfig
+Shape = tuple[int, ...]
 _PROBE_CELLS = 4  # latent height and width when shapes are looked up
-_MOST_LEAD = 512
+_MOST_LEAD = 1024
 
 
 class EncoderStream(nn.Module):
@@ -74,12 +76,14 @@ def stream_specs(config: Config, model: nn.Module, component: str) -> Iterator[G
             yield _encoder_spec(config, model)
         return
     noise = {stack.name: stack for stack in config.noise_stacks}
-    shape: tuple[int, ...] = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
+    # Neither timesteps nor noise change a shape, so shapes are looked up in a model without them.
+    plain: Any = meta_model(replace(config, timestep_conditioning=False, decoder_inject_noise=False))
+    shape: Shape = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
     for index in range(1 + len(config.decoder_block_out_channels)):
         stack = noise.get("noise_mid_block" if index == 0 else f"noise_up_block_{index - 1}")
         module = DecoderStream(model, index, config.decoder_causal, config.timestep_conditioning, stack is not None)
+        lead, shapes = _probe(DecoderStream(plain, index, config.decoder_causal, False, False), shape)
         extras = _decoder_extras(config, stack)
-        lead, shapes = _probe(module, shape, _meta_extras(extras))
         yield _spec("decoder", module, Stage(index, lead, 1), shape, extras, shapes, config.decoder_causal)
         shape = (1, shapes[0][1], 1, *shapes[0][-2:])
 
@@ -95,7 +99,7 @@ def _encoder_spec(config: Config, model: nn.Module) -> GraphSpec:
     module = EncoderStream(model)
     pixels = _PROBE_CELLS * config.spatial_ratio
     shape = (1, config.in_channels, 1, pixels, pixels)
-    _, shapes = _probe(module, shape, ())
+    _, shapes = _probe(module, shape)
     return _spec("encoder", module, Stage(0, 1, config.temporal_ratio), shape, (), shapes, True)
 
 
@@ -107,34 +111,21 @@ def _decoder_extras(config: Config, stack: NoiseStack | None) -> tuple[TensorSpe
     return (*temb, TensorSpec(stack.name, "float32", (stack.maps, *axes)))
 
 
-def _meta_extras(extras: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
-    known = {"batch": 1}
-    shapes = [
-        [axis if isinstance(axis, int) else known.get(axis) or _scale(axis) * _PROBE_CELLS for axis in spec.shape]
-        for spec in extras
-    ]
-    return tuple(torch.empty(shape, device="meta") for shape in shapes)
-
-
-def _scale(axis: str) -> int:
-    return int(axis.partition("*")[0]) if "*" in axis else 1
-
-
 def _axis(name: str, scale: int) -> str:
     return name if scale == 1 else f"{scale}*{name}"
 
 
-def _probe(
-    module: EncoderStream | DecoderStream, shape: tuple[int, ...], extras: tuple[Tensor, ...]
-) -> tuple[int, list[tuple[int, ...]]]:
+def _probe(module: EncoderStream | DecoderStream, shape: Shape) -> tuple[int, list[Shape]]:
     """The fewest frames of a first chunk out of which something comes, and the shapes of result and states."""
-    for frames in range(1, _MOST_LEAD):
+    for frames in range(1, _MOST_LEAD + 1):
         chunk = torch.empty((*shape[:2], frames, *shape[3:]), device="meta")
         module.stream.begin(None, first=1, last=0)
         try:
-            result = module.run(chunk, extras)
-        except RuntimeError:  # a convolution got fewer frames than it has taps
-            continue
+            result = module.run(chunk, ())
+        except RuntimeError:
+            if frames < _MOST_LEAD:  # a convolution got fewer frames than it has taps
+                continue
+            raise
         if result.shape[2] > 0:
             return frames, [tuple(result.shape), *(tuple(state.shape) for state in module.stream.states)]
     raise AssertionError(f"nothing comes out of {_MOST_LEAD} frames")
@@ -144,16 +135,16 @@ def _spec(
     component: str,
     module: nn.Module,
     stage: Stage,
-    shape: tuple[int, ...],
+    shape: Shape,
     extras: tuple[TensorSpec, ...],
-    shapes: list[tuple[int, ...]],
+    shapes: list[Shape],
     causal: bool,
 ) -> GraphSpec:
-    def space(own: tuple[int, ...]) -> tuple[str, str]:
+    def space(own: Shape) -> tuple[str, str]:
         factor = own[-1] // _PROBE_CELLS  # pixels of the encoder and cells of the decoder are counted from latents
         return _axis("height", factor), _axis("width", factor)
 
-    def spec(name: str, own: tuple[int, ...], frames: int | str) -> TensorSpec:
+    def spec(name: str, own: Shape, frames: int | str) -> TensorSpec:
         return TensorSpec(name, "float32", ("batch", own[1], frames, *space(own)))
 
     flags = tuple(TensorSpec(name, "int64", (1,)) for name in ("first", "last"))
