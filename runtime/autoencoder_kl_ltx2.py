@@ -166,6 +166,11 @@ class AutoencoderKLLTX2Video(Autoencoder):
     def disable_streaming(self) -> None:
         self._streaming = None
 
+    @property
+    def streaming(self) -> bool:
+        """Whether streaming is enabled."""
+        return self._streaming is not None
+
     @cached_property
     def _stream(self) -> ClipStream:
         return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, self._dtype)

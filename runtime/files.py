@@ -1,5 +1,6 @@
 """Encoding files to latents files and decoding them back: what the command line does, as two functions."""
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .clip_chunks import ClipChunks
 from .clip_writer import write_clip
 from .errors import InputError, OutputError
 from .extras import require
@@ -19,10 +21,12 @@ from .latents_file import LatentsFile, read_latents, write_latents
 from .npy_file import create_npy
 from .partial_output import partial_output, translated_errors
 from .pictures import PICTURE_ENDINGS, write_picture
+from .posterior import DiagonalGaussian
 from .sources import read_sample
 
-__all__ = ["DEFAULT_FRAME_RATE", "decode_file", "encode_file"]
+__all__ = ["DEFAULT_FRAME_RATE", "STANDARD_OUTPUT", "decode_file", "encode_file"]
 
+STANDARD_OUTPUT = Path("-")
 DEFAULT_FRAME_RATE = Fraction(24)  # where neither the latents file nor the user gives one: what LTX-2 generates at
 Progress = Callable[[str, int, int], None]
 """Called with what is counted ("tiles", "frames" or "pictures"), how many are done, and how many there are; may
@@ -36,6 +40,7 @@ def encode_file(
     *,
     seed: int | None = None,
     scaled: bool = False,
+    stream: bool = False,
     check: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> LatentsFile:
@@ -54,23 +59,45 @@ def encode_file(
         raise OutputError(f"{output} exists already: give another name, or delete it first")
     _require_parent(output)
     check = check or (lambda: None)
-    read = read_sample(source, vae, check=check)
-    check()
-    posterior = vae.encode(read.sample, progress=_counting("tiles", progress)).latent_dist
+    posterior, size, frame_rate = (_encode_stream if stream else _encode_whole)(vae, source, check, progress)
     check()
     latents = posterior.mode() if seed is None else posterior.sample(seed)
-    frames, height, width = read.size if vae.video else (None, *read.size)
+    frames, height, width = size if vae.video else (None, *size)
     content = LatentsFile(
         vae.scale_latents(latents) if scaled else latents,
         family=vae.family,
         height=height,
         width=width,
         frames=frames,
-        frame_rate=read.frame_rate,
+        frame_rate=frame_rate,
         scaled=scaled,
     )
     write_latents(output, content, overwrite=False)
     return content
+
+
+_Encoded = tuple[DiagonalGaussian, tuple[int, ...], Fraction | None]
+
+
+def _encode_whole(vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None) -> _Encoded:
+    read = read_sample(source, vae, check=check)
+    check()
+    encoded = vae.encode(read.sample, progress=_counting("tiles", progress)).latent_dist
+    return encoded, read.size, read.frame_rate
+
+
+def _encode_stream(vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None) -> _Encoded:
+    if not isinstance(vae, AutoencoderKLLTX2Video):
+        raise InputError(f"stream: only video models stream, and this is {vae.family}")
+    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check)
+    moments = []
+    for part in vae.encode_stream(chunks):
+        check()
+        moments.append(part)
+        if progress is not None:
+            progress("frames", chunks.frames, 0)
+    size = (chunks.frames, chunks.height, chunks.width)
+    return DiagonalGaussian(np.concatenate(moments, axis=2)), size, chunks.frame_rate
 
 
 def decode_file(
@@ -87,14 +114,15 @@ def decode_file(
     """Decode a latents file to what the ending of `output` says; returns what was written, for a report.
 
     Images: `.png`, `.jpg`, `.webp`, or a folder for a batch. Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG
-    frames, written as its frames are decoded. Both: `.npy`, the float32 sample itself, (B, C, ...), not clipped,
-    mapped from the disk while it is made. `scaled`: the file holds diffusion
-    latents (also taken from the file's own metadata). `temb`, `seed`: for decoders that take them.
+    frames, written as its frames are decoded; or `STANDARD_OUTPUT`: raw frames, uint8 (H, W, C). Both: `.npy`, the
+    float32 sample itself, (B, C, ...), not clipped, mapped from the disk while it is made. `scaled`: the file holds
+    diffusion latents (also taken from the file's own metadata). `temb`, `seed`: for decoders that take them.
 
     Raises:
         MediaError, InputError: the latents cannot be used. OutputError: the output exists or cannot be written.
     """
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    raw = output == STANDARD_OUTPUT
+    if not raw and output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise OutputError(f"{output} exists already: give another name, or delete it first")
     content = read_latents(source)
     _check_origin(vae, content, source, scaled)
@@ -106,8 +134,11 @@ def decode_file(
     if seed is not None and not getattr(vae.config, "noise_stacks", ()):
         raise InputError("seed: this decoder injects no noise; leave it out")
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
-    _require_parent(output)
-    _check_ending(vae, latents.shape[0], output)
+    if raw:
+        _check_raw(vae, latents.shape[0])
+    else:
+        _require_parent(output)
+        _check_ending(vae, latents.shape[0], output)
     crop = _original_size(vae, content, latents)
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
 
@@ -138,11 +169,14 @@ class _Decoding:
         tiles = _counting("tiles", self.progress)
         return self.vae.decode(self.latents, crop=self.crop, progress=tiles, **self.conditions, **options).sample
 
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """The pixels of a clip in groups (1, t, H, W, C), each as soon as it is finished."""
+    def each_frame(self) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C)."""
         assert isinstance(self.vae, AutoencoderKLLTX2Video)
-        tiles = _counting("tiles", self.progress)
-        return self.vae.decode_frames(self.latents, crop=self.crop, output="uint8", progress=tiles, **self.conditions)
+        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "progress": _counting("tiles", self.progress)}
+        if self.vae.streaming:
+            del options["progress"]  # it counts the very frames that are counted when they are written
+        for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
+            yield from group[0]
 
     def count(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
@@ -152,19 +186,21 @@ class _Decoding:
 def _write(job: _Decoding, output: Path, rate: Fraction) -> None:
     """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once."""
     ending = output.suffix.lower()
-    if ending == ".npy":
+    if output == STANDARD_OUTPUT:
+        for written, frame in enumerate(job.each_frame(), 1):
+            sys.stdout.buffer.write(np.ascontiguousarray(frame).data)
+            job.count("frames", written, job.shape[2])
+        sys.stdout.buffer.flush()
+    elif ending == ".npy":
         with partial_output(output) as file, translated_errors(output):
             sample = create_npy(file, job.shape)
             job.decode(out=sample)
             del sample  # unmaps the file
     elif job.vae.video:
         with write_clip(output, rate) as writer:
-            written = 0
-            for group in job.frames():
-                for frame in group[0]:
-                    writer.write(frame)
-                    written += 1
-                    job.count("frames", written, job.shape[2])
+            for written, frame in enumerate(job.each_frame(), 1):
+                writer.write(frame)
+                job.count("frames", written, job.shape[2])
     elif ending in PICTURE_ENDINGS:
         write_picture(output, job.decode(output="uint8")[0], overwrite=False)
     else:
@@ -191,6 +227,11 @@ def _check_origin(vae: Autoencoder, content: LatentsFile, source: Path, scaled: 
         )
     if scaled and content.scaled is False:
         raise InputError(f"{source} says that it holds model latents, not diffusion latents: leave --scaled out")
+
+
+def _check_raw(vae: Autoencoder, batch: int) -> None:
+    if not vae.video or batch != 1:
+        raise InputError("-o - writes the raw frames of one clip: give a file or a folder name for anything else")
 
 
 def _check_ending(vae: Autoencoder, batch: int, output: Path) -> None:

@@ -102,6 +102,32 @@ class TestModel:
                 states = stream.states
         assert torch.allclose(torch.cat(got, dim=2), whole, rtol=0, atol=1e-10 * whole.abs().max())
 
+    @pytest.mark.parametrize("name", ["ltx20", "ltx23"])
+    def test_no_convolution_computes_a_frame_twice(self, name: str) -> None:
+        config = config_from_dict(ALL[name])
+        assert isinstance(config, AutoencoderKLLTX2VideoConfig)
+        model: Any = model_from_config(config).eval()
+        counts: list[int] = []
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv3d):
+                module.register_forward_hook(lambda layer, given, result: counts.append(result.numel()))
+        hidden = torch.randn(1, config.latent_channels, 20, 2, 3)
+        stream, whole_clip = Stream(config.decoder_causal), WholeClip(config.decoder_causal)
+        with torch.no_grad():
+            for index in range(model.decoder.stages):
+                counts.clear()
+                whole = model.decoder.stage(index, hidden, whole_clip)
+                wanted = sum(counts)
+                counts.clear()
+                states, done = None, 0
+                for part in pieces(hidden.numpy(), [16, 3, 1]):
+                    first, done = int(done == 0), done + part.shape[2]
+                    stream.begin(states, first, int(done == hidden.shape[2]))
+                    model.decoder.stage(index, torch.from_numpy(part), stream)
+                    states = stream.states
+                assert sum(counts) == wanted
+                hidden = whole[:, :, :20]
+
 
 class TestDecode:
     @pytest.mark.parametrize("frames", [1, 2, 3, 5, 16, 33])
@@ -317,3 +343,89 @@ def test_a_queue_gives_frames_in_order(lengths: list[int], data: st.DataObject) 
         assert part.flags.c_contiguous
         taken += part.ravel().tolist()
     assert taken == list(range(start))
+
+
+@pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
+def test_tensorrt_rtx_builds_every_streaming_graph(name: str, bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """Real engines for all supported capabilities; running them needs a GPU."""
+    from latentrt.export.engines.process import run_worker
+    from latentrt.export.engines.settings import BuildSettings
+    from latentrt.runtime.manifest import Graph, Manifest
+
+    extents = {"batch": (1, 1, 2), "height": (2, 4, 8), "width": (2, 4, 8), "frames": (1, 8, 16)}
+
+    def profile(graph: Graph) -> dict[str, dict[str, list[int]]]:
+        ranges = {}
+        for tensor in graph.inputs:
+            values: list[list[int]] = [[], [], []]
+            for axis in tensor.shape:
+                factor, _, axis_name = axis.rpartition("*") if isinstance(axis, str) else ("1", "", "")
+                for at, own in enumerate(values):
+                    own.append(int(factor or 1) * extents[axis_name][at] if isinstance(axis, str) else axis)
+            if tensor.name == "first" or (tensor.name == "last" and not graph.causal):
+                values = [[0], [0], [1]]  # a causal graph does not look at `last`
+            ranges[tensor.name] = dict(zip(("min", "opt", "max"), values, strict=True))
+        return ranges
+
+    manifest = Manifest.open(bundle_of(name))
+    for graph in manifest.streams:
+        engine = tmp_path / f"{graph.file}.engine"
+        order = {
+            "backend": "tensorrt-rtx",
+            "library": "tensorrt_rtx",
+            "graph": str(manifest.path_of(graph.file)),
+            "output": str(engine),
+            "log": str(tmp_path / "log"),
+            "profiles": [profile(graph)],
+            "compute_capabilities": ["8.0", "8.6", "8.9", "12.0"],
+            "settings": BuildSettings("tensorrt-rtx", optimization_level=0).flags(),
+            "timing_cache": None,
+        }
+        assert run_worker(order, lambda done, total: None)["build_seconds"] > 0
+        assert engine.stat().st_size > 100_000
+
+
+def test_the_command_line_streams_clips_in_and_out(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    from latentrt.runtime.clip_writer import write_clip
+    from latentrt.runtime.latents_file import read_latents
+
+    bundle = str(bundle_of("ltx20"))
+    rows, columns = np.mgrid[:60, :90]
+    with write_clip(tmp_path / "clip.mp4", 24) as writer:
+        for index in range(21):
+            writer.write(np.stack([(rows * 3 + index) % 256, columns * 2, rows * 0 + 9 * index], -1).astype(np.uint8))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        program = "from latentrt.export.cli import main; main()"
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, env={**os.environ}, check=False)
+
+    for name, options in (("whole", ()), ("stream", ("--stream",))):
+        result = run("encode", bundle, "clip.mp4", "-o", f"{name}.safetensors", *options)
+        assert result.returncode == 0, result.stderr
+    whole, streamed = (read_latents(tmp_path / f"{name}.safetensors") for name in ("whole", "stream"))
+    assert (streamed.frames, streamed.height, streamed.width, streamed.frame_rate) == (21, 60, 90, whole.frame_rate)
+    assert relative_error(streamed.latents, whole.latents) < 2e-5
+
+    raw = run("decode", bundle, "stream.safetensors", "-o", "-", "--stream")
+    assert raw.returncode == 0, raw.stderr
+    frames = np.frombuffer(raw.stdout, np.uint8).reshape(21, 60, 90, 3)
+    assert run("decode", bundle, "whole.safetensors", "-o", "whole.npy").returncode == 0
+    from latentrt.runtime.pixels import to_pixels
+
+    assert np.abs(frames.astype(int) - to_pixels(np.load(tmp_path / "whole.npy"))[0]).max() <= 1
+    assert run("decode", bundle, "stream.safetensors", "-o", "out.mp4", "--stream").returncode == 0
+    for arguments, code, sentence in (
+        (("-o", "x.mp4", "--stream", "--tile", "auto"), 2, b"choose one"),
+        (("-o", "out.mp4", "--stream"), 1, b"exists already"),
+    ):
+        failed = run("decode", bundle, "stream.safetensors", *arguments)
+        assert failed.returncode == code
+        assert sentence in failed.stderr
+    image = run("decode", str(bundle_of("sd")), "stream.safetensors", "-o", "x.png", "--stream")
+    assert image.returncode == 1
+    assert b"--stream is for video models" in image.stderr

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_tiling, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, tiling_options
 
 __all__ = ["decode"]
 
@@ -34,6 +34,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since cli
 @click.option("--fps", type=_Rate(), help="Frames per second of a clip.  [default: the latents file's, else 24]")
 @click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
 @click.option("--seed", type=click.IntRange(min=0), help="For decoders that inject noise.")
+@click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same pixels, in memory that does not grow.")
 @tiling_options
 @backend_options
 @as_json
@@ -45,6 +46,7 @@ def decode(
     fps: Fraction | None,
     timestep: float | None,
     seed: int | None,
+    stream: bool,
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
@@ -54,14 +56,19 @@ def decode(
     """Decode the file LATENTS with BUNDLE.
 
     The ending of -o chooses: a picture (png, jpg, webp), a clip (mp4, webm, gif), a .npy array (the float32 sample
-    itself), or no ending: a folder of frames or pictures. A latents file that LatentRT wrote restores the original
-    size; any safetensors file with a tensor named latents decodes. With --tile memory does not grow with the size of
-    the picture or, as the frames of a clip are written while they are decoded, with the length of the clip.
+    itself), or no ending: a folder of frames or pictures. "-o -" writes a clip's raw frames to standard output while
+    they are decoded, for `| ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 24 -i - clip.mp4` or a preview.
+
+    A latents file that LatentRT wrote restores the original size; any safetensors file with a tensor named latents
+    decodes. With --stream or --tile a clip's frames are written while later ones are decoded: memory does not grow with
+    its length. --stream gives the pixels of a single pass; --tile also bounds memory in height and width.
     """
-    from ...runtime.files import decode_file
+    from ...runtime.files import STANDARD_OUTPUT, decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
         enable_tiling(vae, tile, overlap, blend)
+        if stream:
+            enable_streaming(vae, tile, overlap, blend)
         interrupt = Interrupt(vae)
 
         def progress(what: str, done: int, total: int) -> None:
@@ -70,6 +77,8 @@ def decode(
 
         options: dict[str, Any] = {"scaled": scaled, "frame_rate": fps, "temb": timestep, "seed": seed}
         report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))
+    if output == STANDARD_OUTPUT:
+        return
     if json_output:
         emit_json(report)
     else:

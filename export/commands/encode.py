@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_tiling, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, tiling_options
 
 __all__ = ["encode"]
 
@@ -19,6 +19,7 @@ __all__ = ["encode"]
 @click.option("--mode/--sample", "mode", default=True, help="The mean latents (default), or ones drawn with --seed.")
 @click.option("--seed", type=click.IntRange(min=0), help="For --sample.")
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
+@click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same latents, in memory that does not grow.")
 @tiling_options
 @backend_options
 @as_json
@@ -29,6 +30,7 @@ def encode(
     mode: bool,
     seed: int | None,
     scaled: bool,
+    stream: bool,
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
@@ -52,6 +54,8 @@ def encode(
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
         enable_tiling(vae, tile, overlap, blend)
+        if stream:
+            enable_streaming(vae, tile, overlap, blend)
         several = list_inputs(source, vae)
         jobs = [(source, output)] if several is None else _outputs(several, output)
         waiting = [job for job in jobs if several is None or not job[1].exists()]
@@ -61,9 +65,9 @@ def encode(
         with progress_bar("Encoding", hidden=json_output) as update:
             update("files", len(jobs) - len(waiting), len(jobs))
             interrupt = Interrupt(vae)
-            options: dict[str, Any] = {"seed": seed, "scaled": scaled, "check": interrupt.check, "progress": update}
+            options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": stream, "progress": update}
             for index, (path, target) in enumerate(waiting):
-                interrupt.run(partial(encode_file, vae, path, target, **options))
+                interrupt.run(partial(encode_file, vae, path, target, check=interrupt.check, **options))
                 update("files", len(jobs) - len(waiting) + index + 1, len(jobs))
     if json_output:
         emit_json({"written": [str(target) for _, target in waiting], "skipped": len(jobs) - len(waiting)})

@@ -38,6 +38,7 @@ __all__ = ["export"]
     help="sdpa: the pattern that engines fuse; eager: plain; sliced: queries in pieces, bounded memory.",
 )
 @click.option("--fuse-qkv/--no-fuse-qkv", default=True, show_default=True, help="One projection for q, k and v.")
+@click.option("--stream/--no-stream", default=True, show_default=True, help="Video: also graphs that run in chunks.")
 @click.option(
     "--causal",
     "causal",
@@ -63,6 +64,7 @@ def export(
     source_options: SourceOptions,
     attention: str,
     fuse_qkv: bool,
+    stream: bool,
     causal: tuple[bool, ...],
     check_range: tuple[Path, ...],
     json_output: bool,
@@ -82,6 +84,7 @@ def export(
         attention=attention,
         fuse_qkv=fuse_qkv,
         causal=causal,
+        stream=stream,
         check_range=check_range,
         overrides=overrides,
         source=source_options,
@@ -101,6 +104,8 @@ def export(
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))
+    if manifest.streams:
+        click.echo(f"  {len(manifest.streams)} graphs that run a clip in chunks, {manifest.streams[0].dtype}")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
         click.echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
     if "float32" not in settings.dtypes and "bfloat16" in settings.dtypes:

@@ -43,6 +43,12 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         tensors = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         causal = "" if graph.causal is None else f", causal={graph.causal}"
         lines.append(f"  {graph.component:<8} {graph.file}: {graph.dtype}, opset {graph.opset}{causal}: {tensors}")
+    for graph in manifest.streams:
+        assert graph.stage is not None
+        lines.append(
+            f"  {graph.component:<8} {graph.file}: {graph.dtype}, opset {graph.opset}, stage {graph.stage.index} of a "
+            f"stream, {len(graph.outputs) - 1} states, first chunk of {graph.stage.lead} frames"
+        )
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
     lines.append("  every hash is right" if verified else "  sizes are right (--verify reads every byte)")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():

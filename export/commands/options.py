@@ -181,7 +181,10 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
 
     def update(what: str, done: int, total: int) -> None:
         nonlocal bar, counted, started
-        if hidden or total < 2 or not stream.isatty():
+        if hidden or total == 1 or not stream.isatty():
+            return
+        if not total:  # nobody knows how many there will be
+            click.echo(f"\r{label}: {done} {what}", nl=False, file=stream)
             return
         if what != counted:
             if bar is not None and bar.pos < bar.length:

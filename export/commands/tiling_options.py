@@ -5,10 +5,12 @@ from typing import Any, TypeVar
 
 import click
 
+from ...runtime import AutoencoderKLLTX2Video
 from ...runtime.autoencoder import Autoencoder
+from ...runtime.errors import InputError
 from .options import Size
 
-__all__ = ["TILED_BLENDS", "enable_tiling", "tiling_options"]
+__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "tiling_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
@@ -72,3 +74,16 @@ def enable_tiling(
         arguments["framewise"] = len(sizes) == 3
     vae.enable_tiling(**arguments)
     return True
+
+
+def enable_streaming(vae: Autoencoder, *tiling: object) -> None:
+    """Enable streaming as --stream says; `tiling` are the tiling options, which do not go with it.
+
+    Raises:
+        click.UsageError: one of them was given. InputError: not a video model.
+    """
+    if any(option is not None for option in tiling):
+        raise click.UsageError("--stream gives the pixels of a single pass and --tile does not: choose one")
+    if not isinstance(vae, AutoencoderKLLTX2Video):
+        raise InputError(f"--stream is for video models, and the bundle is {vae.family}: leave it out")
+    vae.enable_streaming()

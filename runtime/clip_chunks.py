@@ -1,0 +1,58 @@
+"""A clip from disk as samples, a few frames at a time: what encoding in constant memory reads."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clip_reader import open_clip
+from .errors import MediaError
+from .grid import Grid
+from .pixels import to_samples
+
+__all__ = ["ClipChunks"]
+
+
+class ClipChunks:
+    """Iterates over a clip as float32 (1, C, t, H, W) in [-1, 1], padded to the model's grid by repeating its last
+    row, column and frame.
+
+    Attributes, whole once it was read to its end: `frames`, `height`, `width` before padding, `frame_rate`.
+    """
+
+    def __init__(self, path: Path, channels: int, grid: Grid, check: Callable[[], None] = lambda: None) -> None:
+        self._path, self._channels, self._grid, self._check = path, channels, grid, check
+        self.frames = self.height = self.width = 0
+        self.frame_rate: Fraction | None = None
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Read the clip from its start.
+
+        Raises:
+            MediaError: the file is missing, damaged, no clip, or without frames.
+        """
+        ratio = self._grid.temporal
+        with open_clip(self._path, self._channels) as clip:
+            self.frames, self.height, self.width, self.frame_rate = 0, clip.height, clip.width, clip.frame_rate
+            held: list[NDArray[np.uint8]] = []
+            for frame in clip:
+                self._check()
+                held.append(frame)
+                self.frames += 1
+                if len(held) == ratio:
+                    yield self._samples(held)
+                    held = []
+        if not self.frames:
+            raise MediaError(f"{self._path} holds no frames: give another clip")
+        missing = -(self.frames - 1) % ratio
+        if held or missing:
+            held += [held[-1] if held else frame] * missing
+            yield self._samples(held)
+
+    def _samples(self, frames: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        samples = to_samples(np.stack(frames)[np.newaxis])
+        size = self._grid.padded_size((1, self.height, self.width))[1:]
+        after = [(0, wanted - length) for wanted, length in zip(size, (self.height, self.width), strict=True)]
+        return np.pad(samples, [(0, 0), (0, 0), (0, 0), *after], mode="edge") if any(map(any, after)) else samples

@@ -1,0 +1,148 @@
+"""Streaming a clip against decoding it whole and in diffusers' tiles: time, memory, first frames, quality."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .exporting import peak_gib
+from .worker import in_own_process
+
+__all__ = ["QUARTER", "measure_length", "measure_speed", "verdicts"]
+
+QUARTER: dict[str, Any] = {
+    "_class_name": "AutoencoderKLLTX2Video",
+    "latent_channels": 32,
+    "block_out_channels": [64, 128, 256, 512],
+    "decoder_block_out_channels": [64, 128, 256],
+    "layers_per_block": [4, 6, 6, 2, 2],
+    "decoder_layers_per_block": [5, 5, 5, 5],
+    "decoder_causal": False,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+"""LTX-2.0 at a quarter of its width."""
+
+_WAYS = ("diffusers", "diffusers tiled", "whole", "stream")
+_SEED = 0
+
+
+def measure_speed(checkpoint: Path, bundle: Path, cells: tuple[int, int, int], threads: int) -> list[dict[str, Any]]:
+    """One decode of latents (1, C, *cells) each way, each in its own process, one after the other; PSNR against the
+    whole decode by our engine."""
+    rows, whole = [], None
+    for way in ("whole", *(way for way in _WAYS if way != "whole")):
+        print(f"streaming: {way}, {cells}", flush=True)
+        result = bundle.with_name(f"{way.replace(' ', '-')}.npy")
+        row = in_own_process(_measured, way, checkpoint, bundle, cells, threads, result)
+        sample = np.load(result, mmap_mode="r")
+        whole = sample if whole is None else whole
+        error = float(np.mean(np.square(np.subtract(sample, whole, dtype=np.float64))))
+        row["psnr_db"] = min(200.0, 10 * float(np.log10(float(np.ptp(whole)) ** 2 / error))) if error else 200.0
+        rows.append({"way": way, **row})
+    for way in _WAYS:
+        bundle.with_name(f"{way.replace(' ', '-')}.npy").unlink()
+    return rows
+
+
+def measure_length(checkpoint: Path, bundle: Path, lengths: list[int], size: tuple[int, int], threads: int) -> Any:
+    """Peak memory over the clip's length, in latent frames, of latents with that height and width."""
+    rows = []
+    for frames in lengths:
+        for way in ("whole", "diffusers tiled", "stream"):
+            if way != "stream" and frames > 40:
+                continue  # nobody needs to see the machine run out of memory
+            print(f"memory: {way}, {frames} latent frames", flush=True)
+            cells = (frames, *size)
+            rows.append({"way": way, "frames": 8 * frames - 7})
+            rows[-1] |= in_own_process(_measured, way, checkpoint, bundle, cells, threads, None)
+    return rows
+
+
+def verdicts(speed: list[dict[str, Any]], length: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is promised, and what was seen."""
+    by_way = {row["way"]: row for row in speed}
+    stream = by_way["stream"]
+    streamed = {row["frames"]: row["peak_gib"] for row in length if row["way"] == "stream"}
+    shortest = streamed[min(streamed)]
+    rows = [
+        ("time of diffusers' tiles over ours", by_way["diffusers tiled"]["seconds"] / stream["seconds"], 2.2, True),
+        ("our time over our whole decode's", stream["seconds"] / by_way["whole"]["seconds"], 1.1, False),
+        (
+            "our memory over diffusers' whole decode's",
+            stream["peak_gib"] / by_way["diffusers"]["peak_gib"],
+            1 / 3,
+            False,
+        ),
+        *(
+            (f"memory at {frames} frames over {min(streamed)}", peak / shortest, 1.05, False)
+            for frames, peak in streamed.items()
+            if frames > min(streamed)
+        ),
+    ]
+    return [
+        {"promise": name, "seen": seen, "wanted": wanted, "at_least": least}
+        | {"passed": seen >= wanted if least else seen <= wanted}
+        for name, seen, wanted, least in rows
+    ]
+
+
+def _measured(
+    way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, int], threads: int, result: Path | None
+) -> dict[str, Any]:
+    run = (_diffusers if way.startswith("diffusers") else _ours)(way, checkpoint, bundle, cells, threads)
+    Path("/proc/self/clear_refs").write_text("5")  # from here on, the peak is counted anew
+    before = peak_gib()
+    started, first, parts = time.perf_counter(), None, []
+    for frames in run:
+        first = time.perf_counter() - started if first is None else first
+        if result is not None:
+            parts.append(frames)
+        del frames
+    seconds = time.perf_counter() - started
+    row = {"seconds": seconds, "first_frames_seconds": first, "peak_gib": peak_gib() - before}
+    if result is not None:
+        np.save(result, np.concatenate(parts, axis=2))
+    return row
+
+
+def _latents(channels: int, cells: tuple[int, int, int]) -> Any:
+    return np.random.default_rng(_SEED).standard_normal((1, channels, *cells), np.float32)
+
+
+def _ours(way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, int], threads: int) -> Iterator[Any]:
+    from latentrt.runtime import AutoencoderKLLTX2Video, open_bundle
+
+    vae: Any = open_bundle(bundle, backend="onnxruntime", provider="cpu", threads=threads)
+    assert isinstance(vae, AutoencoderKLLTX2Video)
+    small, z = _latents(vae.config.latent_channels, (3, 2, 2)), _latents(vae.config.latent_channels, cells)
+    if way == "whole":
+        vae.decode(small)  # loads the engine
+        return _lazily(lambda: vae.decode(z).sample)
+    for _ in vae.decode_stream(small):
+        pass
+    return vae.decode_stream(z)
+
+
+def _lazily(run: Any) -> Iterator[Any]:
+    yield run()
+
+
+def _diffusers(way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, int], threads: int) -> Iterator[Any]:
+    import diffusers
+    import torch
+
+    torch.set_num_threads(threads)
+    model: Any = diffusers.AutoencoderKLLTX2Video.from_pretrained(checkpoint).eval()
+    if way == "diffusers tiled":
+        model.enable_tiling()
+        model.use_framewise_decoding = True
+    z = torch.from_numpy(_latents(model.config.latent_channels, cells))
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return model.decode(z).sample.numpy()
+
+    return _lazily(run)
