@@ -190,7 +190,7 @@ def overlap_factor_stride(size: int, factor: float, ratio: int, *, exact: bool) 
 def cells_of(axis: Axis, name: str, value: int, *, extra: int = 0) -> int:
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     if not whole or value < 1:
-        raise InputError(f"{name}: wanted a positive whole number, got {value!r}")
+        raise InputError(f"{name}: wanted a positive whole number, the smallest is {axis.ratio}, got {value!r}")
     cells, rest = divmod(int(value), axis.ratio)
     if rest and not axis.leading:
         below = f"{cells * axis.ratio} or " if cells else ""

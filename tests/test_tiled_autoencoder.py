@@ -228,9 +228,12 @@ def test_enable_tiling_alone_tiles_space_and_time(opened: Open) -> None:
         ({"tile_sample_min_num_frames": 7}, "at least 8 .2 latent cells"),
         ({"framewise": True}, 'for blend="diffusers"'),
         ({"tiles_per_call": 0}, "tiles_per_call: wanted a whole number of at least 1, got 0"),
-        ({"tile_sample_min_width": 0}, "tile_sample_min_width: wanted a positive whole number, got 0"),
-        ({"tile_sample_min_width": 96.5}, "wanted a positive whole number, got 96.5"),
-        ({"tile_sample_min_width": "wide"}, "wanted a positive whole number, got 'wide'"),
+        (
+            {"tile_sample_min_width": 0},
+            "tile_sample_min_width: wanted a positive whole number, the smallest is 32, got 0",
+        ),
+        ({"tile_sample_min_width": 96.5}, "wanted a positive whole number, the smallest is 32, got 96.5"),
+        ({"tile_sample_min_width": "wide"}, "wanted a positive whole number, the smallest is 32, got 'wide'"),
     ],
 )
 def test_illegal_tiles_are_refused_in_one_sentence(settings: dict[str, Any], sentence: str, opened: Open) -> None:

@@ -67,6 +67,7 @@ def verdicts(speed: list[dict[str, Any]], length: list[dict[str, Any]]) -> list[
     stream = by_way["stream"]
     streamed = {row["frames"]: row["peak_gib"] for row in length if row["way"] == "stream"}
     shortest = streamed[min(streamed)]
+    first = {row["frames"]: row["first_frames_seconds"] / row["seconds"] for row in length if row["way"] == "stream"}
     rows = [
         ("time of diffusers' tiles over ours", by_way["diffusers tiled"]["seconds"] / stream["seconds"], 2.2, True),
         ("our time over our whole decode's", stream["seconds"] / by_way["whole"]["seconds"], 1.1, False),
@@ -81,6 +82,11 @@ def verdicts(speed: list[dict[str, Any]], length: list[dict[str, Any]]) -> list[
             for frames, peak in streamed.items()
             if frames > min(streamed)
         ),
+    ]
+    rows += [
+        (f"first of {frames} frames, share of the time", first[frames], 0.25, False)
+        for frames in first
+        if frames == 257
     ]
     return [
         {"promise": name, "seen": seen, "wanted": wanted, "at_least": least}
