@@ -151,7 +151,7 @@ class Autoencoder(ABC):
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
         job = self._decode_job(z, self._active_tiling, **options)
-        return DecoderOutput(self._execute(job, output=output, out=out, stream=stream))
+        return DecoderOutput(self._execute(job, output=output, out=out, stream=stream), exact=self._is_exact(job))
 
     def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
@@ -170,7 +170,7 @@ class Autoencoder(ABC):
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
         its defaults. Further options are `decode`'s."""
         job = self._decode_job(z, self._tiling, gated=False, **options)
-        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream))
+        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream), job.tiled is None)
 
     def __call__(
         self,
@@ -316,6 +316,9 @@ class Autoencoder(ABC):
 
     def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
         return execute(self._sessions, job, output=output, out=out, stream=stream)
+
+    def _is_exact(self, job: Job) -> bool:
+        return job.tiled is None
 
     def _decode_job(
         self,

@@ -103,7 +103,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
         job = self._decode_job(z, self._active_tiling, **options)
-        if self._streaming is not None and job.tiled is None:
+        if self._streaming is not None:
             check_output(output, None, job.wanted_shape)
             return self._stream.job_frames(job, self._streaming.frames_per_chunk, output)
         return execute_in_groups(self._sessions, job, output=output)
@@ -124,8 +124,9 @@ class AutoencoderKLLTX2Video(Autoencoder):
         each if need be. Frames come in order, each once: float32 (B, out_channels, t', H, W), or uint8 (B, t', H, W,
         C). A non-causal decoder sees ahead, so its first frames come when that many latent frames are there (about 22
         for LTX-2.0, 14 for 2.3, or all of a shorter clip). `frames_per_chunk`: the most frames of an array; None
-        takes what keeps the widest layers within a gibibyte. `temb`, `rng`, `causal`: as for `decode`. The iterator
-        is to be read to its end, or closed.
+        takes what keeps the widest layers within a gibibyte. `temb`, `rng`, `causal`: as for `decode`. With tiling
+        enabled, tiles divide height and width, and the numbers are no longer those of a single pass. The iterator is
+        to be read to its end, or closed.
 
         Raises:
             InputError: wrong latents, a chunk of another size, no frames at all, an encoder or a precision that
@@ -155,7 +156,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         return self._stream.encode(frames, frames_per_chunk=frames_per_chunk, causal=causal)
 
     def enable_streaming(self, frames_per_chunk: int | None = None) -> None:
-        """Let `encode`, `decode` and `decode_frames` work chunk by chunk where they do not work in tiles.
+        """Let `encode`, `decode` and `decode_frames` work chunk by chunk. With tiling enabled too, tiles then divide
+        height and width only, for frames too large to go through whole; the result is no longer exact.
 
         Raises:
             InputError, BundleError: the decoder cannot stream.
@@ -171,12 +173,19 @@ class AutoencoderKLLTX2Video(Autoencoder):
         """Whether streaming is enabled."""
         return self._streaming is not None
 
+    def _is_exact(self, job: Job) -> bool:
+        if self._streaming is None or job.plan is None:
+            return super()._is_exact(job)
+        return job.plan.shape[1:] == (1, 1)  # tiles in time are left to the stream
+
     @cached_property
     def _stream(self) -> ClipStream:
-        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, self._dtype)
+        return ClipStream(
+            self._manifest, self._sessions, self._jobs, self.grid, self._dtype, lambda: self._active_tiling
+        )
 
     def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
-        if self._streaming is None or job.tiled is not None or stream is not None:
+        if self._streaming is None or stream is not None:
             return super()._execute(job, output=output, out=out, stream=stream)
         return self._stream.job(job, self._streaming.frames_per_chunk, output, out)
 

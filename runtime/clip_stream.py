@@ -1,11 +1,14 @@
 """Streaming one autoencoder's clips: which graphs, in which chunks, and what comes in and goes out."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tiling import Line, Plan, Span
+from ..tiling.plan import Direction
 from .arrays import check_output, require_finite, to_output
 from .conditions import Conditions
 from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
@@ -15,7 +18,8 @@ from .grid import Grid
 from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
 from .sessions import Sessions
-from .streaming import Chunk, run_stages, with_last
+from .streaming import Chunk, run_stages, run_tiles, with_last
+from .tiling_settings import TilingSettings
 
 __all__ = ["ClipStream"]
 
@@ -26,10 +30,19 @@ _MOST_FRAMES = 32
 
 
 class ClipStream:
-    """Runs clips through the streaming graphs of a bundle."""
+    """Runs clips through the streaming graphs of a bundle; in tiles of height and width where `tiling()` gives any."""
 
-    def __init__(self, manifest: Manifest, sessions: Sessions, jobs: Jobs, grid: Grid, dtype: str) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        sessions: Sessions,
+        jobs: Jobs,
+        grid: Grid,
+        dtype: str,
+        tiling: Callable[[], TilingSettings | None],
+    ) -> None:
         self._manifest, self._sessions, self._jobs, self._grid, self._dtype = manifest, sessions, jobs, grid, dtype
+        self._tiling = tiling
 
     def stages(self, component: str, causal: bool | None) -> list[Graph]:
         """The component's streaming graphs, in the order in which they run.
@@ -129,16 +142,36 @@ class ClipStream:
         conditions_of: Callable[[Array], Conditions],
         frames_per_chunk: int | None,
     ) -> Iterator[Chunk]:
+        encode = graphs[0].component == "encoder"
         with self._sessions.call() as call:
             begin = next(chunks)
             conditions = conditions_of(begin.frames)
-            height, width = begin.frames.shape[-2:]
-            if graphs[0].component == "encoder":
-                height, width = height // self._grid.spatial, width // self._grid.spatial
-            frames = frames_per_chunk or self._default_frames(graphs, begin.frames.shape[0] * height * width)
+            batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]
+            size = (height // self._grid.spatial, width // self._grid.spatial) if encode else (height, width)
+            plan = self._plan("encode" if encode else "decode", size)
+            one = max(len(tile.pieces[0].cells) * len(tile.pieces[1].cells) for tile in plan.tiles)
+            frames = frames_per_chunk or self._default_frames(graphs, batch * one)
             most = [max(1, frames // ratio) for ratio in self._ratios(graphs)]
-            stages = list(zip(graphs, most, strict=True))
-            yield from run_stages(self._sessions, call, stages, _chain(begin, chunks), conditions, (height, width))
+
+            def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:
+                return run_stages(self._sessions, call, zip(graphs, most, strict=True), source, own, cells)
+
+            source = _chain(begin, chunks)
+            del begin
+            if plan.count == 1:
+                yield from run(source, conditions, size)
+            else:
+                yield from run_tiles(plan, run, source, conditions)
+
+    def _plan(self, direction: Direction, size: tuple[int, int]) -> Plan:
+        """The tiles in height and width: one, unless tiling is enabled."""
+        tiling = self._tiling()
+        if tiling is not None:
+            plan = tiling.plan(self._grid, direction, (1, *size))
+            return replace(plan, lines=plan.lines[1:])
+        axes = self._grid.axes_for(direction)[1:]
+        spans = [[Span(0, length)] for length in size]
+        return Plan(tuple(Line.of(*of, direction=direction) for of in zip(axes, size, spans, strict=True)))
 
     def _ratios(self, graphs: list[Graph]) -> list[int]:
         """Frames of the clip per frame that each stage takes."""

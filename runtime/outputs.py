@@ -17,6 +17,8 @@ class AutoencoderKLOutput:
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """What `decode` gives: `sample` in the form that was asked for."""
+    """What `decode` gives: `sample` in the form that was asked for. `exact`: whether its numbers are those of a single
+    pass; tiles approximate them."""
 
     sample: Any
+    exact: bool = True

@@ -4,13 +4,19 @@ Every stage remembers what its layers need of the frames before (`states`), so n
 mathematics are in docs/streaming.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tiling import Plan, Span, Tile
+from ..tiling.axis import trailing
+from ..tiling.blend import blend_of
+from ..tiling.canvas import Canvas
 from .component import Call
 from .conditions import Conditions
 from .errors import BackendUnavailable, InputError
@@ -18,7 +24,7 @@ from .frame_queue import FrameQueue
 from .manifest import Axis, Graph
 from .sessions import Sessions
 
-__all__ = ["Chunk", "StreamingComponent", "run_stages", "with_last"]
+__all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
 
 Array = NDArray[np.float32]
 
@@ -74,6 +80,46 @@ def run_stages(
     for graph, most in stages:
         chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size)
     yield from chunks
+
+
+def run_tiles(
+    plan: Plan,
+    run: Callable[[Iterator[Chunk], Conditions, tuple[int, int]], Iterator[Chunk]],
+    chunks: Iterator[Chunk],
+    conditions: Conditions,
+) -> Iterator[Chunk]:
+    """Streams side by side, one for each tile of height and width, blended chunk by chunk: for frames that are too
+    large to go through whole, and no longer exact. `run(chunks, conditions, latent size)` streams one tile."""
+    tiles, cells = plan.tiles, tuple(line.cells for line in plan.lines)
+    sources = itertools.tee(chunks, len(tiles))  # all are read in step: a chunk is held until the last tile had it
+    streams = [
+        run(
+            _cut(source, tile),
+            conditions.of_tiles([tile], cells),
+            (len(tile.pieces[0].cells), len(tile.pieces[1].cells)),
+        )
+        for source, tile in zip(sources, tiles, strict=True)
+    ]
+    for parts in zip(*streams, strict=True):
+        shape = parts[0].frames.shape
+        whole = np.empty((*shape[:3], *plan.target_size), np.float32)
+        canvas = Canvas(tuple(plan.groups()), partial(_rows, whole))
+        blend = blend_of(plan, canvas)
+        for tile, part in zip(tiles, parts, strict=True):
+            blend.put(tile, part.frames)
+        last = parts[0].last
+        del parts, part
+        yield Chunk(whole, last)
+        del whole, canvas, blend
+
+
+def _cut(chunks: Iterator[Chunk], tile: Tile) -> Iterator[Chunk]:
+    for chunk in chunks:
+        yield Chunk(chunk.frames[trailing(tile.source)], chunk.last)
+
+
+def _rows(whole: Array, span: Span) -> Array:
+    return whole[..., span.as_slice(), :]
 
 
 def _stage(

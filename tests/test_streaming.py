@@ -176,7 +176,41 @@ class TestDecode:
                 with pytest.raises(InputError):
                     vae.decode(z, **bad)
             vae.enable_tiling(tile_sample_min_num_frames=16, tile_sample_stride_num_frames=8)
-            assert relative_error(vae.decode(z).sample, whole) > 1e-3, "tiling goes before streaming"
+            result = vae.decode(z)
+            assert result.exact, "tiles in time are left to the stream"
+            assert relative_error(result.sample, whole) < 2e-5
+        finally:
+            vae.disable_streaming()
+            vae.disable_tiling()
+
+    @pytest.mark.parametrize("name", ["ltx20", "noise_timestep"])
+    @pytest.mark.parametrize("blend", ["linear", "diffusers"])
+    def test_with_tiles_in_space_it_gives_what_tiles_of_whole_length_give(
+        self, name: str, blend: str, opened: Open
+    ) -> None:
+        vae = opened(name)
+        z = latents_of(vae, 6, size=(5, 7))
+        options = conditions_of(vae, 1)
+        assert vae.decode(z, **options).exact
+        space = {"tile_sample_min_height": 96, "tile_sample_stride_height": 64}
+        space |= {"tile_sample_min_width": 128, "tile_sample_stride_width": 96}
+        # One tile in time is the whole clip, so only height and width are divided.
+        endless = {"tile_sample_min_num_frames": 400, "tile_sample_stride_num_frames": 400}
+        vae.enable_tiling(blend=blend, **space, **endless)
+        try:
+            result = vae.decode(z, **options)
+            assert not result.exact
+            vae.enable_streaming(8)
+            streamed = vae.decode(z, **options)
+            assert not streamed.exact
+            assert relative_error(streamed.sample, result.sample) < 2e-5
+            parts = list(vae.decode_stream(pieces(z, [1, 2]), 8, **options))
+            assert relative_error(np.concatenate(parts, axis=2), result.sample) < 2e-5
+            vae.disable_streaming()
+            x = picture(ALL[name], batch=1, frames=17, height=160, width=224)
+            moments = vae.encode(x).latent_dist.parameters
+            vae.enable_streaming(8)
+            assert relative_error(vae.encode(x).latent_dist.parameters, moments) < 2e-5
         finally:
             vae.disable_streaming()
             vae.disable_tiling()
@@ -418,9 +452,9 @@ def test_the_command_line_streams_clips_in_and_out(bundle_of: Callable[[str], Pa
     from latentrt.runtime.pixels import to_pixels
 
     assert np.abs(frames.astype(int) - to_pixels(np.load(tmp_path / "whole.npy"))[0]).max() <= 1
-    assert run("decode", bundle, "stream.safetensors", "-o", "out.mp4", "--stream").returncode == 0
+    assert run("decode", bundle, "stream.safetensors", "-o", "out.mp4", "--stream", "--tile", "64x64").returncode == 0
     for arguments, code, sentence in (
-        (("-o", "x.mp4", "--stream", "--tile", "auto"), 2, b"choose one"),
+        (("-o", "x.mp4", "--stream", "--tile", "64x64x17"), 2, b"--stream needs no tiles in time"),
         (("-o", "out.mp4", "--stream"), 1, b"exists already"),
     ):
         failed = run("decode", bundle, "stream.safetensors", *arguments)

@@ -61,14 +61,15 @@ def decode(
 
     A latents file that LatentRT wrote restores the original size; any safetensors file with a tensor named latents
     decodes. With --stream or --tile a clip's frames are written while later ones are decoded: memory does not grow with
-    its length. --stream gives the pixels of a single pass; --tile also bounds memory in height and width.
+    its length. --stream gives the pixels of a single pass; --tile HxW with it bounds memory in height and width
+    too, and approximates.
     """
     from ...runtime.files import STANDARD_OUTPUT, decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
         enable_tiling(vae, tile, overlap, blend)
         if stream:
-            enable_streaming(vae, tile, overlap, blend)
+            enable_streaming(vae, tile)
         interrupt = Interrupt(vae)
 
         def progress(what: str, done: int, total: int) -> None:

@@ -55,7 +55,7 @@ def encode(
     with opened(str(bundle), **engine) as vae:
         enable_tiling(vae, tile, overlap, blend)
         if stream:
-            enable_streaming(vae, tile, overlap, blend)
+            enable_streaming(vae, tile)
         several = list_inputs(source, vae)
         jobs = [(source, output)] if several is None else _outputs(several, output)
         waiting = [job for job in jobs if several is None or not job[1].exists()]

@@ -76,14 +76,14 @@ def enable_tiling(
     return True
 
 
-def enable_streaming(vae: Autoencoder, *tiling: object) -> None:
-    """Enable streaming as --stream says; `tiling` are the tiling options, which do not go with it.
+def enable_streaming(vae: Autoencoder, tile: tuple[int, ...] | None) -> None:
+    """Enable streaming as --stream says, with tiles of height and width at most.
 
     Raises:
-        click.UsageError: one of them was given. InputError: not a video model.
+        click.UsageError: `tile` has frames. InputError: not a video model.
     """
-    if any(option is not None for option in tiling):
-        raise click.UsageError("--stream gives the pixels of a single pass and --tile does not: choose one")
+    if tile is not None and len(tile) == 3:
+        raise click.UsageError("--stream needs no tiles in time: give --tile HxW, or leave --stream out")
     if not isinstance(vae, AutoencoderKLLTX2Video):
         raise InputError(f"--stream is for video models, and the bundle is {vae.family}: leave it out")
     vae.enable_streaming()
