@@ -1,14 +1,16 @@
 """Small checkpoints and bundles, one of each architecture, made when a test first asks and kept for the session."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from architectures import ALL, diffusers_model
 
 from latentrt.export.bundle import export_bundle
+from latentrt.runtime import open_bundle
 
 # The models are so narrow that a second thread only waits for the first: on busy cores it made tests ten times slower.
 torch.set_num_threads(1)
@@ -38,3 +40,17 @@ def bundle_of(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.Tem
         return folder
 
     return export
+
+
+@pytest.fixture
+def opened(bundle_of: Callable[[str], Path]) -> Iterator[Callable[..., Any]]:
+    """`opened(name, **options)` opens a fresh autoencoder of `bundle_of(name)`, on one thread; closed after the test."""
+    vaes: list[Any] = []
+
+    def open_one(name: str, **options: Any) -> Any:
+        vaes.append(open_bundle(bundle_of(name), threads=1, **options))
+        return vaes[-1]
+
+    yield open_one
+    for vae in vaes:
+        vae.close()

@@ -2,33 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from architectures import ALL, picture
 
-from latentrt.runtime import open_bundle
 from latentrt.runtime.errors import Cancelled, LatentRTError
 
 SLOW = "no_attention"  # without attention, time and memory grow with the area only
 Open = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(bundle_of: Callable[[str], Path]) -> Iterator[Open]:
-    vaes: list[Any] = []
-
-    def open_one(name: str, **options: Any) -> Any:
-        vaes.append(open_bundle(bundle_of(name), threads=1, **options))
-        return vaes[-1]
-
-    yield open_one
-    for vae in vaes:
-        vae.close()
 
 
 def latents_of(vae: Any, seed: int, size: tuple[int, ...]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from architectures import ALL, picture
 
-from latentrt.runtime import AutoencoderKL, AutoencoderKLLTX2Video, Cancelled, InputError, LatentRTError, open_bundle
+from latentrt.runtime import AutoencoderKL, AutoencoderKLLTX2Video, Cancelled, InputError, LatentRTError
 
 IMAGE, VIDEO = "no_attention", "ltx20"
 SPACE = {
@@ -22,19 +22,6 @@ SPACE = {
 TIME = {"tile_sample_min_num_frames": 24, "tile_sample_stride_num_frames": 16}
 SIZES = {IMAGE: (21, 33), VIDEO: (7, 5, 7)}
 Open = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(bundle_of: Callable[[str], Path]) -> Iterator[Open]:
-    vaes: list[Any] = []
-
-    def open_one(name: str, **options: Any) -> Any:
-        vaes.append(open_bundle(bundle_of(name), threads=1, **options))
-        return vaes[-1]
-
-    yield open_one
-    for vae in vaes:
-        vae.close()
 
 
 def enable(vae: Any, **options: Any) -> None:
