@@ -44,7 +44,7 @@ def bundle_of(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def opened(bundle_of: Callable[[str], Path]) -> Iterator[Callable[..., Any]]:
-    """`opened(name, **options)` opens a fresh autoencoder of `bundle_of(name)`, on one thread; closed after the test."""
+    """`opened(name, **options)`: a fresh autoencoder of `bundle_of(name)`, on one thread, closed after the test."""
     vaes: list[Any] = []
 
     def open_one(name: str, **options: Any) -> Any:
