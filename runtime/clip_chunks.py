@@ -19,13 +19,15 @@ class ClipChunks:
     """Iterates over a clip as float32 (1, C, t, H, W) in [-1, 1], padded to the model's grid by repeating its last
     row, column and frame.
 
-    Attributes, whole once it was read to its end: `frames`, `height`, `width` before padding, `frame_rate`.
+    Attributes, of the clip before padding: `frames` that were read so far, and, once it is being read, `frame_count`
+    where the file tells it (else None), `height`, `width` and `frame_rate`.
     """
 
     def __init__(self, path: Path, channels: int, grid: Grid, check: Callable[[], None] = lambda: None) -> None:
         self._path, self._channels, self._grid, self._check = path, channels, grid, check
         self.frames = self.height = self.width = 0
         self.frame_rate: Fraction | None = None
+        self.frame_count: int | None = None
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Read the clip from its start.
@@ -35,7 +37,8 @@ class ClipChunks:
         """
         ratio = self._grid.temporal
         with open_clip(self._path, self._channels) as clip:
-            self.frames, self.height, self.width, self.frame_rate = 0, clip.height, clip.width, clip.frame_rate
+            self.frames, self.height, self.width = 0, clip.height, clip.width
+            self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
             held: list[NDArray[np.uint8]] = []
             for frame in clip:
                 self._check()
