@@ -47,8 +47,10 @@ def encode_file(
     """Encode one picture or clip to a latents file.
 
     `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
-    model's own. The original size and frame rate go into the file, so that decoding restores them. `check` is called
-    between the steps and may raise, to stop.
+    model's own. The original size and frame rate go into the file, so that decoding restores them. `stream`: a clip
+    chunk by chunk, in memory that its length does not change. `check` is called between the steps and may raise, to
+    stop. `progress` is told the tiles, where there are any, or a stream's frames (of 0 in all where the file does not
+    tell how many there are).
 
     Raises:
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
@@ -95,7 +97,7 @@ def _encode_stream(vae: Autoencoder, source: Path, check: Callable[[], None], pr
         check()
         moments.append(part)
         if progress is not None:
-            progress("frames", chunks.frames, 0)
+            progress("frames", chunks.frames, chunks.frame_count or 0)
     size = (chunks.frames, chunks.height, chunks.width)
     return DiagonalGaussian(np.concatenate(moments, axis=2)), size, chunks.frame_rate
 
