@@ -124,7 +124,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         each if need be. Frames come in order, each once: float32 (B, out_channels, t', H, W), or uint8 (B, t', H, W,
         C). A non-causal decoder sees ahead, so its first frames come when that many latent frames are there (about 22
         for LTX-2.0, 14 for 2.3, or all of a shorter clip). `frames_per_chunk`: the most frames of an array; None
-        takes what keeps the widest layers within a gibibyte. `temb`, `rng`, `causal`: as for `decode`. With tiling
+        takes what keeps the widest layers within 256 MiB. `temb`, `rng`, `causal`: as for `decode`. With tiling
         enabled, tiles divide height and width, and the numbers are no longer those of a single pass. The iterator is
         to be read to its end, or closed.
 

@@ -25,8 +25,8 @@ __all__ = ["ClipStream"]
 
 Array = NDArray[np.float32]
 _LIVE_TENSORS = 6  # of a stage's widest layer, at a time
-_CHUNK_BYTES = 1 << 30
-_MOST_FRAMES = 32
+_CHUNK_BYTES = 1 << 28
+_MOST_FRAMES = 16
 
 
 class ClipStream:
@@ -184,7 +184,7 @@ class ClipStream:
         return ratios
 
     def _default_frames(self, graphs: list[Graph], cells: int) -> int:
-        """As many frames of the clip as keep the widest layers within a gibibyte: at least one latent frame's."""
+        """As many frames of the clip as keep the widest layers within 256 MiB: at least one latent frame's."""
         widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
         frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)
         return int(min(max(frames, self._grid.temporal), _MOST_FRAMES))
