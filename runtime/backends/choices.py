@@ -74,8 +74,9 @@ class Choices:
     def fastest(self) -> Backend:
         """The first that can run, in the order of their speed.
 
-        On a CPU in float32 OpenVINO is the faster one for video models, ONNX Runtime for image models; where the
-        bundle's graphs are lowered to bfloat16, OpenVINO alone can (benchmarks/backends.md).
+        On a CPU in float32 OpenVINO is the faster one for video models (ONNX Runtime takes 1.3 to 2.3 times as long);
+        for image models they are about equal, and ONNX Runtime needs less memory (benchmarks/backends.md). OpenVINO
+        alone runs bfloat16 there.
 
         Raises:
             BackendUnavailable, MissingExtra: none can. InputError: the bundle lacks the precision.
