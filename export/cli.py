@@ -5,6 +5,7 @@ import sys
 import click
 
 from ..runtime.errors import LatentRTError
+from .commands.bench import bench
 from .commands.build import build
 from .commands.convert import convert
 from .commands.decode import decode
@@ -36,7 +37,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, convert, build, encode, decode, verify, plan, warmup, inspect, doctor, demo):
+for _command in (export, convert, build, encode, decode, verify, plan, bench, warmup, inspect, doctor, demo):
     cli.add_command(_command)
 
 

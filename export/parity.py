@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
-from ..runtime.backends import backends_here, graphs_of
+from ..runtime.backends import backends_here
+from ..runtime.backends.openvino import missing_openvino
 from ..runtime.backends.tensorrt import LIBRARIES, EngineOpener
 from ..runtime.conditions import draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
@@ -104,14 +105,12 @@ def verify_bundle(
         CheckpointError: the source is not the one that the bundle came from. BundleError, ConfigError: see there.
     """
     manifest = Manifest.open(bundle)
-    precisions = dict.fromkeys(
-        graph.dtype for graph in (manifest.graphs if dtype is None else graphs_of(manifest, dtype))
-    )
+    precisions = dict.fromkeys(graph.dtype for graph in manifest.graphs) if dtype is None else (dtype,)
     reference = _Reference(_matching_checkpoint(manifest, source, source_options))
     rows: list[Comparison] = []
     for chosen, name, precision in _runs(manifest, backend, provider, precisions):
         with open_bundle(bundle, backend=chosen, provider=name, dtype=precision, threads=threads) as vae:
-            for row in _compare(vae, manifest, reference, precision, samples, max_frames):
+            for row in _compare(vae, reference, precision, samples, max_frames):
                 rows.append(row)
                 if on_row is not None:
                     on_row(row)
@@ -169,24 +168,31 @@ def _runs(
     labels = [label for label, reason in backends_here() if reason is None] or ["onnxruntime:cpu"]
     if provider is not None:
         labels = [f"onnxruntime:{provider}"]
-    elif backend in LIBRARIES:
-        labels = [backend]
+    elif backend != "auto":
+        labels = [label for label in labels if label.partition(":")[0] == backend] or [backend]
     found: list[tuple[str, str | None, str]] = []
     for label in labels:
         name, _, of = label.partition(":")
         for precision in precisions:
             asked = provider is not None or backend == name
-            if name in LIBRARIES and not asked and EngineOpener(manifest, name).unusable(precision):
-                continue
-            if label == "onnxruntime:cpu" and precision == "bfloat16" and not asked:
-                continue
-            found.append((name, of or None, precision))
+            if asked or _can_run(manifest, label, precision):
+                found.append((name, of or None, precision))
     return found or [(backend, provider, next(iter(precisions)))]
+
+
+def _can_run(manifest: Manifest, label: str, precision: str) -> bool:
+    held = {graph.dtype for graph in manifest.graphs}
+    if label == "openvino":  # it lowers the float32 graphs itself
+        return "float32" in held and missing_openvino(precision) is None
+    if precision not in held:
+        return False
+    if label in LIBRARIES:
+        return EngineOpener(manifest, label).unusable(precision) is None
+    return (label, precision) != ("onnxruntime:cpu", "bfloat16")
 
 
 def _compare(
     vae: Autoencoder,
-    manifest: Manifest,
     reference: _Reference,
     dtype: str,
     samples: Sequence[Path],
@@ -196,7 +202,7 @@ def _compare(
     inputs = [(file.name, read_sample(file, vae, max_frames=max_frames).sample) for file in files]
     conditioned = getattr(vae.config, "timestep_conditioning", False)
     temb = _TIMESTEP if conditioned else None
-    for graph in (graph for graph in manifest.graphs if graph.dtype == dtype):
+    for graph in vae.graphs:
         for label, sample in [*_random_samples(vae), *inputs]:
             if graph.component == "encoder":
                 array = sample

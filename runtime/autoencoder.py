@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from ..tiling import Plan
 from ..tiling.plan import Direction
 from . import latents as latents_module
-from .backends import choose_backend
+from .backends import choose_backend, graphs_of
 from .conditions import Conditions
 from .config import ModelConfig
 from .errors import BundleError, InputError
 from .execution import execute
 from .grid import Grid
 from .jobs import Job, Jobs, Progress
-from .manifest import Manifest
+from .manifest import Graph, Manifest
 from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
 from .sessions import Sessions
@@ -68,7 +68,7 @@ class Autoencoder(ABC):
         self._sessions = Sessions(manifest, chosen, contexts)
         self._slicing = False
         self.grid = Grid.of(manifest.config, video=self.video)
-        self._jobs = Jobs(manifest, dtype, self.grid, self._sessions.backend.device)
+        self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
         self.enable_tiling()  # the default settings, for tiled_encode and tiled_decode
         self._use_tiling = False
 
@@ -93,6 +93,12 @@ class Autoencoder(ABC):
     def backend(self) -> str:
         """The backend and provider that run the engines, such as "onnxruntime:cpu"."""
         return self._sessions.backend.label
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
+        where the backend lowers them itself."""
+        return graphs_of(self._manifest, self._sessions.backend.graphs)
 
     # Encoding and decoding
 

@@ -25,16 +25,17 @@ def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
 
 
 class FiniteComponent:
-    """A `Component` of low precision whose results are looked at; `open_wider` opens the graph to run again with, on
-    the first need, and is None where the bundle holds none.
+    """A `Component` of low precision whose results are looked at; `open_wider` opens what to run again with, on the
+    first need, and is None where the bundle holds nothing wider. `file` and `dtype` are for the messages.
 
     Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. A result that
-    stays on the device is not fetched for this.
+    stays on the device is not fetched for this, nor are a step's states: what is wrong there shows in later results.
     """
 
-    def __init__(self, component: Component, graph: Graph, open_wider: Callable[[], Component] | None) -> None:
-        self._component = component
-        self._graph = graph
+    def __init__(self, component: Component, file: str, dtype: str, open_wider: Callable[[], Component] | None) -> None:
+        self._component: Any = component  # of a graph, or of a streaming one
+        self._file = file
+        self._dtype = dtype
         self._open_wider = open_wider
         self._told = False
 
@@ -49,8 +50,18 @@ class FiniteComponent:
         result = self._component.run(inputs, call=call, out=out, keep_on_device=keep_on_device)
         if keep_on_device or _is_finite(result):
             return result
+        return self._wider(result, call).run(inputs, call=call, out=out)
+
+    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
+        results: dict[str, Any] = self._component.step(inputs, call=call)
+        first = next(iter(results.values()))
+        if _is_finite(first):
+            return results
+        return self._wider(first, call).step(inputs, call=call)  # type: ignore[no-any-return]
+
+    def _wider(self, result: NDArray[Any], call: Call) -> Any:
         bad = int(np.count_nonzero(~np.isfinite(result)))
-        what = f"{self._graph.file}: {bad} of {result.size} values are NaN or infinite in {self._graph.dtype}"
+        what = f"{self._file}: {bad} of {result.size} values are NaN or infinite in {self._dtype}"
         if self._open_wider is None:
             raise EngineError(
                 f"{what}, and the bundle holds no float32 graph to run again with: export with --dtype float32 beside "
@@ -63,9 +74,9 @@ class FiniteComponent:
             raise EngineError(f"{what}, and the float32 graph cannot run instead: {error}") from error
         _log.log(logging.DEBUG if self._told else logging.WARNING, "%s: run again in float32", what)
         self._told = True
-        return component.run(inputs, call=call, out=out)
+        return component
 
 
 def _is_finite(result: NDArray[Any]) -> bool:
     # NaN and infinity both survive into a minimum or a maximum, and neither needs an array of flags.
-    return bool(np.isfinite(result.min()) and np.isfinite(result.max()))
+    return not result.size or bool(np.isfinite(result.min()) and np.isfinite(result.max()))

@@ -31,7 +31,7 @@ class Sessions:
         self._free = threading.Semaphore(contexts)
         self._lock = threading.Lock()
         self._loading = threading.Lock()
-        self._open: dict[str, Component] = {}
+        self._open: dict[tuple[str, bool], Component] = {}
         self._calls: set[Call] = set()
         self._closed = False
 
@@ -70,8 +70,9 @@ class Sessions:
         finally:
             self._free.release()
 
-    def component(self, graph: Graph) -> Component:
-        """The open engine of a graph; the first use checks the graph's hash and loads it.
+    def component(self, graph: Graph, *, wider: bool = False) -> Component:
+        """The open engine of a graph; the first use checks the graph's hash and loads it. `wider`: in float32, where
+        the backend lowers the graph itself.
 
         Raises:
             BundleError: the graph file was altered. (Weights are large: `latentrt inspect --verify` reads those.)
@@ -79,20 +80,30 @@ class Sessions:
         with self._loading:  # a lock of its own: cancel and release do not wait for a load
             with self._lock:
                 self._require_open()
-                if graph.file in self._open:
-                    return self._open[graph.file]
+                if (graph.file, wider) in self._open:
+                    return self._open[graph.file, wider]
             self.manifest.verify_hash(graph.file)
-            component = self._watched(graph, self.backend.open(self.manifest.path_of(graph.file)))
+            open_engine = self.backend.open_wider if wider else self.backend.open
+            assert open_engine is not None
+            component = open_engine(self.manifest.path_of(graph.file))
+            if not wider:
+                component = self._watched(graph, component)
             with self._lock:
                 self._require_open()
-                self._open[graph.file] = component
+                self._open[graph.file, wider] = component
             return component
 
     def _watched(self, graph: Graph, component: Component) -> Component:
+        if graph.dtype == "float32" and self.backend.open_wider is not None:
+            return FiniteComponent(
+                component, graph.file, self.backend.dtype, partial(self.component, graph, wider=True)
+            )
         if graph.dtype == "float32":
             return component
-        wider = wider_graph(self.manifest, graph)
-        return FiniteComponent(component, graph, None if wider is None else partial(self.component, wider))
+        other = wider_graph(self.manifest, graph)
+        return FiniteComponent(
+            component, graph.file, graph.dtype, None if other is None else partial(self.component, other)
+        )
 
     def cancel(self) -> None:
         """Stop every call that runs or waits now."""

@@ -50,7 +50,9 @@ def test_a_named_provider_that_cannot_run_is_an_error(bundle_of: BundleOf, provi
 
 
 def test_a_named_backend_that_is_not_there_is_an_error(bundle_of: BundleOf) -> None:
-    with pytest.raises(BackendUnavailable, match="backend must be one of auto, onnxruntime, tensorrt, tensorrt-rtx"):
+    with pytest.raises(
+        BackendUnavailable, match="backend must be one of auto, onnxruntime, openvino, tensorrt, tensorrt-rtx"
+    ):
         open_bundle(bundle_of("sd"), backend="cudnn")
 
 
@@ -59,6 +61,8 @@ def test_without_onnx_runtime_the_sentence_holds_the_pip_line(
 ) -> None:
     bundle = bundle_of("sd")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert open_bundle(bundle).backend == "openvino"
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"pip install \"latentrt\[cpu\]\""):
         open_bundle(bundle)
     with pytest.raises(MissingExtra, match=r"pip install \"latentrt\[gpu\]\""):

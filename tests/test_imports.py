@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"PIL", "av", "cuda", "diffusers", "onnx", "onnxruntime", "polygraphy", "tensorrt", "tensorrt_rtx", "torch"}
-HEAVY |= {"huggingface_hub", "msgpack", "transformers"}
+HEAVY |= {"huggingface_hub", "msgpack", "openvino", "transformers"}
 FRAMEWORKS = {"diffusers", "onnx", "polygraphy", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
 # The promise is 0.25 s for the whole import, of which NumPy alone takes 0.12 s on the machine where it was made. A test

@@ -20,6 +20,7 @@ _EXTRAS = {
     "safetensors": "",
     "onnxruntime": "cpu",
     "onnxruntime-gpu": "gpu",
+    "openvino": "openvino",
     "torch": "export",
     "onnx": "export",
     "tensorrt": "tensorrt",

@@ -1,0 +1,53 @@
+"""Measurements as a picture: seconds with their spread, and memory, case by case."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...runtime.errors import OutputError
+from ...runtime.extras import require
+from ...runtime.partial_output import partial_output, translated_errors
+from .case import Measurement
+
+__all__ = ["check_chart", "draw_chart"]
+
+_ENDINGS = (".png", ".svg", ".pdf")
+_DOTS_PER_INCH = 120
+
+
+def check_chart(path: Path) -> None:
+    """Refuse what could not be drawn, before anything is measured.
+
+    Raises:
+        OutputError: another ending. MissingExtra: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
+    require("matplotlib.figure", extra="plot")
+
+
+def draw_chart(rows: Sequence[Measurement], path: Path, *, title: str = "") -> None:
+    """Draw to a `.png`, `.svg` or `.pdf` file: a bar per measurement, medians of the seconds with the fastest and the
+    slowest call as a line, and beside them the peak memory where it is known. An existing file is replaced.
+
+    Raises:
+        OutputError, MissingExtra: as `check_chart`, or the file cannot be written.
+    """
+    check_chart(path)
+    figure = require("matplotlib.figure", extra="plot").Figure(
+        figsize=(12, 0.35 * len(rows) + 1.6), layout="constrained"
+    )
+    time, memory = figure.subplots(1, 2, sharey=True, width_ratios=[1.4, 1])
+    places = range(len(rows))
+    medians = [row.median_seconds for row in rows]
+    spread = [
+        [median - min(row.seconds) for row, median in zip(rows, medians, strict=True)],
+        [max(row.seconds) - median for row, median in zip(rows, medians, strict=True)],
+    ]
+    time.barh(places, medians, xerr=spread, color="#3b74b5", capsize=3)
+    time.set(yticks=places, yticklabels=[row.case.label for row in rows], xlabel="seconds a call")
+    time.invert_yaxis()
+    memory.barh(places, [(row.peak_bytes or 0) / 2**20 for row in rows], color="#b57a3b")
+    memory.set(xlabel="peak memory of the process, MiB")
+    figure.suptitle(title)
+    with partial_output(path, overwrite=True) as partial, translated_errors(path):
+        figure.savefig(partial, dpi=_DOTS_PER_INCH)

@@ -1,0 +1,65 @@
+"""What a benchmark was run on."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe_machine", "machine_sentence"]
+
+_PACKAGES = ("latentrt", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
+_WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+def describe_machine() -> dict[str, Any]:
+    """CPU, cores that may be used, memory, system, versions, and how busy it is (None where that is not known)."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def machine_sentence(machine: dict[str, Any]) -> str:
+    """The same for people."""
+    memory = machine["memory_bytes"]
+    load = machine["load_average"]
+    parts = [
+        f"{machine['cpu']}, {machine['cores']} cores",
+        "" if memory is None else f", {memory / 2**30:.0f} GiB",
+        f", {machine['system']}",
+        "" if load is None else f", load average {load} at the start",
+        "; ",
+        ", ".join(f"{name} {version}" for name, version in machine["packages"].items()),
+        f", Python {machine['python']}.",
+    ]
+    return "".join(parts)
+
+
+def _cpu_model() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    pairs = (line.partition(":") for line in reversed(lines))  # reversed, so that the first core's remain
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    name = values.get("model name", platform.processor() or "unknown CPU")
+    wide = [flag for flag in _WIDE if flag in values.get("flags", "").split()]
+    return f"{name} ({', '.join(wide)})" if wide else name
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and others not every name
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

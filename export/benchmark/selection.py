@@ -1,0 +1,116 @@
+"""Which cases of a bundle there are to measure here, and why others are not among them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from ...runtime.backends import backends_here, choose_backend
+from ...runtime.config import AutoencoderKLLTX2VideoConfig
+from ...runtime.errors import BackendUnavailable, InputError
+from ...runtime.grid import Grid
+from ...runtime.manifest import Manifest
+from .case import Case
+
+__all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
+
+STRATEGIES = ("whole", "tiled")
+_IMAGE_SIZE = (512, 512)
+_VIDEO_SIZE = (256, 256, 17)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that is not measured, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to measure. Empty: every size, component, backend, precision or strategy by default. `sizes`: (H, W) or
+    (H, W, T), as the command line takes them; `tile`, `overlap` and `blend` too."""
+
+    sizes: Sequence[tuple[int, ...]] = ()
+    components: Sequence[str] = ()
+    backends: Sequence[str] = ()
+    dtypes: Sequence[str] = ()
+    strategies: Sequence[str] = ()
+    provider: str | None = None
+    threads: int | None = None
+    batch: int = 1
+    repeats: int = 5
+    tile: tuple[int, ...] | None = None
+    overlap: tuple[int, ...] | None = None
+    blend: str | None = None
+
+
+def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], list[Skipped]]:
+    """The cases in the order in which they are measured, and what cannot run here. Sizes off the model's grid are
+    padded, as `encode` does.
+
+    Raises:
+        InputError: a size of the wrong kind, or a component or precision that the bundle lacks.
+        BackendUnavailable: a backend that was named cannot run here.
+    """
+    video = isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
+    grid = Grid.of(manifest.config, video=video)
+    sizes = []
+    for size in wanted.sizes or (_VIDEO_SIZE if video else _IMAGE_SIZE,):
+        if len(size) != (3 if video else 2):
+            form = "HxWxT" if video else "HxW"
+            raise InputError(f"--size: {manifest.family} takes {form}, got {'x'.join(map(str, size))}")
+        sizes.append(grid.padded_size((size[2], *size[:2]) if video else size))
+    components = wanted.components or manifest.components
+    for component in components:
+        manifest.find_graphs(component)  # says what is missing
+    engines, skipped = _engines(manifest, wanted)
+    cases = [
+        Case(
+            component,
+            size,
+            wanted.batch,
+            backend,
+            provider,
+            dtype,
+            strategy,
+            wanted.threads,
+            wanted.repeats,
+            *((wanted.tile, wanted.overlap, wanted.blend) if strategy == "tiled" else ()),
+        )
+        for component, size, (backend, provider, dtype), strategy in product(
+            components, sizes, engines, wanted.strategies or STRATEGIES
+        )
+    ]
+    return cases, skipped
+
+
+def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[tuple[str, str | None, str]], list[Skipped]]:
+    dtypes = wanted.dtypes or ("float32",)
+    found: list[tuple[str, str | None, str]] = []
+    skipped: list[Skipped] = []
+    if wanted.backends or wanted.provider is not None:
+        for (name, provider), dtype in product(_named(wanted), dtypes):
+            chosen = choose_backend(manifest, backend=name, provider=provider, dtype=dtype, threads=wanted.threads)
+            found.append((chosen.name, chosen.provider or None, dtype))
+        return list(dict.fromkeys(found)), skipped
+    for label, reason in backends_here():
+        if reason is not None:
+            skipped.append(Skipped(label, reason))
+            continue
+        name, _, provider = label.partition(":")
+        for dtype in dtypes:
+            try:
+                choose_backend(manifest, backend=name, provider=provider or None, dtype=dtype)
+            except (BackendUnavailable, InputError) as error:
+                skipped.append(Skipped(f"{label} {dtype}", str(error)))
+            else:
+                found.append((name, provider or None, dtype))
+    if not found:
+        raise BackendUnavailable("; ".join(f"{row.what}: {row.reason}" for row in skipped))
+    return found, skipped
+
+
+def _named(wanted: Selection) -> Iterator[tuple[str, str | None]]:
+    for name in wanted.backends or ("onnxruntime",):
+        yield name, wanted.provider

@@ -1,0 +1,101 @@
+"""The measuring process: one case in, its numbers out. Run as `python -m latentrt.export.benchmark.worker`.
+
+A process of its own because memory at its peak is a process's, and because engines keep memory and threads. The case
+comes as one JSON object on standard input, which stays open: when it closes, whoever asked is gone, and so is this.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+_TIMESTEP = 0.05  # LTX-2's own decode timestep
+
+
+def main() -> None:
+    """Read the case, measure, answer with one JSON object on standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours ends this one
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import click
+
+    from ...runtime.errors import LatentRTError
+
+    try:
+        answer = _measured(Path(order["bundle"]), order["case"])
+    except LatentRTError as error:
+        answer = {"error": str(error)}
+    except click.UsageError as error:  # tiles that do not go together
+        answer = {"error": error.message}
+    except MemoryError:
+        answer = {"error": "not enough memory"}
+    answers.write(json.dumps(answer) + "\n")
+    answers.close()
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # nothing comes any more: it returns when the other end is closed
+    os._exit(1)
+
+
+def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from ...runtime import open_bundle
+    from ..commands.tiling_options import enable_tiling
+    from .peak_memory import peak_bytes, resident_bytes
+
+    start_bytes = resident_bytes()
+    started = time.perf_counter()
+    engine = {key: case[key] for key in ("backend", "provider", "dtype", "threads")}
+    with open_bundle(bundle, **engine) as vae:
+        tiles = 1
+        if case["strategy"] == "tiled":
+            tile, overlap = (None if case[key] is None else tuple(case[key]) for key in ("tile", "overlap"))
+            enable_tiling(vae, tile, overlap, case["blend"] or "linear")
+            tiles = vae.tile_plan(case["component"], case["size"]).count
+            if tiles == 1:
+                return {"error": "one tile holds it, which is the same as whole"}
+        config, generator = vae.config, np.random.default_rng(0)
+
+        def run() -> None:
+            if case["component"] == "encoder":
+                vae.encode(array)
+            else:
+                vae.decode(array, temb=temb, rng=0)
+
+        temb = _TIMESTEP if getattr(config, "timestep_conditioning", False) else None
+        if case["component"] == "encoder":
+            shape: tuple[int, ...] = (case["batch"], config.in_channels, *case["size"])
+            array = generator.random(shape, np.float32)
+            array *= 2
+            array -= 1
+        else:
+            shape = (case["batch"], config.latent_channels, *vae.grid.latent_size(case["size"]))
+            array = generator.standard_normal(shape, np.float32)
+        run()
+        first_seconds = time.perf_counter() - started
+        seconds = []
+        for _ in range(case["repeats"]):
+            started = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - started)
+    return {
+        "tiles": tiles,
+        "seconds": seconds,
+        "first_seconds": first_seconds,
+        "peak_bytes": peak_bytes(),
+        "start_bytes": start_bytes,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""`latentrt bench`: how fast a bundle runs here, and in how much memory."""
+
+from pathlib import Path
+
+import click
+
+from ...runtime.backends import BACKENDS
+from ...runtime.errors import EngineError, OutputError
+from ...runtime.manifest import Manifest
+from ...runtime.partial_output import partial_output, translated_errors
+from ..benchmark.chart import check_chart, draw_chart
+from ..benchmark.machine import describe_machine, machine_sentence
+from ..benchmark.process import measure
+from ..benchmark.report import BenchReport
+from ..benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
+from .options import Size, as_json, emit_json, progress_bar
+from .tiling_options import tiling_options
+
+__all__ = ["bench"]
+
+
+@click.command(epilog="Example: latentrt bench bundle --size 512x512 --dtype float32 --dtype bfloat16 --plot bench.png")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=Size(("HxW", "HxWxT")),
+    metavar="HxW[xT]",
+    help="Of the picture or clip; repeatable.  [default: 512x512, clips 256x256x17]",
+)
+@click.option("--component", "components", multiple=True, type=click.Choice(["encoder", "decoder"]), help="Only this.")
+@click.option(
+    "--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="Only this; repeatable.  [default: all]"
+)
+@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one of ONNX Runtime's.")
+@click.option("--dtype", "dtypes", multiple=True, help="Precision; repeatable.  [default: float32]")
+@click.option("--strategy", "strategies", multiple=True, type=click.Choice(STRATEGIES), help="Only this.")
+@tiling_options
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Calls that are timed.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table, and what it was measured on.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw it to this .png or .svg.")
+@as_json
+def bench(
+    bundle: Path,
+    sizes: tuple[tuple[int, ...], ...],
+    components: tuple[str, ...],
+    backends: tuple[str, ...],
+    provider: str | None,
+    dtypes: tuple[str, ...],
+    strategies: tuple[str, ...],
+    tile: tuple[int, ...] | None,
+    overlap: tuple[int, ...] | None,
+    blend: str | None,
+    batch: int,
+    threads: int | None,
+    repeats: int,
+    markdown: Path | None,
+    plot: Path | None,
+    json_output: bool,
+) -> None:
+    """Measure how fast BUNDLE runs on every backend that can run here, whole and in tiles.
+
+    Every case gets a process of its own, one after the other: one call that is not counted, then --repeats calls,
+    whose median, fastest and slowest are told, and the most memory that the process held (of the host's; what a GPU
+    holds is not in it). A size off the model's grid is padded, as `encode` does. How near to the reference the results
+    are is what `latentrt verify` tells.
+    """
+    if overlap is not None and not tile:
+        raise click.UsageError("--overlap needs --tile HxW[xT]: an overlap is a part of a tile")
+    if plot is not None:
+        check_chart(plot)
+    for path in (markdown, plot):
+        if path is not None and not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist, so make it first")
+    manifest = Manifest.open(bundle)
+    wanted = Selection(
+        sizes, components, backends, dtypes, strategies, provider, threads, batch, repeats, tile, overlap, blend
+    )
+    cases, skipped = select_cases(manifest, wanted)
+    machine = describe_machine()
+    measurements = []
+    with progress_bar("bench", hidden=json_output) as update:
+        for index, case in enumerate(cases):
+            update("cases", index, len(cases))
+            try:
+                measurements.append(measure(bundle, case))
+            except EngineError as error:
+                skipped.append(Skipped(case.label, str(error)))
+        update("cases", len(cases), len(cases))
+    if not measurements:
+        raise EngineError("nothing ran: " + "; ".join(f"{row.what}: {row.reason}" for row in skipped))
+    name = bundle.resolve().name
+    report = BenchReport(name, manifest.family, machine, tuple(measurements), tuple(skipped))
+    if markdown is not None:
+        with partial_output(markdown, overwrite=True) as partial, translated_errors(markdown):
+            partial.write_text(report.markdown(), encoding="utf-8")
+    if plot is not None:
+        draw_chart(measurements, plot, title=f"{name}: {machine['cpu']}, {machine['cores']} cores")
+    if json_output:
+        emit_json(report.to_json())
+        return
+    click.echo(machine_sentence(machine))
+    click.echo(report.method() + "\n")
+    click.echo(report.table())
+    for row in skipped:
+        click.echo(f"not measured: {row.what}: {row.reason}")
+    for path in (markdown, plot):
+        if path is not None:
+            click.echo(f"{path}: written")

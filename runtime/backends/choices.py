@@ -1,0 +1,182 @@
+"""What can run a bundle here in one precision, and in which order `auto` looks."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ..component import Component
+from ..config import AutoencoderKLLTX2VideoConfig
+from ..errors import BackendUnavailable, InputError, MissingExtra
+from ..manifest import Graph, Manifest
+from .onnxruntime import OnnxRuntimeComponent, missing_provider
+from .openvino import OpenVinoComponent, missing_openvino
+from .tensorrt import LIBRARIES, EngineOpener, missing_library
+
+__all__ = ["Backend", "Choices", "graphs_of"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A choice that can run here in the precision `dtype`, on `device` ("cpu" or "cuda"): `open` loads what runs one
+    graph file of the bundle. `provider` is ONNX Runtime's, and "" for other backends.
+
+    `graphs` is the precision of the bundle's graphs that it takes. Where that is float32 and `dtype` is lower, the
+    backend lowers them itself, and `open_wider` loads the same file in float32.
+    """
+
+    name: str
+    provider: str
+    device: str
+    open: Callable[[Path], Component]
+    dtype: str = "float32"
+    graphs: str = "float32"
+    open_wider: Callable[[Path], Component] | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}:{self.provider}" if self.provider else self.name
+
+
+_Choice = tuple[str, Callable[[], Backend | str]]
+
+
+class Choices:
+    """The backends of a bundle for one precision. `threads` and `session_options`: see `choose_backend`."""
+
+    def __init__(
+        self, manifest: Manifest, dtype: str, threads: int | None, session_options: Mapping[str, Any] | None
+    ) -> None:
+        self._manifest, self._dtype = manifest, dtype
+        self._threads, self._session_options = threads, session_options
+        self._held = any(graph.dtype == dtype for graph in manifest.graphs)
+
+    def named(self, backend: str, provider: str | None) -> Backend:
+        """One that was asked for by name, taken or refused.
+
+        Raises:
+            BackendUnavailable, MissingExtra: it cannot run here. InputError: the bundle lacks the precision.
+        """
+        if backend == "openvino":
+            return _usable(backend, self._openvino())
+        graphs_of(self._manifest, self._dtype)
+        if backend in LIBRARIES:
+            return _usable(backend, self._engines(backend))
+        if provider is not None:
+            return _usable(f"onnxruntime with provider {provider!r}", self._onnxruntime(provider))
+        return self._first(self._onnxruntimes())
+
+    def fastest(self) -> Backend:
+        """The first that can run, in the order of their speed.
+
+        On a CPU in float32 OpenVINO is the faster one for video models (ONNX Runtime takes 1.3 to 2.3 times as long);
+        for image models they are about equal, and ONNX Runtime needs less memory (benchmarks/backends.md). OpenVINO
+        alone runs bfloat16 there.
+
+        Raises:
+            BackendUnavailable, MissingExtra: none can. InputError: the bundle lacks the precision.
+        """
+        cuda, cpu = self._onnxruntimes()
+        openvino: _Choice = ("openvino", self._openvino)
+        video = isinstance(self._manifest.config, AutoencoderKLLTX2VideoConfig)
+        engines: list[_Choice] = [(library, partial(self._engines, library)) for library in LIBRARIES]
+        return self._first([*engines, cuda, *((openvino, cpu) if video else (cpu, openvino))])
+
+    def _first(self, choices: Iterable[_Choice]) -> Backend:
+        skipped: list[str] = []
+        for label, choose in choices:
+            try:
+                found = choose()
+            except MissingExtra as error:
+                found = str(error)
+            if isinstance(found, Backend):
+                _log.info("backend %s%s", found.label, "".join(f"; skipped {item}" for item in skipped))
+                return found
+            skipped.append(f"{label} ({found})")
+        graphs_of(self._manifest, self._dtype)
+        missing_provider("cpu")  # without ONNX Runtime, this tells the simplest way to get it
+        raise BackendUnavailable(f"no backend can run: {'; '.join(skipped)}")
+
+    def _onnxruntimes(self) -> list[_Choice]:
+        return [(f"onnxruntime:{name}", partial(self._onnxruntime, name)) for name in ("cuda", "cpu")]
+
+    def _onnxruntime(self, provider: str) -> Backend | str:
+        if not self._held:
+            return f"the bundle holds no {self._dtype} graphs"
+        if provider == "cpu" and self._dtype == "bfloat16":
+            return "ONNX Runtime has no bfloat16 convolution for the CPU"
+        reason = missing_provider(provider)
+        if reason is not None:
+            return reason
+
+        def open_graph(path: Path) -> Component:
+            return OnnxRuntimeComponent(
+                path, provider=provider, threads=self._threads, session_options=self._session_options
+            )
+
+        device = "cpu" if provider == "cpu" else "cuda"
+        return Backend("onnxruntime", provider, device, open_graph, self._dtype, self._dtype)
+
+    def _openvino(self) -> Backend | str:
+        if self._session_options is not None:
+            return "session_options are ONNX Runtime's"
+        reason = missing_openvino(self._dtype)
+        if reason is not None:
+            return reason
+        if not any(graph.dtype == "float32" for graph in self._manifest.graphs):
+            return "it runs the bundle's float32 graphs, and this one holds none: export with --dtype float32 beside it"
+
+        def opened(dtype: str, path: Path) -> Component:
+            return OpenVinoComponent(path, dtype=dtype, threads=self._threads, key=self._content(path))
+
+        wider = None if self._dtype == "float32" else partial(opened, "float32")
+        return Backend("openvino", "", "cpu", partial(opened, self._dtype), self._dtype, "float32", wider)
+
+    def _content(self, path: Path) -> str:
+        """A name for what a graph file and its weights hold."""
+        hashes = {file.name: file.sha256 for file in self._manifest.files}
+        graphs = (*self._manifest.graphs, *self._manifest.streams)
+        graph = next(graph for graph in graphs if self._manifest.path_of(graph.file) == path)
+        return sha256((hashes[graph.file] + hashes[graph.weights]).encode()).hexdigest()[:32]
+
+    def _engines(self, backend: str) -> Backend | str:
+        """TensorRT, or why not: the library, the driver, the GPU, or an engine that fits it."""
+        if not self._held:
+            return f"the bundle holds no {self._dtype} graphs"
+        reason = missing_library(backend)
+        if reason is not None:
+            return reason
+        try:
+            opener = EngineOpener(self._manifest, backend)
+        except BackendUnavailable as error:
+            return str(error)
+        return opener.unusable(self._dtype) or Backend(
+            backend, "", "cuda", opener.open, dtype=self._dtype, graphs=self._dtype
+        )
+
+
+def _usable(what: str, found: Backend | str) -> Backend:
+    if isinstance(found, str):
+        raise BackendUnavailable(f"backend {what} cannot run: {found}")
+    return found
+
+
+def graphs_of(manifest: Manifest, dtype: str) -> tuple[Graph, ...]:
+    """The bundle's graphs of one precision.
+
+    Raises:
+        InputError: it holds none.
+    """
+    graphs = tuple(graph for graph in manifest.graphs if graph.dtype == dtype)
+    if not graphs:
+        held = list(dict.fromkeys(graph.dtype for graph in manifest.graphs))
+        raise InputError(
+            f"{manifest.folder} holds no {dtype} graphs (it holds {', '.join(held)}): "
+            f"open it with dtype={' or '.join(map(repr, held))}, or export with --dtype {dtype}"
+        )
+    return graphs

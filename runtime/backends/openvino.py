@@ -1,0 +1,174 @@
+"""OpenVINO on the CPU, in float32 and bfloat16.
+
+OpenVINO's own default precision is whatever the CPU computes fastest, bfloat16 where it can: so the one that was
+asked for is always stated, and read back. In bfloat16 it is the bundle's float32 graph that runs, lowered by OpenVINO
+as it loads: streaming graphs exist in no other precision, and a bundle's own bfloat16 graph, which OpenVINO reads too,
+is neither faster nor nearer to float32 (SD-size decoder: 52.0 dB lowered, 51.2 dB its own; LTX-2 at a quarter of its
+width: 61.1 and 61.0 dB; times within the machine's noise).
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache_folder import cache_folder
+from ..component import Call
+from ..errors import BackendUnavailable, EngineError
+from ..extras import require
+
+__all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+_TELEMETRY = "openvino_telemetry"
+_log = logging.getLogger(__name__)
+
+
+def missing_openvino(dtype: str = "float32") -> str | None:
+    """Why OpenVINO cannot run here in that precision, or None.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    _library()
+    if dtype not in PRECISIONS:
+        return f"on the CPU it runs {' and '.join(PRECISIONS)}, not {dtype}"
+    if dtype == "bfloat16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "this CPU has no bfloat16 instructions, so it would run in float32"
+    return None
+
+
+class OpenVinoComponent:
+    """One compiled graph. `dtype` is the precision it computes in, `threads` the number of threads one engine call may
+    use (None: as many as there are cores). `key` names what the graph and its weights hold: the compiled model is kept
+    in the cache folder under it.
+
+    Raises:
+        BackendUnavailable: OpenVINO cannot run here in that precision.
+        EngineError: it does not load the graph.
+    """
+
+    def __init__(self, graph: Path, *, dtype: str = "float32", threads: int | None = None, key: str = "") -> None:
+        reason = missing_openvino(dtype)
+        if reason is not None:
+            raise BackendUnavailable(f"backend openvino cannot run: {reason}")
+        self._library = _library()
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            # Threads bound to cores would share one core with another process's while others idle.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        folder = _cache(key) if key else None
+        if folder is not None:
+            settings["CACHE_DIR"] = str(folder)
+        try:
+            # By its path: OpenVINO maps external weights from the safetensors file beside it.
+            self._model = _core().compile_model(str(graph), "CPU", settings)
+        except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
+            raise EngineError(f"OpenVINO does not load {graph}: {_reason(error)}") from error
+        got = self._model.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if got != PRECISIONS[dtype]:
+            raise EngineError(f"OpenVINO runs {graph} in {got}, and {dtype} was asked for")
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        out: NDArray[Any] | None = None,
+        keep_on_device: bool = False,
+    ) -> Any:
+        outputs = self._outputs()
+        if out is not None:
+            outputs[0] = self._library.Tensor(out, shared_memory=True)
+        self._run(inputs, outputs, call)
+        # A view, which keeps the tensor; the engine's device is the host.
+        return outputs[0].data if out is None else out
+
+    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
+        outputs = self._outputs()
+        self._run(inputs, outputs, call)
+        names = [port.any_name for port in self._model.outputs]
+        return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)}
+
+    def _outputs(self) -> list[Any]:
+        """Empty tensors, one per output, that OpenVINO makes as large as they must be: the caller owns them, while
+        those of a request would be written again by its next run."""
+
+        def empty(port: Any) -> Any:
+            sizes = [length.get_length() if length.is_static else 0 for length in port.partial_shape]
+            return self._library.Tensor(port.element_type, self._library.Shape(sizes))
+
+        return [empty(port) for port in self._model.outputs]
+
+    def _run(self, inputs: Mapping[str, Any], outputs: list[Any], call: Call) -> None:
+        # A request of its own for every call, so that threads may share the component; it costs under a millisecond.
+        request = self._model.create_infer_request()
+        # Copied where it must be: OpenVINO shares no memory that is marked read-only.
+        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items()}
+        call.check()
+        try:
+            for name, array in arrays.items():
+                request.set_tensor(name, self._library.Tensor(array, shared_memory=True))
+            for index, tensor in enumerate(outputs):
+                request.set_output_tensor(index, tensor)
+            request.start_async()
+            call.on_cancel(request.cancel)
+            request.wait()
+        except Exception as error:
+            call.check()
+            raise EngineError(f"OpenVINO failed while running: {_reason(error)}") from error
+        finally:
+            call.on_cancel(None)
+
+
+def _library() -> ModuleType:
+    """OpenVINO, without its telemetry: importing it would tell a server that it was imported.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    if "openvino" in sys.modules or _TELEMETRY in sys.modules:
+        return require("openvino", extra="openvino")
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # for an import it is not installed; OpenVINO goes on
+    try:
+        return require("openvino", extra="openvino")
+    finally:
+        del sys.modules[_TELEMETRY]
+
+
+@cache
+def _core() -> Any:
+    return _library().Core()
+
+
+def _cache(key: str) -> Path | None:
+    """Where compiled models of that content are kept, or None where nothing can be written: they are then compiled
+    each time. OpenVINO itself knows a cached model by the graph's path, time and size, and weights in another file
+    count for nothing there: hence a folder per content."""
+    try:
+        folder = cache_folder("openvino") / key
+        folder.mkdir(exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = f"{folder} may not be written"
+    except OSError as error:
+        reason = str(error)
+    _log.warning("OpenVINO compiles anew each time: %s (LATENTRT_CACHE chooses another folder)", reason)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The last line of OpenVINO's message: those before it are places in its source."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]

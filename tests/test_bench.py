@@ -1,0 +1,201 @@
+"""`latentrt bench`: every case in a process of its own, numbers that are what they say, what did not run is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from latentrt.export.benchmark.case import Case, Measurement
+from latentrt.export.benchmark.machine import describe_machine
+from latentrt.export.benchmark.process import measure
+from latentrt.export.benchmark.report import BenchReport
+from latentrt.export.benchmark.selection import Selection, select_cases
+from latentrt.export.cli import cli
+from latentrt.runtime import BackendUnavailable, BundleError, EngineError, InputError, MissingExtra, OutputError
+from latentrt.runtime.manifest import Manifest
+
+BundleOf = Callable[[str], Path]
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["bench", *map(str, arguments)], catch_exceptions=False)
+
+
+def case(**changes: Any) -> Case:
+    values: dict[str, Any] = {"component": "decoder", "size": (64, 64), "batch": 1, "backend": "onnxruntime"}
+    values |= {"provider": "cpu", "dtype": "float32", "strategy": "whole", "threads": 1, "repeats": 3}
+    return Case(**values | changes)
+
+
+def measurement(seconds: tuple[float, ...], **changes: Any) -> Measurement:
+    return Measurement(case(**changes), 1, seconds, 1.0, 64 << 20, 32 << 20)
+
+
+def test_a_bundle_is_measured_whole_and_in_tiles_and_the_report_is_written_three_times(
+    bundle_of: BundleOf, tmp_path: Path
+) -> None:
+    files = {"--markdown": tmp_path / "bench.md", "--plot": tmp_path / "bench.png"}
+    options = ["--component", "decoder", "--size", "128x128", "--tile", "64x64", "--backend", "onnxruntime"]
+    options += ["--threads", "1", "--repeats", "3", *(str(part) for pair in files.items() for part in pair)]
+    report = json.loads(invoke(bundle_of("sd"), *options, "--json").stdout)
+    whole, tiled = report["measurements"]
+    assert (whole["strategy"], whole["tiles"], tiled["strategy"]) == ("whole", 1, "tiled")
+    assert tiled["tiles"] > 1
+    for row in (whole, tiled):
+        assert len(row["seconds"]) == 3
+        assert row["low_seconds"] <= row["median_seconds"] <= row["high_seconds"]
+        assert row["first_seconds"] > row["low_seconds"]
+        assert row["peak_bytes"] > row["start_bytes"] > 10 << 20
+    assert report["not_measured"] == []
+    text = files["--markdown"].read_text()
+    assert "| decoder | 128x128 | onnxruntime:cpu | float32 | whole |" in text
+    assert str(bundle_of("sd")) not in text, "a report is for others: no path of this machine"
+    assert files["--plot"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_by_default_every_backend_here_is_measured_and_the_others_are_told(bundle_of: BundleOf) -> None:
+    result = invoke(bundle_of("ltx20"), "--size", "60x64x9", "--repeats", "1", "--threads", "1", "--strategy", "whole")
+    lines = result.stdout.splitlines()
+    measured = [line.split()[:5] for line in lines if line.startswith(("encoder", "decoder"))]
+    assert measured == [
+        [component, "64x64x9", engine, "float32", "whole"]
+        for component in ("encoder", "decoder")
+        for engine in ("onnxruntime:cpu", "openvino")
+    ], "and the size is padded to the model's grid"
+    assert any(line.startswith("not measured: tensorrt: ") for line in lines)
+
+
+@pytest.mark.parametrize(("name", "size"), [("noise", "64x64x9"), ("sd", "64x64"), ("flux2", "64x64")])
+def test_what_a_decoder_takes_beside_latents_is_given(name: str, size: str, bundle_of: BundleOf) -> None:
+    options = ["--size", size, "--backend", "openvino", "--repeats", "1", "--threads", "1", "--strategy", "whole"]
+    report = json.loads(invoke(bundle_of(name), *options, "--json").stdout)
+    assert [row["component"] for row in report["measurements"]] == ["encoder", "decoder"]
+
+
+def test_tiles_that_would_be_one_are_not_measured_twice(bundle_of: BundleOf) -> None:
+    report = json.loads(invoke(bundle_of("sd"), "--size", "64x64", "--component", "decoder", "--json").stdout)
+    assert {row["strategy"] for row in report["measurements"]} == {"whole"}
+    told = [row["reason"] for row in report["not_measured"] if row["what"].endswith("tiled")]
+    assert set(told) == {"one tile holds it, which is the same as whole"}
+
+
+def test_peak_memory_is_of_one_case_alone(bundle_of: BundleOf) -> None:
+    bundle = bundle_of("no_attention")
+    large = measure(bundle, case(size=(512, 512), repeats=1))
+    small = measure(bundle, case(repeats=1))
+    assert large.peak_bytes is not None
+    assert small.peak_bytes is not None
+    assert large.peak_bytes - small.peak_bytes > 4 * 512 * 512 * 32, "at least one activation at full size"
+
+
+def test_a_case_that_does_not_run_is_one_sentence(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match="holds no float16 graphs"):
+        measure(bundle_of("sd"), case(dtype="float16"))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(EngineError, match="the process ended with code 1"):
+        measure(bundle_of("sd"), case())
+
+
+def test_a_process_that_the_system_ends_is_told_as_such(
+    bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nread order\nkill -9 $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(EngineError, match="ended by the system, as when memory runs out"):
+        measure(bundle_of("sd"), case())
+
+
+def test_bad_arguments_are_refused_before_anything_is_measured(
+    bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentrt.export.commands.bench.measure", lambda *_: pytest.fail("measured"))
+    bundle = bundle_of("sd")
+    with pytest.raises(InputError, match="--size: AutoencoderKL takes HxW, got 64x64x9"):
+        invoke(bundle, "--size", "64x64x9")
+    with pytest.raises(BackendUnavailable, match="backend tensorrt-rtx cannot run"):
+        invoke(bundle, "--backend", "tensorrt-rtx")
+    with pytest.raises(InputError, match="holds no float16 graphs"):
+        invoke(bundle, "--backend", "onnxruntime", "--dtype", "float16")
+    with pytest.raises(BackendUnavailable, match="holds no float16 graphs"):
+        invoke(bundle, "--dtype", "float16")
+    with pytest.raises(OutputError, match="does not exist"):
+        invoke(bundle, "--markdown", tmp_path / "absent" / "bench.md")
+    with pytest.raises(OutputError, match=r"end its name in \.png"):
+        invoke(bundle, "--plot", tmp_path / "bench.txt")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        invoke(tmp_path)
+    assert invoke(bundle, "--overlap", "8").exit_code == 2
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"latentrt\[plot\]"):
+        invoke(bundle, "--plot", tmp_path / "bench.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_without_an_encoder_says_so(bundle_of: BundleOf) -> None:
+    manifest = Manifest.open(bundle_of("sd"))
+    alone = Manifest(
+        manifest.config,
+        tuple(graph for graph in manifest.graphs if graph.component == "decoder"),
+        manifest.files,
+        manifest.produced_by,
+        folder=manifest.folder,
+    )
+    cases, _ = select_cases(alone, Selection(backends=["onnxruntime"]))
+    assert {case.component for case in cases} == {"decoder"}
+    with pytest.raises(BundleError, match="holds no encoder"):
+        select_cases(alone, Selection(components=["encoder"]))
+
+
+def test_the_table_compares_rows_of_one_component_and_size() -> None:
+    rows = (
+        measurement((0.2, 0.1, 0.4)),
+        measurement((0.05, 0.06, 0.07), backend="openvino", provider=None),
+        measurement((3.0,), size=(128, 128)),
+        measurement((30.0,), component="encoder"),
+    )
+    report = BenchReport("bundle", "AutoencoderKL", describe_machine(), rows, ())
+    lines = [line.split() for line in report.table().splitlines()[1:]]
+    assert [line[5:9] for line in lines] == [
+        ["0.200", "0.100", "0.400", "3.33x"],
+        ["0.0600", "0.0500", "0.0700", "1.00x"],
+        ["3.000", "3.000", "3.000", "1.00x"],
+        ["30.0", "30.0", "30.0", "1.00x"],
+    ]
+    assert report.to_json()["measurements"][0]["median_seconds"] == 0.2
+    assert len({len(line) for line in report.table().splitlines()}) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as a terminal does on POSIX")
+def test_ctrl_c_ends_the_measuring_process_too(bundle_of: BundleOf) -> None:
+    code = "from latentrt.export.cli import main; main()"
+    command = [sys.executable, "-c", code, "bench", str(bundle_of("no_attention")), "--size", "512x512"]
+    process = subprocess.Popen(
+        [*command, "--repeats", "1000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (workers := psutil.Process(process.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, said.decode().splitlines()[-1]) == (
+        1,
+        "Interrupted: nothing unfinished was left behind.",
+    )
+    assert not any(worker.is_running() for worker in workers)
