@@ -81,12 +81,21 @@ class Sessions:
                 self._require_open()
                 if graph.file in self._open:
                     return self._open[graph.file]
-            self.manifest.verify_hash(graph.file)
-            component = self._watched(graph, self.backend.open(self.manifest.path_of(graph.file)))
+            component = self.open_once(graph)
             with self._lock:
                 self._require_open()
                 self._open[graph.file] = component
             return component
+
+    def open_once(self, graph: Graph) -> Component:
+        """An engine of a graph for whoever asks, freed with its last reference: for graphs that run in a few calls
+        one after the other, and whose memory the next one needs.
+
+        Raises:
+            BundleError: as in `component`.
+        """
+        self.manifest.verify_hash(graph.file)
+        return self._watched(graph, self.backend.open(self.manifest.path_of(graph.file)))
 
     def _watched(self, graph: Graph, component: Component) -> Component:
         if graph.dtype == "float32":

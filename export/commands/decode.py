@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_tiling, tiling_options
+from .tiling_options import enable_tiling, exact_option, tiling_options
 
 __all__ = ["decode"]
 
@@ -35,6 +35,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since cli
 @click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
 @click.option("--seed", type=click.IntRange(min=0), help="For decoders that inject noise.")
 @tiling_options
+@exact_option
 @backend_options
 @as_json
 def decode(
@@ -48,6 +49,7 @@ def decode(
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
+    exact: bool,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -61,7 +63,7 @@ def decode(
     from ...runtime.files import decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
-        enable_tiling(vae, tile, overlap, blend)
+        enable_tiling(vae, tile, overlap, blend, exact=exact)
         interrupt = Interrupt(vae)
 
         def progress(what: str, done: int, total: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_tiling, tiling_options
+from .tiling_options import enable_tiling, exact_option, tiling_options
 
 __all__ = ["encode"]
 
@@ -20,6 +20,7 @@ __all__ = ["encode"]
 @click.option("--seed", type=click.IntRange(min=0), help="For --sample.")
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
 @tiling_options
+@exact_option
 @backend_options
 @as_json
 def encode(
@@ -32,6 +33,7 @@ def encode(
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
+    exact: bool,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -51,7 +53,7 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
-        enable_tiling(vae, tile, overlap, blend)
+        enable_tiling(vae, tile, overlap, blend, exact=exact)
         several = list_inputs(source, vae)
         jobs = [(source, output)] if several is None else _outputs(several, output)
         waiting = [job for job in jobs if several is None or not job[1].exists()]

@@ -39,6 +39,13 @@ __all__ = ["export"]
 )
 @click.option("--fuse-qkv/--no-fuse-qkv", default=True, show_default=True, help="One projection for q, k and v.")
 @click.option(
+    "--exact-tiles/--no-exact-tiles",
+    "exact",
+    default=True,
+    show_default=True,
+    help="Images: also the steps of exact strips, for exact=True at run time; small, the weights are shared.",
+)
+@click.option(
     "--causal",
     "causal",
     multiple=True,
@@ -63,6 +70,7 @@ def export(
     source_options: SourceOptions,
     attention: str,
     fuse_qkv: bool,
+    exact: bool,
     causal: tuple[bool, ...],
     check_range: tuple[Path, ...],
     json_output: bool,
@@ -81,6 +89,7 @@ def export(
         dtypes=tuple(dict.fromkeys(dtypes)) or ("float32",),
         attention=attention,
         fuse_qkv=fuse_qkv,
+        exact=exact,
         causal=causal,
         check_range=check_range,
         overrides=overrides,
