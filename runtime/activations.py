@@ -1,7 +1,6 @@
 """Where the activations of an exact pass lie: in memory up to a budget, the rest in files that vanish by themselves."""
 
 import math
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -61,6 +60,8 @@ class InFile:
         self.shape = shape
         self._dtype = dtype
         self._folder = folder
+        import tempfile  # it brings shutil and random along, and this is imported at start-up
+
         try:
             self._file = tempfile.TemporaryFile(dir=folder, prefix="latentrt-", buffering=0)  # noqa: SIM115 # close() does
         except OSError as error:
@@ -112,7 +113,7 @@ class ActivationStore:
     def __init__(self, memory_bytes: int, folder: Path | None, dtype: np.dtype[Any]) -> None:
         self.memory_bytes = memory_bytes
         self.dtype = dtype
-        self._folder = Path(tempfile.gettempdir()) if folder is None else folder
+        self._folder = folder
         self._held: dict[Activation, int] = {}
 
     def allocate(self, shape: tuple[int, ...]) -> Activation:
@@ -123,11 +124,14 @@ class ActivationStore:
         """
         size = math.prod(shape) * self.dtype.itemsize
         fits = sum(self._held.values()) + size <= self.memory_bytes
-        activation: Activation = (
-            InMemory(np.empty(shape, self.dtype)) if fits else InFile(shape, self.dtype, self._folder)
-        )
+        activation: Activation = InMemory(np.empty(shape, self.dtype)) if fits else self._in_file(shape)
         self._held[activation] = size if fits else 0
         return activation
+
+    def _in_file(self, shape: tuple[int, ...]) -> InFile:
+        import tempfile
+
+        return InFile(shape, self.dtype, self._folder or Path(tempfile.gettempdir()))
 
     def free(self, activation: Activation) -> None:
         """Let go of an activation; of one that this did not make, nothing."""

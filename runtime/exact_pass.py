@@ -56,7 +56,9 @@ class ExactPass:
             target = None if step is self._steps[-1] else self._target(step, results, array.shape[0])
             extras = {**statistics, **keys} if segment.kind == "attention" else statistics
             keys = {}
-            statistics = self._step(step, results, extras, array.shape[0], write if target is None else target.write)
+            late = target is results[segment.source]
+            into = write if target is None else target.write
+            statistics = self._step(step, results, extras, array.shape[0], into, late=late)
             del extras
             if target is not None:
                 results[segment.index] = target
@@ -67,13 +69,22 @@ class ExactPass:
                         self._store.free(activation)
 
     def _step(
-        self, step: Step, results: Mapping[int, Activation], extras: Mapping[str, Array], batch: int, write: Write
+        self,
+        step: Step,
+        results: Mapping[int, Activation],
+        extras: Mapping[str, Array],
+        batch: int,
+        write: Write,
+        *,
+        late: bool,
     ) -> dict[str, Array]:
-        """Every tile of a step, and the statistics of its result."""
+        """Every tile of a step, and the statistics of its result. `late`: it replaces what the step reads, so a tile is
+        written when the next one, which may need rows of what it replaces, has been read."""
         run, segment = self._open(step.graph), step.segment
         wanted = {tensor.name for tensor in step.graph.inputs}
         extras = {name: value for name, value in extras.items() if name in wanted}
         merged = GroupStatistics(batch, step.groups) if step.groups else None
+        waiting: tuple[slice, slice, Array] | None = None
         for rows, columns in step.tiles:
             down = segment.window(rows.start, rows.stop, step.source[0])
             across = segment.window(columns.start, columns.stop, step.source[1])
@@ -87,11 +98,19 @@ class ExactPass:
                     inputs[side] = np.array([count], np.int64)
             if segment.skip is not None:
                 inputs["skip"] = results[segment.skip].read(rows, columns)
+            if waiting is not None:
+                write(*waiting)
             outputs = run(inputs)
             if merged is not None:
                 merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), columns.stop - columns.start)
-            write(rows, columns, _host(outputs["result"]))
+            waiting = rows, columns, _host(outputs["result"])
+            del inputs, outputs
+            if not late:
+                write(*waiting)
+                waiting = None
             self._on_tile()
+        if waiting is not None:
+            write(*waiting)
         return {} if merged is None else self._typed(mean=merged.mean, variance=merged.variance)
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
@@ -109,13 +128,17 @@ class ExactPass:
         return pair
 
     def _target(self, step: Step, results: Mapping[int, Activation], batch: int) -> Activation:
-        """Where a step's result goes: over what it adds, tile by tile, if that has the shape and is not needed any
-        more. (Over its source it cannot go: the next tile needs rows of it. Attention needs none.)"""
-        index = step.segment.source if step.segment.kind == "attention" else step.segment.skip
-        shape = (batch, step.channels, *step.size)
-        if index is None or index < 0 or self._last_use[index] > step.segment.index or results[index].shape != shape:
-            return self._store.allocate(shape)
-        return results[index]
+        """Where a step's result goes: over what it adds or reads, if that has the shape and is not needed any more.
+        What it reads may be replaced where tiles are whole rows: only the next one needs some of them, and it is read
+        before."""
+        segment, shape = step.segment, (batch, step.channels, *step.size)
+        whole_rows = step.tiles[0][1].stop == step.size[1]
+        over_source = segment.kind == "attention" or (segment.up == segment.down and whole_rows)
+        for index in (segment.skip, segment.source if over_source else None):
+            last = index is not None and index >= 0 and self._last_use[index] == segment.index
+            if index is not None and last and results[index].shape == shape:
+                return results[index]
+        return self._store.allocate(shape)
 
     def _typed(self, **arrays: NDArray[np.float64]) -> dict[str, Array]:
         return {name: array.astype(self._store.dtype) for name, array in arrays.items()}

@@ -295,3 +295,36 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
     assert refused.exit_code == 2
     assert "--exact needs no --tile" in refused.output
     assert not (tmp_path / "x.npy").exists()
+
+
+def test_steps_become_tensorrt_rtx_engines(bundle_of: Callable[[str], Path]) -> None:
+    """On a machine without a GPU, for compute capability 8.9: one step of every kind."""
+    import tensorrt_rtx
+
+    manifest = Manifest.open(bundle_of("sd"))
+    segments = [graph for graph in manifest.segments if graph.component == "decoder"]
+    kinds = {(s.kind, s.skip is None, s.up, s.before): g for g in reversed(manifest.segments) if (s := g.segment)}
+    assert len(kinds) == 6, "convolution, with skip, up, down; keys; attention"
+    logger = tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR)
+    builder = tensorrt_rtx.Builder(logger)
+    ranges = {"batch": (1, 1, 2), "positions": (4, 64, 4096)}
+    for graph in {segments[0].file: segments[0], **{graph.file: graph for graph in kinds.values()}}.values():
+        network = builder.create_network(1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = tensorrt_rtx.OnnxParser(network, logger)
+        assert parser.parse_from_file(str(manifest.path_of(graph.file))), parser.get_error(0)
+        config = builder.create_builder_config()
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(tensorrt_rtx.ComputeCapability.SM89, 0)
+        profile = builder.create_optimization_profile()
+        inputs = [network.get_input(index) for index in range(network.num_inputs)]
+        assert [tensor.name for tensor in inputs] == [tensor.name for tensor in graph.inputs]
+        for tensor, wanted in zip(inputs, graph.inputs, strict=True):
+            if tensor.is_shape_tensor:
+                profile.set_shape_input(tensor.name, [0], [1], [1])
+            else:
+                axes = [
+                    (axis,) * 3 if isinstance(axis, int) else ranges.get(axis, (2, 16, 66)) for axis in wanted.shape
+                ]
+                profile.set_shape(tensor.name, *zip(*axes, strict=True))
+        config.add_optimization_profile(profile)
+        assert builder.build_serialized_network(network, config) is not None, graph.file
