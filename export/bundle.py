@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.config import AutoencoderKLLTX2VideoConfig
+from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import require
 from ..runtime.manifest import FileEntry, Graph, Manifest
@@ -33,8 +33,9 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class ExportSettings:
     """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
-    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk, in float32. `check_range`
-    are sample pictures or clips: what they show to be too large for float16 stays in float32."""
+    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk, in float32; `exact`: those
+    that run a picture in strips with the numbers of a single pass. `check_range` are sample pictures or clips: what
+    they show to be too large for float16 stays in float32."""
 
     components: tuple[str, ...] = ("encoder", "decoder")
     dtypes: tuple[str, ...] = ("float32",)
@@ -42,6 +43,7 @@ class ExportSettings:
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
     stream: bool = True
+    exact: bool = True
     check_range: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] | None = None
     source: SourceOptions | None = None
@@ -72,8 +74,9 @@ def export_bundle(
         graphs = tuple(written.graphs())
         manifest = Manifest(
             config=written.checkpoint.config,
-            graphs=tuple(graph for graph in graphs if graph.stage is None),
+            graphs=tuple(graph for graph in graphs if _is_whole(graph)),
             streams=tuple(graph for graph in graphs if graph.stage is not None),
+            segments=tuple(graph for graph in graphs if graph.segment is not None),
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
@@ -107,6 +110,7 @@ class _Writer:
     def __init__(self, folder: Path, checkpoint: Checkpoint, settings: ExportSettings, progress: Progress) -> None:
         from .components import component_of, graph_specs, meta_model
         from .graph_writer import ComponentGraphs
+        from .segments import segment_specs
         from .streams import stream_specs
 
         model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
@@ -126,6 +130,8 @@ class _Writer:
             specs = list(graph_specs(config, model, component, settings.causal))
             if settings.stream and isinstance(config, AutoencoderKLLTX2VideoConfig):
                 specs += stream_specs(config, model, component)
+            if settings.exact and isinstance(config, ImageConfig):
+                specs += segment_specs(config, model, component)
             self._components.append(ComponentGraphs(component, specs, shapes[component]))
         dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes
         self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in dtypes)
@@ -151,7 +157,7 @@ class _Writer:
         written = {component: self._write(scratch, component, "float32", {}) for component in self._components}
         Manifest(
             config=self.checkpoint.config,
-            graphs=tuple(graph for one in written.values() for graph in one.graphs if graph.stage is None),
+            graphs=tuple(graph for one in written.values() for graph in one.graphs if _is_whole(graph)),
             files=tuple(file for one in written.values() for file in one.files),
             produced_by={},
             folder=scratch,
@@ -183,6 +189,10 @@ class _Writer:
 
     def _report(self, step: str) -> None:
         self._progress(step, self._done, self._total)
+
+
+def _is_whole(graph: Graph) -> bool:
+    return graph.stage is None and graph.segment is None
 
 
 def _produced_by(checkpoint: Checkpoint, source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:

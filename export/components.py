@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..runtime.config import ImageConfig, ModelConfig
 from ..runtime.manifest import Stage
+from ..runtime.segment import Segment
 from .graph import TensorSpec
 from .models import model_from_config
 from .models.attention import ATTENTION_KINDS, Attention
@@ -23,7 +24,8 @@ _PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "po
 class GraphSpec:
     """One graph to export: the module to trace, its inputs in forward's order, and its outputs.
 
-    `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming graph.
+    `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming
+    graph; `segment`: of one that is a step of an exact pass.
     """
 
     component: str
@@ -33,6 +35,7 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     causal: bool | None
     stage: Stage | None = None
+    segment: Segment | None = None
 
 
 class EncoderGraph(nn.Module):

@@ -64,8 +64,12 @@ class ComponentGraphs:
         Raises:
             CheckpointError: a weight that the precision cannot hold. OSError: the folder cannot be written.
         """
-        # Streams are float32 so far.
-        models = {name: one for name, one in self.models.items() if dtype == "float32" or one[0].stage is None}
+        # Streams and exact steps are float32 so far.
+        models = {
+            name: (spec, model)
+            for name, (spec, model) in self.models.items()
+            if dtype == "float32" or (spec.stage is None and spec.segment is None)
+        }
         plans = {
             name: plan_precision(model, dtype, (keep or {}).get(name, ()))
             for name, (_, model) in models.items()
@@ -95,6 +99,7 @@ class ComponentGraphs:
                     inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.inputs),
                     outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.outputs),
                     stage=spec.stage,
+                    segment=spec.segment,
                 )
             )
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)

@@ -252,9 +252,17 @@ def _mean(builder: GraphBuilder, value: Value, dim: int, keepdim: bool = False) 
     return Value(builder.node("ReduceMean", value.name, builder.constant([dim], "int64"), keepdims=int(keepdim)))
 
 
-def _pad(builder: GraphBuilder, hidden: Value, amounts: tuple[int, int, int, int], **_: Any) -> Value:
+def _pad(builder: GraphBuilder, hidden: Value, amounts: tuple[Whole, Whole, Whole, Whole], **_: Any) -> Value:
     left, right, top, bottom = amounts
-    return Value(builder.node("Pad", hidden.name, builder.constant([0, 0, top, left, 0, 0, bottom, right], "int64")))
+    sizes = (0, 0, top, left, 0, 0, bottom, right)
+    if all(isinstance(size, int) for size in sizes):
+        return Value(builder.node("Pad", hidden.name, builder.constant(sizes, "int64")))
+    target = builder.shared_node("Concat", *(as_size_tensor(builder, size) for size in sizes), axis=0)
+    return Value(builder.node("Pad", hidden.name, target))
+
+
+def _conv2d(builder: GraphBuilder, hidden: Value, weight: Value, bias: Value, strides: tuple[int, int]) -> Value:
+    return Value(builder.node("Conv", hidden.name, weight.name, bias.name, strides=strides))
 
 
 def _interpolate(builder: GraphBuilder, value: Value, scale_factor: float, mode: str, **_: Any) -> Value:
@@ -312,6 +320,7 @@ LEAF_MODULES = tuple(_MODULES)
 
 _CALLS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
     operator.add: _binary("Add", operator.add),
+    operator.sub: _binary("Sub", operator.sub),
     operator.mul: _binary("Mul", operator.mul),
     operator.truediv: _binary("Div", operator.truediv),
     operator.floordiv: _binary("Div", operator.floordiv),  # of sizes, which are positive
@@ -322,6 +331,7 @@ _CALLS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
     torch.sin: _unary("Sin"),
     torch.sqrt: _unary("Sqrt"),
     torch.mean: _mean,
+    nn.functional.conv2d: _conv2d,
     nn.functional.interpolate: _interpolate,
     nn.functional.linear: _linear,
     nn.functional.pad: _pad,

@@ -18,14 +18,14 @@ from .backends import choose_backend, graphs_of
 from .conditions import Conditions
 from .config import ModelConfig
 from .errors import BundleError, InputError
+from .exact_settings import ExactStrips
 from .execution import execute
 from .grid import Grid
-from .jobs import Job, Jobs, Progress
+from .jobs import Job, Jobs, Progress, Tiling
 from .manifest import Graph, Manifest
 from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
 from .sessions import Sessions
-from .tiling_settings import TilingSettings
 
 __all__ = ["Autoencoder"]
 
@@ -41,7 +41,7 @@ class Autoencoder(ABC):
 
     family: ClassVar[str]
     video: ClassVar[bool]
-    _tiling: TilingSettings
+    _tiling: Tiling
     _use_tiling: bool
 
     def __init__(
@@ -238,6 +238,10 @@ class Autoencoder(ABC):
         if component not in ("encoder", "decoder"):
             raise InputError(f"tile_plan: the component is 'encoder' or 'decoder', got {component!r}")
         self.grid.check_sample(sample_size)
+        if isinstance(self._tiling, ExactStrips):
+            raise InputError(
+                "tile_plan: exact strips are cut step by step and have no plan; enable tiling without exact"
+            )
         direction: Direction = "encode" if component == "encoder" else "decode"
         return self._tiling.plan(self.grid, direction, self.grid.latent_size(sample_size))
 
@@ -302,13 +306,13 @@ class Autoencoder(ABC):
     # Within
 
     @property
-    def _active_tiling(self) -> TilingSettings | None:
+    def _active_tiling(self) -> Tiling | None:
         return self._tiling if self._use_tiling else None
 
     def _encode(
         self,
         x: Any,
-        tiling: TilingSettings | None,
+        tiling: Tiling | None,
         *,
         output: str = "float32",
         out: NDArray[Any] | None = None,
@@ -329,7 +333,7 @@ class Autoencoder(ABC):
     def _decode_job(
         self,
         z: Any,
-        tiling: TilingSettings | None,
+        tiling: Tiling | None,
         *,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,

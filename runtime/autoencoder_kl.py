@@ -1,7 +1,14 @@
 """The image VAE at run time."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
 from .autoencoder import Autoencoder
 from .config import AutoencoderKLConfig, ImageConfig
+from .errors import InputError
+from .exact_settings import exact_strips
 from .tiling_arguments import image_tiling
 
 __all__ = ["AutoencoderKL"]
@@ -24,6 +31,10 @@ class AutoencoderKL(Autoencoder):
         tile_overlap_factor: float | None = None,
         blend: str = "linear",
         tiles_per_call: int = 1,
+        exact: bool = False,
+        strip: int | Sequence[int] | None = None,
+        memory_bytes: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         """Encode and decode in overlapping tiles from now on; a second call replaces the settings.
 
@@ -33,16 +44,34 @@ class AutoencoderKL(Autoencoder):
         (diffusers' numbers; its tile is the config's `sample_size` and its factor 0.25). `tiles_per_call`: the most
         tiles that run as one batch.
 
+        `exact`: no overlapping tiles, but strips with the pixels of a single pass (up to float32 rounding), whatever
+        the size. `strip`: pixel rows of a strip, or (rows, columns), multiples of the spatial ratio; None: what the
+        budget allows. `memory_bytes`: that budget, what a call takes on the host beside input and output (None: half
+        of what is available then). Activations beyond it lie in files without a name in `folder` (None: the system's
+        for temporary files), which must have room for them.
+
         Raises:
             InputError: an illegal value; the message names the nearest legal ones.
         """
+        tiles = (tile_sample_min_height, tile_sample_min_width, tile_sample_stride_height, tile_sample_stride_width)
+        if exact:
+            others = (*tiles, tile_sample_min_size, tile_overlap_factor)
+            if blend != "linear" or tiles_per_call != 1 or any(value is not None for value in others):
+                raise InputError(
+                    "enable_tiling: exact=True takes strip, memory_bytes and folder, no tiles and no blend"
+                )
+            self._tiling = exact_strips(self.grid, strip, memory_bytes, folder)
+            self._use_tiling = True
+            return
+        if strip is not None or memory_bytes is not None or folder is not None:
+            raise InputError("enable_tiling: strip, memory_bytes and folder are for exact=True")
         assert isinstance(self.config, ImageConfig)
         self._tiling = image_tiling(
             self.config,
             self.grid,
             blend=blend,
-            sizes=(tile_sample_min_height, tile_sample_min_width),
-            strides=(tile_sample_stride_height, tile_sample_stride_width),
+            sizes=tiles[:2],
+            strides=tiles[2:],
             tile_sample_min_size=tile_sample_min_size,
             tile_overlap_factor=tile_overlap_factor,
             tiles_per_call=tiles_per_call,

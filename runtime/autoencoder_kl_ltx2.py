@@ -16,9 +16,11 @@ from .clip_stream import ClipStream
 from .conditions import Conditions, draw_noise, timesteps
 from .config import AutoencoderKLLTX2VideoConfig
 from .errors import InputError
+from .exact_settings import ExactStrips
 from .execution import execute_in_groups
 from .jobs import Job, Progress
 from .tiling_arguments import video_tiling
+from .tiling_settings import TilingSettings
 
 __all__ = ["AutoencoderKLLTX2Video"]
 
@@ -178,11 +180,14 @@ class AutoencoderKLLTX2Video(Autoencoder):
             return super()._is_exact(job)
         return job.plan.shape[1:] == (1, 1)  # tiles in time are left to the stream
 
+    def _tiles(self) -> TilingSettings | None:
+        tiling = self._active_tiling
+        assert not isinstance(tiling, ExactStrips)  # of image models
+        return tiling
+
     @cached_property
     def _stream(self) -> ClipStream:
-        return ClipStream(
-            self._manifest, self._sessions, self._jobs, self.grid, self._dtype, lambda: self._active_tiling
-        )
+        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, self._dtype, self._tiles)
 
     def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
         if self._streaming is None or stream is not None:

@@ -12,6 +12,7 @@ from ..tiling.axis import trailing
 from .arrays import check_output, pixel_shape, to_output
 from .component import Call, Component
 from .errors import InputError
+from .exact_execution import execute_exact
 from .jobs import Job
 from .sessions import Sessions
 
@@ -31,6 +32,8 @@ def execute(
     check_output(output, out, job.wanted_shape)
     if stream is not None:
         raise InputError(f"stream: the backend {sessions.backend.label} takes no stream of the caller's")
+    if job.exact is not None:
+        return execute_exact(sessions, job, output=output, out=out)
     plan, jobs = job.tiled, list(job.elements())
     if output == "device" and (plan is not None or len(jobs) > 1 or job.wanted_shape != job.shape):
         raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")

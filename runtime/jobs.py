@@ -10,13 +10,15 @@ from ..tiling import Plan
 from .arrays import as_input, require_finite
 from .conditions import Conditions
 from .config import ModelConfig
-from .errors import InputError
+from .errors import BundleError, InputError
+from .exact_settings import ExactStrips
 from .grid import Grid
 from .manifest import Graph, Manifest
 from .tiling_settings import TilingSettings
 
-__all__ = ["Job", "Jobs", "Progress"]
+__all__ = ["Job", "Jobs", "Progress", "Tiling"]
 
+Tiling = TilingSettings | ExactStrips
 Progress = Callable[[int, int], None]
 """Told (done, in all): tiles, or batch elements without tiles; may raise, to stop."""
 
@@ -27,6 +29,7 @@ class Job:
 
     `shape`: of the result, (B, channels, ...). `size`: the first elements of its trailing axes that are wanted.
     `plan`: the tiles, if any. `sliced`: one batch element at a time. `tiles_per_call`: the most tiles in one.
+    `exact`: run the `segments` in strips, instead of the graph.
     """
 
     graph: Graph
@@ -39,6 +42,8 @@ class Job:
     sliced: bool = False
     tiles_per_call: int = 1
     progress: Progress = lambda done, total: None
+    exact: ExactStrips | None = None
+    segments: tuple[Graph, ...] = ()
 
     @property
     def tiled(self) -> Plan | None:
@@ -72,7 +77,7 @@ class Jobs:
     def encode(
         self,
         x: Any,
-        tiling: TilingSettings | None,
+        tiling: Tiling | None,
         *,
         sliced: bool,
         gated: bool = True,
@@ -95,14 +100,14 @@ class Jobs:
         require_finite(sample, "sample")
         size = self._grid.latent_size(sample.shape[2:])
         shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
-        plan = None if tiling is None else tiling.plan(self._grid, "encode", size, gated=gated)
+        plan = tiling.plan(self._grid, "encode", size, gated=gated) if isinstance(tiling, TilingSettings) else None
         job = Job(graph, "sample", sample, Conditions(), shape, size, plan, sliced)
-        return _with(job, tiling, progress)
+        return self._with(job, tiling, progress)
 
     def decode(
         self,
         z: Any,
-        tiling: TilingSettings | None,
+        tiling: Tiling | None,
         conditions: Callable[[Any], Conditions],
         *,
         sliced: bool,
@@ -123,10 +128,10 @@ class Jobs:
         require_finite(latents, "latents")
         size = self._grid.sample_size(cells)
         shape = (latents.shape[0], self.config.out_channels, *size)
-        plan = None if tiling is None else tiling.plan(self._grid, "decode", cells, gated=gated)
+        plan = tiling.plan(self._grid, "decode", cells, gated=gated) if isinstance(tiling, TilingSettings) else None
         wanted = self._grid.cropped_size(size, crop)
         job = Job(graph, "latents", latents, conditions(latents), shape, wanted, plan, sliced)
-        return _with(job, tiling, progress)
+        return self._with(job, tiling, progress)
 
     def graph(self, component: str, causal: bool | None) -> Graph:
         """The component's graph of the chosen precision and, for video, causality (None: the config's own).
@@ -165,10 +170,25 @@ class Jobs:
             raise InputError(f"{what}: the batch is empty, got shape {tuple(array.shape)}")
         return array
 
+    def _with(self, job: Job, tiling: Tiling | None, progress: Progress | None) -> Job:
+        exact = isinstance(tiling, ExactStrips)
+        if (exact or job.tiled is not None) and not isinstance(job.array, np.ndarray):
+            raise InputError("tiling cuts arrays on the host: copy the array there, or disable_tiling()")
+        if isinstance(tiling, TilingSettings):
+            job = replace(job, tiles_per_call=tiling.tiles_per_call)
+        elif tiling is not None:
+            job = replace(job, exact=tiling, segments=self._segments(job.graph))
+        return job if progress is None else replace(job, progress=progress)
 
-def _with(job: Job, tiling: TilingSettings | None, progress: Progress | None) -> Job:
-    if job.tiled is not None and not isinstance(job.array, np.ndarray):
-        raise InputError("tiling cuts arrays on the host: copy the array there, or disable_tiling()")
-    if tiling is not None:
-        job = replace(job, tiles_per_call=tiling.tiles_per_call)
-    return job if progress is None else replace(job, progress=progress)
+    def _segments(self, graph: Graph) -> tuple[Graph, ...]:
+        found = tuple(one for one in self._manifest.segments if one.component == graph.component)
+        if self._dtype != "float32":
+            raise InputError(
+                f"exact strips compute in float32: open the bundle with dtype='float32', not {self._dtype}"
+            )
+        if not found:
+            raise BundleError(
+                f"{self._manifest.folder} holds no steps for exact strips of its {graph.component}: "
+                f"export it again, with --exact-tiles"
+            )
+        return found

@@ -18,6 +18,7 @@ from .engines import EngineRecord
 from .errors import BundleError, ConfigError
 from .hashing import sha256_of
 from .partial_output import is_partial
+from .segment import Segment
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "Stage", "TensorInfo"]
 
@@ -48,7 +49,7 @@ class Stage:
 @dataclass(frozen=True)
 class Graph:
     """One ONNX file. `causal` is None for image models; `dtype` is the precision of the computation. `stage` is None
-    for a graph that runs all at once."""
+    for a graph that runs all at once, and `segment` for one that is no step of an exact pass."""
 
     component: str
     file: str
@@ -59,6 +60,7 @@ class Graph:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     stage: Stage | None = None
+    segment: Segment | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a runtime needs to know about a bundle: `graphs` that run all at once, and `streams` that run a clip
-    chunk by chunk. `folder` is where it was opened, and is not stored."""
+    """Everything a runtime needs to know about a bundle: `graphs` that run all at once, `streams` that run a clip
+    chunk by chunk, and `segments`, the steps of an exact pass in their order. `folder` is where it was opened, and is
+    not stored."""
 
     config: ModelConfig
     graphs: tuple[Graph, ...]
@@ -83,6 +86,7 @@ class Manifest:
     verification: Mapping[str, Any] | None = None
     ranges: Mapping[str, Any] | None = None
     streams: tuple[Graph, ...] = ()
+    segments: tuple[Graph, ...] = ()
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -150,13 +154,14 @@ class Manifest:
 
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
-        graphs, streams = [], []
+        graphs, streams, segments = [], [], []
         for component, entry in values["components"].items():
             graphs += [_graph(component, graph) for graph in entry["graphs"]]
             streams += [_graph(component, graph) for graph in entry.get("streams") or ()]
+            segments += [_graph(component, graph) for graph in entry.get("segments") or ()]
         files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
         listed = {file.name for file in files}
-        for graph in (*graphs, *streams):
+        for graph in (*graphs, *streams, *segments):
             if not {graph.file, graph.weights} <= listed:
                 raise ValueError(f"graph file {graph.file!r} or its weights are not among the files")
         return cls(
@@ -168,13 +173,14 @@ class Manifest:
             verification=values.get("verification"),
             ranges=values.get("ranges"),
             streams=tuple(streams),
+            segments=tuple(segments),
             folder=folder,
         )
 
     def to_json(self) -> dict[str, Any]:
         config = self.config
-        components: dict[str, Any] = {name: {"graphs": [], "streams": []} for name in self.components}
-        for kind, graphs in (("graphs", self.graphs), ("streams", self.streams)):
+        components: dict[str, Any] = {name: {"graphs": [], "streams": [], "segments": []} for name in self.components}
+        for kind, graphs in (("graphs", self.graphs), ("streams", self.streams), ("segments", self.segments)):
             for graph in graphs:
                 values = dataclasses.asdict(graph)
                 components[values.pop("component")][kind].append(values)
@@ -260,5 +266,10 @@ def _graph(component: str, values: Mapping[str, Any]) -> Graph:
     own: dict[str, Any] = {key: values[key] for key in ("file", "weights", "dtype", "opset", "causal")}
     for side in ("inputs", "outputs"):
         own[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in values[side])
-    stage = values.get("stage")
-    return Graph(component=component, **own, stage=None if stage is None else Stage(**stage))
+    stage, segment = values.get("stage"), values.get("segment")
+    return Graph(
+        component=component,
+        **own,
+        stage=None if stage is None else Stage(**stage),
+        segment=None if segment is None else Segment(**segment),
+    )

@@ -82,16 +82,24 @@ class Sessions:
                 self._require_open()
                 if (graph.file, wider) in self._open:
                     return self._open[graph.file, wider]
-            self.manifest.verify_hash(graph.file)
-            open_engine = self.backend.open_wider if wider else self.backend.open
-            assert open_engine is not None
-            component = open_engine(self.manifest.path_of(graph.file))
-            if not wider:
-                component = self._watched(graph, component)
+            component = self.open_once(graph, wider=wider)
             with self._lock:
                 self._require_open()
                 self._open[graph.file, wider] = component
             return component
+
+    def open_once(self, graph: Graph, *, wider: bool = False) -> Component:
+        """An engine of a graph for whoever asks, freed with its last reference: for graphs that run in a few calls
+        one after the other, and whose memory the next one needs.
+
+        Raises:
+            BundleError: as in `component`.
+        """
+        self.manifest.verify_hash(graph.file)
+        open_engine = self.backend.open_wider if wider else self.backend.open
+        assert open_engine is not None
+        component = open_engine(self.manifest.path_of(graph.file))
+        return component if wider else self._watched(graph, component)
 
     def _watched(self, graph: Graph, component: Component) -> Component:
         if graph.dtype == "float32" and self.backend.open_wider is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, exact_option, tiling_options
 
 __all__ = ["encode"]
 
@@ -21,6 +21,7 @@ __all__ = ["encode"]
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
 @click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same latents, in memory that does not grow.")
 @tiling_options
+@exact_option
 @backend_options
 @as_json
 def encode(
@@ -34,6 +35,7 @@ def encode(
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
+    exact: bool,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -53,7 +55,7 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
-        enable_tiling(vae, tile, overlap, blend)
+        enable_tiling(vae, tile, overlap, blend, exact=exact)
         if stream:
             enable_streaming(vae, tile)
         several = list_inputs(source, vae)

@@ -40,6 +40,13 @@ __all__ = ["export"]
 @click.option("--fuse-qkv/--no-fuse-qkv", default=True, show_default=True, help="One projection for q, k and v.")
 @click.option("--stream/--no-stream", default=True, show_default=True, help="Video: also graphs that run in chunks.")
 @click.option(
+    "--exact-tiles/--no-exact-tiles",
+    "exact",
+    default=True,
+    show_default=True,
+    help="Images: also the steps of exact strips, for exact=True at run time; small, the weights are shared.",
+)
+@click.option(
     "--causal",
     "causal",
     multiple=True,
@@ -65,6 +72,7 @@ def export(
     attention: str,
     fuse_qkv: bool,
     stream: bool,
+    exact: bool,
     causal: tuple[bool, ...],
     check_range: tuple[Path, ...],
     json_output: bool,
@@ -83,6 +91,7 @@ def export(
         dtypes=tuple(dict.fromkeys(dtypes)) or ("float32",),
         attention=attention,
         fuse_qkv=fuse_qkv,
+        exact=exact,
         causal=causal,
         stream=stream,
         check_range=check_range,

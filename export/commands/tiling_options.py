@@ -1,4 +1,4 @@
-"""--tile, --overlap, --blend: for every command that can work in tiles."""
+"""--tile, --overlap, --blend, --exact: for every command that can work in tiles."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,10 +7,11 @@ import click
 
 from ...runtime import AutoencoderKLLTX2Video
 from ...runtime.autoencoder import Autoencoder
+from ...runtime.autoencoder_kl import AutoencoderKL
 from ...runtime.errors import InputError
 from .options import Size
 
-__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "tiling_options"]
+__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "exact_option", "tiling_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
@@ -42,14 +43,33 @@ def tiling_options(command: Function) -> Function:
     return command
 
 
+exact_option = click.option(
+    "--exact",
+    is_flag=True,
+    help="Images: in strips with the pixels of a single pass, in bounded memory, whatever the size.",
+)
+
+
 def enable_tiling(
-    vae: Autoencoder, tile: tuple[int, ...] | None, overlap: tuple[int, ...] | None, blend: str | None
+    vae: Autoencoder,
+    tile: tuple[int, ...] | None,
+    overlap: tuple[int, ...] | None,
+    blend: str | None,
+    *,
+    exact: bool = False,
 ) -> bool:
     """Enable tiling as the options say; False where none of them was given.
 
     Raises:
         click.UsageError: options that do not go together. InputError: sizes that are not legal.
     """
+    if exact:
+        if tile is not None or overlap is not None or blend is not None:
+            raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
+        if not isinstance(vae, AutoencoderKL):
+            raise click.UsageError("--exact is for image models: this bundle holds a video model")
+        vae.enable_tiling(exact=True)
+        return True
     if tile is None and overlap is None and blend is None:
         return False
     if overlap is not None and not tile:

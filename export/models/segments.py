@@ -1,0 +1,123 @@
+"""The image VAE cut into steps that need only a tile with one row and column around it: the same layers, the same
+numbers, whatever the tiles.
+
+Everything but group norm and attention is local. So a step begins with normalising, given the statistics of the whole
+picture, ends with a convolution, and tells mean and variance of every row it made, from which those of the whole
+follow. Attention is a step that makes keys and values, and one that asks them. Zeros of the padding stand outside
+the picture only, and after the normalisation, so each step is told how many of them: `top`, `left`, `bottom`, `right`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Attention
+
+__all__ = ["AttentionStep", "ConvolutionStep", "KeysStep"]
+
+
+class ConvolutionStep(nn.Module):
+    """Normalise, activate, resize, convolve, add: each of them where it is given.
+
+    tile (B, Cin, h, w), with the surroundings that the convolution needs; zeros outside (whole numbers); `statistics`
+    if there is a norm: mean and variance (B, groups); `skip` (B, Cskip, H, W) if something is added -> result
+    (B, Cout, H, W) and, unless it is the `last` step, mean and variance of its rows (B, Cout, H).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        convolution: nn.Conv2d,
+        *,
+        norm: nn.GroupNorm | None = None,
+        activation: nn.Module | None = None,
+        before: nn.Module | None = None,
+        after: nn.Module | None = None,
+        upsample: bool = False,
+        adds: bool = False,
+        last: bool = False,
+        shortcut: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model  # registered first: weights keep the names that they have in the model
+        self.convolution = convolution
+        self.norm = norm
+        self.activation = activation
+        self.before = before
+        self.after = after
+        self.upsample = upsample
+        self.adds = adds
+        self.last = last
+        self.shortcut = shortcut
+
+    def forward(self, tile: Tensor, top: int, left: int, bottom: int, right: int, *rest: Tensor) -> tuple[Tensor, ...]:
+        hidden = tile if self.before is None else self.before(tile)
+        if self.norm is not None and self.activation is not None:
+            hidden = self.activation(normalise(hidden, self.norm, rest[0], rest[1]))
+        zeros = (left, right, top, bottom)
+        if self.upsample:
+            # Twice the surroundings are a row too many inside the picture: there a row is cut off instead of added.
+            hidden = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
+            zeros = (2 * left - 1, 2 * right - 1, 2 * top - 1, 2 * bottom - 1)
+        layer = self.convolution
+        hidden = nn.functional.pad(hidden, zeros)
+        hidden = nn.functional.conv2d(hidden, layer.weight, layer.bias, layer.stride)
+        if self.adds:
+            skip = rest[0 if self.norm is None else 2]
+            hidden = (skip if self.shortcut is None else self.shortcut(skip)) + hidden
+        result = hidden if self.after is None else self.after(hidden)
+        return (result,) if self.last else (result, *row_statistics(result))
+
+
+class KeysStep(nn.Module):
+    """tile (B, C, h, w), mean and variance (B, groups) -> keys and values (B, h * w, C) of its positions."""
+
+    def __init__(self, model: nn.Module, attention: Attention) -> None:
+        super().__init__()
+        self.model = model
+        self.attention = attention
+
+    def forward(self, tile: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = _tokens(normalise(tile, self.attention.group_norm, mean, variance))
+        return self.attention.to_k(tokens), self.attention.to_v(tokens)
+
+
+class AttentionStep(nn.Module):
+    """tile (B, C, h, w), mean and variance (B, groups), keys and values (B, N, C) of all positions -> the tile after
+    attention, and mean and variance of its rows (B, C, h)."""
+
+    def __init__(self, model: nn.Module, attention: Attention) -> None:
+        super().__init__()
+        self.model = model
+        self.attention = attention
+
+    def forward(
+        self, tile: Tensor, mean: Tensor, variance: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        layer = self.attention
+        query = layer.to_q(_tokens(normalise(tile, layer.group_norm, mean, variance)))
+        tokens = layer.to_out[0](layer.product(query, keys, values))
+        result = tokens.transpose(1, 2).reshape(tile.shape) + tile
+        return result, *row_statistics(result)
+
+
+def normalise(hidden: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor) -> Tensor:
+    """What `norm` makes of (B, C, h, w) in a whole whose groups have that mean and variance (B, groups)."""
+    groups, channels = norm.num_groups, norm.num_channels
+    weight, bias = (parameter.reshape(groups, channels // groups) for parameter in (norm.weight, norm.bias))
+    scale = weight / torch.sqrt(variance + norm.eps).reshape(-1, groups, 1)
+    shift = bias - mean.reshape(-1, groups, 1) * scale
+    return hidden * scale.reshape(-1, channels, 1, 1) + shift.reshape(-1, channels, 1, 1)
+
+
+def row_statistics(result: Tensor) -> Sequence[Tensor]:
+    """Mean and variance of every row of (B, C, H, W), (B, C, H) each. Rows are short enough for float32 sums; the
+    host merges them in float64."""
+    mean = torch.mean(result, dim=3, keepdim=True)
+    deviation = result - mean
+    return mean.flatten(2), torch.mean(deviation * deviation, dim=3)
+
+
+def _tokens(hidden: Tensor) -> Tensor:
+    return hidden.flatten(2).transpose(1, 2)

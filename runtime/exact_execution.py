@@ -1,0 +1,99 @@
+"""Running one encode or decode as an exact pass: from a checked job to the caller's output."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import ActivationStore
+from .arrays import pixel_shape, to_output
+from .component import Call
+from .errors import BackendUnavailable, InputError
+from .exact_pass import ExactPass
+from .exact_plan import Step, StripSize, plan_steps, strip_for
+from .jobs import Job
+from .manifest import Graph
+from .sessions import Sessions
+
+__all__ = ["execute_exact", "plan_exact"]
+
+_PART_FOR_TILES = 0.125  # of the budget; the rest is for activations that wait
+_LEAST_SCORES_BYTES = 32 << 20  # queries one by one would take forever
+
+
+def plan_exact(job: Job) -> tuple[Step, ...]:
+    """The steps of the job, or of one of its elements."""
+    assert job.exact is not None
+    settings, graphs = job.exact, job.segments
+    batch, _, height, width = job.array.shape
+    cells = min((height, width), job.shape[2:])  # encoding makes them, decoding takes them
+    pixels = max(width, job.shape[3])
+    ratio = pixels // cells[1]
+    budget = int(_PART_FOR_TILES * settings.budget_bytes)
+    rows = settings.rows or strip_for(graphs, ratio, pixels, batch, budget, settings.columns)
+    strip = StripSize(rows, settings.columns or pixels, max(budget, _LEAST_SCORES_BYTES))
+    return plan_steps(graphs, (height, width), (cells[0], cells[1]), batch, strip)
+
+
+def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] | None) -> Any:
+    """Run the job; the result in the form `output` and, if that is given, in `out`.
+
+    Raises:
+        InputError: an output on the device. BackendUnavailable: a backend that has no steps. OutputError: the disk of
+        the temporary folder is full. EngineError, Cancelled: see there.
+    """
+    assert job.exact is not None
+    if output == "device":
+        raise InputError("output='device' gives the engine's own result: not with exact strips")
+    shape = job.wanted_shape
+    target = np.empty(pixel_shape(shape) if output == "uint8" else shape, output) if out is None else out
+    elements = list(job.elements())
+    plans = [plan_exact(element) for element in elements]
+    total, done = sum(len(step.tiles) for steps in plans for step in steps), 0
+
+    def on_tile() -> None:
+        nonlocal done
+        done += 1
+        job.progress(done, total)
+
+    memory_bytes = int((1 - _PART_FOR_TILES) * job.exact.budget_bytes)
+    with sessions.call() as call:
+        start = 0
+        for element, steps in zip(elements, plans, strict=True):
+            stop = start + element.shape[0]
+            with ActivationStore(memory_bytes, job.exact.folder, np.dtype(np.float32)) as store:
+                exact = ExactPass(steps, partial(_open, sessions, call), store, on_tile)
+                exact.run(element.array, partial(_write, target[start:stop], job.size, output))
+            start = stop
+    return target
+
+
+def _open(sessions: Sessions, call: Call, graph: Graph) -> Any:
+    component: Any = sessions.open_once(graph)
+    if not hasattr(component, "step"):
+        raise BackendUnavailable(
+            f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
+        )
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        with sessions.turn(call):
+            return component.step(inputs, call=call)
+
+    return run
+
+
+def _write(
+    target: NDArray[Any], size: tuple[int, ...], output: str, rows: slice, columns: slice, tile: NDArray[np.float32]
+) -> None:
+    """Put a tile, (B, C, rows, columns), where it belongs in what is wanted of the result."""
+    height, width = size
+    rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    inside = tile[:, :, : rows.stop - rows.start, : columns.stop - columns.start]
+    if output == "uint8":
+        target[:, rows, columns] = to_output(inside, output, None)
+    else:
+        target[:, :, rows, columns] = inside

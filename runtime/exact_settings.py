@@ -1,0 +1,73 @@
+"""`enable_tiling(exact=True)`: its arguments, checked, as a value."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .grid import Grid
+
+__all__ = ["ExactStrips", "available_bytes", "exact_strips"]
+
+_UNKNOWN_BYTES = 8 << 30  # where the system does not tell how much memory there is
+_PART_OF_AVAILABLE = 0.5
+
+
+@dataclass(frozen=True)
+class ExactStrips:
+    """Run pictures in strips with the numbers of a single pass.
+
+    `rows`, `columns`: of a strip, in pixels; None: as many rows as the budget allows, and whole rows. `memory_bytes`:
+    what a call may take on the host beside input and output (None: half of what is available); activations beyond
+    it lie in files in `folder` (None: the system's folder for temporary files).
+    """
+
+    rows: int | None = None
+    columns: int | None = None
+    memory_bytes: int | None = None
+    folder: Path | None = None
+
+    @property
+    def budget_bytes(self) -> int:
+        return int(_PART_OF_AVAILABLE * available_bytes()) if self.memory_bytes is None else self.memory_bytes
+
+
+def exact_strips(
+    grid: Grid, strip: Any, memory_bytes: int | None, folder: str | os.PathLike[str] | None
+) -> ExactStrips:
+    """The settings for `strip` pixel rows, (rows, columns), or None.
+
+    Raises:
+        InputError: not a size, or one off the grid; a budget that is no number; a folder that is not there.
+    """
+    pair = tuple(strip) if isinstance(strip, tuple | list) else (strip, None)
+    if len(pair) != 2:
+        raise InputError(f"strip: wanted pixel rows, or (rows, columns), got {strip!r}")
+    for name, side in zip(("rows", "columns"), pair, strict=True):
+        if side is None:
+            continue
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1 or side % grid.spatial:
+            raise InputError(f"strip: wanted {name} that are a multiple of {grid.spatial} pixels, got {side!r}")
+    if memory_bytes is not None and (
+        isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes < 0
+    ):
+        raise InputError(f"memory_bytes: wanted a whole number of bytes, or None, got {memory_bytes!r}")
+    path = None if folder is None else Path(folder)
+    if path is not None and not path.is_dir():
+        raise InputError(f"folder: there is no folder {path} for temporary files; make it, or leave it out")
+    return ExactStrips(pair[0], pair[1], memory_bytes, path)
+
+
+def available_bytes() -> int:
+    """The memory that new work can have without swapping; the whole machine's where only that is known."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # no sysconf on Windows
+        return _UNKNOWN_BYTES
