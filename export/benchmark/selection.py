@@ -103,7 +103,8 @@ def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[tuple[str, str
             try:
                 choose_backend(manifest, backend=name, provider=provider or None, dtype=dtype)
             except (BackendUnavailable, InputError) as error:
-                skipped.append(Skipped(f"{label} {dtype}", str(error)))
+                reason = str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
+                skipped.append(Skipped(f"{label} {dtype}", reason))
             else:
                 found.append((name, provider or None, dtype))
     if not found:
