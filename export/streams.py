@@ -1,8 +1,8 @@
 """The graphs that run a clip chunk after chunk: one per resolution of the decoder, and one for the encoder.
 
-Each takes `chunk` (frames as they come), `first` and `last` (int64 (1,), 0 or 1), what its whole-clip graph takes
-beside its latents, and every layer's state; it gives `result` and the next states. A non-causal decoder's layers are
-late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out of it.
+Each takes `chunk` (frames as they come), `first` and, if not causal, `last` (int64 (1,), 0 or 1), what its whole-clip
+graph takes beside its latents, and every layer's state; it gives `result` and the next states. A non-causal decoder's
+layers are late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,16 +29,14 @@ class EncoderStream(nn.Module):
     """A chunk of a clip -> moments. The first chunk has 1 + a multiple of the temporal ratio of frames, later ones a
     multiple."""
 
-    extras = 0
-
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self.stream = Stream(causal=True)
 
-    def forward(self, chunk: Tensor, first: Any, last: Any, *rest: Tensor) -> tuple[Tensor, ...]:
-        self.stream.begin(_from(rest, self.extras), first, last)
-        return (self.run(chunk, rest), *self.stream.states)
+    def forward(self, chunk: Tensor, first: Any, *states: Tensor) -> tuple[Tensor, ...]:
+        self.stream.begin(_from(states, 0), first, 0)
+        return (self.run(chunk, ()), *self.stream.states)
 
     def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
         moments: Tensor = self.model.encoder(chunk, self.stream)
@@ -57,9 +55,11 @@ class DecoderStream(nn.Module):
         self.noisy = noisy
         self.extras = conditioned + noisy
 
-    def forward(self, chunk: Tensor, first: Any, last: Any, *rest: Tensor) -> tuple[Tensor, ...]:
-        self.stream.begin(_from(rest, self.extras), first, last)
-        return (self.run(chunk, rest), *self.stream.states)
+    def forward(self, chunk: Tensor, first: Any, *rest: Any) -> tuple[Tensor, ...]:
+        after = 0 if self.stream.causal else 1  # a causal stage does not ask which chunk is the last
+        extras = [rest[after + index] for index in range(self.extras)]
+        self.stream.begin(_from(rest, after + self.extras), first, rest[0] if after else 0)
+        return (self.run(chunk, extras), *self.stream.states)
 
     def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
         temb = extras[0] if self.conditioned else None
@@ -147,7 +147,7 @@ def _spec(
     def spec(name: str, own: Shape, frames: int | str) -> TensorSpec:
         return TensorSpec(name, "float32", ("batch", own[1], frames, *space(own)))
 
-    flags = tuple(TensorSpec(name, "int64", (1,)) for name in ("first", "last"))
+    flags = tuple(TensorSpec(name, "int64", (1,)) for name in (("first",) if causal else ("first", "last")))
     states = [(f"state_{number:02d}", own) for number, own in enumerate(shapes[1:])]
     return GraphSpec(
         component,

@@ -147,7 +147,8 @@ def _stage(
         del chunk  # the queue holds what is left of it
         while count := _next_count(len(queue), graph, most, first=first, last=ended):
             last = ended and count == len(queue)
-            flags = {"first": np.array([first], np.int64), "last": np.array([last], np.int64)}
+            told = (("first", first), ("last", last))
+            flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
             with sessions.turn(call):
                 results = component.step({"chunk": queue.take(count), **flags, **extras, **states}, call=call)
             first = False

@@ -396,8 +396,8 @@ def test_tensorrt_rtx_builds_every_streaming_graph(name: str, bundle_of: Callabl
                 factor, _, axis_name = axis.rpartition("*") if isinstance(axis, str) else ("1", "", "")
                 for at, own in enumerate(values):
                     own.append(int(factor or 1) * extents[axis_name][at] if isinstance(axis, str) else axis)
-            if tensor.name == "first" or (tensor.name == "last" and not graph.causal):
-                values = [[0], [0], [1]]  # a causal graph does not look at `last`
+            if tensor.name in ("first", "last"):
+                values = [[0], [0], [1]]
             ranges[tensor.name] = dict(zip(("min", "opt", "max"), values, strict=True))
         return ranges
 
