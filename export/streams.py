@@ -2,7 +2,7 @@
 
 Each takes `chunk` (frames as they come), `first` and, if not causal, `last` (int64 (1,), 0 or 1), what its whole-clip
 graph takes beside its latents, and every layer's state; it gives `result` and the next states. A non-causal decoder's
-layers are late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out of it.
+layers are late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out.
 """
 
 from collections.abc import Iterator, Sequence
