@@ -154,8 +154,8 @@ def test_a_bundle_of_float16_alone_holds_no_float32_weights(
 
 
 def test_bfloat16_says_why_the_cpu_cannot_run_it(mixed: Callable[[str], Path]) -> None:
-    with pytest.raises(BackendUnavailable, match=r"onnxruntime:cpu \(.*no bfloat16 convolution"):
-        open_bundle(mixed("sd"), dtype="bfloat16")
+    with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
+        open_bundle(mixed("sd"), dtype="bfloat16", backend="onnxruntime")
     with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
         open_bundle(mixed("sd"), dtype="bfloat16", provider="cpu")
 
@@ -164,11 +164,13 @@ def test_verify_compares_each_precision_that_can_run_here(
     mixed: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     bundle = Path(shutil.copytree(mixed("sd"), tmp_path / "bundle"))
-    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1)
+    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1, min_psnr_db=40)
     assert report.passed
-    assert {row.dtype for row in report.comparisons} == {"float32", "float16"}, "no bfloat16 on the CPU"
+    by_onnxruntime = {row.dtype for row in report.comparisons if row.backend == "onnxruntime:cpu"}
+    assert by_onnxruntime == {"float32", "float16"}, "no bfloat16 on the CPU"
+    assert {row.dtype for row in report.comparisons} - by_onnxruntime <= {"bfloat16"}, "by OpenVINO, where the CPU can"
     with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
-        verify_bundle(bundle, checkpoint_of("sd"), threads=1, dtype="bfloat16")
+        verify_bundle(bundle, checkpoint_of("sd"), threads=1, dtype="bfloat16", backend="onnxruntime")
 
 
 def test_a_pixel_norm_of_large_values_needs_its_island(

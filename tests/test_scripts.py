@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-INSTALLED = ("cpu", "export", "flax", "hub", "media", "plot", "tensorrt-rtx")
+INSTALLED = ("cpu", "export", "flax", "hub", "media", "openvino", "plot", "tensorrt-rtx")
 COMMANDS = ["scripts/quickstart", "scripts/test", "scripts/check", ".ci/run"]
 # Answers as an interpreter would: FAKE_TORCH, FAKE_INDEX and FAKE_PIP say whether torch can be imported, whether
 # PyTorch's own index can be reached, and which pip commands fail. It notes the venv and pip commands in $FAKE_LOG;
