@@ -18,7 +18,7 @@ from ..runtime.autoencoder import Autoencoder
 from ..runtime.backends import backends_here
 from ..runtime.backends.openvino import missing_openvino
 from ..runtime.backends.tensorrt import LIBRARIES, EngineOpener
-from ..runtime.conditions import draw_noise
+from ..runtime.conditions import DECODE_TIMESTEP, draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import CheckpointError, EngineError, InputError
 from ..runtime.manifest import Manifest
@@ -32,7 +32,6 @@ __all__ = ["Comparison", "ParityReport", "verify_bundle"]
 Array = NDArray[np.float32]
 _SEED = 0
 _log = logging.getLogger(__name__)
-_TIMESTEP = 0.05  # LTX-2's own decode timestep
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class _Reference:
             maps = iter(torch.from_numpy(noise) for noise in drawn.values())
             options["noise"] = tuple(next(maps) if noisy else None for noisy in self.config.inject_noise)
             if self.config.timestep_conditioning:
-                options["temb"] = torch.full((latents.shape[0],), _TIMESTEP)
+                options["temb"] = torch.full((latents.shape[0],), DECODE_TIMESTEP)
         with torch.no_grad():
             return np.asarray(self.model.decode(torch.from_numpy(latents), **options))
 
@@ -201,7 +200,7 @@ def _compare(
     files = [file for path in samples for file in list_inputs(path, vae) or [path]]
     inputs = [(file.name, read_sample(file, vae, max_frames=max_frames).sample) for file in files]
     conditioned = getattr(vae.config, "timestep_conditioning", False)
-    temb = _TIMESTEP if conditioned else None
+    temb = DECODE_TIMESTEP if conditioned else None
     for graph in vae.graphs:
         for label, sample in [*_random_samples(vae), *inputs]:
             if graph.component == "encoder":

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
-from ..runtime.conditions import draw_noise
+from ..runtime.conditions import DECODE_TIMESTEP, draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from ..runtime.errors import InputError
 from ..runtime.extras import require
@@ -27,7 +27,6 @@ __all__ = ["RangeTable", "measure_ranges"]
 # float16's largest number over 4: other inputs than the samples may make an activation some times larger.
 LIMIT = 65504.0 / 4
 _MAX_FRAMES = 17
-_TIMESTEP = 0.05  # LTX-2's own decode timestep
 _SEED = 0
 Feed = Mapping[str, NDArray[np.float32]]
 
@@ -86,7 +85,7 @@ def _decoder_feed(sample: NDArray[np.float32], vae: Autoencoder) -> Feed:
         height, width = latents.shape[-2:]
         feed |= draw_noise(vae.config, (height, width), _SEED)
         if vae.config.timestep_conditioning:
-            feed["temb"] = np.full(latents.shape[0], _TIMESTEP, np.float32)
+            feed["temb"] = np.full(latents.shape[0], DECODE_TIMESTEP, np.float32)
     return feed
 
 

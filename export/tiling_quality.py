@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.autoencoder import Autoencoder
+from ..runtime.conditions import DECODE_TIMESTEP
 from ..runtime.errors import InputError
 from ..runtime.pictures import write_picture
 from ..runtime.pixels import to_pixels, to_samples
@@ -23,7 +24,6 @@ __all__ = ["TiledComparison", "compare_tiling"]
 
 Array = NDArray[np.float32]
 _SEED = 0
-_TIMESTEP = 0.05  # LTX-2's own decode timestep
 _DRAWN_SIZE = (49, 512, 640)  # frames, height, width of the sample that is drawn where the user gives none
 _GAIN = 8  # of the difference in the picture
 
@@ -70,7 +70,7 @@ def compare_tiling(
         encode = partial(_encode, vae, sample)
         encoded, encode_seconds = _timed(encode)
         latents = np.ascontiguousarray(encoded[:, : vae.config.latent_channels])
-        decode = partial(_decode, vae, latents, _TIMESTEP if conditioned else None)
+        decode = partial(_decode, vae, latents, DECODE_TIMESTEP if conditioned else None)
         decoded, decode_seconds = _timed(decode)
         for name, enable in settings:
             enable()

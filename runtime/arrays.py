@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .pixels import to_pixels
 
-__all__ = ["OUTPUTS", "as_input", "check_output", "pixel_shape", "require_finite", "to_output"]
+__all__ = ["OUTPUTS", "as_input", "check_output", "is_finite", "pixel_shape", "require_finite", "to_output"]
 
 OUTPUTS = ("float32", "uint8", "device")
 _HOST_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost (pinned)
@@ -46,6 +46,12 @@ def as_input(array: Any, what: str, *, device: str = "cpu") -> Any:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
+def is_finite(array: NDArray[Any]) -> bool:
+    """Whether an array holds neither NaN nor infinity."""
+    # Both survive into a minimum or a maximum, and neither of these needs an array of flags.
+    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
 def require_finite(array: Any, what: str) -> None:
     """Refuse NaN and infinity (host arrays only; a device array is not fetched for this).
 
@@ -54,8 +60,7 @@ def require_finite(array: Any, what: str) -> None:
     """
     if not isinstance(array, np.ndarray) or array.size == 0:
         return
-    # NaN and infinity both survive into a minimum or a maximum, and neither needs an array of flags.
-    if np.isfinite(array.min()) and np.isfinite(array.max()):
+    if is_finite(array):
         return
     bad = np.argwhere(~np.isfinite(array))
     raise InputError(

@@ -15,7 +15,10 @@ from .config import AutoencoderKLLTX2VideoConfig
 from .errors import InputError
 from .posterior import generator_from
 
-__all__ = ["Conditions", "draw_noise", "timesteps"]
+__all__ = ["DECODE_TIMESTEP", "Conditions", "draw_noise", "timesteps"]
+
+DECODE_TIMESTEP = 0.05
+"""What LTX-2's own pipeline decodes at."""
 
 Array = NDArray[np.float32]
 

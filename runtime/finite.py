@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import is_finite
 from .component import Call, Component
 from .errors import EngineError, LatentRTError
 from .manifest import Graph, Manifest
@@ -48,14 +49,14 @@ class FiniteComponent:
         keep_on_device: bool = False,
     ) -> Any:
         result = self._component.run(inputs, call=call, out=out, keep_on_device=keep_on_device)
-        if keep_on_device or _is_finite(result):
+        if keep_on_device or is_finite(result):
             return result
         return self._wider(result, call).run(inputs, call=call, out=out)
 
     def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
         results: dict[str, Any] = self._component.step(inputs, call=call)
         first = next(iter(results.values()))
-        if _is_finite(first):
+        if is_finite(first):
             return results
         return self._wider(first, call).step(inputs, call=call)  # type: ignore[no-any-return]
 
@@ -75,8 +76,3 @@ class FiniteComponent:
         _log.log(logging.DEBUG if self._told else logging.WARNING, "%s: run again in float32", what)
         self._told = True
         return component
-
-
-def _is_finite(result: NDArray[Any]) -> bool:
-    # NaN and infinity both survive into a minimum or a maximum, and neither needs an array of flags.
-    return not result.size or bool(np.isfinite(result.min()) and np.isfinite(result.max()))

@@ -15,8 +15,6 @@ from typing import Any
 
 __all__ = ["main"]
 
-_TIMESTEP = 0.05  # LTX-2's own decode timestep
-
 
 def main() -> None:
     """Read the case, measure, answer with one JSON object on standard output."""
@@ -50,6 +48,7 @@ def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from ...runtime import open_bundle
+    from ...runtime.conditions import DECODE_TIMESTEP
     from ..commands.tiling_options import enable_tiling
     from .peak_memory import peak_bytes, resident_bytes
 
@@ -72,7 +71,7 @@ def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             else:
                 vae.decode(array, temb=temb, rng=0)
 
-        temb = _TIMESTEP if getattr(config, "timestep_conditioning", False) else None
+        temb = DECODE_TIMESTEP if getattr(config, "timestep_conditioning", False) else None
         if case["component"] == "encoder":
             shape: tuple[int, ...] = (case["batch"], config.in_channels, *case["size"])
             array = generator.random(shape, np.float32)
