@@ -12,9 +12,9 @@ HEAVY = {"PIL", "av", "cuda", "diffusers", "onnx", "onnxruntime", "polygraphy", 
 HEAVY |= {"huggingface_hub", "msgpack", "openvino", "transformers"}
 FRAMEWORKS = {"diffusers", "onnx", "polygraphy", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
-# The promise is 0.25 s for the whole import, of which NumPy alone takes 0.12 s on the machine where it was made. A test
-# holds what does not depend on the machine and its load: that our part takes no longer than NumPy's.
-IMPORT_LIMIT = 1.0
+# What an import costs is what it reads beside NumPy. Seconds depend on the machine (0.1 s, and 0.17 where Python may not
+# keep compiled modules), so a test counts modules.
+MODULES_LIMIT = 100
 EVERY_MODULE_OF_RUNTIME = """
 import importlib, pkgutil, latentrt.runtime, latentrt.tiling
 for door in (latentrt.runtime, latentrt.tiling):
@@ -31,14 +31,12 @@ with open_bundle(sys.argv[1]) as vae:
     shape = (1, vae.config.in_channels, *((1,) if vae.video else ()), 64, 64)
     vae(np.zeros(shape, np.float32)).sample
 """
-IMPORT_RATIO = """
-import time
-started = time.process_time()
+READ_BESIDE_NUMPY = """
+import sys
 import numpy
-numpy_ready = time.process_time()
-import latentrt.runtime
-{more}
-print((time.process_time() - numpy_ready) / (numpy_ready - started))
+before = set(sys.modules)
+{code}
+print(len(set(sys.modules) - before))
 """
 
 
@@ -79,13 +77,12 @@ Autoencoder.decode = decode
     assert "torch" in imported_by(sneaky + ENCODE_AND_DECODE, str(bundle_of("sd")))
 
 
-def test_importing_runtime_is_quick() -> None:
-    assert our_part_takes_less_than(IMPORT_LIMIT)
+def test_importing_runtime_reads_little_beside_numpy() -> None:
+    assert modules_read_by("import latentrt.runtime") <= MODULES_LIMIT
 
 
-def test_the_check_of_the_import_time_can_fail() -> None:
-    more = "while time.process_time() - numpy_ready < 1.1 * (numpy_ready - started): pass"
-    assert not our_part_takes_less_than(IMPORT_LIMIT, more=more)
+def test_the_check_of_what_an_import_reads_can_fail() -> None:
+    assert modules_read_by("import latentrt.runtime, click, sqlite3, unittest, http.server") > MODULES_LIMIT
 
 
 def imported_by(code: str, *arguments: str) -> set[str]:
@@ -94,10 +91,8 @@ def imported_by(code: str, *arguments: str) -> set[str]:
     return set(json.loads(output_of(code + report, *arguments)))
 
 
-def our_part_takes_less_than(limit: float, *, more: str = "") -> bool:
-    """Whether one of five runs does, in units of NumPy's own import and in processor time: a busy machine adds any
-    amount to the clock's."""
-    return any(float(output_of(IMPORT_RATIO.format(more=more))) < limit for _ in range(5))
+def modules_read_by(code: str) -> int:
+    return int(output_of(READ_BESIDE_NUMPY.format(code=code)))
 
 
 def output_of(code: str, *arguments: str) -> str:
