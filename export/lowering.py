@@ -62,14 +62,28 @@ def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidde
 
 
 def _group_norm(builder: GraphBuilder, module: nn.GroupNorm, name: str, hidden: Value) -> Value:
-    # ONNX's own GroupNormalization was redefined between opsets 18 and 21; this form every engine knows.
-    channels, spatial = module.num_channels, (1, 1)
-    grouped = builder.node("Reshape", hidden.name, builder.constant([0, module.num_groups, -1], "int64"))
-    ones, zeros = builder.constant(np.ones(module.num_groups)), builder.constant(np.zeros(module.num_groups))
-    normed = builder.node("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps)
-    shaped = builder.node("Reshape", normed, builder.shared_node("Shape", hidden.name))
-    scaled = builder.node("Mul", shaped, builder.weight(f"{name}.weight", (channels, *spatial)))
-    return Value(builder.node("Add", scaled, builder.weight(f"{name}.bias", (channels, *spatial))))
+    """Means of rows first, then of a group's rows, and deviations from the mean squared: the error of a float32 sum grows
+    with its length, and ONNX Runtime's InstanceNormalization, which sums a group in one go, loses a digit and a half
+    over 4 million elements. (ONNX's own GroupNormalization was redefined between opsets 18 and 21.)"""
+    groups, channels = module.num_groups, module.num_channels
+    rows, per_channel = builder.constant([0, groups, -1], "int64"), builder.constant([0, channels, 1, 1], "int64")
+
+    def mean_of_groups(values: str) -> Any:
+        """(B, C, H, W) -> (B, groups, 1)."""
+        of_rows = builder.node("Reshape", builder.node("ReduceMean", values, builder.constant([3], "int64")), rows)
+        return builder.node("ReduceMean", of_rows, builder.constant([2], "int64"))
+
+    mean = mean_of_groups(hidden.name)
+    zeros = builder.constant(np.zeros(channels // groups))
+    means = builder.node("Reshape", builder.node("Add", mean, zeros), per_channel)
+    deviation = builder.node("Sub", hidden.name, means)
+    variance = mean_of_groups(builder.node("Mul", deviation, deviation))
+    spread = builder.node("Sqrt", builder.node("Add", variance, builder.constant(module.eps)))
+    weight, bias = (builder.weight(f"{name}.{part}", (groups, channels // groups)) for part in ("weight", "bias"))
+    scale = builder.node("Div", weight, spread)
+    shift = builder.node("Sub", bias, builder.node("Mul", mean, scale))
+    scaled = builder.node("Mul", hidden.name, builder.node("Reshape", scale, per_channel))
+    return Value(builder.node("Add", scaled, builder.node("Reshape", shift, per_channel)))
 
 
 def _layer_norm(builder: GraphBuilder, module: nn.LayerNorm, name: str, hidden: Value) -> Value:

@@ -1,7 +1,7 @@
 """A float32 graph in float16 or bfloat16, strongly typed: every cast is written out, nothing is left to the engine.
 
-Islands stay in float32, where range or rounding needs it: norm statistics with what scales them, softmax, squares,
-means, the angles of timestep embeddings, and every tensor that a range check found too large (`keep`). In float16 a
+Islands stay in float32, where range or rounding needs it: means with what subtracts them or scales by them, softmax,
+squares, the angles of timestep embeddings, and every tensor that a range check found too large (`keep`). In float16 a
 pixel norm's square overflows above |x| = 255, and the norm then gives 0 without a NaN to tell. Inputs and outputs of
 the graph are float32, so that whoever feeds it needs no bfloat16.
 
@@ -23,9 +23,8 @@ __all__ = ["LOW_PRECISIONS", "PrecisionPlan", "apply_precision", "opset_for", "p
 LOW_PRECISIONS = ("float16", "bfloat16")
 _OPSETS = {"float32": 18, "float16": 18, "bfloat16": 22}  # the first with a bfloat16 Conv
 _IR_VERSIONS = {18: 9, 22: 10}
-_STATISTICS = {"InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax", "Softplus", "Sqrt"}
+_STATISTICS = {"LayerNormalization", "ReduceMean", "Softmax", "Softplus", "Sqrt"}
 _ANGLES = {"Cos", "Sin"}
-_SCALES_A_NORM = {"Add", "Mul", "Reshape"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ def plan_precision(model: ModelProto, dtype: str, keep: Collection[str] = ()) ->
     high = {node.name for node in nodes if _needs_float32(node, dtype, constants)}
     high |= {node.name for node in nodes if not set(keep).isdisjoint([*node.input, *node.output])}
     high |= _ancestors((node for node in nodes if node.op_type in _ANGLES), makers)
+    means = _made_of_means(nodes, constants | sizes)
+    high |= {node.name for node in nodes if not means.isdisjoint(node.input)}
 
     def made_high(name: str) -> bool:
         return name in inputs or (name in makers and makers[name].name in high)
@@ -69,8 +70,7 @@ def plan_precision(model: ModelProto, dtype: str, keep: Collection[str] = ()) ->
             if node.name in high or not data or not all(map(made_high, data)):
                 continue
             after = [reader.name in high for output in node.output for reader in readers.get(output, ())]
-            scales = node.op_type in _SCALES_A_NORM and _first_normed(data[0], makers)
-            if scales or (after and all(after)):
+            if after and all(after):
                 high.add(node.name)
                 changed = True
     reads = {name.partition(":")[0] for node in nodes if node.name in high for name in node.input if name in constants}
@@ -100,16 +100,14 @@ def _needs_float32(node: NodeProto, dtype: str, constants: Collection[str]) -> b
     return node.op_type == "Resize" and dtype == "bfloat16"  # TensorRT resizes no bfloat16
 
 
-def _first_normed(name: str, makers: Mapping[str, NodeProto]) -> bool:
-    """Whether a tensor is a norm's result, perhaps reshaped and scaled."""
-    while name in makers:
-        node = makers[name]
-        if node.op_type == "InstanceNormalization":
-            return True
-        if node.op_type not in _SCALES_A_NORM:
-            return False
-        name = node.input[0]
-    return False
+def _made_of_means(nodes: Iterable[NodeProto], fixed: Collection[str]) -> set[str]:
+    """Means, and what is computed of them and constants alone: what a norm subtracts, and scales and shifts by."""
+    found: set[str] = set()
+    for node in nodes:
+        data = [name for name in node.input if name and name not in fixed]
+        if node.op_type == "ReduceMean" or (data and found.issuperset(data)):
+            found.update(node.output)
+    return found
 
 
 def _ancestors(nodes: Iterable[NodeProto], makers: Mapping[str, NodeProto]) -> set[str]:

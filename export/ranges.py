@@ -21,6 +21,7 @@ from ..runtime.errors import InputError
 from ..runtime.extras import require
 from ..runtime.manifest import Manifest
 from ..runtime.sources import list_inputs, read_sample
+from .precision import plan_precision
 
 __all__ = ["RangeTable", "measure_ranges"]
 
@@ -33,15 +34,18 @@ Feed = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class RangeTable:
-    """The largest |activation| of every tensor, by graph file and tensor name, over all samples."""
+    """The largest |activation| of every tensor, by graph file and tensor name, over all samples. `narrowed` are those
+    that a float16 graph holds in float16 unless it is told otherwise."""
 
     samples: tuple[str, ...]
     largest: Mapping[str, Mapping[str, float]]
+    narrowed: Mapping[str, frozenset[str]]
     limit: float = LIMIT
 
     def kept(self, file: str) -> frozenset[str]:
         """The tensors of a graph that float16 is not trusted with."""
-        return frozenset(name for name, value in self.largest.get(file, {}).items() if value > self.limit)
+        largest = self.largest.get(file, {})
+        return frozenset(name for name in self.narrowed.get(file, ()) if largest.get(name, 0.0) > self.limit)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -75,7 +79,8 @@ def measure_ranges(bundle: Path, samples: Sequence[Path]) -> RangeTable:
                             f"{file}: float32 itself overflows in {graph.file} at {name}; check the weights"
                         )
                     table[name] = max(value, table.get(name, 0.0))
-    return RangeTable(tuple(file.name for file in files), largest)
+    narrowed = {file: probe.narrowed for file, probe in probes.items()}
+    return RangeTable(tuple(file.name for file in files), largest, narrowed)
 
 
 def _decoder_feed(sample: NDArray[np.float32], vae: Autoencoder) -> Feed:
@@ -96,6 +101,9 @@ class _Probe:
     def __init__(self, path: Path) -> None:
         runtime = require("onnxruntime", extra="cpu")
         model = onnx.load(str(path), load_external_data=False)
+        high = plan_precision(model, "float16").float32_nodes
+        low = [node for node in model.graph.node if node.name not in high]
+        self.narrowed = frozenset(name for node in low for name in (*node.input, *node.output))
         inferred = onnx.shape_inference.infer_shapes(model).graph
         values = (*inferred.input, *inferred.value_info, *inferred.output)
         self._names = [value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT]

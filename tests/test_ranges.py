@@ -25,11 +25,12 @@ BOTH = ("float32", "float16")
 
 @pytest.fixture(scope="module")
 def overflowing(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose decoder passes 65504 from its mid block on, and comes back to the usual scale before its
-    last block, as SDXL's does; beside it sample.npy."""
+    """A checkpoint whose decoder passes 65504 from its mid block's attention on, and comes back to the usual scale before
+    its last block, as SDXL's does; beside it sample.npy. (Attention's result is transposed, which ONNX Runtime's CPU
+    does in float16; elsewhere it computes in float32 whatever the graph says.)"""
     folder = tmp_path_factory.mktemp("overflowing") / "source"
     shutil.copytree(checkpoint_of("sdxl"), folder)
-    scale_weights(folder, "decoder.mid_block.resnets.1.conv2", 1e5)
+    scale_weights(folder, "decoder.mid_block.attentions.0.to_out.0.weight", 4e5)
     scale_weights(folder, "decoder.up_blocks.3.resnets.0.conv_shortcut.weight", 1e-5)
     np.save(folder / "sample.npy", picture(KL["sdxl"], batch=1, frames=1, height=64, width=64))
     return folder
@@ -88,7 +89,9 @@ def test_the_table_holds_the_largest_value_of_every_tensor(overflowing: Path, pl
     assert table[name] == pytest.approx(wanted, rel=1e-3)
     assert wanted > 65504 > LIMIT
     assert name in ranges["kept_in_float32"]["decoder.onnx"]
-    assert {key for key, value in table.items() if value > LIMIT} == set(ranges["kept_in_float32"]["decoder.onnx"])
+    kept, large = set(ranges["kept_in_float32"]["decoder.onnx"]), {key for key, value in table.items() if value > LIMIT}
+    assert kept < large
+    assert all("norm" in key.rpartition("/")[0] for key in large - kept), "norms are in float32 anyway"
     assert ranges["kept_in_float32"]["encoder.onnx"] == []
     model = onnx.shape_inference.infer_shapes(onnx.load(str(plain / "decoder.onnx"), load_external_data=False))
     floats = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
@@ -147,10 +150,14 @@ def test_the_command_tells_what_it_kept(overflowing: Path, tmp_path: Path) -> No
     arguments = ["export", overflowing, tmp_path / "b", "--dtype", "float32", "--dtype", "float16"]
     arguments += ["--check-range", overflowing / "sample.npy"]
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert "decoder.onnx: 2" in result.stdout
+    ranges = Manifest.open(tmp_path / "b").ranges
+    assert ranges is not None
+    kept = len(ranges["kept_in_float32"]["decoder.onnx"])
+    assert 0 < kept < 30
+    assert f"decoder.onnx: {kept} tensors" in result.stdout
     assert "too large for float16 on these samples, kept in float32" in result.stdout
     result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "b")], catch_exceptions=False)
-    assert "range checked: decoder.onnx keeps 2" in result.stdout
+    assert f"range checked: decoder.onnx keeps {kept}" in result.stdout
 
 
 def test_a_decode_that_overflows_runs_again_in_float32_and_says_so_once(
