@@ -17,6 +17,7 @@ from .execution import allocated
 from .grid import Grid
 from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
+from .pages import trim_heap
 from .sessions import Sessions
 from .streaming import Chunk, run_stages, run_tiles, with_last
 from .tiling_settings import TilingSettings
@@ -26,7 +27,7 @@ __all__ = ["ClipStream"]
 Array = NDArray[np.float32]
 _LIVE_TENSORS = 6  # of a stage's widest layer, at a time
 _CHUNK_BYTES = 1 << 28
-_MOST_FRAMES = 16
+_MOST_FRAMES = 8
 
 
 class ClipStream:
@@ -158,10 +159,11 @@ class ClipStream:
 
             source = _chain(begin, chunks)
             del begin
-            if plan.count == 1:
-                yield from run(source, conditions, size)
-            else:
-                yield from run_tiles(plan, run, source, conditions)
+            streams = run(source, conditions, size) if plan.count == 1 else run_tiles(plan, run, source, conditions)
+            for chunk in streams:
+                trim_heap()
+                yield chunk
+                del chunk
 
     def _plan(self, direction: Direction, size: tuple[int, int]) -> Plan:
         """The tiles in height and width: one, unless tiling is enabled."""

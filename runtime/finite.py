@@ -53,12 +53,12 @@ class FiniteComponent:
             return result
         return self._wider(result, call).run(inputs, call=call, out=out)
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
-        results: dict[str, Any] = self._component.step(inputs, call=call)
+    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
+        results: dict[str, Any] = self._component.step(inputs, call=call, last=last)
         first = next(iter(results.values()))
         if is_finite(first):
             return results
-        return self._wider(first, call).step(inputs, call=call)  # type: ignore[no-any-return]
+        return self._wider(first, call).step(inputs, call=call, last=last)  # type: ignore[no-any-return]
 
     def _wider(self, result: NDArray[Any], call: Call) -> Any:
         bad = int(np.count_nonzero(~np.isfinite(result)))

@@ -5,6 +5,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from .pages import own_pages
+
 __all__ = ["FrameQueue"]
 
 Array = NDArray[np.float32]
@@ -37,4 +39,7 @@ class FrameQueue:
                 part = part[:, :, :count]
             parts.append(part)
             count -= part.shape[2]
-        return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=2)
+        if len(parts) == 1 and parts[0].flags.c_contiguous:
+            return parts[0]
+        frames = own_pages((*parts[0].shape[:2], sum(part.shape[2] for part in parts), *parts[0].shape[3:]))
+        return np.concatenate(parts, axis=2, out=frames)

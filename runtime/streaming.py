@@ -22,6 +22,7 @@ from .conditions import Conditions
 from .errors import BackendUnavailable, InputError
 from .frame_queue import FrameQueue
 from .manifest import Axis, Graph
+from .pages import own_pages
 from .sessions import Sessions
 
 __all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
@@ -31,9 +32,10 @@ Array = NDArray[np.float32]
 
 class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
-    gives the outputs by name: the first one an array, states as they best stay with the backend."""
+    gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
+    nobody asks for the states: they may be left out."""
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]: ...
+    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,7 @@ def _stage(
             told = (("first", first), ("last", last))
             flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
             with sessions.turn(call):
-                results = component.step({"chunk": queue.take(count), **flags, **extras, **states}, call=call)
+                results = component.step({"chunk": queue.take(count), **flags, **extras, **states}, call=call, last=last)
             first = False
             frames = results.pop("result")
             states = {name.removeprefix("next_"): value for name, value in results.items()}
@@ -163,7 +165,8 @@ def _stage(
 
 
 def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: bool) -> int:
-    """How many of the frames that wait the next step takes; 0: it waits for more."""
+    """How many of the frames that wait the next step takes; 0: it waits for more. The clip's end gets a step of its own,
+    as short as can be, where all frames that were held back come out with it."""
     assert graph.stage is not None
     multiple = graph.stage.multiple
     begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
@@ -171,7 +174,14 @@ def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: boo
     if waiting < least and not last:
         return 0
     count = min(waiting, max(most, least))
+    if last and count == waiting > least and _holds_back(graph):
+        count -= multiple
     return begin + (count - begin) // multiple * multiple if waiting else 0
+
+
+def _holds_back(graph: Graph) -> bool:
+    """Whether a stage looks ahead, so that it gives more frames at the clip's end than it takes."""
+    return any(tensor.name == "last" for tensor in graph.inputs)
 
 
 def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, Array]:
@@ -185,4 +195,4 @@ def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> d
         return int(factor or 1) * sizes[name]
 
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: np.zeros(tuple(map(length, tensor.shape)), np.float32) for tensor in states}
+    return {tensor.name: own_pages(tuple(map(length, tensor.shape))) for tensor in states}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..component import Call
 from ..errors import BackendUnavailable, EngineError, InputError
 from ..extras import require
+from ..pages import own_pages
 from .devices import has_nvidia_driver
 
 __all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider"]
@@ -102,20 +103,27 @@ class OnnxRuntimeComponent:
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
         return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
+    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, self._to_value(array))
-        names = [output.name for output in self._session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, "cpu" if name == self._output else self._device)
-        self._run_bound(binding, call)
-        results = dict(zip(names, binding.get_outputs(), strict=True))
-        results[self._output] = results[self._output].numpy()
-        return results
+        states = {} if last else {f"next_{name}": inputs[name] for name in inputs if name.startswith("state_")}
+        results: dict[str, Any] = {}
+        binding.bind_output(self._output, "cpu")
+        for name, state in states.items():
+            if self._device == "cpu":
+                results[name] = own_pages(state.shape)
+                binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
+            else:
+                binding.bind_output(name, self._device)
+        self._run_bound(binding, call, shrink=True)  # the stages run in turns: what one leaves, the next one takes
+        values = dict(zip((self._output, *states), binding.get_outputs(), strict=True))
+        return values | results | {self._output: values[self._output].numpy()}
 
-    def _run_bound(self, binding: Any, call: Call) -> None:
+    def _run_bound(self, binding: Any, call: Call, *, shrink: bool = False) -> None:
         options = self._runtime.RunOptions()
+        if shrink and self._device == "cpu":
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
         call.check()
         call.on_cancel(lambda: setattr(options, "terminate", True))
@@ -137,6 +145,10 @@ class OnnxRuntimeComponent:
     def _options(self, threads: int | None, settings: Mapping[str, Any]) -> Any:
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
+        # In the graph's own order states are cut out as soon as they are there; otherwise, at the end, and till then every
+        # layer's input is held.
+        options.execution_order = self._runtime.ExecutionOrder.PRIORITY_BASED
+        options.enable_mem_pattern = False  # sizes change from call to call
         if threads is not None:
             options.intra_op_num_threads = threads
         for name, value in settings.items():

@@ -96,7 +96,7 @@ class OpenVinoComponent:
         # A view, which keeps the tensor; the engine's device is the host.
         return outputs[0].data if out is None else out
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
+    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
         outputs = self._outputs()
         self._run(inputs, outputs, call)
         names = [port.any_name for port in self._model.outputs]

@@ -1,0 +1,35 @@
+"""Memory that goes back to the system: arrays in pages of their own, and free pages of the heap.
+
+What lives from one engine call to the next lies scattered between what lives within one, if both come from the heap,
+and then neither half can be given back: streams held twice what they used.
+"""
+
+import ctypes
+import mmap
+import sys
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["own_pages", "trim_heap"]
+
+_LEAST_BYTES = 1 << 16
+
+
+def own_pages(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A float32 array of zeros, C-contiguous and writable, whose pages are free when it goes. Small ones come from the
+    heap."""
+    count = prod(shape)
+    if count * 4 < _LEAST_BYTES:
+        return np.zeros(shape, np.float32)
+    return np.frombuffer(mmap.mmap(-1, count * 4), np.float32, count).reshape(shape)
+
+
+def trim_heap() -> None:
+    """Give free pages in the middle of the heap back (glibc, which otherwise gives back its end only; elsewhere nothing
+    happens). Takes milliseconds."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
