@@ -263,12 +263,12 @@ class Autoencoder(ABC):
         Raises:
             InputError: a shape that is neither.
         """
-        shapes = list(map(tuple, shapes))
-        if not shapes:
+        wanted = [tuple(shape) for shape in shapes]
+        if not wanted:
             for component in self._manifest.components:
                 self._sessions.component(self._jobs.graph(component, None))
         with self._sessions.fitting():
-            self._warm(shapes)
+            self._warm(wanted)
 
     def _warm(self, shapes: Iterable[tuple[int, ...]]) -> None:
         for shape in shapes:

@@ -230,6 +230,7 @@ def test_a_clip_through_the_streaming_stages_is_the_whole_clip(
         pieces = (latents[:, :, start : start + 2] for start in range(0, 7, 2))
         with sessions.call() as call:
             chunks = list(run_stages(sessions, call, stages, with_last(pieces), Conditions(), (3, 2)))
+        assert isinstance(vae, AutoencoderKLLTX2Video)
         own = np.concatenate(list(vae.decode_stream(latents)), axis=2)
     streamed = np.concatenate([chunk.frames for chunk in chunks], axis=2)
     assert len(chunks) > 1

@@ -51,8 +51,7 @@ def missing_openvino(dtype: str = "float32") -> str | None:
 
 class OpenVinoComponent:
     """One graph, compiled for every size, and again for the sizes of calls that say that more will come: knowing them,
-    OpenVINO fuses more and packs the weights beforehand (LTX-2 at a quarter of its width takes 0.81 to 0.94 of the time,
-    benchmarks/profile.md).
+    OpenVINO fuses more and packs the weights beforehand (benchmarks/profile.md).
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder

@@ -14,9 +14,9 @@ _CHANNELS = 1
 def quicken(model: Any) -> int:
     """Rewrite the pixel norms of an `openvino.Model` in place; how many there were.
 
-    x / sqrt(mean(x * x) + eps) over the channels reads x twice and writes the squares once; as a norm of length 2, whose
-    kernel sums squares as it reads, x * x is never written. Narrow models are bound by memory there: of LTX-2 at a
-    quarter of its width, in bfloat16, the squares took a tenth of the time (benchmarks/profile.md).
+    For x / sqrt(mean(x * x) + eps) over the channels OpenVINO writes x * x out and reads it again. With the length of x
+    in place of its mean square it sums squares as it reads. Narrow models are bound by memory there
+    (benchmarks/profile.md).
     """
     found = 0
     for node in list(model.get_ordered_ops()):
