@@ -130,9 +130,11 @@ def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, d
         "ENABLE_CPU_PINNING": False,
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(random_input(case.component, case.shape), shared_memory=True))
+    array = random_input(case.component, case.shape)
+    tensor = openvino.Tensor(array, shared_memory=True)
+    request.set_input_tensor(tensor)
 
-    def run() -> Array:
+    def run(held: Array = array) -> Array:  # OpenVINO does not keep the array whose memory it shares
         request.infer()
         return request.get_output_tensor(0).data
 

@@ -15,7 +15,6 @@ __all__ = ["matrix_rates", "measure", "prepare", "work_of"]
 _LEAST_SECONDS = 3.0  # of calls that are timed: long ones are timed once
 _MOST_CALLS = 5
 _MATRIX = 2048
-_MATRIX_SECONDS = 1.0
 
 
 def prepare(folder: Path, model: str) -> None:
@@ -82,24 +81,24 @@ def work_of(case: PeerCase) -> float:
     return float(counter.get_total_flops())
 
 
-def matrix_rates(threads: int) -> dict[str, float]:
+def matrix_rates(threads: int, least_seconds: float) -> dict[str, float]:
     """Floating-point operations a second of a product of two square matrices, in OpenVINO (whose convolutions run in
-    the same library, oneDNN) and in PyTorch, by library and precision: medians of about a second."""
+    the same library, oneDNN) and in PyTorch, by library and precision: medians over at least that time."""
     import torch
 
     torch.set_num_threads(threads)
     rates = {}
     for dtype in ("float32", "bfloat16"):
         matrix = torch.randn(_MATRIX, _MATRIX, dtype=getattr(torch, dtype))
-        rates[f"torch {dtype}"] = _rate(lambda matrix=matrix: matrix @ matrix)
-        rates[f"openvino {dtype}"] = _rate(_openvino_product(dtype, threads))
+        rates[f"torch {dtype}"] = _rate(lambda matrix=matrix: matrix @ matrix, least_seconds)
+        rates[f"openvino {dtype}"] = _rate(_openvino_product(dtype, threads), least_seconds)
     return rates
 
 
-def _rate(run: Any) -> float:
+def _rate(run: Any, least_seconds: float) -> float:
     seconds: list[float] = []
     run()
-    while sum(seconds) < _MATRIX_SECONDS:
+    while sum(seconds) < least_seconds:
         started = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - started)

@@ -17,7 +17,8 @@ times a few calls, of long ones one. The contenders take turns, round by round; 
 ratios within a round, and seconds are medians of the rounds, which are no comparison on a machine whose speed changes.
 PSNR is against the first row, over its range. 'Matrix rate' is the share of what a product of two 2048 x 2048 matrices
 reaches in OpenVINO in the same round and precision, from the operations of the model's convolutions and products.
-'Host' is what is not an engine call. The raw engines run the bundle's whole graph; OpenVINO compiles it for this size."""
+'Host' is what is not an engine call. The raw engines run the bundle's whole graph; OpenVINO's is compiled for this very
+size."""
 
 
 def markdown(values: dict[str, Any], cases: Sequence[PeerCase]) -> str:
