@@ -1,5 +1,6 @@
 """scripts/bench_peers on a tiny model: every kind of row, the tables, and going on where a run was stopped."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -17,9 +18,7 @@ SCRIPT = ROOT / "scripts" / "bench_peers"
 def peers() -> Any:
     sys.path.insert(0, str(SCRIPT.parent))
     try:
-        from peers import limits
-
-        return limits
+        return importlib.import_module("peers.limits")
     finally:
         sys.path.remove(str(SCRIPT.parent))
 
