@@ -62,9 +62,9 @@ def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidde
 
 
 def _group_norm(builder: GraphBuilder, module: nn.GroupNorm, name: str, hidden: Value) -> Value:
-    """Means of rows first, then of a group's rows, and deviations from the mean squared: the error of a float32 sum grows
-    with its length, and ONNX Runtime's InstanceNormalization, which sums a group in one go, loses a digit and a half
-    over 4 million elements. (ONNX's own GroupNormalization was redefined between opsets 18 and 21.)"""
+    """Means of rows first, then of a group's rows, and deviations from the mean squared: the error of a float32 sum
+    grows with its length, and ONNX Runtime's InstanceNormalization, which sums a group in one go, loses a digit and a
+    half over 4 million elements. (ONNX's own GroupNormalization was redefined between opsets 18 and 21.)"""
     groups, channels = module.num_groups, module.num_channels
     rows, per_channel = builder.constant([0, groups, -1], "int64"), builder.constant([0, channels, 1, 1], "int64")
 

@@ -254,17 +254,24 @@ class Autoencoder(ABC):
         self._sessions.release()
 
     def warmup(self, shapes: Iterable[Sequence[int]] = ()) -> None:
-        """Do everything slow beforehand: load the engines, and run them once on zeros for each shape.
+        """Do everything slow beforehand: run the engines once on zeros for each shape; without shapes, load them all.
 
         A shape is a sample's, (B, in_channels, ...), which runs encoder and decoder (those that the bundle holds),
-        or latents', (B, latent_channels, ...), which runs the decoder.
+        or latents', (B, latent_channels, ...), which runs the decoder. With OpenVINO each shape (of a tile, with tiles)
+        gets a model of its own, which is faster than the one for every size, and holds the weights once more.
 
         Raises:
             InputError: a shape that is neither.
         """
-        for component in self._manifest.components:
-            self._sessions.component(self._jobs.graph(component, None))
-        for shape in map(tuple, shapes):
+        wanted = [tuple(shape) for shape in shapes]
+        if not wanted:
+            for component in self._manifest.components:
+                self._sessions.component(self._jobs.graph(component, None))
+        with self._sessions.fitting():
+            self._warm(wanted)
+
+    def _warm(self, shapes: Iterable[tuple[int, ...]]) -> None:
+        for shape in shapes:
             rank = 5 if self.video else 4
             if len(shape) != rank or shape[1] not in (self.config.in_channels, self.config.latent_channels):
                 raise InputError(

@@ -187,7 +187,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     @cached_property
     def _stream(self) -> ClipStream:
-        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, self._dtype, self._tiles)
+        graphs = self._sessions.backend.graphs  # float32 for a backend that lowers them itself
+        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, graphs, self._tiles)
 
     def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
         if self._streaming is None or stream is not None:

@@ -13,9 +13,11 @@ __all__ = ["Call", "Component"]
 
 class Call:
     """One user call in flight. `cancel()` may come from any thread; a backend that can stop a running engine
-    registers how with `on_cancel`, and everyone else asks `check()` between two engine calls."""
+    registers how with `on_cancel`, and everyone else asks `check()` between two engine calls. `fits`: more calls of
+    these sizes will come, so that a backend may take its time now to be faster then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fits: bool = False) -> None:
+        self.fits = fits
         self._lock = threading.Lock()
         self._cancelled = False
         self._stop: Callable[[], None] | None = None

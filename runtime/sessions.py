@@ -33,6 +33,7 @@ class Sessions:
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}
         self._calls: set[Call] = set()
+        self._fitting = threading.local()
         self._closed = False
 
     @contextmanager
@@ -42,7 +43,7 @@ class Sessions:
         Raises:
             Cancelled: `cancel` was called meanwhile. LatentRTError: the autoencoder was closed.
         """
-        call = Call()
+        call = Call(fits=getattr(self._fitting, "on", False))
         with self._lock:
             self._require_open()
             self._calls.add(call)
@@ -52,6 +53,15 @@ class Sessions:
         finally:
             with self._lock:
                 self._calls.discard(call)
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """This thread's calls within it are the first of many of their sizes (`Call.fits`)."""
+        self._fitting.on = True
+        try:
+            yield
+        finally:
+            self._fitting.on = False
 
     @contextmanager
     def turn(self, call: Call) -> Iterator[None]:

@@ -88,6 +88,19 @@ def test_tiles_that_would_be_one_are_not_measured_twice(bundle_of: BundleOf) -> 
     assert set(told) == {"one tile holds it, which is the same as whole"}
 
 
+@pytest.mark.parametrize(("name", "size", "strategy"), [("ltx20", "64x64x9", "stream"), ("sd", "64x64", "exact")])
+def test_streams_and_exact_strips_are_measured_where_they_are_asked_for(
+    name: str, size: str, strategy: str, bundle_of: BundleOf
+) -> None:
+    options = ["--size", size, "--strategy", strategy, "--component", "decoder", "--repeats", "1", "--threads", "1"]
+    report = json.loads(invoke(bundle_of(name), *options, "--backend", "onnxruntime", "--json").stdout)
+    assert [row["strategy"] for row in report["measurements"]] == [strategy]
+    assert report["measurements"][0]["peak_bytes"] > 0
+    other, kind = ("exact", "image") if strategy == "stream" else ("stream", "video")
+    with pytest.raises(InputError, match=f"--strategy {other} is for {kind} models, not AutoencoderKL"):
+        invoke(bundle_of(name), "--strategy", other)
+
+
 def test_peak_memory_is_of_one_case_alone(bundle_of: BundleOf) -> None:
     bundle = bundle_of("no_attention")
     large = measure(bundle, case(size=(512, 512), repeats=1))

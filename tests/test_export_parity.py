@@ -66,7 +66,8 @@ def test_a_bundle_keeps_the_promised_distance_to_diffusers_in_float32(
 
 
 def test_a_group_of_millions_is_normalised_to_float32_rounding(tmp_path: Path) -> None:
-    # 12 million elements a group: summed in one go in float32, as ONNX Runtime's InstanceNormalization does, 1e-4 is lost.
+    # 12 million elements a group: summed in one go in float32, as ONNX Runtime's InstanceNormalization does, 1e-4 is
+    # lost.
     values = ALL["no_attention"] | {"block_out_channels": [16], "norm_num_groups": 1, "layers_per_block": 1}
     values |= {"down_block_types": ["DownEncoderBlock2D"], "up_block_types": ["UpDecoderBlock2D"]}
     model = diffusers_model(values)

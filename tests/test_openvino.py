@@ -28,6 +28,7 @@ from latentrt.runtime import (
 from latentrt.runtime.backends import backends_here
 from latentrt.runtime.backends import openvino as openvino_backend
 from latentrt.runtime.backends.openvino import OpenVinoComponent
+from latentrt.runtime.backends.openvino_graph import quicken
 from latentrt.runtime.component import Call
 from latentrt.runtime.conditions import Conditions
 from latentrt.runtime.errors import Cancelled
@@ -229,12 +230,52 @@ def test_a_clip_through_the_streaming_stages_is_the_whole_clip(
         pieces = (latents[:, :, start : start + 2] for start in range(0, 7, 2))
         with sessions.call() as call:
             chunks = list(run_stages(sessions, call, stages, with_last(pieces), Conditions(), (3, 2)))
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        own = np.concatenate(list(vae.decode_stream(latents)), axis=2)
     streamed = np.concatenate([chunk.frames for chunk in chunks], axis=2)
     assert len(chunks) > 1
+    assert relative_error(own, whole) < (1e-5 if dtype == "float32" else 0.1)
     if dtype == "float32":
         assert relative_error(streamed, whole) < 1e-5
     else:
         assert psnr(streamed, whole) > 45
+
+
+@pytest.mark.parametrize("name", ["ltx20", "timestep"])
+def test_pixel_norms_are_rewritten_and_nothing_else(name: str, bundle_of: BundleOf) -> None:
+    import openvino
+
+    for component in ("encoder", "decoder"):
+        model = openvino.Core().read_model(str(bundle_of(name) / f"{component}.onnx"))
+        kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+        found = quicken(model)
+        left = [node.get_type_name() for node in model.get_ordered_ops()]
+        assert found == left.count("ReduceL2") == kinds.count("ReduceMean") - left.count("ReduceMean") > 0
+        assert found == kinds.count("Sqrt"), "every norm, while the means of samplers stay"
+        assert quicken(model) == 0
+
+
+def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: BundleOf) -> None:
+    with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
+        one, other = latents_of(vae, batch=1, size=(2, 2, 3)), latents_of(vae, batch=1, size=(3, 2, 2))
+        before = vae.decode(one).sample
+        vae.warmup([one.shape])
+        component: Any = vae._sessions.component(next(graph for graph in vae.graphs if graph.component == "decoder"))
+        assert list(component._fitted) == [(("latents", one.shape),)]
+        component._model = None  # whatever would run on it now fails
+        assert relative_error(vae.decode(one).sample, before) < 1e-5
+        with pytest.raises(AttributeError):
+            vae.decode(other)
+
+
+def test_large_weights_are_not_written_to_the_cache(
+    bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
+    monkeypatch.setattr("latentrt.runtime.backends.choices._MOST_CACHED_BYTES", 1000)
+    with open_bundle(bundle_of("odd_groups"), backend="openvino", threads=1) as vae:
+        vae.decode(latents_of(vae))
+    assert not list(tmp_path.rglob("*.blob"))
 
 
 def test_tiles_run_through_it(bundle_of: BundleOf) -> None:

@@ -25,9 +25,9 @@ BOTH = ("float32", "float16")
 
 @pytest.fixture(scope="module")
 def overflowing(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose decoder passes 65504 from its mid block's attention on, and comes back to the usual scale before
-    its last block, as SDXL's does; beside it sample.npy. (Attention's result is transposed, which ONNX Runtime's CPU
-    does in float16; elsewhere it computes in float32 whatever the graph says.)"""
+    """A checkpoint whose decoder passes 65504 from its mid block's attention on, and comes back to the usual scale
+    before its last block, as SDXL's does; beside it sample.npy. (Attention's result is transposed, which ONNX Runtime's
+    CPU does in float16; elsewhere it computes in float32 whatever the graph says.)"""
     folder = tmp_path_factory.mktemp("overflowing") / "source"
     shutil.copytree(checkpoint_of("sdxl"), folder)
     scale_weights(folder, "decoder.mid_block.attentions.0.to_out.0.weight", 4e5)

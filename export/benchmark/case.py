@@ -10,7 +10,7 @@ __all__ = ["Case", "Measurement"]
 @dataclass(frozen=True)
 class Case:
     """One component at one size on one backend. `size`: of the sample, (H, W) or (T, H, W), on the model's grid.
-    `strategy`: "whole" or "tiled"; `tile`, `overlap` and `blend` are the command line's, for tiles."""
+    `strategy`: "whole", "tiled", "stream" or "exact"; `tile`, `overlap`, `blend` are the command line's, for tiles."""
 
     component: str
     size: tuple[int, ...]

@@ -13,7 +13,9 @@ from .case import Case
 
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
 
-STRATEGIES = ("whole", "tiled")
+STRATEGIES = ("whole", "tiled", "stream", "exact")
+_BY_DEFAULT = ("whole", "tiled")
+_OF_VIDEO = {"stream": True, "exact": False}
 _IMAGE_SIZE = (512, 512)
 _VIDEO_SIZE = (256, 256, 17)
 
@@ -29,7 +31,8 @@ class Skipped:
 @dataclass(frozen=True)
 class Selection:
     """What to measure. Empty: every size, component, backend, precision or strategy by default. `sizes`: (H, W) or
-    (H, W, T), as the command line takes them; `tile`, `overlap` and `blend` too."""
+    (H, W, T), as the command line takes them; `tile`, `overlap` and `blend` too. Streams (of video models) and exact
+    strips (of image models) are measured where they are asked for."""
 
     sizes: Sequence[tuple[int, ...]] = ()
     components: Sequence[str] = ()
@@ -50,7 +53,7 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
     padded, as `encode` does.
 
     Raises:
-        InputError: a size of the wrong kind, or a component or precision that the bundle lacks.
+        InputError: a size or strategy of the wrong kind, or a component or precision that the bundle lacks.
         BackendUnavailable: a backend that was named cannot run here.
     """
     video = isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
@@ -61,6 +64,11 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
             form = "HxWxT" if video else "HxW"
             raise InputError(f"--size: {manifest.family} takes {form}, got {'x'.join(map(str, size))}")
         sizes.append(grid.padded_size((size[2], *size[:2]) if video else size))
+    for strategy in wanted.strategies:
+        if _OF_VIDEO.get(strategy, video) != video:
+            raise InputError(
+                f"--strategy {strategy} is for {'image' if video else 'video'} models, not {manifest.family}"
+            )
     components = wanted.components or manifest.components
     for component in components:
         manifest.find_graphs(component)  # says what is missing
@@ -79,7 +87,7 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
             *((wanted.tile, wanted.overlap, wanted.blend) if strategy == "tiled" else ()),
         )
         for component, size, (backend, provider, dtype), strategy in product(
-            components, sizes, engines, wanted.strategies or STRATEGIES
+            components, sizes, engines, wanted.strategies or _BY_DEFAULT
         )
     ]
     return cases, skipped

@@ -49,7 +49,7 @@ def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
 
     from ...runtime import open_bundle
     from ...runtime.conditions import DECODE_TIMESTEP
-    from ..commands.tiling_options import enable_tiling
+    from ..commands.tiling_options import enable_streaming, enable_tiling
     from .peak_memory import peak_bytes, resident_bytes
 
     start_bytes = resident_bytes()
@@ -63,6 +63,10 @@ def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             tiles = vae.tile_plan(case["component"], case["size"]).count
             if tiles == 1:
                 return {"error": "one tile holds it, which is the same as whole"}
+        elif case["strategy"] == "stream":
+            enable_streaming(vae, None)
+        elif case["strategy"] == "exact":
+            enable_tiling(vae, None, None, None, exact=True)
         config, generator = vae.config, np.random.default_rng(0)
 
         def run() -> None:

@@ -35,7 +35,13 @@ __all__ = ["bench"]
 )
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one of ONNX Runtime's.")
 @click.option("--dtype", "dtypes", multiple=True, help="Precision; repeatable.  [default: float32]")
-@click.option("--strategy", "strategies", multiple=True, type=click.Choice(STRATEGIES), help="Only this.")
+@click.option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    type=click.Choice(STRATEGIES),
+    help="Only this; repeatable. 'stream' is for clips, 'exact' for pictures.  [default: whole, tiled]",
+)
 @tiling_options
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]")
@@ -61,7 +67,7 @@ def bench(
     plot: Path | None,
     json_output: bool,
 ) -> None:
-    """Measure how fast BUNDLE runs on every backend that can run here, whole and in tiles.
+    """Measure how fast BUNDLE runs on every backend that can run here: whole and in tiles, or as --strategy says.
 
     Every case gets a process of its own, one after the other: one call that is not counted, then --repeats calls,
     whose median, fastest and slowest are told, and the most memory that the process held (of the host's; what a GPU

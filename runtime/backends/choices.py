@@ -19,6 +19,8 @@ from .tensorrt import LIBRARIES, EngineOpener, missing_library
 __all__ = ["Backend", "Choices", "graphs_of"]
 
 _log = logging.getLogger(__name__)
+# A compiled model is a copy of the weights: of LTX-2's decoder it takes 4 s to write, for a second of each later start.
+_MOST_CACHED_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,13 @@ class Choices:
         return Backend("openvino", "", "cpu", partial(opened, self._dtype), self._dtype, "float32", wider)
 
     def _content(self, path: Path) -> str:
-        """A name for what a graph file and its weights hold."""
-        hashes = {file.name: file.sha256 for file in self._manifest.files}
+        """A name for what a graph file and its weights hold; "" where the weights are too large to be kept again."""
+        files = {file.name: file for file in self._manifest.files}
         graphs = (*self._manifest.graphs, *self._manifest.streams)
         graph = next(graph for graph in graphs if self._manifest.path_of(graph.file) == path)
-        return sha256((hashes[graph.file] + hashes[graph.weights]).encode()).hexdigest()[:32]
+        if files[graph.weights].size_bytes > _MOST_CACHED_BYTES:
+            return ""
+        return sha256((files[graph.file].sha256 + files[graph.weights].sha256).encode()).hexdigest()[:32]
 
     def _engines(self, backend: str) -> Backend | str:
         """TensorRT, or why not: the library, the driver, the GPU, or an engine that fits it."""

@@ -10,6 +10,7 @@ width: 61.1 and 61.0 dB; times within the machine's noise).
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,12 +24,16 @@ from ..cache_folder import cache_folder
 from ..component import Call
 from ..errors import BackendUnavailable, EngineError
 from ..extras import require
+from ..pages import own_pages
+from .openvino_graph import quicken
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _log = logging.getLogger(__name__)
+_Sizes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Shapes of the inputs by name."""
 
 
 def missing_openvino(dtype: str = "float32") -> str | None:
@@ -46,9 +51,12 @@ def missing_openvino(dtype: str = "float32") -> str | None:
 
 
 class OpenVinoComponent:
-    """One compiled graph. `dtype` is the precision it computes in, `threads` the number of threads one engine call may
-    use (None: as many as there are cores). `key` names what the graph and its weights hold: the compiled model is kept
-    in the cache folder under it.
+    """One graph, compiled for every size, and again for the sizes of calls that say that more will come: knowing them,
+    OpenVINO fuses more and packs the weights beforehand (benchmarks/profile.md).
+
+    `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
+    there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
+    under it, and without one it is not kept.
 
     Raises:
         BackendUnavailable: OpenVINO cannot run here in that precision.
@@ -69,17 +77,34 @@ class OpenVinoComponent:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        self._graph, self._dtype, self._settings = graph, dtype, settings
+        self._fitted: dict[_Sizes, Any] = {}
+        self._fitting = threading.Lock()
         folder = _cache(key) if key else None
-        if folder is not None:
-            settings["CACHE_DIR"] = str(folder)
+        self._model = self._compiled({} if folder is None else {"CACHE_DIR": str(folder)}, None)
+
+    def _compiled(self, more: dict[str, str], sizes: _Sizes | None) -> Any:
         try:
             # By its path: OpenVINO maps external weights from the safetensors file beside it.
-            self._model = _core().compile_model(str(graph), "CPU", settings)
+            source = _core().read_model(str(self._graph))
+            quicken(source)
+            if sizes is not None:
+                source.reshape({name: list(shape) for name, shape in sizes})
+            model = _core().compile_model(source, "CPU", self._settings | more)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
-            raise EngineError(f"OpenVINO does not load {graph}: {_reason(error)}") from error
-        got = self._model.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if got != PRECISIONS[dtype]:
-            raise EngineError(f"OpenVINO runs {graph} in {got}, and {dtype} was asked for")
+            raise EngineError(f"OpenVINO does not load {self._graph}: {_reason(error)}") from error
+        got = model.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if got != PRECISIONS[self._dtype]:
+            raise EngineError(f"OpenVINO runs {self._graph} in {got}, and {self._dtype} was asked for")
+        return model
+
+    def _model_for(self, inputs: Mapping[str, Any], *, fits: bool) -> Any:
+        sizes = tuple((name, tuple(array.shape)) for name, array in sorted(inputs.items()))
+        if fits:
+            with self._fitting:
+                if sizes not in self._fitted:
+                    self._fitted[sizes] = self._compiled({}, sizes)
+        return self._fitted.get(sizes, self._model)
 
     def run(
         self,
@@ -89,20 +114,24 @@ class OpenVinoComponent:
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any:
-        outputs = self._outputs()
+        model = self._model_for(inputs, fits=call.fits)
+        outputs = self._outputs(model)
         if out is not None:
             outputs[0] = self._library.Tensor(out, shared_memory=True)
-        self._run(inputs, outputs, call)
+        self._run(model, inputs, outputs, call)
         # A view, which keeps the tensor; the engine's device is the host.
         return outputs[0].data if out is None else out
 
     def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
-        outputs = self._outputs()
-        self._run(inputs, outputs, call)
+        outputs = self._outputs(self._model)
         names = [port.any_name for port in self._model.outputs]
-        return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)}
+        states = {f"next_{name}": own_pages(inputs[name].shape) for name in inputs if name.startswith("state_")}
+        for name, state in states.items():
+            outputs[names.index(name)] = self._library.Tensor(state, shared_memory=True)
+        self._run(self._model, inputs, outputs, call)
+        return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)} | states
 
-    def _outputs(self) -> list[Any]:
+    def _outputs(self, model: Any) -> list[Any]:
         """Empty tensors, one per output, that OpenVINO makes as large as they must be: the caller owns them, while
         those of a request would be written again by its next run."""
 
@@ -110,11 +139,11 @@ class OpenVinoComponent:
             sizes = [length.get_length() if length.is_static else 0 for length in port.partial_shape]
             return self._library.Tensor(port.element_type, self._library.Shape(sizes))
 
-        return [empty(port) for port in self._model.outputs]
+        return [empty(port) for port in model.outputs]
 
-    def _run(self, inputs: Mapping[str, Any], outputs: list[Any], call: Call) -> None:
+    def _run(self, model: Any, inputs: Mapping[str, Any], outputs: list[Any], call: Call) -> None:
         # A request of its own for every call, so that threads may share the component; it costs under a millisecond.
-        request = self._model.create_infer_request()
+        request = model.create_infer_request()
         # Copied where it must be: OpenVINO shares no memory that is marked read-only.
         arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items()}
         call.check()

@@ -1,0 +1,232 @@
+"""Who is compared: each opens one component in a process of its own and gives the call to time."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.engines import random_input
+from numpy.typing import NDArray
+
+from .cases import PeerCase
+
+__all__ = ["CONTENDERS", "Contender", "Opened", "Unavailable", "contenders_of"]
+
+Array = NDArray[np.float32]
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class Unavailable(Exception):
+    """A contender that cannot take part here, and why."""
+
+
+@dataclass
+class Opened:
+    """`run` is the call to time and `warm` what to do before; `engine_seconds` adds up what it spent in engine calls,
+    of a contender that tells (None: it does not)."""
+
+    run: Callable[[], Array]
+    warm: Callable[[], Any]
+    engine_seconds: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`open(case, checkpoint, bundle, threads, dtype, way)` opens it. `once`: it is slow, and one round has to do.
+    `models`: only those (none: all)."""
+
+    name: str
+    open: Callable[..., Opened]
+    dtype: str
+    way: str = "whole"
+    once: bool = False
+    video: bool | None = None
+    models: tuple[str, ...] = ()
+
+    def takes(self, case: PeerCase) -> bool:
+        return self.video in (None, case.video) and (not self.models or case.model in self.models)
+
+
+def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
+    """diffusers' class as it loads; `way` "tiled": with `enable_tiling()` and, for video, framewise; "compile"."""
+    import diffusers
+    import torch
+
+    torch.set_num_threads(threads)
+    diffusers.utils.logging.set_verbosity_error()
+    kind = json.loads((checkpoint / "config.json").read_text())["_class_name"]
+    model: Any = getattr(diffusers, kind).from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype)).eval()
+    setattr(model, "decoder" if case.component == "encoder" else "encoder", None)  # memory
+    if way == "tiled":
+        model.enable_tiling()
+        if case.video:
+            model.use_framewise_decoding = model.use_framewise_encoding = True
+    part = torch.compile(getattr(model, case.component)) if way == "compile" else None
+    if part is not None:
+        setattr(model, case.component, part)
+
+    def given(shape: tuple[int, ...]) -> Callable[[], Array]:
+        tensor = torch.from_numpy(random_input(case.component, shape)).to(getattr(torch, dtype))
+
+        def run() -> Array:
+            with torch.inference_mode():
+                if case.component == "encoder":
+                    return model.encode(tensor).latent_dist.parameters.float().numpy()
+                return model.decode(tensor).sample.float().numpy()
+
+        return run
+
+    # Nothing of eager PyTorch is made for a shape, so that a few frames warm it up as well as all of them.
+    short = (*case.shape[:2], 2 if case.component == "decoder" else 9, *case.shape[3:])
+    eager_video = case.video and part is None
+    return Opened(given(case.shape), given(short if eager_video else case.shape))
+
+
+def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
+    """optimum-onnx's session of a VAE: named, and left out with the reason."""
+    if case.video:
+        raise Unavailable("optimum-onnx exports AutoencoderKL only")
+    raise Unavailable(
+        "optimum-onnx 0.1.0 wants transformers before 4.58 and huggingface_hub before 1.0, and ours are newer; its "
+        "session is ONNX Runtime's, which the raw row measures"
+    )
+
+
+def raw_onnxruntime(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
+    """A plain session of our whole graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    graph = bundle / f"{case.component}.onnx"
+    return _session(onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"]), case)
+
+
+def _session(session: Any, case: PeerCase) -> Opened:
+    inputs = {session.get_inputs()[0].name: random_input(case.component, case.shape)}
+
+    def run() -> Array:
+        return session.run(None, inputs)[0]
+
+    return Opened(run, run)
+
+
+def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
+    """OpenVINO on our whole graph, called directly, with the settings that were fastest: sizes known when it compiles,
+    one stream, threads free to move."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(str(bundle / f"{case.component}.onnx"))
+    model.reshape(list(case.shape))
+    settings = {
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    array = random_input(case.component, case.shape)
+    tensor = openvino.Tensor(array, shared_memory=True)
+    request.set_input_tensor(tensor)
+
+    def run(held: Array = array) -> Array:  # OpenVINO does not keep the array whose memory it shares
+        request.infer()
+        return request.get_output_tensor(0).data
+
+    return Opened(run, run)
+
+
+def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
+    """`open_bundle` as a user has it; `way`: an engine's name (whole), "stream", "tiled" or "exact"."""
+    from latentrt.runtime import open_bundle
+
+    backend = {"onnxruntime": "onnxruntime", "exact": "onnxruntime"}.get(way, "openvino")
+    vae: Any = open_bundle(bundle, backend=backend, dtype=dtype, threads=threads)
+    spent = _timed_engines(vae)
+    array = random_input(case.component, case.shape)
+    if way == "stream":
+        vae.enable_streaming()
+    elif way == "tiled":
+        vae.enable_tiling()
+    elif way == "exact":
+        vae.enable_tiling(exact=True)
+
+    def run() -> Array:
+        spent.clear()
+        if case.component == "encoder":
+            return vae.encode(array).latent_dist.parameters  # type: ignore[no-any-return]
+        return vae.decode(array).sample  # type: ignore[no-any-return]
+
+    if way in ("stream", "exact"):
+        return Opened(run, run if way == "stream" else lambda: None, spent)
+
+    def warm() -> None:
+        with vae._sessions.fitting():  # as `warmup` does, without running the other component
+            run()
+
+    return Opened(run, warm, spent)
+
+
+class _Timed:
+    """A component, or one that steps, and the seconds of its calls."""
+
+    def __init__(self, inner: Any, spent: list[float]) -> None:
+        self._inner, self._spent = inner, spent
+        if hasattr(inner, "step"):
+            self.step = self._clocked(inner.step)
+        self.run = self._clocked(inner.run)
+
+    def _clocked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def clocked(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return call(*arguments, **options)
+            finally:
+                self._spent.append(time.perf_counter() - started)
+
+        return clocked
+
+
+def _timed_engines(vae: Any) -> list[float]:
+    """Let the autoencoder's engines add up what they take; loading one counts, as an exact pass loads its own."""
+    spent: list[float] = []
+    opened = vae._sessions.backend.open
+
+    def open_timed(path: Path) -> Any:
+        started = time.perf_counter()
+        component = opened(path)
+        spent.append(time.perf_counter() - started)
+        return _Timed(component, spent)
+
+    vae._sessions.backend = replace(vae._sessions.backend, open=open_timed)
+    return spent
+
+
+CONTENDERS = (
+    Contender("diffusers float32", diffusers, "float32"),
+    Contender("diffusers bfloat16", diffusers, "bfloat16"),
+    Contender("diffusers tiled float32", diffusers, "float32", "tiled", once=True),
+    Contender("torch.compile float32", diffusers, "float32", "compile", once=True, models=("quarter", "sd")),
+    Contender("optimum-onnx float32", optimum, "float32"),
+    Contender("onnxruntime float32", raw_onnxruntime, "float32"),
+    Contender("latentrt onnxruntime float32", latentrt, "float32", "onnxruntime"),
+    Contender("openvino float32", raw_openvino, "float32"),
+    Contender("latentrt openvino float32", latentrt, "float32", "openvino"),
+    Contender("openvino bfloat16", raw_openvino, "bfloat16"),
+    Contender("latentrt openvino bfloat16", latentrt, "bfloat16", "openvino"),
+    Contender("latentrt stream float32", latentrt, "float32", "stream", video=True),
+    Contender("latentrt stream bfloat16", latentrt, "bfloat16", "stream", video=True),
+    Contender("latentrt tiled float32", latentrt, "float32", "tiled", once=True),
+    Contender("latentrt exact float32", latentrt, "float32", "exact", once=True, video=False),
+)
+"""In the order of their turns: an engine called directly stands beside ours on it."""
+
+
+def contenders_of(case: PeerCase) -> tuple[Contender, ...]:
+    """Who takes part in a case, the reference first."""
+    return tuple(contender for contender in CONTENDERS if contender.takes(case))

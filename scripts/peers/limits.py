@@ -1,0 +1,101 @@
+"""What is promised, and whether it was seen: medians of ratios within a round."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Results", "verdicts"]
+
+_PAIRS = {
+    "latentrt onnxruntime float32": "onnxruntime float32",
+    "latentrt openvino float32": "openvino float32",
+    "latentrt openvino bfloat16": "openvino bfloat16",
+}
+_MOST_OVER_RAW, _MOST_HOST = 1.03, 0.05
+_LEAST_SHARE = {"float32": 0.85, "bfloat16": 0.65}
+_OURS_32 = ("latentrt openvino float32", "latentrt onnxruntime float32")
+_OURS_16 = ("latentrt openvino bfloat16",)
+# (case, how many times as fast, ours: the faster one, the peer)
+_SPEED = (
+    ("quarter-decode", 5.0, (*_OURS_16, *_OURS_32), "diffusers tiled float32"),
+    ("quarter-decode", 2.4, (*_OURS_16, *_OURS_32), "diffusers float32"),
+    ("quarter-decode", 1.4, _OURS_32, "diffusers float32"),
+    ("quarter-decode", 1.2, _OURS_16, "diffusers bfloat16"),
+    ("full-decode", 2.4, (*_OURS_16, *_OURS_32), "diffusers float32"),
+    ("full-decode", 1.4, _OURS_32, "diffusers float32"),
+    ("full-decode", 1.2, _OURS_16, "diffusers bfloat16"),
+    ("quarter-encode", 1.4, _OURS_32, "diffusers float32"),
+    ("sd-decode", 1.2, _OURS_32, "diffusers float32"),
+    ("sd-decode", 2.3, _OURS_16, "diffusers float32"),
+)
+_QUALITY = (("sd-decode", 45.0, "latentrt openvino bfloat16"),)
+
+
+@dataclass(frozen=True)
+class Results:
+    """`runs`: rows of `measure` with case, contender and round; `rates`: of `matrix_rates` with case and round; `work`:
+    floating-point operations by case."""
+
+    runs: list[dict[str, Any]]
+    rates: list[dict[str, Any]]
+    work: dict[str, float]
+
+    def of(self, case: str, contender: str) -> dict[int, dict[str, Any]]:
+        """Its rows that ran, by round."""
+        return {
+            row["round"]: row
+            for row in self.runs
+            if (row["case"], row["contender"], row["status"]) == (case, contender, "ok")
+        }
+
+    def ratio(self, case: str, slower: str, faster: str) -> float | None:
+        """One contender's seconds over another's: the median over the rounds that both ran in."""
+        left, right = self.of(case, slower), self.of(case, faster)
+        ratios = [left[round_]["seconds"] / right[round_]["seconds"] for round_ in left.keys() & right.keys()]
+        return statistics.median(ratios) if ratios else None
+
+    def rate_share(self, case: str, contender: str, library: str = "openvino") -> float | None:
+        """Operations a second as a share of that library's matrix rate in the same round and precision."""
+        dtype = contender.split()[-1]
+        rates = {row["round"]: row[f"{library} {dtype}"] for row in self.rates if row["case"] == case}
+        shares = [
+            self.work[case] / row["seconds"] / rates[round_]
+            for round_, row in self.of(case, contender).items()
+            if round_ in rates
+        ]
+        return statistics.median(shares) if shares else None
+
+
+def verdicts(results: Results) -> list[dict[str, Any]]:
+    """Each limit whose contenders ran: what was seen, what is wanted, and whether it is met."""
+    return list(_verdicts(results))
+
+
+def _verdicts(results: Results) -> Iterator[dict[str, Any]]:
+    cases = list(dict.fromkeys(row["case"] for row in results.runs))
+    for case in cases:
+        for ours, raw in _PAIRS.items():
+            over = results.ratio(case, ours, raw)
+            yield from _judged(f"{case}: {ours}, its time over {raw}'s", over, _MOST_OVER_RAW, at_least=False)
+        if case in ("quarter-decode", "full-decode"):
+            for dtype, least in _LEAST_SHARE.items():
+                share = results.rate_share(case, f"latentrt openvino {dtype}")
+                yield from _judged(f"{case}: share of the matrix rate, {dtype}", share, least)
+    for case, least, ours, peer in _SPEED:
+        times = [ratio for name in ours if (ratio := results.ratio(case, peer, name)) is not None]
+        named = "best precision" if len(ours) > 2 else ours[0].split()[-1]
+        yield from _judged(f"{case}: times as fast as {peer}, {named}", max(times, default=None), least)
+    for case, least, name in _QUALITY:
+        decibels = [row["psnr_db"] for row in results.of(case, name).values()]
+        yield from _judged(f"{case}: {name}, PSNR in dB", min(decibels, default=None), least)
+    for case, name in dict.fromkeys((row["case"], row["contender"]) for row in results.runs):
+        shares = [row["host_share"] for row in results.of(case, name).values() if row["host_share"] is not None]
+        share = statistics.median(shares) if shares else None
+        yield from _judged(f"{case}: {name}, share of the host", share, _MOST_HOST, at_least=False)
+
+
+def _judged(promise: str, seen: float | None, wanted: float, *, at_least: bool = True) -> Iterator[dict[str, Any]]:
+    if seen is not None:
+        met = seen >= wanted if at_least else seen <= wanted
+        yield {"promise": promise, "seen": seen, "wanted": wanted, "at_least": at_least, "passed": met}

@@ -1,0 +1,125 @@
+"""One contender once: what runs in a process of its own, and gives plain values for JSON."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.exporting import peak_gib
+
+from .cases import CONFIGS, PeerCase
+from .contenders import Contender, Unavailable
+
+__all__ = ["matrix_rates", "measure", "prepare", "work_of"]
+
+_LEAST_SECONDS = 3.0  # of calls that are timed: long ones are timed once
+_MOST_CALLS = 5
+_MATRIX = 2048
+
+
+def prepare(folder: Path, model: str) -> None:
+    """A checkpoint with random weights, and the bundle made from it."""
+    from benchmarks.checkpoints import write_checkpoint
+
+    from latentrt.export.bundle import export_bundle
+
+    if not (folder / "checkpoint" / "diffusion_pytorch_model.safetensors").exists():
+        write_checkpoint(folder / "checkpoint", CONFIGS[model])
+    export_bundle(folder / "checkpoint", folder / "bundle")
+
+
+def measure(
+    case: PeerCase, contender: Contender, folder: Path, threads: int, reference: Path, keep: bool
+) -> dict[str, Any]:
+    """Seconds of a call (the median of a few, of long ones one), of opening and warming up, the most memory of the
+    process, and the distance to the reference. `keep`: this one is the reference."""
+    from latentrt.export.quality import psnr
+
+    try:
+        started = time.perf_counter()
+        opened = contender.open(case, folder / "checkpoint", folder / "bundle", threads, contender.dtype, contender.way)
+        opened.warm()
+        ready = time.perf_counter()
+        seconds, shares = [], []
+        while not seconds or (sum(seconds) < _LEAST_SECONDS and len(seconds) < _MOST_CALLS):
+            called = time.perf_counter()
+            result = opened.run()
+            seconds.append(time.perf_counter() - called)
+            if opened.engine_seconds is not None:
+                shares.append(1 - sum(opened.engine_seconds) / seconds[-1])
+    except Unavailable as reason:
+        return {"status": "skipped", "reason": str(reason)}
+    except Exception as error:  # whatever a peer raises is its row, and the others go on
+        return {"status": "failed", "reason": f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"}
+    row = {
+        "status": "ok",
+        "seconds": float(np.median(seconds)),
+        "calls": len(seconds),
+        "ready_seconds": ready - started,
+        "peak_gib": peak_gib(),
+        "host_share": float(np.median(shares)) if shares else None,
+    }
+    if keep:
+        np.save(reference, result)
+    row["psnr_db"] = psnr(np.asarray(result), np.load(reference, mmap_mode="r"))
+    row["reference_range"] = float(np.ptp(np.load(reference, mmap_mode="r")))
+    return row
+
+
+def work_of(case: PeerCase) -> float:
+    """The floating-point operations of one call (two for a multiply-add), counted on a model without memory."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from latentrt.export.components import meta_model
+    from latentrt.runtime.config import config_from_dict
+
+    model: Any = meta_model(config_from_dict(CONFIGS[case.model]))
+    array = torch.empty(case.shape, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        (model.encode if case.component == "encoder" else model.decode)(array)
+    return float(counter.get_total_flops())
+
+
+def matrix_rates(threads: int, least_seconds: float) -> dict[str, float]:
+    """Floating-point operations a second of a product of two square matrices, in OpenVINO (whose convolutions run in
+    the same library, oneDNN) and in PyTorch, by library and precision: medians over at least that time."""
+    import torch
+
+    torch.set_num_threads(threads)
+    rates = {}
+    for dtype in ("float32", "bfloat16"):
+        matrix = torch.randn(_MATRIX, _MATRIX, dtype=getattr(torch, dtype))
+        rates[f"torch {dtype}"] = _rate(lambda matrix=matrix: matrix @ matrix, least_seconds)
+        rates[f"openvino {dtype}"] = _rate(_openvino_product(dtype, threads), least_seconds)
+    return rates
+
+
+def _rate(run: Any, least_seconds: float) -> float:
+    seconds: list[float] = []
+    run()
+    while sum(seconds) < least_seconds:
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return 2 * _MATRIX**3 / float(np.median(seconds))
+
+
+def _openvino_product(dtype: str, threads: int) -> Any:
+    import openvino
+    from openvino import opset13 as ops
+
+    kind = openvino.Type.f32 if dtype == "float32" else openvino.Type.bf16
+    left = ops.parameter([_MATRIX, _MATRIX], kind)
+    weights = np.random.default_rng(0).standard_normal((_MATRIX, _MATRIX), np.float32)
+    right = ops.convert(ops.constant(weights), "bf16") if dtype == "bfloat16" else ops.constant(weights)
+    model = openvino.Model([ops.matmul(left, right, False, True)], [left])
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32" if dtype == "float32" else "bf16",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return request.infer

@@ -1,0 +1,87 @@
+"""The results as Markdown."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.report import machine, table
+
+from .cases import PeerCase
+from .limits import Results
+
+__all__ = ["markdown", "row_text"]
+
+_REFERENCE = "diffusers float32"
+_METHOD = """Each row is a process of its own, which opens, warms up (PyTorch's eager ones on a few frames) and then
+times a few calls, of long ones one. The contenders take turns, round by round; 'times as fast' is the median of the
+ratios within a round, and seconds are medians of the rounds, which are no comparison on a machine whose speed changes.
+PSNR is against the first row, over its range. 'Matrix rate' is the share of what a product of two 2048 x 2048 matrices
+reaches in OpenVINO in the same round and precision, from the operations of the model's convolutions and products.
+'Host' is what is not an engine call. The raw engines run the bundle's whole graph; OpenVINO's is compiled for this very
+size."""
+
+
+def markdown(values: dict[str, Any], cases: Sequence[PeerCase]) -> str:
+    """Everything that was measured, and the promises."""
+    results = Results(values["runs"], values["rates"], values["work"])
+    parts = ["# LatentRT and its peers", f"`{values['command']}`, {values['minutes']:.0f} minutes.", machine(values)]
+    parts += [_METHOD, "## What is promised", table(_promises(values["promises"]))]
+    for case in cases:
+        if any(row["case"] == case.name for row in results.runs):
+            parts += [f"## {case.title}", _work(results, case), table(_rows(results, case))]
+            parts += [f"- {text}" for text in _absent(results, case)]
+    return "\n\n".join(parts) + "\n"
+
+
+def row_text(row: dict[str, Any]) -> str:
+    """One row as it is printed when it is there."""
+    if row["status"] != "ok":
+        return f"{row['status']}: {row['reason']}"
+    host = "" if row["host_share"] is None else f", host {100 * row['host_share']:.1f} %"
+    return f"{row['seconds']:.3f} s, {row['peak_gib']:.2f} GiB, {row['psnr_db']:.1f} dB{host}"
+
+
+def _promises(rows: list[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    yield ("promise", "seen", "wanted", "")
+    for row in rows:
+        wanted = f"at {'least' if row['at_least'] else 'most'} {row['wanted']:g}"
+        yield (row["promise"], f"{row['seen']:.3g}", wanted, "met" if row["passed"] else "MISSED")
+
+
+def _work(results: Results, case: PeerCase) -> str:
+    names = [key for key in results.rates[0] if key not in ("case", "round")] if results.rates else []
+    own = [row for row in results.rates if row["case"] == case.name]
+    rates = ", ".join(f"{name} {statistics.median(row[name] for row in own) / 1e9:.0f}" for name in names if own)
+    return f"{results.work[case.name] / 1e9:.0f} GFLOP a call; matrix rates in GFLOP/s: {rates}."
+
+
+def _rows(results: Results, case: PeerCase) -> Iterable[Sequence[str]]:
+    yield ("contender", "rounds", "seconds", "times as fast", "matrix rate", "host", "ready s", "peak GiB", "PSNR dB")
+    for name in dict.fromkeys(row["contender"] for row in results.runs if row["case"] == case.name):
+        rows = list(results.of(case.name, name).values())
+        if not rows:
+            continue
+        faster = results.ratio(case.name, _REFERENCE, name)
+        share = results.rate_share(case.name, name)
+        host = rows[0]["host_share"]
+        yield (
+            name,
+            str(len(rows)),
+            f"{_median(rows, 'seconds'):.3f}",
+            "-" if faster is None else f"{faster:.2f}",
+            "-" if share is None else f"{100 * share:.0f} %",
+            "-" if host is None else f"{100 * _median(rows, 'host_share'):.1f} %",
+            f"{_median(rows, 'ready_seconds'):.1f}",
+            f"{_median(rows, 'peak_gib'):.2f}",
+            f"{rows[0]['psnr_db']:.1f}",
+        )
+
+
+def _absent(results: Results, case: PeerCase) -> Iterable[str]:
+    for row in results.runs:
+        if row["case"] == case.name and row["status"] != "ok" and row["round"] == 0:
+            yield f"{row['contender']}: {row['status']}, {row['reason']}"
+
+
+def _median(rows: list[dict[str, Any]], key: str) -> float:
+    return statistics.median(row[key] for row in rows)
