@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .manifest import Graph
 from .segment import Segment
 
-__all__ = ["Step", "StripSize", "plan_steps", "strip_for"]
+__all__ = ["Step", "StripSize", "plan_steps", "queries_within", "strip_for"]
 
 _BUFFERS = 6  # of a tile's size that an engine call holds: its inputs, its result, and what lies between
 _BEST_TILE_BYTES = 48 << 20  # of one step's result: larger ones only take memory (benchmarks/exact-strips.md)
@@ -52,7 +52,9 @@ def plan_steps(
         scale = max(height // cells[0], 1)  # the result's pixels per latent cell; tiles are whole cells
         rows, columns = (max(length // scale, 1) * scale for length in (strip.rows, strip.columns))
         if segment.kind == "attention":
-            rows, columns = _queries(min(rows, height), min(columns, width), height * width * batch, strip.scores_bytes)
+            rows, columns = queries_within(
+                min(rows, height), min(columns, width), height * width * batch, strip.scores_bytes
+            )
         tiles = tuple((down, across) for down in _pieces(height, rows) for across in _pieces(width, columns))
         channels = graph.outputs[0].shape[2 if segment.kind == "keys" else 1]
         steps.append(Step(graph, segment, source, (height, width), _int(channels), _groups(graphs, segment), tiles))
@@ -70,7 +72,7 @@ def strip_for(
     return int(max(rows // ratio, 1) * ratio)
 
 
-def _queries(rows: int, columns: int, keys: int, scores_bytes: int) -> tuple[int, int]:
+def queries_within(rows: int, columns: int, keys: int, scores_bytes: int) -> tuple[int, int]:
     """The tile of queries whose scores, and their softmax, fit."""
     most = max(scores_bytes // (2 * _ITEM_BYTES * keys), 1)
     return (min(rows, most // columns), columns) if most >= columns else (1, most)

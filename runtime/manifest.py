@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from .config import ModelConfig, config_from_dict
-from .engines import EngineRecord
+from .engines import EngineKind, EngineRecord
 from .errors import BundleError, ConfigError
 from .hashing import sha256_of
 from .partial_output import is_partial
@@ -29,11 +29,16 @@ Axis = int | str
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A graph's input or output: name, dtype, and axes (a size, or the name of a dynamic axis)."""
+    """A graph's input or output: name, dtype, and axes (a size, the name of a dynamic axis, or a multiple of one, as
+    in "32*height")."""
 
     name: str
     dtype: str
     shape: tuple[Axis, ...]
+
+    def shape_for(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape where the named axes have those sizes."""
+        return tuple(axis if isinstance(axis, int) else _length(axis, sizes) for axis in self.shape)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,13 @@ class Graph:
     outputs: tuple[TensorInfo, ...]
     stage: Stage | None = None
     segment: Segment | None = None
+
+    @property
+    def kind(self) -> EngineKind:
+        """What it is for: the whole at once, a stream, or exact strips."""
+        if self.stage is not None:
+            return "stream"
+        return "whole" if self.segment is None else "exact"
 
 
 @dataclass(frozen=True)
@@ -260,6 +272,11 @@ class Manifest:
                 outside = True
         if outside:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")
+
+
+def _length(axis: str, sizes: Mapping[str, int]) -> int:
+    factor, _, name = axis.rpartition("*")
+    return int(factor or 1) * sizes[name]
 
 
 def _graph(component: str, values: Mapping[str, Any]) -> Graph:

@@ -21,7 +21,7 @@ from .component import Call
 from .conditions import Conditions
 from .errors import BackendUnavailable, InputError
 from .frame_queue import FrameQueue
-from .manifest import Axis, Graph
+from .manifest import Graph
 from .sessions import Sessions
 
 __all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
@@ -177,12 +177,5 @@ def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: boo
 def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, Array]:
     """Zeros, which the first chunk does not look at."""
     sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
-
-    def length(axis: Axis) -> int:
-        if isinstance(axis, int):
-            return axis
-        factor, _, name = axis.rpartition("*")
-        return int(factor or 1) * sizes[name]
-
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: np.zeros(tuple(map(length, tensor.shape)), np.float32) for tensor in states}
+    return {tensor.name: np.zeros(tensor.shape_for(sizes), np.float32) for tensor in states}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..component import Component
-from ..engines import EngineRecord
+from ..engines import EngineRecord, build_command
 from ..errors import EngineError
 from ..extras import require
 from ..manifest import Graph, Manifest
@@ -51,8 +51,8 @@ def find_engine(
     raise EngineError(
         reasons[0]
         if reasons
-        else f"the bundle holds no {backend} engine of {graph.file}: run `latentrt build {manifest.folder} --backend "
-        f"{backend} --dtype {graph.dtype}`"
+        else f"the bundle holds no {backend} engine of {graph.file}: run "
+        f"`{build_command(manifest.folder, backend, graph.dtype, graph.kind)}`"
     )
 
 
