@@ -9,15 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from .errors import EngineError
 from .hashing import sha256_of
-from .profiles import Profile
+from .profiles import EngineKind, Profile
 
-__all__ = ["EngineKind", "EngineRecord", "build_command", "engine_key"]
-
-EngineKind = Literal["whole", "stream", "exact"]
+__all__ = ["EngineRecord", "build_command", "engine_key"]
 
 _KEY_DIGITS = 16
 _OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact-tiles"}

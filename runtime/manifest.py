@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from .config import ModelConfig, config_from_dict
-from .engines import EngineKind, EngineRecord
+from .engines import EngineRecord
 from .errors import BundleError, ConfigError
 from .hashing import sha256_of
 from .partial_output import is_partial
+from .profiles import EngineKind
 from .segment import Segment
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "Stage", "TensorInfo"]

@@ -15,15 +15,24 @@ import pytest
 from click.testing import CliRunner
 
 import latentrt.runtime.backends.devices as devices
-import latentrt.runtime.backends.tensorrt_component as tensorrt_component
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.cli import cli
 from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.quality import psnr
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
-from latentrt.runtime.backends import backends_here
+from latentrt.runtime.backends import (
+    backends_here,
+    captured,
+    engine_log,
+    engine_tensors,
+    jit_cache,
+    lane,
+    shared_device,
+    tensorrt_component,
+)
 from latentrt.runtime.backends.tensorrt import find_engine, missing_library, unusable_engines
+from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
 from latentrt.runtime.manifest import Manifest
 
 RTX = "tensorrt-rtx"
@@ -137,7 +146,7 @@ def test_a_damaged_engine_is_refused_before_the_library_sees_it(built: Path, tmp
             raise AssertionError(f"{name} was asked for")
 
     with pytest.raises(EngineError, match="bytes and its record says"):
-        tensorrt_component.TensorRTComponent(tmp_path, record, Untouched())  # type: ignore[arg-type]
+        TensorRTComponent(tmp_path, record, Manifest.open(built).graphs[1], 1, Untouched())  # type: ignore[arg-type]
 
 
 def test_the_library_has_every_name_that_the_backend_uses() -> None:
@@ -148,12 +157,16 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
         library.ICudaEngine: [
             "create_execution_context",
             "create_runtime_config",
+            "get_tensor_dtype",
+            "get_tensor_location",
             "get_tensor_mode",
             "get_tensor_name",
+            "num_io_tensors",
         ],
         library.IExecutionContext: [
             "execute_async_v3",
             "get_tensor_shape",
+            "infer_shapes",
             "set_device_memory",
             "set_input_shape",
             "set_optimization_profile_async",
@@ -172,10 +185,13 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
         library.ExecutionContextAllocationStrategy: ["USER_MANAGED"],
         library.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],
         library.TensorIOMode: ["OUTPUT"],
+        library.TensorLocation: ["HOST"],
+        library: ["nptype"],
         library.ILogger.Severity: ["WARNING", "INFO", "ERROR", "INTERNAL_ERROR"],
     }
     assert [f"{kind}.{name}" for kind, names in used.items() for name in names if not hasattr(kind, name)] == []
-    source = inspect.getsource(tensorrt_component)
+    modules = (captured, engine_log, engine_tensors, jit_cache, lane, shared_device, tensorrt_component)
+    source = "".join(map(inspect.getsource, modules))
     assert [name for names in used.values() for name in names if name not in source] == [], "the list is of this code"
 
 
@@ -186,12 +202,35 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
     for kind, names in {
         core.Device: ["compute_capability", "create_stream", "set_current"],
         core.DeviceMemoryResource: ["allocate"],
-        core: ["DeviceMemoryResourceOptions"],
-        core.Stream: ["handle", "sync"],
-        core.Buffer: ["handle", "size"],
+        core: ["DeviceMemoryResourceOptions", "LEGACY_DEFAULT_STREAM"],
+        core.Stream: ["from_handle", "handle", "record", "sync", "wait"],
+        core.Event: ["sync"],
+        core.Buffer: ["handle", "set_deallocation_stream"],
         core.LegacyPinnedMemoryResource: ["allocate"],
-        core.utils.StridedMemoryView: ["__dlpack__", "dtype", "from_buffer", "from_dlpack", "ptr", "shape", "strides"],
-        runtime: ["cudaMemGetInfo", "cudaMemcpyAsync", "cudaMemcpyKind"],
+        core.utils.StridedMemoryView: [
+            "__dlpack__",
+            "__dlpack_device__",
+            "dtype",
+            "from_any_interface",
+            "from_buffer",
+            "from_dlpack",
+            "is_device_accessible",
+            "ptr",
+            "shape",
+            "strides",
+        ],
+        runtime: [
+            "cudaGraphDestroy",
+            "cudaGraphExecDestroy",
+            "cudaGraphInstantiate",
+            "cudaGraphLaunch",
+            "cudaMemGetInfo",
+            "cudaMemcpyAsync",
+            "cudaMemcpyKind",
+            "cudaStreamBeginCapture",
+            "cudaStreamCaptureMode",
+            "cudaStreamEndCapture",
+        ],
     }.items():
         assert [name for name in names if not hasattr(kind, name)] == [], kind
 
@@ -199,7 +238,7 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
 def test_the_librarys_errors_are_kept_for_ours_and_its_words_are_log_records(caplog: pytest.LogCaptureFixture) -> None:
     import tensorrt_rtx as library
 
-    logger = tensorrt_component._logger_of(library)
+    logger = engine_log.engine_log(library)
     with caplog.at_level(logging.DEBUG, "latentrt"):
         assert library.Runtime(logger).deserialize_cuda_engine(b"not an engine") is None
     assert logger.last_error != "it does not say why"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...runtime.added_outputs import added_outputs
 from ...runtime.backends import graphs_of
 from ...runtime.backends.devices import compute_capability, has_nvidia_driver
 from ...runtime.cache_folder import cache_folder
@@ -136,7 +137,7 @@ def _ordered(
         weights_sha256=hashes[graph.weights],
         compute_capabilities=targets,
         profiles=profiles,
-        settings=settings.flags(),
+        settings=_flags(graph, settings),
     )
     return _Order(graph, profiles, targets, version, hashes[graph.file], hashes[graph.weights], key)
 
@@ -150,6 +151,11 @@ def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tupl
     if graph.segment is not None:
         return segment_profiles(config, graph, settings)
     return plan_profiles(config, graph, settings)
+
+
+def _flags(graph: Graph, settings: BuildSettings) -> dict[str, Any]:
+    """What goes into an engine beside its graph, profiles and capabilities."""
+    return settings.flags() | {"adds": list(added_outputs(graph))}
 
 
 def _have(manifest: Manifest, order: _Order, settings: BuildSettings, progress: Progress) -> BuiltEngine:
@@ -179,6 +185,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         "log": str(log),
         "profiles": [profile.to_json() for profile in order.profiles],
         "compute_capabilities": list(order.targets),
+        "adds": added_outputs(graph),
         "settings": settings.flags(),
         "timing_cache": _timing_cache(settings, order),
     }
@@ -204,7 +211,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         library_version=answer["library_version"],
         compute_capabilities=order.targets,
         profiles=order.profiles,
-        settings=settings.flags(),
+        settings=_flags(graph, settings),
         key=order.key,
         file=name,
         bytes=size,

@@ -11,10 +11,12 @@ from ..engines import EngineRecord, build_command
 from ..errors import EngineError
 from ..extras import require
 from ..manifest import Graph, Manifest
+from ..profiles import Profile
 from .devices import compute_capability, has_nvidia_driver
+from .tensorrt_options import DeviceOptions
 
 if TYPE_CHECKING:
-    from .tensorrt_component import SharedDevice
+    from .shared_device import SharedDevice
 
 __all__ = ["LIBRARIES", "EngineOpener", "find_engine", "missing_library", "unusable_engines"]
 
@@ -79,8 +81,12 @@ class EngineOpener:
         BackendUnavailable: the library or the GPU is missing.
     """
 
-    def __init__(self, manifest: Manifest, backend: str) -> None:
+    def __init__(
+        self, manifest: Manifest, backend: str, contexts: int = 1, options: DeviceOptions | None = None
+    ) -> None:
         self._manifest = manifest
+        self._contexts = contexts
+        self._options = options
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
         self._capability = compute_capability()
@@ -96,15 +102,26 @@ class EngineOpener:
         Raises:
             EngineError: none fits, or the file is damaged, or the library does not read it.
         """
-        from .tensorrt_component import SharedDevice, TensorRTComponent
+        from .shared_device import SharedDevice
+        from .tensorrt_component import TensorRTComponent
 
-        graph = next(one for one in self._manifest.graphs if one.file == graph_file.name)
-        record = find_engine(self._manifest, graph, self._backend, **self._machine)
+        manifest = self._manifest
+        every = (*manifest.graphs, *manifest.streams, *manifest.segments)
+        graph = next(one for one in every if one.file == graph_file.name)
+        record = find_engine(manifest, graph, self._backend, **self._machine)
         shared = self._shared()
         if shared is None:
-            shared = SharedDevice(self._library)
+            shared = SharedDevice(self._library, self._contexts, self._options)
             self._shared = weakref.ref(shared)
-        return TensorRTComponent(self._manifest.folder, record, shared)
+        return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
+
+    def profiles(self, graph: Graph) -> tuple[Profile, ...]:
+        """The sizes that the engine of a graph was built for.
+
+        Raises:
+            EngineError: none fits.
+        """
+        return find_engine(self._manifest, graph, self._backend, **self._machine).profiles
 
     @property
     def _machine(self) -> Mapping[str, str]:

@@ -1,0 +1,37 @@
+"""Values that stay on the GPU: results that were asked for there, and the states of a stream between its steps."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DeviceArray"]
+
+
+class DeviceArray:
+    """A C-contiguous array in device memory that it owns; `__dlpack__` hands it to any library, `numpy()` copies it."""
+
+    def __init__(self, gpu: Any, buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self._gpu = gpu
+        self._buffer = buffer
+
+    @property
+    def address(self) -> int:
+        return int(self._buffer.handle)
+
+    def numpy(self) -> NDArray[Any]:
+        """The values on the host, in a new array."""
+        values = np.empty(self.shape, self.dtype)
+        stream = self._gpu.new_stream()
+        self._gpu.copy(values.ctypes.data, self.address, values.nbytes, stream)
+        self._gpu.synchronise(stream)
+        return values
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._gpu.as_array(self._buffer, self.shape, self.dtype).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self._gpu.as_array(self._buffer, self.shape, self.dtype).__dlpack_device__()
+        return device
