@@ -9,13 +9,15 @@ __all__ = ["DeviceArray"]
 
 
 class DeviceArray:
-    """A C-contiguous array in device memory that it owns; `__dlpack__` hands it to any library, `numpy()` copies it."""
+    """A C-contiguous array in device memory that it owns; `__dlpack__` hands it to any library, `numpy()` copies it.
+    Its values are there when the event `ready` is."""
 
-    def __init__(self, gpu: Any, buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, gpu: Any, buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any], ready: Any) -> None:
         self.shape = shape
         self.dtype = dtype
         self._gpu = gpu
         self._buffer = buffer
+        self._ready = ready
 
     @property
     def address(self) -> int:
@@ -24,7 +26,9 @@ class DeviceArray:
     def numpy(self) -> NDArray[Any]:
         """The values on the host, in a new array."""
         values = np.empty(self.shape, self.dtype)
+        self._gpu.make_current()
         stream = self._gpu.new_stream()
+        stream.wait(self._ready)
         self._gpu.copy(values.ctypes.data, self.address, values.nbytes, stream)
         self._gpu.synchronise(stream)
         return values

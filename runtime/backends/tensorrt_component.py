@@ -125,11 +125,12 @@ class TensorRTComponent:
             except DeviceMemoryError as error:
                 raise self._too_large(lane, inputs, error) from error
             results: dict[str, Any] = {name: lane.give(name, places[name]) for name in on_host}
+            done = lane.end()
             for name in handed_out:
-                results[name] = DeviceArray(shared.gpu, places[name], lane.shape(name), tensors.dtype(name))
+                shape, dtype = lane.shape(name), tensors.dtype(name)
+                results[name] = DeviceArray(shared.gpu, places[name], shape, dtype, done)
                 if name not in tensors.states:
                     shared.gpu.hand_over(places[name], theirs)
-            done = lane.end()
             if theirs is not None:
                 theirs.wait(done)
             if on_host or theirs is None:
@@ -148,8 +149,9 @@ class TensorRTComponent:
         given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
         advice = ""
         if self._record.kind == "whole":
+            available = self._shared.gpu.available
             found = tile_that_fits(
-                self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), self._shared.gpu.available
+                self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), available
             )
             advice = "; build engines for smaller tiles with `latentrt build --tile`"
             if found is not None:
