@@ -63,6 +63,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
 
     memory_bytes = int((1 - _PART_FOR_TILES) * job.exact.budget_bytes)
     with sessions.call() as call:
+        shared = sessions.backend.shared()
         start = 0
         for element, steps in zip(elements, plans, strict=True):
             stop = start + element.shape[0]
@@ -70,6 +71,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
                 exact = ExactPass(steps, partial(_open, sessions, call), store, on_tile)
                 exact.run(element.array, partial(_write, target[start:stop], job.size, output))
             start = stop
+        del shared
     return target
 
 

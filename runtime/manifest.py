@@ -107,6 +107,11 @@ class Manifest:
         return self.config.family
 
     @property
+    def every_graph(self) -> tuple[Graph, ...]:
+        """The graphs of every kind."""
+        return (*self.graphs, *self.streams, *self.segments)
+
+    @property
     def components(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(graph.component for graph in self.graphs))
 

@@ -143,7 +143,9 @@ def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any])
     z = latents(1, 4, 12, 16)
     whole = wanted.decode(z).sample
     vae.enable_tiling(exact=True)
+    made = HostGpu.made
     np.testing.assert_allclose(vae.decode(z).sample, whole, atol=1e-4)
+    assert HostGpu.made == made + 1, "the steps share what is not theirs, although each engine is let go"
     x = picture(ALL["sd"], batch=1, frames=1, height=104, width=72)
     np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters, atol=1e-4)
     with pytest.raises(InputError, match="`latentrt build --exact-tiles --tile HxW --picture HxW`"):

@@ -34,7 +34,7 @@ class Backend:
 
     `in_flight`: how many calls it wants at a time, so that copies run beside the computation. `takes_stream`: whether
     its components order a call in a CUDA stream of the caller's. `profiles`: the sizes that what runs a graph was built
-    for; None: it runs any.
+    for; None: it runs any. `shared`: what its components have in common, to be kept where they are let go one by one.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Backend:
     in_flight: int = 1
     takes_stream: bool = False
     profiles: Callable[[Graph], tuple[Profile, ...]] | None = None
+    shared: Callable[[], object] = lambda: None
 
     @property
     def label(self) -> str:
@@ -155,8 +156,7 @@ class Choices:
     def _content(self, path: Path) -> str:
         """A name for what a graph file and its weights hold."""
         hashes = {file.name: file.sha256 for file in self._manifest.files}
-        graphs = (*self._manifest.graphs, *self._manifest.streams)
-        graph = next(graph for graph in graphs if self._manifest.path_of(graph.file) == path)
+        graph = next(graph for graph in self._manifest.every_graph if self._manifest.path_of(graph.file) == path)
         return sha256((hashes[graph.file] + hashes[graph.weights]).encode()).hexdigest()[:32]
 
     def _engines(self, backend: str) -> Backend | str:
@@ -181,6 +181,7 @@ class Choices:
             in_flight=_IN_FLIGHT,
             takes_stream=True,
             profiles=opener.profiles,
+            shared=opener.shared,
         )
 
 

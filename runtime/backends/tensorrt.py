@@ -1,6 +1,7 @@
 """TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fits."""
 
 import importlib.util
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -92,6 +93,7 @@ class EngineOpener:
         self._capability = compute_capability()
         # Weak: released engines take the workspaces along, and the next one makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
+        self._lock = threading.Lock()
 
     def unusable(self, dtype: str) -> str | None:
         return unusable_engines(self._manifest, self._backend, dtype, **self._machine)
@@ -102,18 +104,23 @@ class EngineOpener:
         Raises:
             EngineError: none fits, or the file is damaged, or the library does not read it.
         """
-        from .shared_device import SharedDevice
         from .tensorrt_component import TensorRTComponent
 
         manifest = self._manifest
-        every = (*manifest.graphs, *manifest.streams, *manifest.segments)
-        graph = next(one for one in every if one.file == graph_file.name)
+        graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
         record = find_engine(manifest, graph, self._backend, **self._machine)
-        shared = self._shared()
-        if shared is None:
-            shared = SharedDevice(self._library, self._contexts, self._options)
-            self._shared = weakref.ref(shared)
-        return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
+        return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, self.shared())
+
+    def shared(self) -> "SharedDevice":
+        """What the engines share: theirs, or made now. Whoever opens engines and lets them go one by one keeps it."""
+        from .shared_device import SharedDevice
+
+        with self._lock:
+            shared = self._shared()
+            if shared is None:
+                shared = SharedDevice(self._library, self._contexts, self._options)
+                self._shared = weakref.ref(shared)
+            return shared
 
     def profiles(self, graph: Graph) -> tuple[Profile, ...]:
         """The sizes that the engine of a graph was built for.

@@ -80,11 +80,13 @@ class HostGpu:
 
     room = 1 << 40
     current: "HostGpu"
+    made = 0
 
     def __init__(self, index: int = 0, ledger: MemoryLedger | None = None) -> None:
         self.ledger, self.log = ledger or MemoryLedger(), list[str]()
         self.recorded, self.allocated = 0, list[str]()
-        type(self).current = self
+        HostGpu.current = self
+        HostGpu.made += 1
 
     @property
     def available(self) -> int:
@@ -278,7 +280,7 @@ def with_engines(bundle: Path, profiles: Callable[[Graph], tuple[Profile, ...]],
     manifest = Manifest.open(bundle)
     hashes = {file.name: file.sha256 for file in manifest.files}
     records = []
-    for graph in (*manifest.graphs, *manifest.streams, *manifest.segments):
+    for graph in manifest.every_graph:
         file = f"{graph.file}.engine"
         added = list(adds(graph))
         (bundle / file).write_text(json.dumps({"graph": str(bundle / graph.file), "adds": added}))
