@@ -1,40 +1,50 @@
 """Frames that have come and not yet gone, (B, C, T, H, W) along time."""
 
 from collections import deque
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["FrameQueue"]
 
-Array = NDArray[np.float32]
-
 
 class FrameQueue:
-    """First in, first out. Arrays are kept as they come; only what is taken is put together."""
+    """First in, first out. Arrays are kept as they come; only what is taken is put together. What is not NumPy's, since
+    a backend kept it, cuts and joins itself (`frames`, `joined`)."""
 
     def __init__(self) -> None:
-        self._parts: deque[Array] = deque()
+        self._parts: deque[Any] = deque()
         self._count = 0
 
     def __len__(self) -> int:
         """Frames, not arrays."""
         return self._count
 
-    def put(self, frames: Array) -> None:
+    def put(self, frames: Any) -> None:
         if frames.shape[2]:
             self._parts.append(frames)
             self._count += frames.shape[2]
 
-    def take(self, count: int) -> Array:
+    def take(self, count: int) -> Any:
         """The first `count` frames, C-contiguous; there must be as many."""
         parts = []
         self._count -= count
         while count:
             part = self._parts.popleft()
             if part.shape[2] > count:
-                self._parts.appendleft(part[:, :, count:])
-                part = part[:, :, :count]
+                self._parts.appendleft(_cut(part, count, part.shape[2]))
+                part = _cut(part, 0, count)
             parts.append(part)
             count -= part.shape[2]
-        return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return _joined(parts)
+
+
+def _cut(part: Any, start: int, stop: int) -> Any:
+    return part[:, :, start:stop] if isinstance(part, np.ndarray) else part.frames(start, stop)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if not isinstance(parts[0], np.ndarray):
+        return parts[0].joined(parts[1:])
+    return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=2)

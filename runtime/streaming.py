@@ -31,16 +31,18 @@ Array = NDArray[np.float32]
 
 class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
-    gives the outputs by name: the first one an array, states as they best stay with the backend."""
+    gives the outputs by name: the first one an array, states as they best stay with the backend. Where it has
+    `keeps_results`, it takes `keep_result=True` too: then the first one also stays, for the next stage to take."""
 
     def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last."""
+    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last. Between two stages they may be what
+    the backend kept."""
 
-    frames: Array
+    frames: Any
     last: bool
 
 
@@ -77,8 +79,10 @@ def run_stages(
     Raises:
         EngineError, Cancelled: see there.
     """
-    for graph, most in stages:
-        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size)
+    every = tuple(stages)
+    for number, (graph, most) in enumerate(every, 1):
+        between = number < len(every)
+        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size, between=between)
     yield from chunks
 
 
@@ -130,11 +134,14 @@ def _stage(
     chunks: Iterator[Chunk],
     conditions: Conditions,
     latent_size: tuple[int, int],
+    *,
+    between: bool,
 ) -> Iterator[Chunk]:
     assert graph.stage is not None
     component: Any = sessions.component(graph)
     if not hasattr(component, "step"):
         raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
+    options = {"keep_result": True} if between and getattr(component, "keeps_results", False) else {}
     wanted = {tensor.name for tensor in graph.inputs}
     extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
     states: dict[str, Any] = {}
@@ -150,7 +157,9 @@ def _stage(
             told = (("first", first), ("last", last))
             flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
             with sessions.turn(call):
-                results = component.step({"chunk": queue.take(count), **flags, **extras, **states}, call=call)
+                results = component.step(
+                    {"chunk": queue.take(count), **flags, **extras, **states}, call=call, **options
+                )
             first = False
             frames = results.pop("result")
             states = {name.removeprefix("next_"): value for name, value in results.items()}

@@ -118,16 +118,21 @@ def test_streams_keep_their_states_on_the_device(
 ) -> None:
     wanted, vae = pair(name)
     seen: list[set[str]] = []
+    chunks: list[str] = []
     step = TensorRTComponent.step
 
-    def spied(self: Any, inputs: Any, *, call: Any) -> Any:
+    def spied(self: Any, inputs: Any, **options: Any) -> Any:
         seen.append({type(value).__name__ for key, value in inputs.items() if key.startswith("state_")})
-        return step(self, inputs, call=call)
+        chunks.append(type(inputs["chunk"]).__name__)
+        return step(self, inputs, **options)
 
     monkeypatch.setattr(TensorRTComponent, "step", spied)
     z = latents(1, 16, 5, 2, 3)
     frames = np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8)), axis=2)
     np.testing.assert_allclose(frames, wanted.decode(z).sample, atol=1e-4)
+    assert set(chunks) == {"ndarray", "DeviceFrames"}, "latents come from the host, and frames stay between two stages"
+    joins = any(": rows " in line for line in HostGpu.current.log)
+    assert joins == (name == "ltx20"), "a causal stage gives as many frames as the next one takes"
     assert {"ndarray"} in seen, "zeros, at first"
     assert {"DeviceArray"} in seen
     assert all(len(kinds) == 1 for kinds in seen)

@@ -226,6 +226,7 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
             "cudaGraphInstantiate",
             "cudaGraphLaunch",
             "cudaMemGetInfo",
+            "cudaMemcpy2DAsync",
             "cudaMemcpyAsync",
             "cudaMemcpyKind",
             "cudaStreamBeginCapture",

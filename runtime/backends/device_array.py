@@ -23,6 +23,10 @@ class DeviceArray:
     def address(self) -> int:
         return int(self._buffer.handle)
 
+    def hand_over(self, pointer: int | None) -> None:
+        """Whoever takes it works in that stream (None: the default one): the memory is freed in its order."""
+        self._gpu.hand_over(self._buffer, pointer)
+
     def numpy(self) -> NDArray[Any]:
         """The values on the host, in a new array."""
         values = np.empty(self.shape, self.dtype)

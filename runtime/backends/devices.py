@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendUnavailable, DeviceMemoryError, EngineError, InputError
 from ..extras import require
+from .device_frames import Rows
 from .device_memory import MemoryLedger, mib
 
 __all__ = ["Buffer", "Gpu", "compute_capability", "has_nvidia_driver", "translated"]
@@ -129,10 +130,10 @@ class Gpu:
                 f"decode in smaller tiles, or release other models ({_first_line(error)})"
             ) from error
 
-    def hand_over(self, buffer: Buffer, stream: Any | None) -> None:
+    def hand_over(self, buffer: Buffer, pointer: int | None) -> None:
         """Let the buffer's memory be freed in the order of the stream that its new owner works in (None: the default
         stream), not of the one that it was allocated for."""
-        buffer.memory.set_deallocation_stream(self.stream_of(0) if stream is None else stream)
+        buffer.memory.set_deallocation_stream(self.stream_of(pointer or 0))
 
     def pinned(self, size: int) -> tuple[Any, NDArray[np.uint8]]:
         """`size` bytes of page-locked host memory: the buffer that owns them, and an array over them."""
@@ -164,6 +165,18 @@ class Gpu:
         (code,) = self._runtime.cudaMemcpyAsync(target, source, size, kind, int(stream.handle))
         if int(code) != 0:
             raise EngineError(f"CUDA does not copy {size} bytes: {code.name}")
+
+    def copy_rows(self, target: int, pitch: int, rows: Rows, stream: Any) -> None:
+        """Copy rows within the device, in stream order, so that they lie `pitch` bytes apart from `target` on.
+
+        Raises:
+            EngineError: CUDA refuses.
+        """
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        place = (target, pitch, rows.source, rows.pitch, rows.width, rows.count)
+        (code,) = self._runtime.cudaMemcpy2DAsync(*place, kind, int(stream.handle))
+        if int(code) != 0:
+            raise EngineError(f"CUDA does not copy {rows.count} rows of {rows.width} bytes: {code.name}")
 
     def record_graph(self, enqueue: Callable[[], None], stream: Any) -> "RecordedGraph":
         """What `enqueue` puts into the stream, as a CUDA graph; nothing runs yet.

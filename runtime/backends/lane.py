@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from .captured import CapturedCall
 from .device_array import DeviceArray
+from .device_frames import DeviceFrames
 from .engine_tensors import EngineTensors
 
 __all__ = ["Lane"]
@@ -119,6 +120,9 @@ class Lane:
         if isinstance(array, DeviceArray):
             self._kept.append(array)
             return array.address
+        if isinstance(array, DeviceFrames):
+            self._kept.append(array)
+            return array.whole.address if array.whole is not None else self._gathered(name, array)
         if not isinstance(array, np.ndarray):
             view, address, _ = self.gpu.view_input(array, self.stream, name)
             self._kept.append(view)
@@ -131,6 +135,15 @@ class Lane:
         host, pinned = self._pinned_memory(name, values.nbytes)
         pinned[: values.nbytes] = values.reshape(-1).view(np.uint8)
         self.gpu.copy(int(target.handle), int(host.handle), values.nbytes, self.stream)
+        return int(target.handle)
+
+    def _gathered(self, name: str, frames: DeviceFrames) -> int:
+        """The address of frames, put one after the other on the device."""
+        rows = list(frames.rows())
+        pitch = sum(part.width for part in rows)
+        target = self._buffer(name, pitch * rows[0].count)
+        for part in rows:
+            self.gpu.copy_rows(int(target.handle) + part.offset, pitch, part, self.stream)
         return int(target.handle)
 
     def _set(self, name: str, address: int) -> None:

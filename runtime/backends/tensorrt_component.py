@@ -21,6 +21,7 @@ from ..errors import DeviceMemoryError, EngineError
 from ..manifest import Graph
 from ..profiles import choose_profile
 from .device_array import DeviceArray
+from .device_frames import DeviceFrames
 from .device_memory import mib
 from .devices import translated
 from .engine_tensors import EngineTensors
@@ -56,6 +57,8 @@ class TensorRTComponent:
         self._tensors = EngineTensors(self._engine, shared.library)
         self._jit = JitCache(self._engine, record) if record.backend == "tensorrt-rtx" else None
 
+    keeps_results = True
+
     @property
     def gives_pixels(self) -> bool:
         """Whether `run` takes `pixels`: the engine holds the conversion to uint8."""
@@ -84,19 +87,26 @@ class TensorRTComponent:
         with self._running(inputs, call, on_host | ({name} - handed_out), handed_out, stream) as results:
             bad = int(results.get(NOT_FINITE, 0))
             result = results[name]
-            if not bad and not keep_on_device:
+            if keep_on_device:
+                result.hand_over(stream)
+            elif not bad:
                 result = _copied(result, out)
         if bad:
             raise NotFinite(bad, int(np.prod(result.shape)))
         return result
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call) -> dict[str, Any]:
-        """As `StreamingComponent.step`: the result first, as an array; states stay on the device."""
-        states = self._tensors.states
-        on_host = [name for name in self._tensors.outputs if name not in states]
-        with self._running(inputs, call, on_host, states, None) as results:
-            order = sorted(results, key=lambda name: name != self._tensors.result)
-            return {name: results[name] if name in states else _copied(results[name], None) for name in order}
+    def step(self, inputs: Mapping[str, Any], *, call: Call, keep_result: bool = False) -> dict[str, Any]:
+        """As `StreamingComponent.step`: the result first, as an array, or with `keep_result` as `DeviceFrames` for
+        the next stage; states stay on the device."""
+        result, states = self._tensors.result, self._tensors.states
+        kept = states | {result} if keep_result else states
+        on_host = [name for name in self._tensors.outputs if name not in kept]
+        with self._running(inputs, call, on_host, kept, None) as results:
+            arrays: dict[str, Any] = {
+                name: results[name] if name in kept else _copied(results[name], None) for name in results
+            }
+        first = arrays.pop(result)
+        return {result: DeviceFrames.of(first) if keep_result else first, **arrays}
 
     @contextmanager
     def _running(
@@ -129,8 +139,6 @@ class TensorRTComponent:
             for name in handed_out:
                 shape, dtype = lane.shape(name), tensors.dtype(name)
                 results[name] = DeviceArray(shared.gpu, places[name], shape, dtype, done)
-                if name not in tensors.states:
-                    shared.gpu.hand_over(places[name], theirs)
             if theirs is not None:
                 theirs.wait(done)
             if on_host or theirs is None:

@@ -19,6 +19,7 @@ import onnxruntime
 import pytest
 
 from latentrt.runtime.backends import choices, shared_device, tensorrt
+from latentrt.runtime.backends.device_frames import Rows
 from latentrt.runtime.backends.device_memory import MemoryLedger
 from latentrt.runtime.backends.devices import Buffer
 from latentrt.runtime.engines import EngineRecord
@@ -111,8 +112,8 @@ class HostGpu:
             raise DeviceMemoryError(f"the GPU has no room for {size} bytes of {what}")
         return Buffer(_memory(size), size, self.ledger)
 
-    def hand_over(self, buffer: Buffer, stream: Any) -> None:
-        buffer.memory.freed_on = stream
+    def hand_over(self, buffer: Buffer, pointer: int | None) -> None:
+        buffer.memory.freed_on = pointer
 
     def pinned(self, size: int) -> tuple[Any, Any]:
         memory = _memory(max(size, 1))
@@ -123,6 +124,13 @@ class HostGpu:
             ctypes.memmove(target, source, size)
 
         stream.put(f"copy {size}", move)
+
+    def copy_rows(self, target: int, pitch: int, rows: Rows, stream: Stream) -> None:
+        def move() -> None:
+            for row in range(rows.count):
+                ctypes.memmove(target + row * pitch, rows.source + row * rows.pitch, rows.width)
+
+        stream.put(f"rows {rows.count}", move)
 
     def record_graph(self, enqueue: Callable[[], None], stream: Stream) -> SimpleNamespace:
         self.recorded += 1
