@@ -20,6 +20,7 @@ from latentrt.runtime import EngineError, InputError
 from latentrt.runtime.backends.tensorrt import find_engine
 from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
 from latentrt.runtime.manifest import Graph, Manifest
+from latentrt.runtime.profiles import choose_profile
 
 RTX = "tensorrt-rtx"
 FAST: dict[str, Any] = {"compute_capabilities": ("8.9",), "optimization_level": 0}
@@ -65,13 +66,18 @@ def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> No
     assert str(first).startswith("chunk 1x3x1x64x64 to 2x3x9x64x96, first 1, state_00")
     assert str(later).startswith("chunk 1x3x8x64x64 to 2x3x8x64x96, first 0, state_00")
     for graph, most in zip(decoder, (1, 1, 2, 4), strict=True):
-        (profile,) = stream_profiles(config, graph, decoder, settings)
+        ends, between = stream_profiles(config, graph, decoder, settings)
         assert graph.stage is not None
-        chunk = profile.ranges["chunk"]
-        assert (chunk.minimum[2], chunk.optimum[2], chunk.maximum[2]) == (1, most, max(most, graph.stage.lead))
-        assert (profile.ranges["last"].minimum, profile.ranges["last"].maximum) == ((0,), (1,))
-    (profile,) = stream_profiles(config, decoder[-1], decoder, BuildSettings(RTX, chunk=64))
-    assert profile.ranges["chunk"].maximum[2] == 32
+        begin = max(most, graph.stage.lead)
+        for profile, longest, largest in ((ends, begin, 1), (between, most, 0)):
+            chunk, flag = profile.ranges["chunk"], profile.ranges["last"]
+            assert (chunk.minimum[2], chunk.optimum[2], chunk.maximum[2]) == (1, longest, longest)
+            assert (flag.minimum, flag.maximum) == ((0,), (largest,))
+        shapes = {name: of.minimum for name, of in between.ranges.items()}
+        assert choose_profile([ends, between], shapes) == 1, "what both take runs where less memory is planned for"
+        assert choose_profile([ends, between], shapes | {"last": (1,)}) == 0
+    (long, _) = stream_profiles(config, decoder[-1], decoder, BuildSettings(RTX, chunk=64))
+    assert long.ranges["chunk"].maximum[2] == 32
     off = BuildSettings(RTX, tiles=(Extent(1, 64, 72),))
     with pytest.raises(InputError, match="a stream's height and width are multiples of 32 pixels, got 64x72"):
         stream_profiles(config, encoder, [encoder], off)
