@@ -18,7 +18,7 @@ from .grid import Grid
 from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
 from .sessions import Sessions
-from .stream_lengths import MOST_FRAMES, stage_frames
+from .stream_lengths import MOST_FRAMES, frames_within, stage_frames
 from .streaming import Chunk, run_stages, run_tiles, with_last
 from .tiling_settings import TilingSettings
 
@@ -152,6 +152,8 @@ class ClipStream:
             one = max(len(tile.pieces[0].cells) * len(tile.pieces[1].cells) for tile in plan.tiles)
             frames = frames_per_chunk or self._default_frames(graphs, batch * one)
             most = stage_frames(self._config, graphs, frames)
+            if profiles := self._sessions.backend.profiles:
+                most = [frames_within(profiles(graph), own) for graph, own in zip(graphs, most, strict=True)]
 
             def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:
                 return run_stages(self._sessions, call, zip(graphs, most, strict=True), source, own, cells)

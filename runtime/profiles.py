@@ -15,8 +15,7 @@ EngineKind = Literal["whole", "stream", "exact"]
 
 _CURES: dict[EngineKind, str] = {
     "whole": "decode in tiles, or build for this size with `latentrt build --tile`",
-    "stream": "bring fewer frames (frames_per_chunk), stream in tiles, or build for this size with `latentrt build "
-    "--stream --tile HxW --chunk FRAMES`",
+    "stream": "stream in tiles, or build for this size with `latentrt build --stream --tile HxW`",
     "exact": "build for this size with `latentrt build --exact-tiles --tile HxW --picture HxW`",
 }
 

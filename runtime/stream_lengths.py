@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
 from .manifest import Graph
+from .profiles import Profile
 
-__all__ = ["MOST_FRAMES", "StepFrames", "stage_frames"]
+__all__ = ["MOST_FRAMES", "StepFrames", "frames_within", "stage_frames"]
 
 MOST_FRAMES = 16
 """The most frames of the clip that a step brings where the caller does not say: longer ones gain nothing."""
@@ -40,3 +41,9 @@ def stage_frames(config: AutoencoderKLLTX2VideoConfig, graphs: Sequence[Graph], 
         scaled = config.decoder_scaling[index]
         ratios.append(ratios[-1] // (SAMPLING_STRIDES[config.upsample_type[index]][0] if scaled else 1))
     return [max(1, frames // ratio) for ratio in ratios]
+
+
+def frames_within(profiles: Sequence[Profile], most: int) -> int:
+    """The most frames of a step, at most `most`, that an engine takes between a clip's ends: fewer are as exact."""
+    between = [profile.ranges["chunk"].maximum[2] for profile in profiles if profile.ranges["first"].maximum == (0,)]
+    return min(most, max(between, default=most))

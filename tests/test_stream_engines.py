@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(bundle_of("causal_decoder"), tmp_path / "bundle"))
+    bundle = Path(shutil.copytree(bundle_of("conv_down"), tmp_path / "bundle"))
     options = ["--backend", RTX, "--tile", "64x96x9", "--stream", "--chunk", "8", "--compute-capability", "8.9"]
     # The encoder's has two profiles; a decoder's are built by the dry run of scripts/gpu_check.
     command = ["build", str(bundle), *options, "--component", "encoder", "--optimization-level", "0", "--json"]
