@@ -99,7 +99,12 @@ def test_real_architectures_become_portable_and_single_engines(
     assert [record.compute_capabilities for record in engines] == [("8.0", "8.6", "8.9", "12.0")] * 2 + [("12.0",)]
     assert [len(record.profiles) for record in engines] == [2, 2, 1]
     assert engines[2].profiles[0].is_static
+    added = [record.settings["adds"] for record in engines]
+    assert added == [["not_finite"], ["pixels", "not_finite"], ["pixels"]]
     for record in engines:
+        content = (bundle / record.file).read_bytes()
+        for name in ("pixels", "not_finite"):
+            assert (name.encode() in content) == (name in record.settings["adds"]), "outputs are in an engine by name"
         record.check_file(bundle)
         assert record.bytes > 100_000
         assert record.activation_bytes is not None

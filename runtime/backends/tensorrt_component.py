@@ -41,6 +41,8 @@ class TensorRTComponent:
             library does not read it. DeviceMemoryError: its weights do not fit.
     """
 
+    keeps_results = True  # of a stage, for the next one
+
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
         record.check_file(folder)
         self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
@@ -56,8 +58,6 @@ class TensorRTComponent:
             self._refit(folder / record.graph)
         self._tensors = EngineTensors(self._engine, shared.library)
         self._jit = JitCache(self._engine, record) if record.backend == "tensorrt-rtx" else None
-
-    keeps_results = True
 
     @property
     def gives_pixels(self) -> bool:
@@ -168,10 +168,11 @@ class TensorRTComponent:
         return DeviceMemoryError(f"{self._record.file}, {given}: {error}{advice}")
 
     def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-        for index, profile in enumerate(self._record.profiles):
-            if profile.holds(shapes):
-                return lane.bytes_needed(index, shapes)
-        return None
+        index = next((index for index, profile in enumerate(self._record.profiles) if profile.holds(shapes)), None)
+        try:
+            return None if index is None else lane.bytes_needed(index, shapes)
+        except EngineError:  # advice is no place to fail
+            return None
 
     def _refit(self, graph: Path) -> None:
         """Give the engine the bundle's weights, which the graph file points to."""
