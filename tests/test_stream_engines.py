@@ -37,7 +37,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(bundle_of("conv_down"), tmp_path / "bundle"))
     options = ["--backend", RTX, "--tile", "64x96x9", "--stream", "--chunk", "8", "--compute-capability", "8.9"]
-    # The encoder's has two profiles; a decoder's are built by the dry run of scripts/gpu_check.
     command = ["build", str(bundle), *options, "--component", "encoder", "--optimization-level", "0", "--json"]
     engines = json.loads(CliRunner().invoke(cli, command, catch_exceptions=False).stdout)["engines"]
     manifest = Manifest.open(bundle)
@@ -54,6 +53,20 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
             find_engine(manifest, graph, "tensorrt", **machine)
     text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
     assert text.count("float32, for streams, compute capability 8.9") == 1
+
+
+@pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
+def test_every_stage_becomes_an_engine_for_every_gpu(
+    name: str, bundle_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
+    settings = BuildSettings(RTX, tiles=(Extent(2, 128, 128, 9),), stream=True, chunk=16, optimization_level=0)
+    streams = [one.record for one in build_engines(bundle, settings) if one.record.kind == "stream"]
+    assert [record.graph for record in streams] == [graph.file for graph in Manifest.open(bundle).streams]
+    for record in streams:
+        assert record.compute_capabilities == ("8.0", "8.6", "8.9", "12.0")
+        assert len(record.profiles) == 2
+        assert record.bytes > 100_000
 
 
 def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> None:

@@ -13,7 +13,7 @@ class MemoryLedger:
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.taken = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a buffer may be collected, and given back, in the middle of a count
 
     @property
     def left(self) -> int | None:

@@ -69,7 +69,7 @@ class RecordedGraph:
         self._done((code,))
         self._graph = self._done(runtime.cudaGraphInstantiate(graph, 0))
         runtime.cudaGraphDestroy(graph)
-        weakref.finalize(self, runtime.cudaGraphExecDestroy, self._graph)
+        weakref.finalize(self, runtime.cudaGraphExecDestroy, self._graph).atexit = False  # the driver may be gone
 
     def launch(self, stream: Any) -> None:
         """Put the work into the stream."""
