@@ -55,16 +55,23 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
     assert text.count("float32, for streams, compute capability 8.9") == 1
 
 
-@pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
-def test_every_stage_becomes_an_engine_for_every_gpu(
-    name: str, bundle_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", ["ltx23", "causal_decoder"])  # the dry run of scripts/gpu_check builds ltx20's
+def test_every_stage_becomes_an_engine(name: str, bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
-    settings = BuildSettings(RTX, tiles=(Extent(2, 128, 128, 9),), stream=True, chunk=16, optimization_level=0)
+    capabilities = ("8.0", "12.0")
+    settings = BuildSettings(
+        RTX,
+        components=("decoder",),
+        tiles=(Extent(1, 64, 64, 9),),
+        stream=True,
+        compute_capabilities=capabilities,
+        optimization_level=0,
+    )
     streams = [one.record for one in build_engines(bundle, settings) if one.record.kind == "stream"]
-    assert [record.graph for record in streams] == [graph.file for graph in Manifest.open(bundle).streams]
+    stages = [graph.file for graph in Manifest.open(bundle).streams if graph.component == "decoder"]
+    assert [record.graph for record in streams] == stages
     for record in streams:
-        assert record.compute_capabilities == ("8.0", "8.6", "8.9", "12.0")
+        assert record.compute_capabilities == capabilities
         assert len(record.profiles) == 2
         assert record.bytes > 100_000
 
