@@ -70,8 +70,9 @@ def open_bundle(
     `backend`: "auto" takes the fastest that can run here; one named is taken or refused. `dtype`: the precision of
     the computation, never lowered silently (OpenVINO computes in bfloat16 from the float32 graphs, where that is asked
     for). `provider`: ONNX Runtime's "cpu", "cuda" or "tensorrt". `threads`: CPU threads of one engine call (None: all
-    cores). `contexts`: how many calls may run at a time. `session_options`: attributes of
-    `onnxruntime.SessionOptions`, and config entries by their dotted names.
+    cores). `contexts`: how many calls may run at a time. `session_options`: for ONNX Runtime attributes of
+    `onnxruntime.SessionOptions`, and config entries by their dotted names; for TensorRT `device_memory_bytes`, the most
+    device memory to take, and `workspace`, device memory of the caller's for activations.
 
     Raises:
         BundleError: missing, damaged, unsafe or too new. BackendUnavailable: what was asked for cannot run here.

@@ -97,9 +97,9 @@ def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
         raise InputError(f"out must be a writeable {output} array of shape {wanted_shape}, got {got}")
 
 
-def to_output(sample: NDArray[np.float32], output: str, out: NDArray[Any] | None) -> Any:
-    """A float32 result in the form that was asked for, written into `out` if that is given."""
-    if output == "uint8":
+def to_output(sample: NDArray[Any], output: str, out: NDArray[Any] | None) -> Any:
+    """A result, float32 or pixels already, in the form that was asked for, written into `out` if that is given."""
+    if output == "uint8" and sample.dtype != np.uint8:
         return to_pixels(sample, out)
     if out is None or out is sample:
         return sample

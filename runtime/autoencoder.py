@@ -62,6 +62,7 @@ class Autoencoder(ABC):
             provider=provider,
             threads=threads,
             session_options=session_options,
+            contexts=contexts,
         )
         self._manifest = manifest
         self._dtype = dtype

@@ -11,7 +11,7 @@ from ..tiling import Line, Plan, Span
 from ..tiling.plan import Direction
 from .arrays import check_output, require_finite, to_output
 from .conditions import Conditions
-from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from .config import AutoencoderKLLTX2VideoConfig
 from .errors import BundleError, InputError
 from .execution import allocated
 from .grid import Grid
@@ -19,6 +19,7 @@ from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
 from .pages import trim_heap
 from .sessions import Sessions
+from .stream_lengths import MOST_FRAMES, frames_within, stage_frames
 from .streaming import Chunk, run_stages, run_tiles, with_last
 from .tiling_settings import TilingSettings
 
@@ -27,7 +28,6 @@ __all__ = ["ClipStream"]
 Array = NDArray[np.float32]
 _LIVE_TENSORS = 6  # of a stage's widest layer, at a time
 _CHUNK_BYTES = 1 << 28
-_MOST_FRAMES = 8
 
 
 class ClipStream:
@@ -152,7 +152,9 @@ class ClipStream:
             plan = self._plan("encode" if encode else "decode", size)
             one = max(len(tile.pieces[0].cells) * len(tile.pieces[1].cells) for tile in plan.tiles)
             frames = frames_per_chunk or self._default_frames(graphs, batch * one)
-            most = [max(1, frames // ratio) for ratio in self._ratios(graphs)]
+            most = stage_frames(self._config, graphs, frames)
+            if profiles := self._sessions.backend.profiles:
+                most = [frames_within(profiles(graph), own) for graph, own in zip(graphs, most, strict=True)]
 
             def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:
                 return run_stages(self._sessions, call, zip(graphs, most, strict=True), source, own, cells)
@@ -175,21 +177,11 @@ class ClipStream:
         spans = [[Span(0, length)] for length in size]
         return Plan(tuple(Line.of(*of, direction=direction) for of in zip(axes, size, spans, strict=True)))
 
-    def _ratios(self, graphs: list[Graph]) -> list[int]:
-        """Frames of the clip per frame that each stage takes."""
-        if graphs[0].component == "encoder":
-            return [1]
-        config, ratios = self._config, [self._grid.temporal] * 2
-        for index in range(len(graphs) - 2):
-            scaled = config.decoder_scaling[index]
-            ratios.append(ratios[-1] // (SAMPLING_STRIDES[config.upsample_type[index]][0] if scaled else 1))
-        return ratios
-
     def _default_frames(self, graphs: list[Graph], cells: int) -> int:
         """As many frames of the clip as keep the widest layers within 256 MiB: at least one latent frame's."""
         widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
         frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)
-        return int(min(max(frames, self._grid.temporal), _MOST_FRAMES))
+        return int(min(max(frames, self._grid.temporal), MOST_FRAMES))
 
     def _checked(self, source: Any, what: str, channels: int) -> Iterator[Chunk]:
         """The source's arrays, checked as they come; an array at once."""

@@ -6,9 +6,17 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from .errors import Cancelled
+from .errors import Cancelled, EngineError
 
-__all__ = ["Call", "Component"]
+__all__ = ["Call", "Component", "NotFinite"]
+
+
+class NotFinite(EngineError):
+    """`bad` of `size` values of a result are NaN or infinite, and the engine said so itself."""
+
+    def __init__(self, bad: int, size: int) -> None:
+        super().__init__(f"{bad} of {size} values are NaN or infinite")
+        self.bad, self.size = bad, size
 
 
 class Call:
@@ -49,6 +57,9 @@ class Component(Protocol):
     shape) the result is written there and returned. With `keep_on_device` the result is an object with `__dlpack__`
     on the backend's device. It raises `EngineError`, or `Cancelled` if `call` was cancelled meanwhile. Threads may
     share it. It is freed with its last reference: nobody closes it under a running call.
+
+    Some take more, and say so: `pixels=True` (uint8, channels last, converted on the device) where `gives_pixels` is
+    true; `stream` (a CUDA stream of the caller's) where the backend `takes_stream`.
     """
 
     def run(

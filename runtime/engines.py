@@ -13,11 +13,12 @@ from typing import Any, Self
 
 from .errors import EngineError
 from .hashing import sha256_of
-from .profiles import Profile
+from .profiles import EngineKind, Profile
 
-__all__ = ["EngineRecord", "engine_key"]
+__all__ = ["EngineRecord", "build_command", "engine_key"]
 
 _KEY_DIGITS = 16
+_OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact-tiles"}
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
 _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 
@@ -25,7 +26,8 @@ _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 @dataclass(frozen=True)
 class EngineRecord:
     """One engine file of a bundle. `compute_capabilities` are those it runs on ("8.9"); `activation_bytes` is the
-    device memory that the library says one context needs beside the weights, or None where it said nothing."""
+    device memory that the library says one context needs beside the weights, or None where it said nothing. `kind`:
+    what its graph is for."""
 
     component: str
     causal: bool | None
@@ -43,6 +45,7 @@ class EngineRecord:
     bytes: int
     sha256: str
     activation_bytes: int | None = None
+    kind: EngineKind = "whole"
     built: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -59,6 +62,7 @@ class EngineRecord:
             profiles=tuple(map(Profile.from_json, values["profiles"])),
             settings=dict(values["settings"]),
             activation_bytes=values.get("activation_bytes"),
+            kind=_kind(values.get("kind", "whole")),
             built=dict(values.get("built") or {}),
         )
 
@@ -123,7 +127,12 @@ class EngineRecord:
     @property
     def build_again(self) -> str:
         """What the user runs to get one that fits."""
-        return f"run `latentrt build BUNDLE --backend {self.backend} --dtype {self.dtype}`"
+        return f"run `{build_command('BUNDLE', self.backend, self.dtype, self.kind)}`"
+
+
+def build_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind) -> str:
+    """The command that builds engines of such graphs."""
+    return f"latentrt build {bundle} --backend {backend} --dtype {dtype}{_OPTIONS[kind]}"
 
 
 def engine_key(
@@ -149,3 +158,10 @@ def engine_key(
         "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _kind(value: str) -> EngineKind:
+    for kind in _OPTIONS:
+        if kind == value:
+            return kind
+    raise ValueError(f"no engine is for {value!r}")

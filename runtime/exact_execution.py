@@ -1,6 +1,6 @@
 """Running one encode or decode as an exact pass: from a checked job to the caller's output."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from .exact_pass import ExactPass
 from .exact_plan import Step, StripSize, plan_steps, strip_for
 from .jobs import Job
 from .manifest import Graph
+from .profiles import Profile
 from .sessions import Sessions
 
 __all__ = ["execute_exact", "plan_exact"]
@@ -23,8 +24,8 @@ _PART_FOR_TILES = 0.125  # of the budget; the rest is for activations that wait
 _LEAST_SCORES_BYTES = 32 << 20  # queries one by one would take forever
 
 
-def plan_exact(job: Job) -> tuple[Step, ...]:
-    """The steps of the job, or of one of its elements."""
+def plan_exact(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None = None) -> tuple[Step, ...]:
+    """The steps of the job, or of one of its elements; where steps have `profiles`, in tiles within these."""
     assert job.exact is not None
     settings, graphs = job.exact, job.segments
     batch, _, height, width = job.array.shape
@@ -34,6 +35,8 @@ def plan_exact(job: Job) -> tuple[Step, ...]:
     budget = int(_PART_FOR_TILES * settings.budget_bytes)
     rows = settings.rows or strip_for(graphs, ratio, pixels, batch, budget, settings.columns)
     strip = StripSize(rows, settings.columns or pixels, max(budget, _LEAST_SCORES_BYTES))
+    if profiles is not None:
+        strip = strip.within(graphs, profiles)
     return plan_steps(graphs, (height, width), (cells[0], cells[1]), batch, strip)
 
 
@@ -50,7 +53,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
     shape = job.wanted_shape
     target = np.empty(pixel_shape(shape) if output == "uint8" else shape, output) if out is None else out
     elements = list(job.elements())
-    plans = [plan_exact(element) for element in elements]
+    plans = [plan_exact(element, sessions.backend.profiles) for element in elements]
     total, done = sum(len(step.tiles) for steps in plans for step in steps), 0
 
     def on_tile() -> None:
@@ -60,6 +63,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
 
     memory_bytes = int((1 - _PART_FOR_TILES) * job.exact.budget_bytes)
     with sessions.call() as call:
+        shared = sessions.backend.shared()
         start = 0
         for element, steps in zip(elements, plans, strict=True):
             stop = start + element.shape[0]
@@ -67,6 +71,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
                 exact = ExactPass(steps, partial(_open, sessions, call), store, on_tile)
                 exact.run(element.array, partial(_write, target[start:stop], job.size, output))
             start = stop
+        del shared
     return target
 
 

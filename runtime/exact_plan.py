@@ -1,12 +1,13 @@
 """An exact pass as a value: its steps, the size of what each makes, and the tiles in which it makes it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from .manifest import Graph
+from .profiles import Profile
 from .segment import Segment
 
-__all__ = ["Step", "StripSize", "plan_steps", "strip_for"]
+__all__ = ["Step", "StripSize", "plan_steps", "queries_within", "strip_for"]
 
 _BUFFERS = 6  # of a tile's size that an engine call holds: its inputs, its result, and what lies between
 _BEST_TILE_BYTES = 48 << 20  # of one step's result: larger ones only take memory (benchmarks/exact-strips.md)
@@ -16,11 +17,25 @@ _ITEM_BYTES = 4
 @dataclass(frozen=True)
 class StripSize:
     """`rows`, `columns`: of a tile, in pixels, at every resolution of the model. `scores_bytes`: what the scores of
-    attention may take in one engine call."""
+    attention may take in one engine call. `queries`: the most (rows, columns) of them in one, if that is limited."""
 
     rows: int
     columns: int
     scores_bytes: int
+    queries: tuple[int, int] | None = None
+
+    def within(self, graphs: Sequence[Graph], profiles: Callable[[Graph], tuple[Profile, ...]]) -> "StripSize":
+        """What engines built for those profiles take of it: of the first of them, if there are several."""
+        rows, columns, queries = self.rows, self.columns, self.queries
+        for graph in graphs:
+            segment = _segment(graph)
+            height, width = profiles(graph)[0].ranges["tile"].maximum[-2:]
+            if segment.kind == "attention":
+                queries = height, width
+            else:
+                rows = min(rows, segment.result_within(height))
+                columns = min(columns, segment.result_within(width))
+        return replace(self, rows=rows, columns=columns, queries=queries)
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,9 @@ def plan_steps(
         scale = max(height // cells[0], 1)  # the result's pixels per latent cell; tiles are whole cells
         rows, columns = (max(length // scale, 1) * scale for length in (strip.rows, strip.columns))
         if segment.kind == "attention":
-            rows, columns = _queries(min(rows, height), min(columns, width), height * width * batch, strip.scores_bytes)
+            most = strip.queries or (rows, columns)
+            rows, columns = min(rows, height, most[0]), min(columns, width, most[1])
+            rows, columns = queries_within(rows, columns, height * width * batch, strip.scores_bytes)
         tiles = tuple((down, across) for down in _pieces(height, rows) for across in _pieces(width, columns))
         channels = graph.outputs[0].shape[2 if segment.kind == "keys" else 1]
         steps.append(Step(graph, segment, source, (height, width), _int(channels), _groups(graphs, segment), tiles))
@@ -70,7 +87,7 @@ def strip_for(
     return int(max(rows // ratio, 1) * ratio)
 
 
-def _queries(rows: int, columns: int, keys: int, scores_bytes: int) -> tuple[int, int]:
+def queries_within(rows: int, columns: int, keys: int, scores_bytes: int) -> tuple[int, int]:
     """The tile of queries whose scores, and their softmax, fit."""
     most = max(scores_bytes // (2 * _ITEM_BYTES * keys), 1)
     return (min(rows, most // columns), columns) if most >= columns else (1, most)

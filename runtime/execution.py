@@ -30,8 +30,10 @@ def execute(
         InputError: `output` or `out` does not fit the job. EngineError, Cancelled: see there.
     """
     check_output(output, out, job.wanted_shape)
-    if stream is not None:
+    if stream is not None and not sessions.backend.takes_stream:
         raise InputError(f"stream: the backend {sessions.backend.label} takes no stream of the caller's")
+    if stream is not None and (job.exact is not None or job.tiled is not None):
+        raise InputError("stream: tiles come together on the host, in no stream: disable_tiling(), or leave it out")
     if job.exact is not None:
         return execute_exact(sessions, job, output=output, out=out)
     plan, jobs = job.tiled, list(job.elements())
@@ -43,15 +45,15 @@ def execute(
             return _tiled(sessions, call, component, job, plan, output, out)
         if output == "device":
             with sessions.turn(call):
-                return component.run(_inputs(job), call=call, keep_on_device=True)
+                return component.run(_inputs(job), call=call, keep_on_device=True, **_ordered(stream))
         if len(jobs) == 1:
-            result = to_output(_whole(sessions, call, component, job, output, out), output, out)
+            result = to_output(_whole(sessions, call, component, job, output, out, stream), output, out)
             job.progress(1, 1)
             return result
         out = allocated(job, output) if out is None else out
         for index, element in enumerate(jobs):
             target = out[index : index + 1]
-            to_output(_whole(sessions, call, component, element, output, target), output, target)
+            to_output(_whole(sessions, call, component, element, output, target, stream), output, target)
             job.progress(index + 1, len(jobs))
         return out
 
@@ -125,19 +127,35 @@ def _groups(
         channels=job.shape[1],
         make=make,
         at_once=1 if job.conditions.noise else job.tiles_per_call,
+        in_flight=sessions.backend.in_flight,
         on_tile=job.progress,
         on_abort=call.cancel,
     )
 
 
 def _whole(
-    sessions: Sessions, call: Call, component: Component, job: Job, output: str, out: NDArray[Any] | None
-) -> Array:
-    """One engine call. It writes into `out` where that is possible; the result is to be copied there otherwise."""
-    direct = output == "float32" and out is not None and out.flags.c_contiguous and job.shape == job.wanted_shape
+    sessions: Sessions,
+    call: Call,
+    component: Component,
+    job: Job,
+    output: str,
+    out: NDArray[Any] | None,
+    stream: int | None = None,
+) -> NDArray[Any]:
+    """One engine call: float32, or pixels where these are wanted and the engine makes them. It writes into `out` where
+    that is possible; the result is to be brought there otherwise."""
+    pixels = output == "uint8" and getattr(component, "gives_pixels", False)
+    made = pixels or output == "float32"
+    direct = made and out is not None and out.flags.c_contiguous and job.shape == job.wanted_shape
+    options = _ordered(stream) | ({"pixels": True} if pixels else {})
     with sessions.turn(call):
-        result = component.run(_inputs(job), call=call, out=out if direct else None)
-    return result[trailing(slice(0, length) for length in job.size)]  # type: ignore[no-any-return]
+        result: NDArray[Any] = component.run(_inputs(job), call=call, out=out if direct else None, **options)
+    wanted = tuple(slice(0, length) for length in job.size)
+    return result[:, *wanted] if pixels else result[trailing(wanted)]
+
+
+def _ordered(stream: int | None) -> dict[str, Any]:
+    return {} if stream is None else {"stream": stream}
 
 
 def _inputs(job: Job) -> dict[str, Any]:

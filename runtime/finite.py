@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import is_finite
-from .component import Call, Component
+from .arrays import is_finite, to_output
+from .component import Call, Component, NotFinite
 from .errors import EngineError, LatentRTError
 from .manifest import Graph, Manifest
 
@@ -29,8 +29,9 @@ class FiniteComponent:
     """A `Component` of low precision whose results are looked at; `open_wider` opens what to run again with, on the
     first need, and is None where the bundle holds nothing wider. `file` and `dtype` are for the messages.
 
-    Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. A result that
-    stays on the device is not fetched for this, nor are a step's states: what is wrong there shows in later results.
+    Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. Engines that say
+    `NotFinite` themselves are believed, wherever their result is; of other backends a result that stays on the device
+    is not fetched for this, nor are a step's states: what is wrong there shows in later results.
     """
 
     def __init__(self, component: Component, file: str, dtype: str, open_wider: Callable[[], Component] | None) -> None:
@@ -47,22 +48,36 @@ class FiniteComponent:
         call: Call,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
+        **options: Any,
     ) -> Any:
-        result = self._component.run(inputs, call=call, out=out, keep_on_device=keep_on_device)
-        if keep_on_device or is_finite(result):
-            return result
-        return self._wider(result, call).run(inputs, call=call, out=out)
+        options |= {"out": out, "keep_on_device": keep_on_device}
+        try:
+            result = self._component.run(inputs, call=call, **options)
+        except NotFinite as found:
+            bad, size = found.bad, found.size
+        else:
+            if not isinstance(result, np.ndarray) or result.dtype == np.uint8 or is_finite(result):
+                return result
+            bad, size = _count(result)
+        wider = self._wider(bad, size, call)
+        if options.get("pixels") and not getattr(wider, "gives_pixels", False):
+            del options["pixels"], options["out"]
+            return to_output(wider.run(inputs, call=call, **options), "uint8", out)
+        return wider.run(inputs, call=call, **options)
+
+    @property
+    def gives_pixels(self) -> bool:
+        return getattr(self._component, "gives_pixels", False)
 
     def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
         results: dict[str, Any] = self._component.step(inputs, call=call, last=last)
         first = next(iter(results.values()))
         if is_finite(first):
             return results
-        return self._wider(first, call).step(inputs, call=call, last=last)  # type: ignore[no-any-return]
+        return self._wider(*_count(first), call).step(inputs, call=call, last=last)  # type: ignore[no-any-return]
 
-    def _wider(self, result: NDArray[Any], call: Call) -> Any:
-        bad = int(np.count_nonzero(~np.isfinite(result)))
-        what = f"{self._file}: {bad} of {result.size} values are NaN or infinite in {self._dtype}"
+    def _wider(self, bad: int, size: int, call: Call) -> Any:
+        what = f"{self._file}: {bad} of {size} values are NaN or infinite in {self._dtype}"
         if self._open_wider is None:
             raise EngineError(
                 f"{what}, and the bundle holds no float32 graph to run again with: export with --dtype float32 beside "
@@ -76,3 +91,8 @@ class FiniteComponent:
         _log.log(logging.DEBUG if self._told else logging.WARNING, "%s: run again in float32", what)
         self._told = True
         return component
+
+
+def _count(result: NDArray[Any]) -> tuple[int, int]:
+    """How many values are NaN or infinite, and how many there are."""
+    return int(np.count_nonzero(~np.isfinite(result))), result.size

@@ -18,6 +18,7 @@ from .engines import EngineRecord
 from .errors import BundleError, ConfigError
 from .hashing import sha256_of
 from .partial_output import is_partial
+from .profiles import EngineKind
 from .segment import Segment
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "Stage", "TensorInfo"]
@@ -29,11 +30,16 @@ Axis = int | str
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A graph's input or output: name, dtype, and axes (a size, or the name of a dynamic axis)."""
+    """A graph's input or output: name, dtype, and axes (a size, the name of a dynamic axis, or a multiple of one, as
+    in "32*height")."""
 
     name: str
     dtype: str
     shape: tuple[Axis, ...]
+
+    def shape_for(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape where the named axes have those sizes."""
+        return tuple(axis if isinstance(axis, int) else _length(axis, sizes) for axis in self.shape)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,13 @@ class Graph:
     outputs: tuple[TensorInfo, ...]
     stage: Stage | None = None
     segment: Segment | None = None
+
+    @property
+    def kind(self) -> EngineKind:
+        """What it is for: the whole at once, a stream, or exact strips."""
+        if self.stage is not None:
+            return "stream"
+        return "whole" if self.segment is None else "exact"
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,11 @@ class Manifest:
     @property
     def family(self) -> str:
         return self.config.family
+
+    @property
+    def every_graph(self) -> tuple[Graph, ...]:
+        """The graphs of every kind."""
+        return (*self.graphs, *self.streams, *self.segments)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -260,6 +278,11 @@ class Manifest:
                 outside = True
         if outside:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")
+
+
+def _length(axis: str, sizes: Mapping[str, int]) -> int:
+    factor, _, name = axis.rpartition("*")
+    return int(factor or 1) * sizes[name]
 
 
 def _graph(component: str, values: Mapping[str, Any]) -> Graph:

@@ -3,13 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from .errors import InputError
 
-__all__ = ["Profile", "ShapeRange", "choose_profile"]
+__all__ = ["EngineKind", "Profile", "ShapeRange", "choose_profile"]
 
 Shape = tuple[int, ...]
+EngineKind = Literal["whole", "stream", "exact"]
+"""What an engine's graph is for: the whole at once, a stream, or exact strips."""
+
+_CURES: dict[EngineKind, str] = {
+    "whole": "decode in tiles, or build for this size with `latentrt build --tile`",
+    "stream": "stream in tiles, or build for this size with `latentrt build --stream --tile HxW`",
+    "exact": "build for this size with `latentrt build --exact-tiles --tile HxW --picture HxW`",
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,9 @@ class Profile:
         )
 
 
-def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]]) -> int:
-    """The index of the tightest profile that holds these input shapes.
+def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]], kind: EngineKind = "whole") -> int:
+    """The index of the tightest profile that holds these input shapes (of whole numbers, which decide sizes, the
+    values). `kind` of the engine: for what to do where none holds them.
 
     Raises:
         InputError: none does; the message holds the shapes and what the engine takes.
@@ -70,10 +79,7 @@ def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[in
     if not fitting:
         given = ", ".join(f"{name} {_text(shape)}" for name, shape in shapes.items())
         takes = "; or ".join(map(str, profiles))
-        raise InputError(
-            f"the engine was built for {takes}, and this call has {given}: decode in tiles, or build for this size "
-            f"with `latentrt build --tile`"
-        )
+        raise InputError(f"the engine was built for {takes}, and this call has {given}: {_CURES[kind]}")
     return min(fitting, key=lambda index: sum(math.prod(of.maximum) for of in profiles[index].ranges.values()))
 
 

@@ -52,6 +52,10 @@ class Segment:
         """How long an axis of the result is."""
         return source_length * self.up // self.down
 
+    def result_within(self, source_length: int) -> int:
+        """How long an axis of the result at least is where the source, with what lies around it, is that long."""
+        return (source_length - self.before - self.after) * self.up // self.down
+
     def window(self, start: int, stop: int, source_length: int) -> Window:
         """What rows `start` to `stop` of the result, which stand on whole rows of the source, need of it."""
         first = start * self.down // self.up - self.before

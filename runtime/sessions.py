@@ -17,7 +17,8 @@ _POLL_SECONDS = 0.05
 
 
 class Sessions:
-    """At most `contexts` engine calls run at a time; further ones wait their turn.
+    """At most `contexts` engine calls compute at a time; further ones wait their turn. (A backend that copies beside
+    its computation has as many of them in flight as it can use.)
 
     Raises:
         InputError: `contexts` is not a whole number of at least 1.
@@ -28,7 +29,7 @@ class Sessions:
             raise InputError(f"contexts must be a whole number of at least 1, got {contexts!r}")
         self.manifest = manifest
         self.backend = backend
-        self._free = threading.Semaphore(contexts)
+        self._free = threading.Semaphore(contexts * backend.in_flight)
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}

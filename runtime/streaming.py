@@ -21,7 +21,7 @@ from .component import Call
 from .conditions import Conditions
 from .errors import BackendUnavailable, InputError
 from .frame_queue import FrameQueue
-from .manifest import Axis, Graph
+from .manifest import Graph
 from .pages import own_pages
 from .sessions import Sessions
 
@@ -33,16 +33,18 @@ Array = NDArray[np.float32]
 class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
     gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
-    nobody asks for the states: they may be left out."""
+    nobody asks for the states: they may be left out. Where it has `keeps_results`, it takes `keep_result=True` too: then
+    the first one also stays, for the next stage to take."""
 
     def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last."""
+    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last. Between two stages they may be what
+    the backend kept."""
 
-    frames: Array
+    frames: Any
     last: bool
 
 
@@ -79,8 +81,10 @@ def run_stages(
     Raises:
         EngineError, Cancelled: see there.
     """
-    for graph, most in stages:
-        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size)
+    every = tuple(stages)
+    for number, (graph, most) in enumerate(every, 1):
+        between = number < len(every)
+        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size, between=between)
     yield from chunks
 
 
@@ -132,11 +136,14 @@ def _stage(
     chunks: Iterator[Chunk],
     conditions: Conditions,
     latent_size: tuple[int, int],
+    *,
+    between: bool,
 ) -> Iterator[Chunk]:
     assert graph.stage is not None
     component: Any = sessions.component(graph)
     if not hasattr(component, "step"):
         raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
+    options = {"keep_result": True} if between and getattr(component, "keeps_results", False) else {}
     wanted = {tensor.name for tensor in graph.inputs}
     extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
     states: dict[str, Any] = {}
@@ -152,7 +159,9 @@ def _stage(
             told = (("first", first), ("last", last))
             flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
             with sessions.turn(call):
-                results = component.step({"chunk": queue.take(count), **flags, **extras, **states}, call=call, last=last)
+                results = component.step(
+                    {"chunk": queue.take(count), **flags, **extras, **states}, call=call, last=last, **options
+                )
             first = False
             frames = results.pop("result")
             states = {name.removeprefix("next_"): value for name, value in results.items()}
@@ -187,12 +196,5 @@ def _holds_back(graph: Graph) -> bool:
 def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, Array]:
     """Zeros, which the first chunk does not look at."""
     sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
-
-    def length(axis: Axis) -> int:
-        if isinstance(axis, int):
-            return axis
-        factor, _, name = axis.rpartition("*")
-        return int(factor or 1) * sizes[name]
-
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: own_pages(tuple(map(length, tensor.shape))) for tensor in states}
+    return {tensor.name: own_pages(tensor.shape_for(sizes)) for tensor in states}

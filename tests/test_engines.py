@@ -23,7 +23,7 @@ import latentrt.export.demo
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.cli import cli
 from latentrt.export.engines.build import build_engines
-from latentrt.export.engines.planning import plan_profiles
+from latentrt.export.engines.planning import default_tile, plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.runtime import BundleError, EngineError, LatentRTError
 from latentrt.runtime.config import config_from_dict
@@ -99,7 +99,12 @@ def test_real_architectures_become_portable_and_single_engines(
     assert [record.compute_capabilities for record in engines] == [("8.0", "8.6", "8.9", "12.0")] * 2 + [("12.0",)]
     assert [len(record.profiles) for record in engines] == [2, 2, 1]
     assert engines[2].profiles[0].is_static
+    added = [record.settings["adds"] for record in engines]
+    assert added == [["not_finite"], ["pixels", "not_finite"], ["pixels"]]
     for record in engines:
+        content = (bundle / record.file).read_bytes()
+        for name in ("pixels", "not_finite"):
+            assert (name.encode() in content) == (name in record.settings["adds"]), "outputs are in an engine by name"
         record.check_file(bundle)
         assert record.bytes > 100_000
         assert record.activation_bytes is not None
@@ -452,6 +457,15 @@ def test_a_tile_starts_at_the_smallest_size_that_both_halves_take(bundle_of: Cal
     big, small = Extent(1, 256, 256, 17), Extent(1, 128, 128, 17)
     with pytest.raises(LatentRTError, match="wants 1 <= min <= opt <= max on every axis, got height 256, 128, 256"):
         plan_profiles(config, encoder, dataclasses.replace(settings, shapes=((big, small, big),)))
+
+
+def test_flux_2_is_an_image_model_too(bundle_of: Callable[[str], Path]) -> None:
+    config = config_from_dict(ALL["flux2"])
+    encoder, decoder = Manifest.open(bundle_of("flux2")).graphs
+    settings = BuildSettings(RTX)
+    assert default_tile(config) == (512, 512)
+    assert str(plan_profiles(config, encoder, settings)[0]).endswith("to 1x3x512x512")
+    assert str(plan_profiles(config, decoder, settings)[0]).endswith("to 1x8x64x64")
 
 
 def replace_file(bundle: Path, name: str, content: bytes) -> None:

@@ -24,9 +24,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[dic
 
 def test_the_dry_run_takes_every_step(report: tuple[dict[str, list[dict[str, object]]], str, str]) -> None:
     values, text, printed = report
-    everything = [row for part in ("steps", "decodes", "clips") for row in values[part]]
+    everything = [row for part in ("steps", "decodes", "clips", "features") for row in values[part]]
     assert {row["status"] for row in everything} == {"ok"}
-    assert [row["by"] for row in values["steps"]] == ["random weights", "export", "tensorrt-rtx float16", "reference"]
+    builds = [f"tensorrt-rtx {what}" for what in ("float16", "float16 tiles", "float32 streams")]
+    assert [row["by"] for row in values["steps"]] == ["random weights", "export", builds[0], "reference", *builds[1:]]
+    features = {(row["by"], row["what"]): float(str(row["psnr_db"])) for row in values["features"]}
+    assert features["onnxruntime cpu float32", "stream"] >= 100
+    assert features["onnxruntime cpu float16", "uint8"] >= 40
+    tiles = [features["onnxruntime cpu float16", f"tiles, {how}"] for how in ("overlapped", "one by one")]
+    assert tiles[0] == tiles[1]
+    assert "| ltx2 96x64x9 | onnxruntime cpu float32 | stream |" in text
     decodes = {row["by"]: row for row in values["decodes"]}
     assert set(decodes) >= {"onnxruntime cpu float16", "onnxruntime cpu float32", "torch float32"}
     assert "torch channels_last bfloat16" in decodes

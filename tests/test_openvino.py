@@ -18,6 +18,7 @@ from cancelling import a_cancelled_decode_stops_early
 
 from latentrt.export.quality import psnr
 from latentrt.runtime import (
+    AutoencoderKL,
     AutoencoderKLLTX2Video,
     BackendUnavailable,
     EngineError,
@@ -94,6 +95,15 @@ def test_every_size_gives_what_onnx_runtime_gives(name: str, bundle_of: BundleOf
             options: dict[str, Any] = {"rng": 0} if name == "noise" else {}
             wanted = other.decode(latents, **options).sample
             assert relative_error(vae.decode(latents, **options).sample, wanted) < 1e-4
+
+
+def test_exact_strips_run_too(bundle_of: BundleOf) -> None:
+    with open_bundle(bundle_of("odd_groups"), backend="openvino", threads=1) as vae:
+        assert isinstance(vae, AutoencoderKL)
+        latents = latents_of(vae)
+        whole = vae.decode(latents).sample
+        vae.enable_tiling(exact=True, strip=8)
+        assert relative_error(vae.decode(latents).sample, whole) < 1e-4
 
 
 @pytest.mark.usefixtures("needs_bfloat16")

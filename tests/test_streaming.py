@@ -379,46 +379,6 @@ def test_a_queue_gives_frames_in_order(lengths: list[int], data: st.DataObject) 
     assert taken == list(range(start))
 
 
-@pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
-def test_tensorrt_rtx_builds_every_streaming_graph(name: str, bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
-    """Real engines for all supported capabilities; running them needs a GPU."""
-    from latentrt.export.engines.process import run_worker
-    from latentrt.export.engines.settings import BuildSettings
-    from latentrt.runtime.manifest import Graph, Manifest
-
-    extents = {"batch": (1, 1, 2), "height": (2, 4, 8), "width": (2, 4, 8), "frames": (1, 8, 16)}
-
-    def profile(graph: Graph) -> dict[str, dict[str, list[int]]]:
-        ranges = {}
-        for tensor in graph.inputs:
-            values: list[list[int]] = [[], [], []]
-            for axis in tensor.shape:
-                factor, _, axis_name = axis.rpartition("*") if isinstance(axis, str) else ("1", "", "")
-                for at, own in enumerate(values):
-                    own.append(int(factor or 1) * extents[axis_name][at] if isinstance(axis, str) else axis)
-            if tensor.name in ("first", "last"):
-                values = [[0], [0], [1]]
-            ranges[tensor.name] = dict(zip(("min", "opt", "max"), values, strict=True))
-        return ranges
-
-    manifest = Manifest.open(bundle_of(name))
-    for graph in manifest.streams:
-        engine = tmp_path / f"{graph.file}.engine"
-        order = {
-            "backend": "tensorrt-rtx",
-            "library": "tensorrt_rtx",
-            "graph": str(manifest.path_of(graph.file)),
-            "output": str(engine),
-            "log": str(tmp_path / "log"),
-            "profiles": [profile(graph)],
-            "compute_capabilities": ["8.0", "8.6", "8.9", "12.0"],
-            "settings": BuildSettings("tensorrt-rtx", optimization_level=0).flags(),
-            "timing_cache": None,
-        }
-        assert run_worker(order, lambda done, total: None)["build_seconds"] > 0
-        assert engine.stat().st_size > 100_000
-
-
 def test_the_command_line_streams_clips_in_and_out(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
     import os
     import subprocess

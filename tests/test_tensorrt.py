@@ -15,15 +15,25 @@ import pytest
 from click.testing import CliRunner
 
 import latentrt.runtime.backends.devices as devices
-import latentrt.runtime.backends.tensorrt_component as tensorrt_component
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.cli import cli
 from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.quality import psnr
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
-from latentrt.runtime.backends import backends_here
+from latentrt.runtime.backends import (
+    backends_here,
+    captured,
+    engine_log,
+    engine_tensors,
+    jit_cache,
+    lane,
+    shared_device,
+    tensorrt_component,
+)
 from latentrt.runtime.backends.tensorrt import find_engine, missing_library, unusable_engines
+from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
+from latentrt.runtime.errors import DeviceMemoryError
 from latentrt.runtime.manifest import Manifest
 
 RTX = "tensorrt-rtx"
@@ -137,7 +147,7 @@ def test_a_damaged_engine_is_refused_before_the_library_sees_it(built: Path, tmp
             raise AssertionError(f"{name} was asked for")
 
     with pytest.raises(EngineError, match="bytes and its record says"):
-        tensorrt_component.TensorRTComponent(tmp_path, record, Untouched())  # type: ignore[arg-type]
+        TensorRTComponent(tmp_path, record, Manifest.open(built).graphs[1], 1, Untouched())  # type: ignore[arg-type]
 
 
 def test_the_library_has_every_name_that_the_backend_uses() -> None:
@@ -148,12 +158,16 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
         library.ICudaEngine: [
             "create_execution_context",
             "create_runtime_config",
+            "get_tensor_dtype",
+            "get_tensor_location",
             "get_tensor_mode",
             "get_tensor_name",
+            "num_io_tensors",
         ],
         library.IExecutionContext: [
             "execute_async_v3",
             "get_tensor_shape",
+            "infer_shapes",
             "set_device_memory",
             "set_input_shape",
             "set_optimization_profile_async",
@@ -172,10 +186,13 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
         library.ExecutionContextAllocationStrategy: ["USER_MANAGED"],
         library.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],
         library.TensorIOMode: ["OUTPUT"],
+        library.TensorLocation: ["HOST"],
+        library: ["nptype"],
         library.ILogger.Severity: ["WARNING", "INFO", "ERROR", "INTERNAL_ERROR"],
     }
     assert [f"{kind}.{name}" for kind, names in used.items() for name in names if not hasattr(kind, name)] == []
-    source = inspect.getsource(tensorrt_component)
+    modules = (captured, engine_log, engine_tensors, jit_cache, lane, shared_device, tensorrt_component)
+    source = "".join(map(inspect.getsource, modules))
     assert [name for names in used.values() for name in names if name not in source] == [], "the list is of this code"
 
 
@@ -186,12 +203,36 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
     for kind, names in {
         core.Device: ["compute_capability", "create_stream", "set_current"],
         core.DeviceMemoryResource: ["allocate"],
-        core: ["DeviceMemoryResourceOptions"],
-        core.Stream: ["handle", "sync"],
-        core.Buffer: ["handle", "size"],
+        core: ["DeviceMemoryResourceOptions", "LEGACY_DEFAULT_STREAM"],
+        core.Stream: ["from_handle", "handle", "record", "sync", "wait"],
+        core.Event: ["sync"],
+        core.Buffer: ["handle", "set_deallocation_stream"],
         core.LegacyPinnedMemoryResource: ["allocate"],
-        core.utils.StridedMemoryView: ["__dlpack__", "dtype", "from_buffer", "from_dlpack", "ptr", "shape", "strides"],
-        runtime: ["cudaMemGetInfo", "cudaMemcpyAsync", "cudaMemcpyKind"],
+        core.utils.StridedMemoryView: [
+            "__dlpack__",
+            "__dlpack_device__",
+            "dtype",
+            "from_any_interface",
+            "from_buffer",
+            "from_dlpack",
+            "is_device_accessible",
+            "ptr",
+            "shape",
+            "strides",
+        ],
+        runtime: [
+            "cudaGraphDestroy",
+            "cudaGraphExecDestroy",
+            "cudaGraphInstantiate",
+            "cudaGraphLaunch",
+            "cudaMemGetInfo",
+            "cudaMemcpy2DAsync",
+            "cudaMemcpyAsync",
+            "cudaMemcpyKind",
+            "cudaStreamBeginCapture",
+            "cudaStreamCaptureMode",
+            "cudaStreamEndCapture",
+        ],
     }.items():
         assert [name for name in names if not hasattr(kind, name)] == [], kind
 
@@ -199,7 +240,7 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
 def test_the_librarys_errors_are_kept_for_ours_and_its_words_are_log_records(caplog: pytest.LogCaptureFixture) -> None:
     import tensorrt_rtx as library
 
-    logger = tensorrt_component._logger_of(library)
+    logger = engine_log.engine_log(library)
     with caplog.at_level(logging.DEBUG, "latentrt"):
         assert library.Runtime(logger).deserialize_cuda_engine(b"not an engine") is None
     assert logger.last_error != "it does not say why"
@@ -265,3 +306,72 @@ def test_an_engine_gives_what_onnx_runtime_gives(
             vae.decode(np.concatenate([latents] * 3), **options)
         vae.release()
         assert psnr(vae.decode(latents, **options).sample, decoded) >= 45
+
+
+@pytest.fixture(scope="module")
+def on_gpu(
+    checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Any, Any]]:
+    """`on_gpu(name)`: a model by ONNX Runtime on the CPU and by TensorRT-RTX, with engines of every kind."""
+
+    def opened(name: str, **options: Any) -> tuple[Any, Any]:
+        bundle = tmp_path_factory.mktemp("gpu") / "bundle"
+        export_bundle(checkpoint_of(name), bundle)
+        video = name != "sd"
+        kinds: dict[str, Any] = {"stream": True, "chunk": 8} if video else {"exact": True, "picture": (256, 256)}
+        tiles = (Extent(1, 128, 128, 9 if video else 1),)
+        capability = devices.compute_capability()
+        build_engines(bundle, BuildSettings(RTX, tiles=tiles, compute_capabilities=(capability,), **kinds))
+        return open_bundle(bundle, provider="cpu"), open_bundle(bundle, backend=RTX, **options)
+
+    return opened
+
+
+def latents(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
+def test_streams_on_engines_give_what_onnx_runtime_gives(name: str, on_gpu: Callable[..., tuple[Any, Any]]) -> None:
+    wanted, vae = on_gpu(name)
+    options: dict[str, Any] = {"temb": 0.05, "rng": 0} if name == "noise_timestep" else {}
+    z = latents(1, 16, 5, 3, 4)
+    frames = np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8, **options)), axis=2)
+    assert psnr(frames, wanted.decode(z, **options).sample) >= 60
+    x = np.tanh(latents(1, 3, 25, 96, 128))
+    moments = np.concatenate(list(vae.encode_stream(x, frames_per_chunk=8)), axis=2)
+    assert psnr(moments, wanted.encode(x).latent_dist.parameters) >= 60
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
+def test_exact_strips_on_engines_give_what_onnx_runtime_gives_whole(on_gpu: Callable[..., tuple[Any, Any]]) -> None:
+    wanted, vae = on_gpu("sd")
+    vae.enable_tiling(exact=True)
+    z, x = latents(1, 4, 24, 28), np.tanh(latents(1, 3, 200, 168))
+    assert psnr(vae.decode(z).sample, wanted.decode(z).sample) >= 60
+    assert psnr(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters) >= 60
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("name", ["sd", "ltx20"])
+def test_pixels_tiles_streams_and_memory_on_a_gpu(name: str, on_gpu: Callable[..., tuple[Any, Any]]) -> None:
+    torch = pytest.importorskip("torch")
+    wanted, vae = on_gpu(name, session_options={"device_memory_bytes": 2**31})
+    z = latents(1, 4, 16, 16) if name == "sd" else latents(1, 16, 2, 4, 4)
+    sample = wanted.decode(z).sample
+    pixels = wanted.decode(z, output="uint8").sample
+    assert np.abs(vae.decode(z, output="uint8").sample.astype(int) - pixels).max() <= 1
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        on_device = vae.decode(torch.from_numpy(z).cuda(), output="device", stream=stream.cuda_stream).sample
+        assert psnr(torch.from_dlpack(on_device).cpu().numpy(), sample) >= 60
+    for each in (wanted, vae):
+        each.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
+    assert psnr(vae.decode(z).sample, wanted.decode(z).sample) >= 60
+    _, small = on_gpu(name, session_options={"device_memory_bytes": 2**20})
+    with pytest.raises(DeviceMemoryError, match="device_memory_bytes"):
+        small.decode(z)

@@ -287,6 +287,22 @@ def test_the_next_tile_runs_while_the_consumer_has_the_last_one(lines: tuple[Pla
     assert [group[0, 0, 0] for _, group in groups] == [2, 4, 6]
 
 
+@pytest.mark.parametrize("in_flight", [1, 2, 3, 9])
+def test_as_many_calls_as_asked_for_are_in_flight_and_results_keep_their_order(
+    in_flight: int, lines: tuple[Plan, Array]
+) -> None:
+    plan, source = lines
+    together = threading.Barrier(min(in_flight, plan.count))
+
+    def function(part: Array, tiles: Sequence[Tile], out: Array) -> None:
+        if plan.count % together.parties == 0:
+            together.wait(60)  # the last one in lets all of them go
+        out[...] = part
+
+    groups = groups_of(plan, function, source, in_flight=in_flight)
+    assert [group[0, 0].tolist() for _, group in groups] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 def test_closing_early_stops_what_runs_and_starts_nothing_more(lines: tuple[Plan, Array]) -> None:
     plan, source = lines
     calls: list[int] = []

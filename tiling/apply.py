@@ -1,6 +1,7 @@
 """Running a function tile by tile, with the host's work done while it runs."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,24 +28,26 @@ def apply(
     channels: int,
     make: Callable[[Span], Array],
     at_once: int = 1,
+    in_flight: int = 1,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
     on_abort: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Span, Array]]:
     """Run `function` over every tile of `source`, (B, C, ...) with the plan's source size, and give the output group
     by group: the span along the first tiled axis, and its float32 array (B, channels, len(span), ...).
 
-    `make(span)` gives the array of a group; its content is overwritten. `function` runs in a thread of its own, one
-    call at a time, while the next input is cut out and the last result blended. `at_once` is the most tiles of one
-    shape that a call gets. `on_tile(done, total)` follows each tile. When the iterator is closed early, or anything
-    raises, `on_abort` is called, to stop a running `function`; it is then waited for.
+    `make(span)` gives the array of a group; its content is overwritten. `function` runs in a thread of its own, while
+    the next input is cut out and the last result blended; `in_flight` calls of it at a time, each in its thread, for
+    a device that copies beside its computation. `at_once` is the most tiles of one shape that a call gets.
+    `on_tile(done, total)` follows each tile. When the iterator is closed early, or anything raises, `on_abort` is
+    called, to stop a running `function`; it is then waited for.
 
-    Beside input, output and what `function` itself needs, this holds two results and two inputs, and at most the
-    strips along which tiles are blended.
+    Beside input, output and what `function` itself needs, this holds one result and one input more than are in flight,
+    and at most the strips along which tiles are blended.
     """
     canvas = Canvas(tuple(plan.groups()), make)
     blend = blend_of(plan, canvas)
     last = {tile.index[0]: number for number, tile in enumerate(plan.tiles)}  # the last tile of each group
-    for number, (tile, result) in enumerate(_results(plan, function, source, channels, at_once, on_abort)):
+    for number, (tile, result) in enumerate(_results(plan, function, source, channels, at_once, in_flight, on_abort)):
         blend.put(tile, result)
         on_tile(number + 1, plan.count)
         if last[tile.index[0]] == number:
@@ -52,27 +55,32 @@ def apply(
 
 
 def _results(
-    plan: Plan, function: TileFunction, source: Array, channels: int, at_once: int, on_abort: Callable[[], None]
+    plan: Plan,
+    function: TileFunction,
+    source: Array,
+    channels: int,
+    at_once: int,
+    in_flight: int,
+    on_abort: Callable[[], None],
 ) -> Iterator[tuple[Tile, Array]]:
     from concurrent.futures import Future, ThreadPoolExecutor  # here: importing it takes longer than this package
 
     batch = source.shape[0]
     calls = _calls(plan.tiles, at_once)
     largest = max(len(tiles) * batch * channels * math.prod(tiles[0].result_shape) for tiles in calls)
-    buffers = [np.empty(largest, np.float32) for _ in calls[:2]]
-    with ThreadPoolExecutor(1, "latentrt-tiles") as worker:
-        running: tuple[Sequence[Tile], Array, Future[None]] | None = None
+    buffers = [np.empty(largest, np.float32) for _ in calls[: in_flight + 1]]
+    with ThreadPoolExecutor(in_flight, "latentrt-tiles") as worker:
+        running: deque[tuple[Sequence[Tile], Array, Future[None]]] = deque()
         try:
-            for number, tiles in enumerate([*calls, ()]):
-                before = running
+            for number, tiles in enumerate([*calls, *[()] * in_flight]):
                 if tiles:
                     part = _cut_out(source, tiles)
                     shape = (len(tiles) * batch, channels, *tiles[0].result_shape)
-                    out = buffers[number % 2][: math.prod(shape)].reshape(shape)
-                    running = (tiles, out, worker.submit(function, part, tiles, out))
+                    out = buffers[number % len(buffers)][: math.prod(shape)].reshape(shape)
+                    running.append((tiles, out, worker.submit(function, part, tiles, out)))
                     del part  # the call has it, and lets it go when it is over
-                if before is not None:
-                    done, results, future = before
+                if running and number >= in_flight:
+                    done, results, future = running.popleft()
                     future.result()
                     for place, tile in enumerate(done):
                         yield tile, results[place * batch : (place + 1) * batch]

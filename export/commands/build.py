@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ..engines.settings import LIBRARIES, BuildSettings, Extent
+from ...runtime.stream_lengths import MOST_FRAMES
+from ..engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
 from .options import Size, as_json, emit_json, progress_bar
 
 __all__ = ["build"]
@@ -71,6 +72,25 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     metavar="MIN OPT MAX",
     help="A profile by its three sizes, each BxHxW[xT] with the batch in front, instead of --tile; repeatable.",
 )
+@click.option("--stream", is_flag=True, help="Video: also engines that run a clip in chunks (float32).")
+@click.option(
+    "--chunk",
+    type=click.IntRange(min=1),
+    default=MOST_FRAMES,
+    show_default=True,
+    help="--stream: the most frames of a chunk.",
+)
+@click.option(
+    "--exact-tiles", "exact", is_flag=True, help="Images: also engines of the steps of exact strips (float32)."
+)
+@click.option(
+    "--picture",
+    type=Size(("HxW",)),
+    metavar="HxW",
+    default="x".join(map(str, LARGEST_PICTURE)),
+    show_default=True,
+    help="--exact-tiles: the largest picture; --tile is the largest strip.",
+)
 @click.option(
     "--compute-capability",
     "capabilities",
@@ -105,8 +125,10 @@ def build(
 ) -> None:
     """Build TensorRT engines for the graphs of BUNDLE, into the bundle.
 
-    A second time with nothing changed does nothing. tensorrt-rtx builds without a GPU, by default one engine for
-    compute capabilities 8.0 to 12.0. tensorrt builds on the GPU that it builds for.
+    Streaming graphs and the steps of exact strips are built where that is asked for: their engines together hold the
+    weights once more, and take as long to build. A second time with nothing changed does nothing. tensorrt-rtx builds
+    without a GPU, by default one engine for compute capabilities 8.0 to 12.0. tensorrt builds on the GPU that it builds
+    for.
     """
     from ...runtime.manifest import Manifest
     from ..engines.build import build_engines

@@ -12,6 +12,8 @@ from .options import as_json, emit_json, source_options
 
 __all__ = ["inspect"]
 
+_KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
+
 
 @click.command(epilog="Example: latentrt inspect sd_xl_base_1.0.safetensors")
 @click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path(path_type=Path))
@@ -58,6 +60,7 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         needs = "" if memory is None else f", {memory / 2**20:.0f} MiB of activations"
         lines.append(
             f"  {record.component:<8} {record.file}: {record.backend} {record.library_version}, {record.dtype}, "
+            f"{_KINDS[record.kind]}"
             f"compute capability {', '.join(record.compute_capabilities)}, {record.bytes / 1e6:.1f} MB{needs}"
         )
         lines += [f"           {profile}" for profile in record.profiles]

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...runtime.added_outputs import added_outputs
 from ...runtime.backends import graphs_of
 from ...runtime.backends.devices import compute_capability, has_nvidia_driver
 from ...runtime.cache_folder import cache_folder
+from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.engines import EngineRecord, engine_key
 from ...runtime.errors import BackendUnavailable, EngineError, InputError
 from ...runtime.hashing import sha256_of
@@ -18,7 +20,9 @@ from ...runtime.partial_output import translated_errors
 from ...runtime.profiles import Profile
 from .planning import plan_profiles
 from .process import library_version, run_worker
+from .segment_profiles import segment_profiles
 from .settings import LIBRARIES, BuildSettings
+from .stream_profiles import stream_profiles
 
 __all__ = ["BuiltEngine", "build_engines"]
 
@@ -53,8 +57,9 @@ class _Order:
 
 
 def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | None = None) -> tuple[BuiltEngine, ...]:
-    """Build an engine for every graph of the chosen components and precisions, and record each in the manifest as
-    soon as it is there. With nothing changed since the last time nothing is done.
+    """Build an engine for every graph of the chosen components and precisions, those of streams and of exact strips
+    where the settings ask for them, and record each in the manifest as soon as it is there. With nothing changed since
+    the last time nothing is done.
 
     Raises:
         InputError: a wrong setting or size. BackendUnavailable: this library, or this machine, cannot build that.
@@ -64,10 +69,11 @@ def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | No
     manifest = Manifest.open(bundle)
     version = library_version(settings.backend)
     targets = settings.targets or (_own_capability(),)
+    whole = [graph for dtype in settings.dtypes for graph in graphs_of(manifest, dtype)]
+    graphs = [*whole, *_streams(manifest, settings), *_segments(manifest, settings)]
     orders = [
         _ordered(manifest, graph, settings, version, targets)
-        for dtype in settings.dtypes
-        for graph in graphs_of(manifest, dtype)
+        for graph in graphs
         if graph.component in settings.components
     ]
     if not orders:
@@ -85,6 +91,28 @@ def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | No
     return tuple(_have(manifest, order, settings, told(index)) for index, order in enumerate(orders))
 
 
+def _streams(manifest: Manifest, settings: BuildSettings) -> tuple[Graph, ...]:
+    if settings.stream and not manifest.streams:
+        raise InputError(
+            f"--stream: {manifest.folder} holds no streaming graphs; "
+            + ("export it again with --stream" if _is_video(manifest) else "they are for video models")
+        )
+    return manifest.streams if settings.stream else ()
+
+
+def _segments(manifest: Manifest, settings: BuildSettings) -> tuple[Graph, ...]:
+    if settings.exact and not manifest.segments:
+        raise InputError(
+            f"--exact-tiles: {manifest.folder} holds no steps for exact strips; "
+            + ("they are for image models" if _is_video(manifest) else "export it again with --exact-tiles")
+        )
+    return manifest.segments if settings.exact else ()
+
+
+def _is_video(manifest: Manifest) -> bool:
+    return isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
+
+
 def _own_capability() -> str:
     if not has_nvidia_driver():
         raise BackendUnavailable(
@@ -100,7 +128,7 @@ def _ordered(
     for name in (graph.file, graph.weights):  # by content, not by what the manifest says of it
         manifest.verify_hash(name)
     hashes = {file.name: file.sha256 for file in manifest.files}
-    profiles = plan_profiles(manifest.config, graph, settings)
+    profiles = _profiles(manifest, graph, settings)
     key = engine_key(
         backend=settings.backend,
         library_version=version,
@@ -109,9 +137,25 @@ def _ordered(
         weights_sha256=hashes[graph.weights],
         compute_capabilities=targets,
         profiles=profiles,
-        settings=settings.flags(),
+        settings=_flags(graph, settings),
     )
     return _Order(graph, profiles, targets, version, hashes[graph.file], hashes[graph.weights], key)
+
+
+def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
+    config = manifest.config
+    if graph.stage is not None:
+        assert isinstance(config, AutoencoderKLLTX2VideoConfig)
+        stages = [one for one in manifest.streams if one.component == graph.component]
+        return stream_profiles(config, graph, stages, settings)
+    if graph.segment is not None:
+        return segment_profiles(config, graph, settings)
+    return plan_profiles(config, graph, settings)
+
+
+def _flags(graph: Graph, settings: BuildSettings) -> dict[str, Any]:
+    """What goes into an engine beside its graph, profiles and capabilities."""
+    return settings.flags() | {"adds": list(added_outputs(graph))}
 
 
 def _have(manifest: Manifest, order: _Order, settings: BuildSettings, progress: Progress) -> BuiltEngine:
@@ -141,6 +185,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         "log": str(log),
         "profiles": [profile.to_json() for profile in order.profiles],
         "compute_capabilities": list(order.targets),
+        "adds": added_outputs(graph),
         "settings": settings.flags(),
         "timing_cache": _timing_cache(settings, order),
     }
@@ -166,12 +211,13 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         library_version=answer["library_version"],
         compute_capabilities=order.targets,
         profiles=order.profiles,
-        settings=settings.flags(),
+        settings=_flags(graph, settings),
         key=order.key,
         file=name,
         bytes=size,
         sha256=digest,
         activation_bytes=answer["activation_bytes"],
+        kind=graph.kind,
         built={
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **{name: answer[name] for name in ("parse_seconds", "build_seconds", "peak_bytes")},

@@ -1,21 +1,21 @@
-"""From sample sizes to the profiles of each graph."""
+"""From sample sizes to the profiles of each graph that runs all at once."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ...runtime.config import AutoencoderKLConfig, ModelConfig
+from ...runtime.config import AutoencoderKLLTX2VideoConfig, ModelConfig
 from ...runtime.errors import InputError
 from ...runtime.grid import Grid
 from ...runtime.manifest import Graph
 from ...runtime.profiles import Profile, ShapeRange
 from .settings import BuildSettings, Extent
 
-__all__ = ["default_tile", "plan_profiles"]
+__all__ = ["default_tile", "plan_profiles", "sample_sizes"]
 
 
 def default_tile(config: ModelConfig) -> tuple[int, ...]:
     """What is built for where nothing is said, (height, width) or (height, width, frames): 512x512, and 17 frames."""
-    return (512, 512) if isinstance(config, AutoencoderKLConfig) else (512, 512, 17)
+    return (512, 512, 17) if isinstance(config, AutoencoderKLLTX2VideoConfig) else (512, 512)
 
 
 def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
@@ -24,15 +24,32 @@ def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) ->
     Raises:
         InputError: a size off the model's grid, or a minimum above its maximum.
     """
-    video = not isinstance(config, AutoencoderKLConfig)
-    grid = Grid.of(config, video=video)
+    grid = Grid.of(config, video=isinstance(config, AutoencoderKLLTX2VideoConfig))
+    return tuple(_profile(config, graph, grid, triple) for triple in sample_sizes(config, settings))
+
+
+def sample_sizes(config: ModelConfig, settings: BuildSettings) -> tuple[tuple[Extent, Extent, Extent], ...]:
+    """The smallest, best and largest sample of each profile.
+
+    Raises:
+        InputError: a minimum above its maximum, or an empty axis.
+    """
+    grid = Grid.of(config, video=isinstance(config, AutoencoderKLLTX2VideoConfig))
     if settings.shapes:
         triples = settings.shapes
     else:
-        least = grid.sample_size((*((1,) if video else ()), *[max(grid.encoder_minimum, grid.decoder_minimum)] * 2))
+        cells = [max(grid.encoder_minimum, grid.decoder_minimum)] * 2
+        least = Extent(1, *grid.sample_size((*((1,) if grid.video else ()), *cells))[-2:])
         tiles = [_whole_cells(tile, grid) for tile in settings.tiles or (Extent(1, *default_tile(config)),)]
-        triples = tuple((tile if settings.static else Extent(1, least[-2], least[-1]), tile, tile) for tile in tiles)
-    return tuple(_profile(config, graph, grid, triple) for triple in triples)
+        triples = tuple((tile if settings.static else least, tile, tile) for tile in tiles)
+    for low, best, high in triples:
+        for axis in ("batch", "frames", "height", "width"):
+            if not 1 <= getattr(low, axis) <= getattr(best, axis) <= getattr(high, axis):
+                raise InputError(
+                    f"a profile wants 1 <= min <= opt <= max on every axis, got {axis} {getattr(low, axis)}, "
+                    f"{getattr(best, axis)}, {getattr(high, axis)}"
+                )
+    return triples
 
 
 def _whole_cells(tile: Extent, grid: Grid) -> Extent:
@@ -43,18 +60,10 @@ def _whole_cells(tile: Extent, grid: Grid) -> Extent:
 
 
 def _profile(config: ModelConfig, graph: Graph, grid: Grid, triple: tuple[Extent, Extent, Extent]) -> Profile:
-    low, best, high = triple
-    for axis in ("batch", "frames", "height", "width"):
-        if not 1 <= getattr(low, axis) <= getattr(best, axis) <= getattr(high, axis):
-            raise InputError(
-                f"a profile wants 1 <= min <= opt <= max on every axis, got {axis} {getattr(low, axis)}, "
-                f"{getattr(best, axis)}, {getattr(high, axis)}"
-            )
     sizes = [_axis_sizes(config, grid, extent) for extent in triple]
     ranges = {}
     for tensor in graph.inputs:
-        shapes = [tuple(of[axis] if isinstance(axis, str) else axis for axis in tensor.shape) for of in sizes]
-        ranges[tensor.name] = ShapeRange(*shapes)
+        ranges[tensor.name] = ShapeRange(*(tensor.shape_for(of) for of in sizes))
     return Profile(ranges)
 
 

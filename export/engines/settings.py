@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runtime.errors import BackendUnavailable, InputError
+from ...runtime.stream_lengths import MOST_FRAMES
 
-__all__ = ["LIBRARIES", "PORTABLE", "BuildSettings", "Extent"]
+__all__ = ["LARGEST_PICTURE", "LIBRARIES", "PORTABLE", "BuildSettings", "Extent"]
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+LARGEST_PICTURE = (2048, 2048)
 PORTABLE = ("8.0", "8.6", "8.9", "12.0")  # tensorrt-rtx: one engine from Ampere to Blackwell
 _RTX_REFUSALS = {
     # Tried with 1.7.1 on a machine without a driver; each would else fail late, or do nothing without a word.
@@ -34,7 +36,12 @@ class Extent:
 class BuildSettings:
     """What to build. `tiles` are the largest sample of each profile, which starts at the smallest legal size, or is
     static; `shapes` are profiles as (min, opt, max) instead. `compute_capabilities` () is the library's own choice:
-    8.0 to 12.0 in one engine for tensorrt-rtx, this machine's GPU for tensorrt."""
+    8.0 to 12.0 in one engine for tensorrt-rtx, this machine's GPU for tensorrt.
+
+    `stream`: also engines of a video model's streaming graphs, for steps of at most `chunk` frames of the clip.
+    `exact`: also engines of an image model's steps of exact strips, for strips of at most the tiles' size of pictures
+    of at most `picture` (height, width) pixels. Both exist in float32 only.
+    """
 
     backend: str
     dtypes: tuple[str, ...] = ("float32",)
@@ -42,6 +49,10 @@ class BuildSettings:
     tiles: tuple[Extent, ...] = ()
     static: bool = False
     shapes: tuple[tuple[Extent, Extent, Extent], ...] = ()
+    stream: bool = False
+    chunk: int = MOST_FRAMES
+    exact: bool = False
+    picture: tuple[int, int] = LARGEST_PICTURE
     compute_capabilities: tuple[str, ...] = ()
     optimization_level: int | None = None
     workspace_bytes: int | None = None
@@ -64,6 +75,16 @@ class BuildSettings:
             raise InputError(f"--optimization-level must be 0 to 5, got {self.optimization_level}")
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
             raise InputError(f"--workspace must be at least one byte, got {self.workspace_bytes}")
+        if self.chunk < 1:
+            raise InputError(f"--chunk must be at least one frame, got {self.chunk}")
+        if min(self.picture) < 1:
+            raise InputError(f"--picture must be a height and a width in pixels, got {self.picture}")
+        for option, asked in (("--stream", self.stream), ("--exact-tiles", self.exact)):
+            if asked and "float32" not in self.dtypes:
+                raise InputError(
+                    f"{option}: these graphs compute in float32, got --dtype {' --dtype '.join(self.dtypes)}: "
+                    f"add --dtype float32"
+                )
         if self.backend == "tensorrt-rtx":
             for name, reason in _RTX_REFUSALS.items():
                 if getattr(self, name):

@@ -64,16 +64,20 @@ def _build(order: dict[str, Any], say: Say) -> dict[str, Any]:
     from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
     from polygraphy.logger import G_LOGGER
 
+    from .postlude import add_outputs
+
     G_LOGGER.module_severity = G_LOGGER.VERBOSE
     library: Any = __import__(order["library"])
     started = time.perf_counter()
     builder, network, parser = network_from_onnx_path(order["graph"], strongly_typed=True)
+    constants = add_outputs(network, library, order["adds"])
     parsed = time.perf_counter()
     config = _config(order, library, say)
     content = engine_bytes_from_network(
         (builder, network, parser), config=config, save_timing_cache=order["timing_cache"]
     )
     built = time.perf_counter()
+    del constants
     with Path(order["output"]).open("xb") as file:
         file.write(memoryview(content))
     sys.stdout.flush()

@@ -12,15 +12,18 @@ from ..component import Component
 from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from ..manifest import Graph, Manifest
+from ..profiles import Profile
 from .onnxruntime import OnnxRuntimeComponent, missing_provider
 from .openvino import OpenVinoComponent, missing_openvino
 from .tensorrt import LIBRARIES, EngineOpener, missing_library
+from .tensorrt_options import DeviceOptions
 
 __all__ = ["Backend", "Choices", "graphs_of"]
 
 _log = logging.getLogger(__name__)
 # A compiled model is a copy of the weights: of LTX-2's decoder it takes 4 s to write, for a second of each later start.
 _MOST_CACHED_BYTES = 512 << 20
+_IN_FLIGHT = 2  # TensorRT: one call's copies beside the other's computation
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Backend:
 
     `graphs` is the precision of the bundle's graphs that it takes. Where that is float32 and `dtype` is lower, the
     backend lowers them itself, and `open_wider` loads the same file in float32.
+
+    `in_flight`: how many calls it wants at a time, so that copies run beside the computation. `takes_stream`: whether
+    its components order a call in a CUDA stream of the caller's. `profiles`: the sizes that what runs a graph was built
+    for; None: it runs any. `shared`: what its components have in common, to be kept where they are let go one by one.
     """
 
     name: str
@@ -39,6 +46,10 @@ class Backend:
     dtype: str = "float32"
     graphs: str = "float32"
     open_wider: Callable[[Path], Component] | None = None
+    in_flight: int = 1
+    takes_stream: bool = False
+    profiles: Callable[[Graph], tuple[Profile, ...]] | None = None
+    shared: Callable[[], object] = lambda: None
 
     @property
     def label(self) -> str:
@@ -49,12 +60,17 @@ _Choice = tuple[str, Callable[[], Backend | str]]
 
 
 class Choices:
-    """The backends of a bundle for one precision. `threads` and `session_options`: see `choose_backend`."""
+    """The backends of a bundle for one precision. The other arguments: see `choose_backend`."""
 
     def __init__(
-        self, manifest: Manifest, dtype: str, threads: int | None, session_options: Mapping[str, Any] | None
+        self,
+        manifest: Manifest,
+        dtype: str,
+        threads: int | None,
+        session_options: Mapping[str, Any] | None,
+        contexts: int = 1,
     ) -> None:
-        self._manifest, self._dtype = manifest, dtype
+        self._manifest, self._dtype, self._contexts = manifest, dtype, contexts
         self._threads, self._session_options = threads, session_options
         self._held = any(graph.dtype == dtype for graph in manifest.graphs)
 
@@ -142,8 +158,7 @@ class Choices:
     def _content(self, path: Path) -> str:
         """A name for what a graph file and its weights hold; "" where the weights are too large to be kept again."""
         files = {file.name: file for file in self._manifest.files}
-        graphs = (*self._manifest.graphs, *self._manifest.streams)
-        graph = next(graph for graph in graphs if self._manifest.path_of(graph.file) == path)
+        graph = next(graph for graph in self._manifest.every_graph if self._manifest.path_of(graph.file) == path)
         if files[graph.weights].size_bytes > _MOST_CACHED_BYTES:
             return ""
         return sha256((files[graph.file].sha256 + files[graph.weights].sha256).encode()).hexdigest()[:32]
@@ -156,11 +171,21 @@ class Choices:
         if reason is not None:
             return reason
         try:
-            opener = EngineOpener(self._manifest, backend)
-        except BackendUnavailable as error:
+            options = DeviceOptions.of(self._session_options)
+            opener = EngineOpener(self._manifest, backend, self._contexts, options)
+        except (BackendUnavailable, InputError) as error:
             return str(error)
         return opener.unusable(self._dtype) or Backend(
-            backend, "", "cuda", opener.open, dtype=self._dtype, graphs=self._dtype
+            backend,
+            "",
+            "cuda",
+            opener.open,
+            dtype=self._dtype,
+            graphs=self._dtype,
+            in_flight=_IN_FLIGHT,
+            takes_stream=True,
+            profiles=opener.profiles,
+            shared=opener.shared,
         )
 
 

@@ -5,6 +5,7 @@ Imported by nothing at start-up: both packages are looked for when a GPU is firs
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 
 from ..errors import BackendUnavailable, DeviceMemoryError, EngineError, InputError
 from ..extras import require
+from .device_frames import Rows
+from .device_memory import MemoryLedger, mib
 
-__all__ = ["Gpu", "compute_capability", "has_nvidia_driver", "translated"]
+__all__ = ["Buffer", "Gpu", "compute_capability", "has_nvidia_driver", "translated"]
 
 _EXTRA = "tensorrt-rtx"
 
@@ -42,14 +45,52 @@ def compute_capability(device: int = 0) -> str:
     return f"{major}.{minor}"
 
 
+class Buffer:
+    """Device memory, counted in a ledger for as long as this lives."""
+
+    def __init__(self, memory: Any, size: int, ledger: MemoryLedger) -> None:
+        self.memory, self.size = memory, size
+        self.handle = int(memory.handle)
+        weakref.finalize(self, ledger.give_back, size)
+
+
+class RecordedGraph:
+    """Work of a stream, recorded once."""
+
+    def __init__(self, runtime: Any, enqueue: Callable[[], None], stream: Any) -> None:
+        self._runtime = runtime
+        handle = int(stream.handle)
+        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._done(runtime.cudaStreamBeginCapture(handle, mode))
+        try:
+            enqueue()
+        finally:
+            code, graph = runtime.cudaStreamEndCapture(handle)
+        self._done((code,))
+        self._graph = self._done(runtime.cudaGraphInstantiate(graph, 0))
+        runtime.cudaGraphDestroy(graph)
+        weakref.finalize(self, runtime.cudaGraphExecDestroy, self._graph).atexit = False  # the driver may be gone
+
+    def launch(self, stream: Any) -> None:
+        """Put the work into the stream."""
+        self._done(self._runtime.cudaGraphLaunch(self._graph, int(stream.handle)))
+
+    @staticmethod
+    def _done(result: tuple[Any, ...]) -> Any:
+        if int(result[0]) != 0:
+            raise EngineError(f"CUDA records no graph: {result[0].name}")
+        return result[-1]
+
+
 class Gpu:
-    """One GPU. Every thread that uses it calls `make_current` first.
+    """One GPU, of whose memory at most `ledger` allows is taken. Every thread that uses it calls `make_current` first.
 
     Raises:
         MissingExtra: cuda-core or cuda-bindings is not installed. BackendUnavailable: no GPU answers.
     """
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, ledger: MemoryLedger | None = None) -> None:
+        self.ledger = ledger or MemoryLedger()
         self._core = require("cuda.core", extra=_EXTRA)
         self._runtime = require("cuda.bindings.runtime", extra=_EXTRA)
         self.capability = compute_capability(index)
@@ -67,20 +108,32 @@ class Gpu:
         """A stream of our own: on the default one the library synchronises with everything else."""
         return self._device.create_stream()
 
-    def allocate(self, size: int, stream: Any, what: str) -> Any:
+    def stream_of(self, pointer: int) -> Any:
+        """A stream of the caller's, by its pointer (0: the default stream)."""
+        return self._core.Stream.from_handle(pointer) if pointer else self._core.LEGACY_DEFAULT_STREAM
+
+    def allocate(self, size: int, stream: Any, what: str) -> Buffer:
         """`size` bytes on the device; freed with the last reference.
 
         Raises:
             DeviceMemoryError: there is no room; `what` names what they were for.
         """
+        size = max(size, 1)
+        self.ledger.take(size, what)
         try:
-            return self._pool.allocate(max(size, 1), stream=stream)
+            return Buffer(self._pool.allocate(size, stream=stream), size, self.ledger)
         except Exception as error:  # cuda-core's CUDAError, and MemoryError
+            self.ledger.give_back(size)
             free, total = self.free_bytes()
             raise DeviceMemoryError(
-                f"the GPU has no room for {_mib(size)} of {what}: {_mib(free)} of its {_mib(total)} are free; "
+                f"the GPU has no room for {mib(size)} of {what}: {mib(free)} of its {mib(total)} are free; "
                 f"decode in smaller tiles, or release other models ({_first_line(error)})"
             ) from error
+
+    def hand_over(self, buffer: Buffer, pointer: int | None) -> None:
+        """Let the buffer's memory be freed in the order of the stream that its new owner works in (None: the default
+        stream), not of the one that it was allocated for."""
+        buffer.memory.set_deallocation_stream(self.stream_of(pointer or 0))
 
     def pinned(self, size: int) -> tuple[Any, NDArray[np.uint8]]:
         """`size` bytes of page-locked host memory: the buffer that owns them, and an array over them."""
@@ -89,6 +142,13 @@ class Gpu:
         buffer = self._pinned.allocate(max(size, 1))
         array = (ctypes.c_uint8 * max(size, 1)).from_address(int(buffer.handle))
         return buffer, np.ctypeslib.as_array(array)
+
+    @property
+    def available(self) -> int:
+        """The bytes that can still be had, by the device and by the ledger."""
+        free, _ = self.free_bytes()
+        left = self.ledger.left
+        return free if left is None else min(free, left)
 
     def free_bytes(self) -> tuple[int, int]:
         """How much memory of the device is free, and how much it has."""
@@ -105,6 +165,26 @@ class Gpu:
         (code,) = self._runtime.cudaMemcpyAsync(target, source, size, kind, int(stream.handle))
         if int(code) != 0:
             raise EngineError(f"CUDA does not copy {size} bytes: {code.name}")
+
+    def copy_rows(self, target: int, pitch: int, rows: Rows, stream: Any) -> None:
+        """Copy rows within the device, in stream order, so that they lie `pitch` bytes apart from `target` on.
+
+        Raises:
+            EngineError: CUDA refuses.
+        """
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        place = (target, pitch, rows.source, rows.pitch, rows.width, rows.count)
+        (code,) = self._runtime.cudaMemcpy2DAsync(*place, kind, int(stream.handle))
+        if int(code) != 0:
+            raise EngineError(f"CUDA does not copy {rows.count} rows of {rows.width} bytes: {code.name}")
+
+    def record_graph(self, enqueue: Callable[[], None], stream: Any) -> "RecordedGraph":
+        """What `enqueue` puts into the stream, as a CUDA graph; nothing runs yet.
+
+        Raises:
+            EngineError: CUDA refuses, or `enqueue` did something that cannot be recorded.
+        """
+        return RecordedGraph(self._runtime, enqueue, stream)
 
     def synchronise(self, stream: Any) -> None:
         """Wait until everything on the stream is done.
@@ -126,9 +206,20 @@ class Gpu:
             raise InputError(f"{what}: a device array must be float32 and C-contiguous, got {view.dtype}")
         return view, int(view.ptr), tuple(view.shape)
 
-    def as_array(self, buffer: Any, shape: tuple[int, ...]) -> Any:
-        """A device buffer as a float32 array with `__dlpack__`, which owns it."""
-        return self._core.utils.StridedMemoryView.from_buffer(buffer, shape, dtype=np.dtype(np.float32))
+    def view_memory(self, array: Any) -> tuple[Any, int, int]:
+        """Memory of the caller's (a contiguous device array) as (what keeps it alive, its address, its bytes).
+
+        Raises:
+            InputError: it is no contiguous device array.
+        """
+        view = self._core.utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
+        if not view.is_device_accessible or not _is_contiguous(view.shape, view.strides):
+            raise InputError("workspace: wanted a contiguous array in device memory")
+        return view, int(view.ptr), int(np.prod(view.shape)) * view.dtype.itemsize
+
+    def as_array(self, buffer: Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """A device buffer as an array with `__dlpack__`, which owns its memory."""
+        return self._core.utils.StridedMemoryView.from_buffer(buffer.memory, shape, dtype=dtype)
 
 
 def translated(function: Callable[[], Any], what: str) -> Any:
@@ -153,7 +244,3 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> b
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB"

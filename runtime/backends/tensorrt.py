@@ -1,20 +1,23 @@
 """TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fits."""
 
 import importlib.util
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..component import Component
-from ..engines import EngineRecord
+from ..engines import EngineRecord, build_command
 from ..errors import EngineError
 from ..extras import require
 from ..manifest import Graph, Manifest
+from ..profiles import Profile
 from .devices import compute_capability, has_nvidia_driver
+from .tensorrt_options import DeviceOptions
 
 if TYPE_CHECKING:
-    from .tensorrt_component import SharedDevice
+    from .shared_device import SharedDevice
 
 __all__ = ["LIBRARIES", "EngineOpener", "find_engine", "missing_library", "unusable_engines"]
 
@@ -51,8 +54,8 @@ def find_engine(
     raise EngineError(
         reasons[0]
         if reasons
-        else f"the bundle holds no {backend} engine of {graph.file}: run `latentrt build {manifest.folder} --backend "
-        f"{backend} --dtype {graph.dtype}`"
+        else f"the bundle holds no {backend} engine of {graph.file}: run "
+        f"`{build_command(manifest.folder, backend, graph.dtype, graph.kind)}`"
     )
 
 
@@ -79,13 +82,18 @@ class EngineOpener:
         BackendUnavailable: the library or the GPU is missing.
     """
 
-    def __init__(self, manifest: Manifest, backend: str) -> None:
+    def __init__(
+        self, manifest: Manifest, backend: str, contexts: int = 1, options: DeviceOptions | None = None
+    ) -> None:
         self._manifest = manifest
+        self._contexts = contexts
+        self._options = options
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
         self._capability = compute_capability()
         # Weak: released engines take the workspaces along, and the next one makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
+        self._lock = threading.Lock()
 
     def unusable(self, dtype: str) -> str | None:
         return unusable_engines(self._manifest, self._backend, dtype, **self._machine)
@@ -96,15 +104,31 @@ class EngineOpener:
         Raises:
             EngineError: none fits, or the file is damaged, or the library does not read it.
         """
-        from .tensorrt_component import SharedDevice, TensorRTComponent
+        from .tensorrt_component import TensorRTComponent
 
-        graph = next(one for one in self._manifest.graphs if one.file == graph_file.name)
-        record = find_engine(self._manifest, graph, self._backend, **self._machine)
-        shared = self._shared()
-        if shared is None:
-            shared = SharedDevice(self._library)
-            self._shared = weakref.ref(shared)
-        return TensorRTComponent(self._manifest.folder, record, shared)
+        manifest = self._manifest
+        graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
+        record = find_engine(manifest, graph, self._backend, **self._machine)
+        return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, self.shared())
+
+    def shared(self) -> "SharedDevice":
+        """What the engines share: theirs, or made now. Whoever opens engines and lets them go one by one keeps it."""
+        from .shared_device import SharedDevice
+
+        with self._lock:
+            shared = self._shared()
+            if shared is None:
+                shared = SharedDevice(self._library, self._contexts, self._options)
+                self._shared = weakref.ref(shared)
+            return shared
+
+    def profiles(self, graph: Graph) -> tuple[Profile, ...]:
+        """The sizes that the engine of a graph was built for.
+
+        Raises:
+            EngineError: none fits.
+        """
+        return find_engine(self._manifest, graph, self._backend, **self._machine).profiles
 
     @property
     def _machine(self) -> Mapping[str, str]:

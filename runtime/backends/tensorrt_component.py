@@ -1,15 +1,12 @@
-"""One TensorRT engine as a `Component`: buffers, a stream and an execution context per running call.
+"""One TensorRT engine as a `Component`, and as a step of a stream or of exact strips.
 
 Not run yet by us: no GPU was there while this was written. It follows the documented interfaces of TensorRT 10 and 11,
 TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
 """
 
-import contextlib
-import logging
-import math
-import os
 import threading
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,85 +14,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache_folder import cache_folder
-from ..component import Call
+from ..added_outputs import NOT_FINITE, PIXELS
+from ..component import Call, NotFinite
 from ..engines import EngineRecord
 from ..errors import DeviceMemoryError, EngineError
+from ..manifest import Graph
 from ..profiles import choose_profile
-from .devices import Gpu, translated
+from .device_array import DeviceArray
+from .device_frames import DeviceFrames
+from .device_memory import mib
+from .devices import translated
+from .engine_tensors import EngineTensors
+from .jit_cache import JitCache
+from .lane import Lane
+from .shared_device import SharedDevice
+from .smaller_tiles import tile_that_fits
 
-__all__ = ["SharedDevice", "TensorRTComponent"]
-
-_log = logging.getLogger(__name__)
-
-
-class SharedDevice:
-    """What the engines of one autoencoder share: the GPU, the library's runtime, and scratch memory. Encoder and
-    decoder take turns with one workspace; with `contexts=N` there are as many as calls run at a time."""
-
-    def __init__(self, library: Any) -> None:
-        self.library = library
-        self.gpu = Gpu()
-        self.logger = _logger_of(library)
-        self.runtime = library.Runtime(self.logger)
-        self._lock = threading.Lock()
-        self._free: list[Any] = []
-
-    @contextmanager
-    def workspace(self, size: int, stream: Any) -> Iterator[Any]:
-        """A device buffer of at least `size` bytes, the caller's until the body ends.
-
-        Raises:
-            DeviceMemoryError: there is no room.
-        """
-        with self._lock:
-            buffer = self._free.pop() if self._free else None
-        if buffer is None or buffer.size < size:
-            buffer = None  # freed before the larger one is asked for
-            buffer = self.gpu.allocate(size, stream, "activations")
-        yield buffer
-        with self._lock:  # only after success: a failed call may still write to it
-            self._free.append(buffer)
-
-
-class _Slot:
-    """What one call at a time uses of an engine: a context, a stream, and the buffers of its inputs and output."""
-
-    def __init__(self, engine: Any, shared: SharedDevice, create: Any) -> None:
-        self.context = create(engine)
-        if self.context is None:
-            raise EngineError("the library makes no execution context: its log (latentrt -v) says why")
-        self.stream = shared.gpu.new_stream()
-        self.profile = -1
-        self.device: dict[str, Any] = {}
-        self.pinned: dict[str, tuple[Any, NDArray[np.uint8]]] = {}
+__all__ = ["TensorRTComponent"]
 
 
 class TensorRTComponent:
-    """One engine.
+    """The engine of `record`, built from `graph`; `ratio` is the model's pixels per latent cell.
 
     Raises:
         EngineError: the file is not the one that was built (it is looked at before the library sees it), or the
             library does not read it. DeviceMemoryError: its weights do not fit.
     """
 
-    def __init__(self, folder: Path, record: EngineRecord, shared: SharedDevice) -> None:
+    keeps_results = True  # of a stage, for the next one
+
+    def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
         record.check_file(folder)
-        self._record = record
-        self._shared = shared
+        self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
         self._lock = threading.Lock()
-        self._slots: list[_Slot] = []
+        self._lanes: list[Lane] = []
         shared.gpu.make_current()
-        content = (folder / record.file).read_bytes()
-        self._engine = shared.runtime.deserialize_cuda_engine(content)
+        shared.gpu.ledger.take(record.bytes, f"weights of {record.file}")
+        weakref.finalize(self, shared.gpu.ledger.give_back, record.bytes)
+        self._engine = shared.runtime.deserialize_cuda_engine((folder / record.file).read_bytes())
         if self._engine is None:
-            raise EngineError(f"{record.backend} does not read {record.file}: {shared.logger.last_error}")
+            raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
         if record.settings.get("strip_weights") or record.settings.get("refit"):
             self._refit(folder / record.graph)
-        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        mode = shared.library.TensorIOMode.OUTPUT
-        (self._output,) = (name for name in names if self._engine.get_tensor_mode(name) == mode)
-        self._jit = _JitCache(self._engine, record) if record.backend == "tensorrt-rtx" else None
+        self._tensors = EngineTensors(self._engine, shared.library)
+        self._jit = JitCache(self._engine, record) if record.backend == "tensorrt-rtx" else None
+
+    @property
+    def gives_pixels(self) -> bool:
+        """Whether `run` takes `pixels`: the engine holds the conversion to uint8."""
+        return self._tensors.gives_pixels
 
     def run(
         self,
@@ -104,173 +71,158 @@ class TensorRTComponent:
         call: Call,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
+        pixels: bool = False,
+        stream: int | None = None,
     ) -> Any:
-        shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-        profile = choose_profile(self._record.profiles, shapes)
-        call.check()
-        self._shared.gpu.make_current()
-        with self._slot() as slot:
-            try:
-                return self._run(slot, profile, inputs, shapes, out, keep_on_device)
-            except DeviceMemoryError as error:
-                given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
-                raise DeviceMemoryError(f"{self._record.file}, {given}: {error}") from error
+        """As `Component.run`. `pixels`: the result as uint8, channels last, converted on the device (only where
+        `gives_pixels`). `stream`: a CUDA stream of the caller's: device inputs are read after what is in it now, and
+        what is put into it later finds the result; with `keep_on_device` this may return before the result is there.
 
-    def _run(
+        Raises:
+            NotFinite: the engine looks at its results itself, wherever they stay, and found NaN or infinity.
+        """
+        name, tensors = PIXELS if pixels else self._tensors.result, self._tensors
+        handed_out = {name} if keep_on_device else set()
+        on_host = {NOT_FINITE} if tensors.tells_finite else set()
+        with self._running(inputs, call, on_host | ({name} - handed_out), handed_out, stream) as results:
+            bad = int(results.get(NOT_FINITE, 0))
+            result = results[name]
+            if keep_on_device:
+                result.hand_over(stream)
+            elif not bad:
+                result = _copied(result, out)
+        if bad:
+            raise NotFinite(bad, int(np.prod(result.shape)))
+        return result
+
+    def step(
+        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, keep_result: bool = False
+    ) -> dict[str, Any]:
+        """As `StreamingComponent.step`: the result first, as an array, or with `keep_result` as `DeviceFrames` for
+        the next stage; states stay on the device."""
+        result, states = self._tensors.result, self._tensors.states
+        kept = states | {result} if keep_result else states
+        on_host = [name for name in self._tensors.outputs if name not in kept]
+        with self._running(inputs, call, on_host, kept, None) as results:
+            arrays: dict[str, Any] = {
+                name: results[name] if name in kept else _copied(results[name], None) for name in results
+            }
+        first = arrays.pop(result)
+        return {result: DeviceFrames.of(first) if keep_result else first, **arrays}
+
+    @contextmanager
+    def _running(
         self,
-        slot: _Slot,
-        profile: int,
         inputs: Mapping[str, Any],
-        shapes: Mapping[str, tuple[int, ...]],
-        out: NDArray[Any] | None,
-        keep_on_device: bool,
-    ) -> Any:
-        context, stream, gpu = slot.context, slot.stream, self._shared.gpu
-        if slot.profile != profile:
-            self._need(context.set_optimization_profile_async(profile, int(stream.handle)), f"profile {profile}")
-            slot.profile = profile
-        kept = []  # device inputs stay alive until the stream is done
-        for name, array in inputs.items():
-            self._need(context.set_input_shape(name, shapes[name]), f"{name} of shape {shapes[name]}")
-            if isinstance(array, np.ndarray):
-                address = self._upload(slot, name, array)
-            else:
-                view, address, _ = gpu.view_input(array, stream, name)
-                kept.append(view)
-            self._need(context.set_tensor_address(name, address), f"the address of {name}")
-        shape = tuple(context.get_tensor_shape(self._output))
-        size = 4 * math.prod(shape)
-        # What stays on the device is the caller's, so it gets memory of its own.
-        result = gpu.allocate(size, stream, "the result") if keep_on_device else self._buffer(slot, self._output, size)
-        self._need(context.set_tensor_address(self._output, int(result.handle)), "the address of the result")
-        needed = int(context.update_device_memory_size_for_shapes())
-        with self._shared.workspace(needed, stream) as scratch:
-            context.set_device_memory(int(scratch.handle), scratch.size)
-            self._need(context.execute_async_v3(int(stream.handle)), "the call")
-            if not keep_on_device:
-                host, pinned = self._pinned(slot, self._output, size)
-                gpu.copy(int(host.handle), int(result.handle), size, stream)
-            gpu.synchronise(stream)
-        del kept
-        if self._jit is not None:
-            self._jit.keep(shape)
-        if keep_on_device:
-            return gpu.as_array(result, shape)
-        values = pinned[:size].view(np.float32).reshape(shape)
-        if out is None:
-            return values.copy()
-        np.copyto(out, values)
-        return out
+        call: Call,
+        on_host: Collection[str],
+        handed_out: Collection[str],
+        callers: int | None,
+    ) -> Iterator[dict[str, Any]]:
+        """One call: its outputs by name, as arrays that are the lane's until the body ends, and as device arrays."""
+        shared, tensors = self._shared, self._tensors
+        profile = choose_profile(self._record.profiles, _sizes(inputs), self._record.kind)
+        call.check()
+        shared.gpu.make_current()
+        with self._lane() as lane:
+            theirs = None if callers is None else shared.gpu.stream_of(callers)
+            try:
+                if theirs is not None:
+                    lane.stream.wait(theirs)
+                lane.take(profile, inputs)
+                places = {name: lane.place(name, handed_out=name in handed_out) for name in tensors.outputs}
+                needed = int(lane.context.update_device_memory_size_for_shapes())
+                with shared.workspaces.turn(needed, lane.stream) as scratch:
+                    lane.compute(scratch, captured=self._is_captured(profile))
+            except DeviceMemoryError as error:
+                raise self._too_large(lane, inputs, error) from error
+            results: dict[str, Any] = {name: lane.give(name, places[name]) for name in on_host}
+            done = lane.end()
+            for name in handed_out:
+                shape, dtype = lane.shape(name), tensors.dtype(name)
+                results[name] = DeviceArray(shared.gpu, places[name], shape, dtype, done)
+            if theirs is not None:
+                theirs.wait(done)
+            if on_host or theirs is None:
+                shared.gpu.synchronise(lane.stream)
+            if self._jit is not None:
+                self._jit.keep(lane.shape(tensors.result))
+            yield results
+
+    def _is_captured(self, profile: int) -> bool:
+        """Calls of one size are recorded as a CUDA graph; TensorRT-RTX records its own."""
+        return self._jit is None and self._record.profiles[profile].is_static
+
+    def _too_large(self, lane: Lane, inputs: Mapping[str, Any], error: DeviceMemoryError) -> DeviceMemoryError:
+        """The error with the tile that would fit, as far as the library tells."""
+        shapes = {name: tuple(array.shape) for name, array in inputs.items()}
+        given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        advice = ""
+        if self._record.kind == "whole":
+            available = self._shared.gpu.available
+            found = tile_that_fits(
+                self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), available
+            )
+            advice = "; build engines for smaller tiles with `latentrt build --tile`"
+            if found is not None:
+                (height, width), size = found
+                advice = f"; tiles of {height}x{width} pixels need {mib(size)} and would fit"
+        return DeviceMemoryError(f"{self._record.file}, {given}: {error}{advice}")
+
+    def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+        index = next((index for index, profile in enumerate(self._record.profiles) if profile.holds(shapes)), None)
+        try:
+            return None if index is None else lane.bytes_needed(index, shapes)
+        except EngineError:  # advice is no place to fail
+            return None
 
     def _refit(self, graph: Path) -> None:
         """Give the engine the bundle's weights, which the graph file points to."""
-        library, logger = self._shared.library, self._shared.logger
-        refitter = library.Refitter(self._engine, logger)
-        parsed = library.OnnxParserRefitter(refitter, logger).refit_from_file(str(graph))
+        library, log = self._shared.library, self._shared.log
+        refitter = library.Refitter(self._engine, log)
+        parsed = library.OnnxParserRefitter(refitter, log).refit_from_file(str(graph))
         if not parsed or not refitter.refit_cuda_engine():
-            raise EngineError(f"{self._record.file} does not take the weights of {graph.name}: {logger.last_error}")
+            raise EngineError(f"{self._record.file} does not take the weights of {graph.name}: {log.last_error}")
 
     @contextmanager
-    def _slot(self) -> Iterator[_Slot]:
+    def _lane(self) -> Iterator[Lane]:
         with self._lock:
-            slot = self._slots.pop() if self._slots else None
-        if slot is None:
-            slot = translated(
-                lambda: _Slot(self._engine, self._shared, self._create_context),
+            lane = self._lanes.pop() if self._lanes else None
+        if lane is None:
+            lane = translated(
+                lambda: Lane(
+                    self._create_context(), self._tensors, self._shared.gpu, self._record.file, self._shared.log
+                ),
                 f"{self._record.backend} makes no context for {self._record.file}",
             )
-        yield slot
+        yield lane
         with self._lock:  # only after success: the stream of a failed call may hold its error
-            self._slots.append(slot)
+            self._lanes.append(lane)
 
-    def _create_context(self, engine: Any) -> Any:
+    def _create_context(self) -> Any:
         strategy = self._shared.library.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._jit is None:
-            return engine.create_execution_context(strategy)
-        config = engine.create_runtime_config()
+            return self._engine.create_execution_context(strategy)
+        config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         if any(profile.is_static for profile in self._record.profiles):
             config.cuda_graph_strategy = self._shared.library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._jit.attach(config)
-        return engine.create_execution_context(config)
-
-    def _upload(self, slot: _Slot, name: str, array: NDArray[Any]) -> int:
-        values = np.ascontiguousarray(array, np.float32)
-        target = self._buffer(slot, name, values.nbytes)
-        host, pinned = self._pinned(slot, name, values.nbytes)
-        pinned[: values.nbytes] = values.reshape(-1).view(np.uint8)
-        self._shared.gpu.copy(int(target.handle), int(host.handle), values.nbytes, slot.stream)
-        return int(target.handle)
-
-    def _buffer(self, slot: _Slot, name: str, size: int) -> Any:
-        if name not in slot.device or slot.device[name].size < size:
-            slot.device.pop(name, None)
-            slot.device[name] = self._shared.gpu.allocate(size, slot.stream, name)
-        return slot.device[name]
-
-    def _pinned(self, slot: _Slot, name: str, size: int) -> tuple[Any, NDArray[np.uint8]]:
-        if name not in slot.pinned or slot.pinned[name][1].size < size:
-            slot.pinned.pop(name, None)
-            slot.pinned[name] = self._shared.gpu.pinned(size)
-        return slot.pinned[name]
-
-    def _need(self, accepted: Any, what: str) -> None:
-        if accepted is False:
-            raise EngineError(f"{self._record.file} does not take {what}: {self._shared.logger.last_error}")
+        return self._engine.create_execution_context(config)
 
 
-class _JitCache:
-    """TensorRT-RTX compiles its kernels when they are first run. What it compiled is kept in the user's cache folder,
-    by engine and library version; the library itself refuses a file of another GPU or driver."""
+def _sizes(inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """What a profile speaks of: shapes, and of whole numbers the values, since those decide sizes."""
 
-    def __init__(self, engine: Any, record: EngineRecord) -> None:
-        self._path = cache_folder("jit") / f"{record.key}-{record.library_version}.cache"
-        self._cache: Any = None
-        self._kept: set[tuple[int, ...]] = set()
-        self._lock = threading.Lock()
+    def size(array: Any) -> tuple[int, ...]:
+        tells_sizes = isinstance(array, np.ndarray) and array.dtype.kind == "i"
+        return tuple(map(int, array)) if tells_sizes else tuple(array.shape)
 
-    def attach(self, config: Any) -> None:
-        """Give the cache to a context's configuration; a file that the library refuses is not used."""
-        with self._lock:
-            if self._cache is None:
-                self._cache = config.create_runtime_cache()
-                with contextlib.suppress(OSError):
-                    content = self._path.read_bytes()
-                    if not self._cache.deserialize(content):
-                        _log.info("%s is of another GPU, driver or version: kernels are compiled again", self._path)
-            config.set_runtime_cache(self._cache)
-
-    def keep(self, shape: tuple[int, ...]) -> None:
-        """Write the cache after the first call of a size, which may have compiled something. Processes that write at
-        the same time each rename a whole file into place."""
-        with self._lock:
-            if shape in self._kept:
-                return
-            self._kept.add(shape)
-            content = memoryview(self._cache.serialize())
-            temporary = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.partial")
-            try:
-                temporary.write_bytes(content)
-                temporary.replace(self._path)
-            except OSError as error:
-                _log.info("the kernels compiled now are not kept (%s)", error)
-            finally:
-                temporary.unlink(missing_ok=True)
+    return {name: size(array) for name, array in inputs.items()}
 
 
-def _logger_of(library: Any) -> Any:
-    """The library's messages as log records, and its last error for ours."""
-    levels = {library.ILogger.Severity.WARNING: logging.INFO, library.ILogger.Severity.INFO: logging.DEBUG}
-    errors = (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR)
-
-    class Logger(library.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)
-            self.last_error = "it does not say why"
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in errors:
-                self.last_error = " ".join(message.split())
-            _log.log(levels.get(severity, logging.INFO if severity in errors else logging.DEBUG), "%s", message)
-
-    return Logger()
+def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
+    if out is None:
+        return values.copy()
+    np.copyto(out, values)
+    return out

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from .cases import Case, Contender
 
-__all__ = ["build", "describe", "export", "first_frame_and_clip", "latents_of", "measure", "reference", "work_of"]
+__all__ = [
+    "build",
+    "describe",
+    "export",
+    "extent_of",
+    "first_frame_and_clip",
+    "latents_of",
+    "measure",
+    "open_vae",
+    "reference",
+    "work_of",
+]
 
 _CALLS = 5
 _LAYOUTS = {4: "channels_last", 5: "channels_last_3d"}
@@ -20,6 +31,15 @@ _LAYOUTS = {4: "channels_last", 5: "channels_last_3d"}
 
 def latents_of(case: Case) -> NDArray[np.float32]:
     return np.random.default_rng(1).standard_normal(case.latents, np.float32)
+
+
+def extent_of(case: Case) -> Any:
+    """The size of the case's sample."""
+    from latentrt.export.engines.settings import Extent
+
+    ratio = 32 if case.video else 8
+    height, width = (size * ratio for size in case.latents[-2:])
+    return Extent(case.latents[0], height, width, 8 * (case.latents[2] - 1) + 1 if case.video else 1)
 
 
 def describe(dry: bool) -> dict[str, Any]:
@@ -82,15 +102,11 @@ def build(
 ) -> dict[str, Any]:
     """One engine with a static profile for each case of a model."""
     from latentrt.export.engines.build import build_engines
-    from latentrt.export.engines.settings import BuildSettings, Extent
+    from latentrt.export.engines.settings import BuildSettings
 
-    tiles = []
-    for case in cases:
-        ratio = 32 if case.video else 8
-        height, width = (size * ratio for size in case.latents[-2:])
-        tiles.append(Extent(case.latents[0], height, width, 8 * (case.latents[2] - 1) + 1 if case.video else 1))
+    tiles = tuple(map(extent_of, cases))
     settings = BuildSettings(
-        backend, (dtype,), ("decoder",), tiles=tuple(tiles), static=True, compute_capabilities=capabilities
+        backend, (dtype,), ("decoder",), tiles=tiles, static=True, compute_capabilities=capabilities
     )
     record = build_engines(bundle, settings)[0].record
     return {
@@ -139,7 +155,7 @@ def first_frame_and_clip(case: Case, contender: Contender, bundle: Path, folder:
     """From latents (on the GPU, where the backend takes them there) to the first uint8 frame and to a whole MP4."""
     from latentrt.runtime.clip_writer import write_clip
 
-    vae = _open(contender, bundle)
+    vae = open_vae(contender, bundle)
     latents: Any = latents_of(case)
     if device == "cuda":
         import torch
@@ -178,7 +194,7 @@ def _decode(model: Any, latents: Any, case: Case) -> Any:
     return model.decode(latents, False) if case.video else model.decode(latents)
 
 
-def _open(contender: Contender, bundle: Path) -> Any:
+def open_vae(contender: Contender, bundle: Path) -> Any:
     from latentrt.runtime import open_bundle
 
     return open_bundle(bundle, backend=contender.kind, provider=contender.detail or None, dtype=contender.dtype)
@@ -187,7 +203,7 @@ def _open(contender: Contender, bundle: Path) -> Any:
 def _decoder(case: Case, contender: Contender, checkpoint: Path, bundle: Path, device: str) -> Callable[[], Any]:
     if contender.kind.startswith("torch"):
         return _torch_decoder(case, checkpoint, contender, device)
-    vae = _open(contender, bundle)
+    vae = open_vae(contender, bundle)
     latents = latents_of(case)
     return lambda: vae.decode(latents).sample
 

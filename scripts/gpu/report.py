@@ -27,7 +27,15 @@ def markdown(report: dict[str, Any]) -> str:
             for row in report["clips"]
             if row["status"] == "ok"
         ]
-    missing = [row for part in ("steps", "decodes", "clips") for row in report[part] if row["status"] != "ok"]
+    if report["features"]:
+        lines += ["", "| decode | by | what | seconds | PSNR dB |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {row['case']} | {row['by']} | {row['what']} | {row['seconds']:.4f} | {row['psnr_db']:.1f} |"
+            for row in report["features"]
+            if row["status"] == "ok"
+        ]
+    parts = ("steps", "decodes", "clips", "features")
+    missing = [row for part in parts for row in report[part] if row["status"] != "ok"]
     if missing:
         lines += ["", "Not measured:", ""]
         lines += [f"- {row['case']}, {row['by']}: {row['status']}, {row['reason']}" for row in missing]

@@ -1,0 +1,70 @@
+"""Frames that go from one stage of a stream to the next without leaving the GPU."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .device_array import DeviceArray
+
+__all__ = ["DeviceFrames", "Rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What to copy, bytes: `count` rows of `width`, from `source` on, `pitch` apart, to `offset` in the target."""
+
+    offset: int
+    source: int
+    pitch: int
+    width: int
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceFrames:
+    """(B, C, T, H, W) on the device: of each array of `parts` the frames from start to stop, one after the other."""
+
+    parts: tuple[tuple[DeviceArray, int, int], ...]
+
+    @classmethod
+    def of(cls, array: DeviceArray) -> "DeviceFrames":
+        return cls(((array, 0, array.shape[2]),))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        first = self.parts[0][0].shape
+        return (*first[:2], sum(stop - start for _, start, stop in self.parts), *first[3:])
+
+    @property
+    def dtype(self) -> Any:
+        return self.parts[0][0].dtype
+
+    def frames(self, start: int, stop: int) -> "DeviceFrames":
+        """Those frames; nothing is copied."""
+        kept, place = [], 0
+        for array, first, last in self.parts:
+            begin, end = max(start - place, 0), min(stop - place, last - first)
+            if begin < end:
+                kept.append((array, first + begin, first + end))
+            place += last - first
+        return DeviceFrames(tuple(kept))
+
+    def joined(self, others: Sequence["DeviceFrames"]) -> "DeviceFrames":
+        """These frames and then those of others; nothing is copied."""
+        return DeviceFrames(tuple(part for one in (self, *others) for part in one.parts))
+
+    @property
+    def whole(self) -> DeviceArray | None:
+        """The array, where these are just its frames."""
+        array, start, stop = self.parts[0]
+        return array if len(self.parts) == 1 and (start, stop) == (0, array.shape[2]) else None
+
+    def rows(self) -> Iterator[Rows]:
+        """What to copy so that the frames lie one after the other: a row is what one channel has of a part."""
+        frame = self.dtype.itemsize * math.prod(self.shape[3:])
+        count, offset = math.prod(self.shape[:2]), 0
+        for array, start, stop in self.parts:
+            width = (stop - start) * frame
+            yield Rows(offset, array.address + start * frame, array.shape[2] * frame, width, count)
+            offset += width

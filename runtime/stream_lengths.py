@@ -1,0 +1,50 @@
+"""How many frames a step of a stream takes: what the stages work in, and what engines of them are built for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from .manifest import Graph
+from .profiles import Profile
+
+__all__ = ["MOST_FRAMES", "StepFrames", "frames_within", "stage_frames"]
+
+MOST_FRAMES = 8
+"""The most frames of the clip that a step brings where the caller does not say: longer ones take memory and gain
+nothing."""
+
+
+@dataclass(frozen=True)
+class StepFrames:
+    """The most frames that a stage's first step and its later ones take; later ones take a multiple of `multiple`."""
+
+    first: int
+    later: int
+    multiple: int
+
+    @classmethod
+    def of(cls, graph: Graph, most: int) -> "StepFrames":
+        """For steps of at most `most` frames, or of the fewest out of which something comes."""
+        assert graph.stage is not None
+        multiple = graph.stage.multiple
+        begin = int(multiple > 1)  # chunks of 1 + a multiple, then of multiples
+        first = max(most, graph.stage.lead, begin + multiple)
+        return cls(begin + (first - begin) // multiple * multiple, max(most, multiple) // multiple * multiple, multiple)
+
+
+def stage_frames(config: AutoencoderKLLTX2VideoConfig, graphs: Sequence[Graph], frames: int) -> list[int]:
+    """The most frames of a step of each of a component's stages, all of them in order, where a step brings at most
+    `frames` frames of the clip."""
+    if graphs[0].component == "encoder":
+        return [max(1, frames)]
+    ratios = [config.temporal_ratio] * 2  # frames of the clip per frame that a stage takes
+    for index in range(len(graphs) - 2):
+        scaled = config.decoder_scaling[index]
+        ratios.append(ratios[-1] // (SAMPLING_STRIDES[config.upsample_type[index]][0] if scaled else 1))
+    return [max(1, frames // ratio) for ratio in ratios]
+
+
+def frames_within(profiles: Sequence[Profile], most: int) -> int:
+    """The most frames of a step, at most `most`, that an engine takes between a clip's ends: fewer are as exact."""
+    between = [profile.ranges["chunk"].maximum[2] for profile in profiles if profile.ranges["first"].maximum == (0,)]
+    return min(most, max(between, default=most))

@@ -1,0 +1,341 @@
+"""What the TensorRT backend does around engine calls: buffers, order, streams, states, strips, pixels, memory. The
+device and the library are stand-ins in host memory (support/host_device.py); real ones need a GPU."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import host_device
+import numpy as np
+import pytest
+from architectures import ALL, picture
+from host_device import HostGpu, OnDevice, Stream
+
+from latentrt.export.engines.planning import plan_profiles
+from latentrt.export.engines.segment_profiles import segment_profiles
+from latentrt.export.engines.settings import BuildSettings, Extent
+from latentrt.export.engines.stream_profiles import stream_profiles
+from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
+from latentrt.runtime.added_outputs import added_outputs
+from latentrt.runtime.backends.device_memory import MemoryLedger
+from latentrt.runtime.backends.smaller_tiles import smaller_tiles
+from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
+from latentrt.runtime.component import Call, NotFinite
+from latentrt.runtime.errors import DeviceMemoryError
+from latentrt.runtime.finite import FiniteComponent
+from latentrt.runtime.manifest import Graph, Manifest
+from latentrt.runtime.profiles import Profile
+
+SETTINGS = {
+    "sd": BuildSettings("tensorrt", tiles=(Extent(2, 64, 64),), picture=(128, 128)),
+    "ltx20": BuildSettings("tensorrt", tiles=(Extent(1, 128, 128, 17),), chunk=8),
+}
+SETTINGS["causal_decoder"] = SETTINGS["ltx20"]
+
+
+@pytest.fixture(scope="module")
+def bundles(bundle_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A bundle of each model with stand-ins for engines."""
+    folder = tmp_path_factory.mktemp("device")
+    found = {}
+    for name, settings in SETTINGS.items():
+        bundle = Path(shutil.copytree(bundle_of(name), folder / name))
+        manifest = Manifest.open(bundle)
+
+        def profiles(graph: Graph, manifest: Manifest = manifest, settings: Any = settings) -> tuple[Profile, ...]:
+            config: Any = manifest.config
+            if graph.stage is not None:
+                stages = [one for one in manifest.streams if one.component == graph.component]
+                return stream_profiles(config, graph, stages, settings)
+            return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
+
+        host_device.with_engines(
+            bundle, profiles, lambda graph: (*added_outputs(graph), "not_finite")[:2] * (graph.kind == "whole")
+        )
+        found[name] = bundle
+    return found
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
+    host_device.install(monkeypatch)
+
+
+@pytest.fixture
+def pair(bundles: dict[str, Path], device: None) -> Iterator[Callable[..., tuple[Any, Any]]]:
+    """`pair(name)`: the bundle by ONNX Runtime and by the backend under test."""
+    opened: list[Any] = []
+
+    def open_two(name: str, **options: Any) -> tuple[Any, Any]:
+        opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1))
+        opened.append(open_bundle(bundles[name], backend="tensorrt", **options))
+        return opened[-2], opened[-1]
+
+    yield open_two
+    for vae in opened:
+        vae.close()
+
+
+def latents(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).standard_normal(shape, np.float32)
+
+
+@pytest.mark.parametrize("name", ["sd", "ltx20"])
+def test_encode_decode_and_tiles_give_what_onnx_runtime_gives(name: str, pair: Callable[..., Any]) -> None:
+    wanted, vae = pair(name)
+    x = picture(ALL[name], batch=1, frames=9, height=64, width=64)
+    moments = wanted.encode(x).latent_dist.parameters
+    np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, moments, atol=1e-5)
+    z = latents(1, 4, 24, 16) if name == "sd" else latents(1, 16, 3, 8, 4)
+    with pytest.raises(InputError, match="the engine was built for"):
+        vae.decode(z)
+    for each in (wanted, vae):
+        each.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
+    np.testing.assert_allclose(vae.decode(z).sample, wanted.decode(z).sample, atol=1e-4)
+    assert np.abs(vae.decode(z, output="uint8").sample.astype(int) - wanted.decode(z, output="uint8").sample).max() <= 1
+
+
+def test_copies_of_one_tile_do_not_wait_for_the_computation_of_the_other(pair: Callable[..., Any]) -> None:
+    _, vae = pair("sd")
+    vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
+    vae.decode(latents(1, 4, 24, 24))
+    log = HostGpu.current.log
+    lanes = {line.partition(":")[0] for line in log}
+    assert len(lanes) == 2, "two calls are in flight"
+    for lane in lanes:
+        done = "".join(f"{line.split()[1]} " for line in log if line.startswith(f"{lane}:"))
+        # What the other lane waits for stands behind the computation and before the copies out.
+        assert re.fullmatch("(copy (wait )?compute record copy copy record )+", done)
+    assert sum(": wait for " in line for line in log) == sum(line.endswith("compute") for line in log) - 1
+
+
+@pytest.mark.parametrize("name", ["ltx20", "causal_decoder"])
+def test_streams_keep_their_states_on_the_device(
+    name: str, pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, vae = pair(name)
+    seen: list[set[str]] = []
+    chunks: list[str] = []
+    step = TensorRTComponent.step
+
+    def spied(self: Any, inputs: Any, **options: Any) -> Any:
+        seen.append({type(value).__name__ for key, value in inputs.items() if key.startswith("state_")})
+        chunks.append(type(inputs["chunk"]).__name__)
+        return step(self, inputs, **options)
+
+    monkeypatch.setattr(TensorRTComponent, "step", spied)
+    z = latents(1, 16, 5, 2, 3)
+    frames = np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8)), axis=2)
+    np.testing.assert_allclose(frames, wanted.decode(z).sample, atol=1e-4)
+    assert set(chunks) == {"ndarray", "DeviceFrames"}, "latents come from the host, and frames stay between two stages"
+    joins = any(": rows " in line for line in HostGpu.current.log)
+    assert joins == (name == "ltx20"), "a causal stage gives as many frames as the next one takes"
+    assert {"ndarray"} in seen, "zeros, at first"
+    assert {"DeviceArray"} in seen
+    assert all(len(kinds) == 1 for kinds in seen)
+    x = picture(ALL[name], batch=1, frames=25, height=64, width=96)
+    moments = np.concatenate(list(vae.encode_stream(x, frames_per_chunk=8)), axis=2)
+    np.testing.assert_allclose(moments, wanted.encode(x).latent_dist.parameters, atol=1e-4)
+    again = np.concatenate(list(vae.encode_stream(x, frames_per_chunk=16)), axis=2)
+    np.testing.assert_array_equal(again, moments, "as many at a time as the engines take")
+    with pytest.raises(
+        InputError, match=r"stream in tiles, or build for this size with `latentrt build --stream --tile"
+    ):
+        next(vae.decode_stream(latents(1, 16, 5, 2, 5)))
+
+
+def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any]) -> None:
+    wanted, vae = pair("sd")
+    z = latents(1, 4, 12, 16)
+    whole = wanted.decode(z).sample
+    vae.enable_tiling(exact=True)
+    made = HostGpu.made
+    np.testing.assert_allclose(vae.decode(z).sample, whole, atol=1e-4)
+    assert HostGpu.made == made + 1, "the steps share what is not theirs, although each engine is let go"
+    x = picture(ALL["sd"], batch=1, frames=1, height=104, width=72)
+    np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters, atol=1e-4)
+    with pytest.raises(InputError, match="`latentrt build --exact-tiles --tile HxW --picture HxW`"):
+        vae.decode(latents(1, 4, 24, 24))
+
+
+@pytest.mark.parametrize("name", ["sd", "ltx20"])
+def test_pixels_come_from_the_device(name: str, pair: Callable[..., Any]) -> None:
+    wanted, vae = pair(name)
+    z = latents(2, 4, 8, 6) if name == "sd" else latents(1, 16, 2, 4, 3)
+    pixels = vae.decode(z, output="uint8").sample
+    assert np.abs(pixels.astype(int) - wanted.decode(z, output="uint8").sample).max() <= 1
+    assert f"copy {pixels.nbytes}" in {line.partition(": ")[2] for line in HostGpu.current.log}
+    assert f"copy {4 * pixels.nbytes}" not in {line.partition(": ")[2] for line in HostGpu.current.log}
+    out = np.zeros_like(pixels)
+    assert vae.decode(z, output="uint8", out=out).sample is out
+    np.testing.assert_array_equal(out, pixels)
+    crop = (60, 41) if name == "sd" else (9, 100, 90)
+    cropped = vae.decode(z, output="uint8", crop=crop).sample
+    np.testing.assert_array_equal(cropped, pixels[:, *(slice(0, length) for length in crop)])
+    vae.enable_slicing()
+    np.testing.assert_array_equal(vae.decode(z, output="uint8").sample, pixels)
+
+
+def test_device_arrays_go_in_and_come_out_in_the_order_of_the_callers_stream(pair: Callable[..., Any]) -> None:
+    wanted, vae = pair("sd")
+    z = latents(1, 4, 8, 8)
+    sample = wanted.decode(z).sample
+    theirs = Stream([])
+    late = OnDevice(np.zeros_like(z))
+    theirs.put("late", lambda: np.copyto(late.values, z))  # the latents come when the stream gets there
+    on_device = vae.decode(late, output="device", stream=theirs.handle).sample
+    assert on_device.__dlpack_device__()[0] == 2
+    assert on_device.shape == sample.shape
+    np.testing.assert_allclose(on_device.numpy(), sample, atol=1e-5)
+    np.testing.assert_allclose(vae.decode(on_device_of(z), stream=theirs.handle).sample, sample, atol=1e-5)
+    np.testing.assert_allclose(vae.decode(z, output="device").sample.numpy(), sample, atol=1e-5)
+    vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=32)
+    with pytest.raises(InputError, match="stream: tiles come together on the host"):
+        vae.decode(z, stream=theirs.handle)
+    with pytest.raises(InputError, match="the backend onnxruntime:cpu takes no stream of the caller's"):
+        wanted.decode(z, stream=theirs.handle)
+
+
+def on_device_of(array: np.ndarray) -> OnDevice:
+    return OnDevice(array.copy())
+
+
+@pytest.mark.parametrize("output", ["float32", "uint8", "device"])
+def test_nan_is_seen_wherever_the_result_stays(output: str, pair: Callable[..., Any]) -> None:
+    _, vae = pair("sd")
+    z = on_device_of(latents(1, 4, 8, 8))
+    vae.decode(z, output=output)
+    z.values[0, 0, 0, 0] = np.nan
+    with pytest.raises(EngineError, match="of 12288 values are NaN or infinite"):
+        vae.decode(z, output=output)
+
+
+def test_calls_of_one_size_are_recorded_once(bundles: dict[str, Path], device: None, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(bundles["sd"], tmp_path / "bundle"))
+    static = BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),), static=True)
+    config = Manifest.open(bundle).config
+    host_device.with_engines(
+        bundle, lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (), added_outputs
+    )
+    z = [latents(1, 4, 8, 8) + index for index in range(4)]
+    with open_bundle(bundle, backend="tensorrt") as vae, open_bundle(bundle, backend="onnxruntime") as wanted:
+        for one in z:
+            np.testing.assert_allclose(vae.decode(one).sample, wanted.decode(one).sample, atol=1e-5)
+    assert HostGpu.current.recorded == 1
+    assert [line.partition(": ")[2] for line in HostGpu.current.log].count("launch") == 3
+
+
+def test_what_does_not_fit_names_the_tile_that_does(pair: Callable[..., Any]) -> None:
+    limit = 5 * 4 * 3 * 64 * 64  # of the stand-in's calls: activations of four results, and the result
+    _, vae = pair("sd", session_options={"device_memory_bytes": limit})
+    vae.decode(latents(1, 4, 4, 8))
+    vae.release()
+    with pytest.raises(
+        DeviceMemoryError, match=r"device_memory_bytes leaves.*; tiles of 32x64 pixels need .* would fit"
+    ):
+        vae.decode(latents(1, 4, 8, 8))
+    vae.decode(latents(1, 4, 4, 8))
+    assert 0 < HostGpu.current.ledger.taken <= limit
+    vae.release()
+    assert HostGpu.current.ledger.taken == 0
+
+
+def test_encoder_and_decoder_share_one_workspace(pair: Callable[..., Any]) -> None:
+    _, vae = pair("sd")
+    for _ in range(3):
+        vae.decode(vae.encode(picture(ALL["sd"], batch=1, frames=1, height=64, width=64)).latent_dist.mean)
+    assert HostGpu.current.allocated.count("activations") == 2, "the encoder's, then the decoder's, which is larger"
+
+
+class _Overflows:
+    """An engine that says so itself, wherever its result is."""
+
+    gives_pixels = True
+
+    def run(self, inputs: Any, **options: Any) -> Any:
+        raise NotFinite(3, 48)
+
+
+class _Wide:
+    def run(self, inputs: Any, *, call: Any, out: Any = None, keep_on_device: bool = False) -> Any:
+        return "on the device" if keep_on_device else np.zeros((1, 3, 4, 4), np.float32)
+
+
+def test_what_an_engine_says_is_not_finite_is_run_again_in_float32() -> None:
+    again = FiniteComponent(_Overflows(), "decoder.float16.onnx", "float16", _Wide)
+    assert again.run({}, call=Call(), keep_on_device=True) == "on the device"
+    out = np.zeros((1, 4, 4, 3), np.uint8)
+    assert again.run({}, call=Call(), out=out, pixels=True) is out
+    assert (out == 128).all()
+    alone = FiniteComponent(_Overflows(), "decoder.float16.onnx", "float16", None)
+    with pytest.raises(EngineError, match=r"decoder.float16.onnx: 3 of 48 values are NaN or infinite in float16, and"):
+        alone.run({}, call=Call(), keep_on_device=True)
+
+
+@pytest.mark.parametrize("limit", [None, 10])
+def test_a_ledger_counts(limit: int | None) -> None:
+    ledger = MemoryLedger(limit)
+    ledger.take(7, "weights")
+    assert ledger.left == (None if limit is None else 3)
+    if limit is not None:
+        with pytest.raises(DeviceMemoryError, match="of activations are more than device_memory_bytes leaves"):
+            ledger.take(4, "activations")
+    ledger.take(3, "activations")
+    ledger.give_back(7)
+    assert ledger.taken == 3
+
+
+def test_smaller_tiles_halve_the_longer_side(bundle_of: Callable[[str], Path]) -> None:
+    encoder, decoder = Manifest.open(bundle_of("noise_timestep")).graphs
+    (profile,) = plan_profiles(
+        Manifest.open(bundle_of("noise_timestep")).config,
+        decoder,
+        BuildSettings("tensorrt", tiles=(Extent(1, 128, 96, 9),), static=True),
+    )
+    shapes = {name: of.maximum for name, of in profile.ranges.items()}
+    found = list(smaller_tiles(decoder, shapes, 32))
+    assert [tile for tile, _ in found] == [(64, 96), (64, 32), (32, 32)]
+    assert found[0][1]["latents"] == (1, 16, 2, 2, 3)
+    assert found[0][1]["noise_up_block_0"] == (2, 4, 6)
+    assert [tile for tile, _ in smaller_tiles(encoder, {"sample": (1, 3, 9, 64, 32)}, 32)] == [(32, 32)]
+
+
+def test_a_workspace_of_the_callers_is_the_only_one(pair: Callable[..., Any]) -> None:
+    workspace = OnDevice(np.zeros(16 * 3 * 64 * 64 + 256, np.uint8))
+    wanted, vae = pair("sd", session_options={"workspace": workspace})
+    z = latents(1, 4, 8, 8)
+    np.testing.assert_allclose(vae.decode(z).sample, wanted.decode(z).sample, atol=1e-5)
+    assert (workspace.values == 0xCD).any()
+    with pytest.raises(DeviceMemoryError, match=r"the workspace has .* and this call needs .* would fit"):
+        vae.decode(latents(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"device_memory_bytes": 0}, "device_memory_bytes must be a whole number of bytes, got 0"),
+        ({"workspace": 7}, "workspace must be a device array, got int"),
+        ({"enable_mem_pattern": False}, "TensorRT takes device_memory_bytes and workspace, got enable_mem_pattern"),
+    ],
+)
+def test_options_that_tensorrt_does_not_take(
+    options: Any, sentence: str, bundles: dict[str, Path], device: None
+) -> None:
+    with pytest.raises(BackendUnavailable, match=sentence):
+        open_bundle(bundles["sd"], backend="tensorrt", session_options=options)
+
+
+def test_a_missing_engine_names_the_command(bundles: dict[str, Path], device: None, tmp_path: Path) -> None:
+    for name, kind, option in (("ltx20", "stream", "--stream"), ("sd", "exact", "--exact-tiles")):
+        bundle = Path(shutil.copytree(bundles[name], tmp_path / name))
+        manifest = Manifest.open(bundle)
+        dataclasses.replace(manifest, engines=tuple(one for one in manifest.engines if one.kind != kind)).write()
+        vae: Any = open_bundle(bundle, backend="tensorrt")
+        if kind == "exact":
+            vae.enable_tiling(exact=True)
+        z = latents(1, 4, 8, 8) if kind == "exact" else latents(1, 16, 2, 2, 2)
+        with vae, pytest.raises(EngineError, match=f"latentrt build .* {option}`"):
+            vae.decode(z) if kind == "exact" else next(vae.decode_stream(z))
