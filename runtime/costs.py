@@ -14,14 +14,14 @@ from .exact_settings import ExactStrips
 from .jobs import Job
 from .ladder import ladder
 from .manifest import Graph, Manifest
-from .probe import Probe
+from .probe import Point, Probe
 from .rehearsal import held_bytes
 from .strategy import WHOLE, Strategy, linear_tiles
 from .workload import Workload, volume
 
 __all__ = ["Cost", "Costs", "exact_job", "plan_of"]
 
-_LEAN = 1.03  # predictions are a little high rather than low
+_LEAN = 1.06  # predictions are a little high rather than low
 _LIMIT_SECONDS = 4.0  # of a calibrating call, beyond the two smallest ones
 _SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
 _ITEM_BYTES = 4
@@ -74,8 +74,7 @@ class Costs:
         return Cost(one.bytes + work.result_bytes(tile), one.seconds * plan.count)
 
     def _stream(self, work: Workload, strategy: Strategy) -> Cost:
-        frames = work.cells[0]
-        probed = (min(frames, self._lead(work.component)), *work.cells[1:])
+        frames, probed = work.cells[0], self._probed(work)
         one = self._pass(work, strategy.untiled, probed)
         return Cost(one.bytes, one.seconds * frames / probed[0])
 
@@ -122,29 +121,57 @@ class Costs:
         around = small.input_bytes + small.result_bytes()
         return _StripSteps.of(self._manifest, small, settings), point.peak_bytes - around, point.seconds
 
+    def about(self, work: Workload, strategy: Strategy) -> Cost:
+        """The same for tiles, at once: from what was measured for a pass over everything, so not to be relied on."""
+        own = replace(work, batch=1) if strategy.sliced else work
+        plan = plan_of(own, strategy)
+        tile = _largest_tile(plan)
+        cells = (own.cells[0], *tile) if strategy.streaming else tile
+        if strategy.streaming:
+            whole = self._stream(own, strategy.untiled)
+            line = self._line(own, strategy.untiled, self._probed(own))
+            memory = line.at(volume(own.grid, self._probed(replace(own, cells=cells))) * own.batch)
+        else:
+            whole = self._pass(own, WHOLE, own.cells)
+            line = self._line(own, WHOLE, own.cells)
+            memory = line.at(volume(own.grid, cells) * own.batch) + own.result_bytes(tile)
+        share = math.prod(tile) * plan.count / math.prod(own.cells[-len(tile) :])
+        rounds = work.batch // own.batch
+        return Cost(int(_LEAN * (memory + _around(work, strategy))), whole.seconds * share * rounds)
+
+    def _probed(self, work: Workload) -> tuple[int, ...]:
+        return (min(work.cells[0], self._lead(work.component)), *work.cells[1:])
+
     def _pass(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> Cost:
         """One pass of the engines over latents of `cells`, with what goes in and what comes out."""
+        line = self._line(work, strategy, cells)
+        wanted = volume(work.grid, cells) * work.batch
+        memory = line.at(wanted)
+        if not strategy.streaming:
+            scores = replace(work, cells=tuple(cells)).scores * _ITEM_BYTES * _SCORES.get(self._backend, 0)
+            memory = max(memory, line.loaded_bytes + scores * 1.02 if scores else 0)
+        return Cost(int(memory), line.unit_seconds * wanted)
+
+    def _line(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> "_Line":
+        """Bytes and seconds over the volume, through the sizes that stand for `cells`."""
         grid, streams = work.grid, strategy.streaming
         stretched = (*cells[:-1], cells[-1] * work.batch)
         rungs = ladder(grid, stretched, self._minimum(work.component), whole_clip=streams)
-        least, most = rungs[0], rungs[-1]
+        least = rungs[0]
         first = self._points.point(Probe(work.component, least, strategy))
         if len(rungs) == 1:
-            return Cost(first.peak_bytes, first.seconds)
+            return _Line(first, volume(grid, least), 0.0)
         unit = first.seconds / volume(grid, least)
         fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= _LIMIT_SECONDS]
         chosen = fast[-1] if fast else rungs[1]
         second = self._points.point(Probe(work.component, chosen, strategy))
         below = [rung for rung in rungs[1:] if 2.5 < volume(grid, chosen) / volume(grid, rung) < 6]
-        if chosen != most and below:  # memory bends where buffers are small: a line through the larger ones is better
+        if (
+            chosen != rungs[-1] and below
+        ):  # memory bends where buffers are small: a line through the larger ones is better
             least, first = below[-1], self._points.point(Probe(work.component, below[-1], strategy))
-        start, stop, wanted = (volume(grid, rung) for rung in (least, chosen, most))
-        slope = max(second.peak_bytes - first.peak_bytes, 0) / (stop - start)
-        memory = second.peak_bytes + slope * (wanted - stop)
-        if not streams:
-            scores = replace(work, cells=tuple(cells)).scores * _ITEM_BYTES * _SCORES.get(self._backend, 0)
-            memory = max(memory, second.loaded_bytes + scores * 1.02)
-        return Cost(int(memory), second.seconds * wanted / stop)
+        start, stop = volume(grid, least), volume(grid, chosen)
+        return _Line(second, stop, max(second.peak_bytes - first.peak_bytes, 0) / (stop - start))
 
     def _minimum(self, component: str) -> int:
         return max(self._manifest.config.min_latent_size(component), 1)
@@ -207,6 +234,26 @@ def _around(work: Workload, strategy: Strategy) -> int:
 
 def _largest_tile(plan: Plan) -> tuple[int, ...]:
     return tuple(max(len(piece.cells) for piece in line.pieces) for line in plan.lines)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Through a point at `volume`, with a slope in bytes."""
+
+    point: Point
+    volume: int
+    slope: float
+
+    def at(self, volume: float) -> float:
+        return max(self.point.peak_bytes + self.slope * (volume - self.volume), self.loaded_bytes)
+
+    @property
+    def loaded_bytes(self) -> int:
+        return self.point.loaded_bytes
+
+    @property
+    def unit_seconds(self) -> float:
+        return self.point.seconds / self.volume
 
 
 @dataclass(frozen=True)

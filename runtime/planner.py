@@ -19,6 +19,8 @@ __all__ = ["Candidate", "Decision", "Planner"]
 _log = logging.getLogger(__name__)
 _STRIP_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)  # of what the budget leaves for them
 _LEAST_STRIPS = 1 << 26
+_SURE_SHARE = 0.7  # of an estimate: above the budget even so, nobody measures
+_OVER = "more than the budget"
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,28 @@ class Planner:
         """The fastest exact strategy within `budget` bytes or, where none fits, the fastest other one.
 
         Without `complete` the look-out ends with a whole pass that fits, before anything else is calibrated, and
-        inexact strategies are looked at only where no exact one fits.
+        inexact strategies are looked at only where no exact one fits, in the order of their work: the first that fits
+        is taken. With it all are listed; those that were not measured themselves are estimated.
 
         Raises:
             EngineError: no strategy could be measured.
         """
+        exact, others = self._exact(work, budget, base, may_stream), self._approximate(work, base, may_stream)
         seen: list[Candidate] = []
-        for candidate in self._all(work, budget, base, may_stream):
-            exact_fits = any(one.is_exact and one.refused is None for one in seen)
-            if not complete and exact_fits and (seen[0].refused is None or not candidate_is_exact(work, candidate)):
+        for strategy in exact:
+            seen.append(self._judged(work, strategy, budget))
+            if seen[0].refused is None and not complete:
                 break
-            seen.append(self._judged(work, candidate, budget))
-        fitting = [one for one in seen if one.refused is None]
-        exact = [one for one in fitting if one.is_exact]
-        chosen = min(exact or fitting, key=_seconds, default=None)
+        chosen = min((one for one in seen if one.refused is None), key=_seconds, default=None)
+        if chosen is None or complete:
+            for about in sorted((self._about(work, one, budget) for one in others), key=_seconds):
+                near = about.cost is not None and _SURE_SHARE * about.cost.bytes <= budget
+                one = self._judged(work, about.strategy, budget) if near and chosen is None else about
+                seen.append(one)
+                if chosen is None and one.refused is None:
+                    chosen = one
+                    if not complete:
+                        break
         if not any(one.cost for one in seen):
             raise EngineError(f"nothing could be planned: {'; '.join(filter(None, (one.refused for one in seen)))}")
         return Decision(budget, tuple(seen), chosen, _reason(seen, chosen, budget))
@@ -124,18 +134,32 @@ class Planner:
         _log.log(level, "%s: %s", work.component, decision.reason)
         return chosen
 
-    def _all(self, work: Workload, budget: int, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
-        """Exact ones first, a whole pass before all others."""
-        every = [
-            one
-            for one in candidates(self._manifest, work, base, dtype=self._dtype)
-            if may_stream or base.streaming or not one.streaming
-        ]
-        yield from (one for one in every if one.is_exact and not one.streaming)
-        if self._dtype == "float32" and not base.streaming and not self._manifest.config.temporal_ratio > 1:
+    def _exact(self, work: Workload, budget: int, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
+        """A whole pass before all others."""
+        every = [one for one in self._every(work, base, may_stream) if is_exact(work, one)]
+        yield from (one for one in every if not one.streaming)
+        if self._dtype == "float32" and not work.grid.video:
             yield from self._strips(work, budget)
-        yield from (one for one in every if one.is_exact and one.streaming)
-        yield from (one for one in every if not one.is_exact)
+        yield from (one for one in every if one.streaming)
+
+    def _approximate(self, work: Workload, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
+        return (one for one in self._every(work, base, may_stream) if not is_exact(work, one))
+
+    def _every(self, work: Workload, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
+        for one in candidates(self._manifest, work, base, dtype=self._dtype):
+            if may_stream or base.streaming or not one.streaming:
+                yield one
+
+    def _about(self, work: Workload, strategy: Strategy, budget: int) -> Candidate:
+        """A tiled strategy by what is known without measuring it."""
+        reason = _piece(work, strategy).too_large
+        try:
+            cost = None if reason else self._costs.about(work, strategy)
+        except EngineError as error:
+            cost, reason = None, str(error)
+        if cost is not None and cost.bytes > budget:
+            reason = _OVER
+        return Candidate(strategy, strategy.label(work.grid), False, cost, reason)
 
     def _strips(self, work: Workload, budget: int) -> Iterator[Strategy]:
         """Strips in as much of the budget as fits, or in what they need at least."""
@@ -152,19 +176,19 @@ class Planner:
             yield fallback
 
     def _judged(self, work: Workload, strategy: Strategy, budget: int) -> Candidate:
-        label, is_exact = strategy.label(work.grid), candidate_is_exact(work, strategy)
+        label, exact = strategy.label(work.grid), is_exact(work, strategy)
         piece = _piece(work, strategy)
         if piece.too_large is not None and strategy.kind != "strips":
-            return Candidate(strategy, label, is_exact, None, piece.too_large)
+            return Candidate(strategy, label, exact, None, piece.too_large)
         try:
             cost = self._costs.of(work, strategy)
         except EngineError as error:
-            return Candidate(strategy, label, is_exact, None, str(error))
+            return Candidate(strategy, label, exact, None, str(error))
         over = cost.bytes > budget
-        return Candidate(strategy, label, is_exact, cost, "more than the budget" if over else None)
+        return Candidate(strategy, label, exact, cost, _OVER if over else None)
 
 
-def candidate_is_exact(work: Workload, strategy: Strategy) -> bool:
+def is_exact(work: Workload, strategy: Strategy) -> bool:
     return strategy.is_exact or plan_of(work, strategy).count == 1
 
 

@@ -62,10 +62,8 @@ class Workload:
         if isinstance(config, AutoencoderKLLTX2VideoConfig):
             widths = config.decoder_block_out_channels if self.decodes else config.block_out_channels
             # The first block's channels at the patches' resolution; sampling packs no more than twice as many there.
-            per_cell = (
-                max(2 * min(widths), config.out_channels * config.patch_size**2) * (ratio // config.patch_size) ** 2
-            )
-            return self.batch * per_cell * volume(self.grid, self.cells)
+            channels = max(2 * min(widths), config.out_channels * config.patch_size**2)
+            return self.batch * channels * (ratio // config.patch_size) ** 2 * volume(self.grid, self.cells)
         assert isinstance(config, ImageConfig)
         image = config.decoder_widths if self.decodes else config.block_out_channels
         widest = max(channels * (ratio >> level) ** 2 for level, channels in enumerate((*image[1:2], *image)[:2]))

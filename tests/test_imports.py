@@ -12,8 +12,8 @@ HEAVY = {"PIL", "av", "cuda", "diffusers", "onnx", "onnxruntime", "polygraphy", 
 HEAVY |= {"huggingface_hub", "msgpack", "openvino", "transformers"}
 FRAMEWORKS = {"diffusers", "onnx", "polygraphy", "torch", "transformers"}
 DOORS = ["latentrt.tiling", "latentrt.runtime", "latentrt.export"]
-# What an import costs is what it reads beside NumPy. Seconds depend on the machine (0.1 s, and 0.17 where Python may not
-# keep compiled modules), so a test counts modules.
+# What an import costs is what it reads beside NumPy. Seconds depend on the machine (0.1 s, and 0.17 where Python may
+# not keep compiled modules), so a test counts modules.
 MODULES_LIMIT = 100
 EVERY_MODULE_OF_RUNTIME = """
 import importlib, pkgutil, latentrt.runtime, latentrt.tiling

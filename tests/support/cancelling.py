@@ -11,8 +11,9 @@ from latentrt.runtime.errors import Cancelled
 
 
 def a_cancelled_decode_stops_early(vae: Any, z: np.ndarray, *, tries: int = 5) -> bool:
-    """Whether a decode of `z`, cancelled after a tenth of a whole one's time, raises before 0.7 of that time: it stopped
-    between two layers, not at the end. Once in a few tries is enough, since a busy machine stretches any of them."""
+    """Whether a decode of `z`, cancelled after a tenth of a whole one's time, raises before 0.7 of that time: it
+    stopped between two layers, not at the end. Once in a few tries is enough, since a busy machine stretches any of
+    them."""
     return any(_stops_early(vae, z) for _ in range(tries))
 
 
