@@ -369,13 +369,13 @@ class Autoencoder(ABC):
         return self._tiling if self._use_tiling else None
 
     @property
-    def _settings(self) -> Strategy:
+    def settings(self) -> Strategy:
         """What the user has enabled."""
         return Strategy(self._active_tiling, sliced=self._slicing)
 
     @property
     def _tiled_strategy(self) -> Strategy:
-        return replace(self._settings, tiling=self._tiling)
+        return replace(self.settings, tiling=self._tiling)
 
     @property
     def _may_stream(self) -> bool:
@@ -389,7 +389,7 @@ class Autoencoder(ABC):
         Raises:
             InputError: `memory` beside tiling, or nothing fits into it. EngineError: the calibration failed.
         """
-        settings = self._settings
+        settings = self.settings
         if memory is not None and settings.tiling is not None:
             raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
         budget = None if memory is None else parse_memory(memory)

@@ -178,8 +178,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         return self._streaming
 
     @property
-    def _settings(self) -> Strategy:
-        return replace(super()._settings, streaming=self._streaming, frames_per_chunk=self._frames_per_chunk)
+    def settings(self) -> Strategy:
+        return replace(super().settings, streaming=self._streaming, frames_per_chunk=self._frames_per_chunk)
 
     def _is_exact(self, job: Job, strategy: Strategy) -> bool:
         if not strategy.streaming or job.plan is None:

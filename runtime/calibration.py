@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from .cache_folder import cache_folder
 from .manifest import Manifest
 from .probe import EngineChoice, Point, Probe, measure
+from .strategy import Strategy
 
 __all__ = ["Calibration", "Points"]
 
@@ -60,6 +61,17 @@ class Calibration:
     @property
     def count(self) -> int:
         return len(self._points)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Every point: what was measured, and what came out."""
+        rows = []
+        for key, point in sorted(self._points.items()):
+            probe = json.loads(key)
+            strategy = Strategy.from_json(probe["strategy"])
+            rows.append(
+                probe | {"strategy": strategy.kind, "frames_per_chunk": strategy.frames_per_chunk} | vars(point)
+            )
+        return rows
 
     @property
     def path(self) -> Path:

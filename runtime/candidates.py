@@ -16,6 +16,7 @@ __all__ = ["candidates", "strips_within"]
 _TILE_PIXELS = (1024, 768, 512, 384, 256, 192, 128)
 _TILE_FRAMES = (10, 7, 5, 4)  # latent frames
 _FRAMES_PER_CHUNK = (16, 8)
+_LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 
 
 def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str) -> Iterator[Strategy]:
@@ -62,7 +63,10 @@ def _tilings(work: Workload, pixels: int, *, in_time: bool = True) -> Iterator[T
     least = grid.decoder_minimum if work.decodes else grid.encoder_minimum
     if size < max(least, 2) or size * grid.spatial != pixels:
         return
-    space = (AxisTiles(size, size - max(size // 4, 1), even=True),) * 2
+    if grid.video and size < 2 * _LEAST_OVERLAP:
+        return
+    overlap = max(size // 4, _LEAST_OVERLAP if grid.video else 1)
+    space = (AxisTiles(size, size - overlap, even=True),) * 2
     covers = all(length <= size for length in work.cells[-2:])
     if not grid.video:
         if not covers:

@@ -1,7 +1,7 @@
 """The measuring process of calibration: one probe in, its numbers out.
 
-Run as `python -m latentrt.runtime.probe_worker`. The probe comes as one JSON object on standard input, which stays open:
-when it closes, whoever asked is gone, and so is this.
+Run as `python -m latentrt.runtime.probe_worker`. The probe comes as one JSON object on standard input, which stays
+open: when it closes, whoever asked is gone, and so is this.
 """
 
 import json
