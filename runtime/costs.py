@@ -22,7 +22,7 @@ from .workload import Workload, volume
 __all__ = ["Cost", "Costs", "exact_job", "plan_of"]
 
 _LEAN = 1.06  # predictions are a little high rather than low
-_LIMIT_SECONDS = 4.0  # of a calibrating call, beyond the two smallest ones
+_LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the two smallest ones
 _SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
 _ITEM_BYTES = 4
 _STRIP_SIDES = (12, 24)  # latent cells of the pictures on which strips are measured
@@ -162,7 +162,7 @@ class Costs:
         if len(rungs) == 1:
             return _Line(first, volume(grid, least), 0.0)
         unit = first.seconds / volume(grid, least)
-        fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= _LIMIT_SECONDS]
+        fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= _LIMIT_SECONDS[streams]]
         chosen = fast[-1] if fast else rungs[1]
         second = self._points.point(Probe(work.component, chosen, strategy))
         below = [rung for rung in rungs[1:] if 2.5 < volume(grid, chosen) / volume(grid, rung) < 6]
@@ -189,7 +189,7 @@ class Costs:
             lead += graph.stage.lead / ratio
         if component == "encoder":
             return max(3, math.ceil(lead))
-        return math.ceil(lead) + 2
+        return math.ceil(lead) + 5  # with as many frames as the first chunks take, they would be the last ones, too
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:
