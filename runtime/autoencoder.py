@@ -72,7 +72,7 @@ class Autoencoder(ABC):
         )
         self._manifest = manifest
         self._dtype = dtype
-        self._threads = threads
+        self._threads, self._session_options = threads, session_options
         self._sessions = Sessions(manifest, chosen, contexts)
         self._slicing = False
         self.grid = Grid.of(manifest.config, video=self.video)
@@ -135,7 +135,7 @@ class Autoencoder(ABC):
             BundleError: the bundle has no encoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"output": output, "out": out, "stream": stream}
-        strategy = self._strategy("encoder", x, memory, output, pad=pad)
+        strategy = self._strategy("encoder", x, memory, output, causal, pad=pad)
         return self._encode(x, strategy, pad=pad, causal=causal, progress=progress, **options)
 
     def decode(
@@ -174,7 +174,7 @@ class Autoencoder(ABC):
             BundleError: the bundle has no decoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        strategy = self._strategy("decoder", z, memory, output)
+        strategy = self._strategy("decoder", z, memory, output, causal)
         job = self._decode_job(z, strategy, **options)
         sample = self._execute(job, strategy, output=output, out=out, stream=stream)
         return DecoderOutput(sample, exact=self._is_exact(job, strategy))
@@ -304,7 +304,7 @@ class Autoencoder(ABC):
             raise BackendUnavailable(
                 f"memory: calls are planned for the host's memory, and {backend.label} takes the GPU's: enable tiling"
             )
-        engine = EngineChoice(backend.name, backend.provider or None, self._dtype, self._threads)
+        engine = EngineChoice(backend.name, backend.provider or None, self._dtype, self._threads, self._session_options)
         calibration = Calibration(self._manifest, engine)
         return Planner(self._manifest, backend.name, calibration, dtype=self._dtype), calibration
 
@@ -382,7 +382,14 @@ class Autoencoder(ABC):
         return False
 
     def _strategy(
-        self, component: str, array: Any, memory: int | str | None, output: str, *, pad: bool = False
+        self,
+        component: str,
+        array: Any,
+        memory: int | str | None,
+        output: str,
+        causal: bool | None,
+        *,
+        pad: bool = False,
     ) -> Strategy:
         """How a call runs: as the user has enabled it, or as it is planned.
 
@@ -398,11 +405,12 @@ class Autoencoder(ABC):
         work = self._workload_of(component, array, output, pad)
         if work is None or (budget is None and not self._might_not_fit(work, settings)):
             return settings
+        (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
+        may_stream = self._may_stream and causal is None  # streaming graphs are of one causality
+        allowed = default_budget() if budget is None else budget
         try:
             planner, _ = self.planner()
-            chosen: Strategy = planner.choose(
-                work, default_budget() if budget is None else budget, settings, may_stream=self._may_stream
-            ).strategy
+            chosen: Strategy = planner.choose(work, allowed, settings, may_stream=may_stream).strategy
         except LatentRTError as error:
             if budget is not None:
                 raise
@@ -441,7 +449,7 @@ class Autoencoder(ABC):
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
         job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, **options)
         moments = self._execute(job, strategy, output=output, out=out, stream=stream)
-        return AutoencoderKLOutput(DiagonalGaussian(moments))
+        return AutoencoderKLOutput(DiagonalGaussian(moments), self._is_exact(job, strategy))
 
     def _execute(
         self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None

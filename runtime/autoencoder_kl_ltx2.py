@@ -104,7 +104,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
             InputError, BundleError, EngineError, Cancelled: as `decode`.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        strategy = self._strategy("decoder", z, memory, "frames" if output == "uint8" else output)
+        strategy = self._strategy("decoder", z, memory, "frames" if output == "uint8" else output, causal)
         job = self._decode_job(z, strategy, **options)
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)

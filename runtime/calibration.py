@@ -58,6 +58,10 @@ class Calibration:
             self._write()
         return found
 
+    def holds(self, probe: Probe) -> bool:
+        """Whether it was measured."""
+        return probe.key in self._points
+
     @property
     def count(self) -> int:
         return len(self._points)

@@ -24,12 +24,12 @@ class EngineChoice:
     provider: str | None
     dtype: str
     threads: int | None
+    session_options: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What is measured: a call of one component on latents of `cells`, (T,) H, W, of a batch, by a strategy. `pieces`
-    is the number of tiles, side by side, of a stream in tiles."""
+    """What is measured: a call of one component on latents of `cells`, (T,) H, W, of a batch, by a strategy."""
 
     component: str
     cells: tuple[int, ...]
