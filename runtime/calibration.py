@@ -18,7 +18,7 @@ from .strategy import Strategy
 __all__ = ["Calibration", "Points"]
 
 _log = logging.getLogger(__name__)
-_SCHEMA = 1
+_SCHEMA = 2
 _PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 

@@ -161,7 +161,7 @@ class Costs:
         first = self._points.point(Probe(work.component, least, strategy))
         if len(rungs) == 1:
             return _Line(first, volume(grid, least), 0.0)
-        unit = first.seconds / volume(grid, least)
+        unit = (min(first.work_seconds, first.seconds) or first.seconds) / volume(grid, least)
         fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= _LIMIT_SECONDS[streams]]
         chosen = fast[-1] if fast else rungs[1]
         second = self._points.point(Probe(work.component, chosen, strategy))

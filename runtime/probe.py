@@ -48,15 +48,22 @@ class Probe:
 class Point:
     """What came out. `peak_bytes`: the most memory that the process held above what it held before the bundle was
     opened: the engine's library, the engine, input, activations and result. `loaded_bytes`: with the engine open, and
-    nothing run yet. `seconds`: of a call that is not the first, unless the first was slow."""
+    nothing run yet. `seconds`: of a call that is not the first, unless the first was slow. `work_seconds`: the
+    processor's time of that call over the cores, which other processes do not stretch."""
 
     peak_bytes: int
     loaded_bytes: int
     seconds: float
+    work_seconds: float = 0.0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Point":
-        return cls(int(values["peak_bytes"]), int(values["loaded_bytes"]), float(values["seconds"]))
+        return cls(
+            int(values["peak_bytes"]),
+            int(values["loaded_bytes"]),
+            float(values["seconds"]),
+            float(values["work_seconds"]),
+        )
 
 
 def measure(bundle: Path, engine: EngineChoice, probe: Probe) -> Point:

@@ -60,15 +60,22 @@ def _measured(order: dict[str, Any]) -> dict[str, Any]:
         loaded = resident_bytes() or peak_bytes() or start
         shape = (probe["batch"], vae.config.latent_channels if decodes else vae.config.in_channels)
         array = _random((*shape, *(cells if decodes else vae.grid.sample_size(cells))))
-        seconds = []
+        seconds, work = [], [0.0]
+        cores = order["engine"]["threads"] or os.cpu_count() or 1
         for _ in range(2):
-            started = time.perf_counter()
+            started, work_started = time.perf_counter(), time.process_time()
             vae.run_strategy(strategy, probe["component"], array)
             seconds.append(time.perf_counter() - started)
+            work.append((time.process_time() - work_started) / cores)
             if seconds[0] > _SLOW_SECONDS:
                 break
         peak = peak_bytes() or start
-    return {"peak_bytes": peak - start, "loaded_bytes": loaded - start, "seconds": seconds[-1]}
+    return {
+        "peak_bytes": peak - start,
+        "loaded_bytes": loaded - start,
+        "seconds": seconds[-1],
+        "work_seconds": work[-1],
+    }
 
 
 def _random(shape: tuple[int, ...]) -> Any:
