@@ -48,7 +48,7 @@ CASES: tuple[Case, ...] = (
     Case("ltx2-narrow", "openvino", "encoder", (97, 512, 704), "whole"),
     Case("ltx2-quarter", "onnxruntime", "decoder", (33, 256, 352), "whole"),
     Case("ltx2-quarter", "onnxruntime", "decoder", (41, 256, 320), "stream 8"),
-    Case("ltx2-quarter", "openvino", "decoder", (25, 320, 384), "whole"),
+    Case("ltx2-quarter", "openvino", "decoder", (25, 448, 512), "whole"),
     Case("ltx2-quarter", "openvino", "decoder", (57, 384, 512), "stream 16"),
     Case("ltx2-quarter", "openvino", "decoder", (57, 384, 512), "tiles 256 4"),
     Case("sd-narrow", "onnxruntime", "decoder", (896, 640), "whole"),
