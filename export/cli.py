@@ -7,6 +7,7 @@ import click
 from ..runtime.errors import LatentRTError
 from .commands.bench import bench
 from .commands.build import build
+from .commands.calibrate import calibrate
 from .commands.convert import convert
 from .commands.decode import decode
 from .commands.demo import demo
@@ -37,7 +38,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-for _command in (export, convert, build, encode, decode, verify, plan, bench, warmup, inspect, doctor, demo):
+for _command in (export, convert, build, encode, decode, verify, plan, calibrate, bench, warmup, inspect, doctor, demo):
     cli.add_command(_command)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -15,9 +17,10 @@ from ..tiling import Plan
 from ..tiling.plan import Direction
 from . import latents as latents_module
 from .backends import choose_backend, graphs_of
+from .budget import default_budget, parse_memory
 from .conditions import Conditions
 from .config import ModelConfig
-from .errors import BundleError, InputError
+from .errors import BackendUnavailable, BundleError, InputError, LatentRTError
 from .exact_settings import ExactStrips
 from .execution import execute
 from .grid import Grid
@@ -26,10 +29,14 @@ from .manifest import Graph, Manifest
 from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
 from .sessions import Sessions
+from .strategy import Strategy
+from .workload import Workload
 
 __all__ = ["Autoencoder"]
 
 Array = NDArray[np.float32]
+_log = logging.getLogger(__name__)
+_ALWAYS_FITS_BYTES = 1 << 28  # below this nobody looks at how much memory there is
 
 
 class Autoencoder(ABC):
@@ -66,6 +73,7 @@ class Autoencoder(ABC):
         )
         self._manifest = manifest
         self._dtype = dtype
+        self._threads, self._session_options = threads, session_options
         self._sessions = Sessions(manifest, chosen, contexts)
         self._slicing = False
         self.grid = Grid.of(manifest.config, video=self.video)
@@ -112,6 +120,7 @@ class Autoencoder(ABC):
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,
+        memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> AutoencoderKLOutput:
         """A sample to the distribution of its latents.
@@ -120,14 +129,15 @@ class Autoencoder(ABC):
         ratio, T = 1 + a multiple of the temporal ratio. With `pad` any size is padded at the end of each axis.
         `out`: float32 array for the moments (B, 2 * latent_channels, ...), a memory-mapped one for instance. `causal`:
         video only, where the graph was exported for it. `progress(done, in all)` is told the tiles, or the elements of
-        a sliced batch, and may raise, to stop. With tiles the moments are blended.
+        a sliced batch, and may raise, to stop. With tiles the moments are blended. `memory`: as for `decode`.
 
         Raises:
-            InputError: wrong rank, channels, dtype, size or content.
+            InputError: wrong rank, channels, dtype, size or content, or nothing that fits into `memory`.
             BundleError: the bundle has no encoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"output": output, "out": out, "stream": stream}
-        return self._encode(x, self._active_tiling, pad=pad, causal=causal, progress=progress, **options)
+        strategy = self._strategy("encoder", x, memory, output, causal, pad=pad)
+        return self._encode(x, strategy, pad=pad, causal=causal, progress=progress, **options)
 
     def decode(
         self,
@@ -140,6 +150,7 @@ class Autoencoder(ABC):
         causal: bool | None = None,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
+        memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> DecoderOutput:
         """Model latents to a sample.
@@ -152,18 +163,27 @@ class Autoencoder(ABC):
         `encode(pad=True)`. `temb`: (B,) timesteps for timestep-conditioned decoders. `rng`: for decoders that inject
         noise. `progress(done, in all)` is told the tiles, or the elements of a sliced batch, and may raise, to stop.
 
+        `memory`: what the call may make the process hold, such as "8GiB" or bytes: the engine and its library, input,
+        activations and result. The planner then takes the fastest way that fits, an exact one wherever one fits; the
+        output's `exact` tells. The first time it measures a few small calls, which takes seconds. Without `memory`
+        nothing is planned, unless the call might not fit into 70 % of the free memory. With tiling enabled there is
+        nothing to plan, and `memory` is refused; with streaming enabled it chooses the chunks.
+
         Raises:
-            InputError: wrong rank, channels, dtype, size or content, or a condition missing or not taken.
+            InputError: wrong rank, channels, dtype, size or content, a condition missing or not taken, or nothing
+                that fits into `memory`; the message says what would.
             BundleError: the bundle has no decoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        job = self._decode_job(z, self._active_tiling, **options)
-        return DecoderOutput(self._execute(job, output=output, out=out, stream=stream), exact=self._is_exact(job))
+        strategy = self._strategy("decoder", z, memory, output, causal)
+        job = self._decode_job(z, strategy, **options)
+        sample = self._execute(job, strategy, output=output, out=out, stream=stream)
+        return DecoderOutput(sample, exact=self._is_exact(job, strategy))
 
     def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
         its defaults. Options are `encode`'s."""
-        return self._encode(x, self._tiling, gated=False, **options)
+        return self._encode(x, self._tiled_strategy, gated=False, **options)
 
     def tiled_decode(
         self,
@@ -176,7 +196,7 @@ class Autoencoder(ABC):
     ) -> DecoderOutput:
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
         its defaults. Further options are `decode`'s."""
-        job = self._decode_job(z, self._tiling, gated=False, **options)
+        job = self._decode_job(z, self._tiled_strategy, gated=False, **options)
         return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream), job.tiled is None)
 
     def __call__(
@@ -254,6 +274,45 @@ class Autoencoder(ABC):
         """Free the engines' memory; the next call loads them again."""
         self._sessions.release()
 
+    def load(self, component: str) -> None:
+        """Load the engine of the "encoder" or the "decoder" that a whole pass runs on.
+
+        Raises:
+            BundleError: the bundle lacks it. EngineError: it does not load.
+        """
+        self._sessions.component(self._jobs.graph(component, None))
+
+    def run_strategy(self, strategy: Strategy, component: str, array: Any) -> None:
+        """Run a component by a strategy on a sample or latents, whatever is enabled, and drop the result: for
+        measuring. A clip's frames are dropped as they come, where it streams."""
+        if component == "encoder":
+            self._encode(array, strategy)
+            return
+        self._drop(self._decode_job(array, strategy, **self._neutral_conditions(array.shape[0])), strategy)
+
+    def planner(self) -> Any:
+        """The `Planner` of this bundle with this backend, and its `Calibration`.
+
+        Raises:
+            BackendUnavailable: the backend runs on a device whose memory is not measured.
+        """
+        from .calibration import Calibration  # here: a call that is not planned does not pay for it
+        from .planner import Planner
+        from .probe import EngineChoice
+
+        backend = self._sessions.backend
+        if backend.device != "cpu":
+            raise BackendUnavailable(
+                f"memory: calls are planned for the host's memory, and {backend.label} takes the GPU's: enable tiling"
+            )
+        engine = EngineChoice(backend.name, backend.provider or None, self._dtype, self._threads, self._session_options)
+        calibration = Calibration(self._manifest, engine)
+        return Planner(self._manifest, backend.name, calibration, dtype=self._dtype), calibration
+
+    def workload(self, component: str, batch: int, cells: Sequence[int], output: str = "float32") -> Workload:
+        """A call on latents of `cells`, (T,) H, W, as the planner takes it."""
+        return Workload(self.config, self.grid, component, batch, tuple(cells), output)
+
     def warmup(self, shapes: Iterable[Sequence[int]] = ()) -> None:
         """Do everything slow beforehand: run the engines once on zeros for each shape; without shapes, load them all.
 
@@ -317,10 +376,77 @@ class Autoencoder(ABC):
     def _active_tiling(self) -> Tiling | None:
         return self._tiling if self._use_tiling else None
 
+    @property
+    def settings(self) -> Strategy:
+        """What the user has enabled."""
+        return Strategy(self._active_tiling, sliced=self._slicing)
+
+    @property
+    def _tiled_strategy(self) -> Strategy:
+        return replace(self.settings, tiling=self._tiling)
+
+    @property
+    def _may_stream(self) -> bool:
+        return False
+
+    def _strategy(
+        self,
+        component: str,
+        array: Any,
+        memory: int | str | None,
+        output: str,
+        causal: bool | None,
+        *,
+        pad: bool = False,
+    ) -> Strategy:
+        """How a call runs: as the user has enabled it, or as it is planned.
+
+        Raises:
+            InputError: `memory` beside tiling, or nothing fits into it. EngineError: the calibration failed.
+        """
+        settings = self.settings
+        if memory is not None and settings.tiling is not None:
+            raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
+        budget = None if memory is None else parse_memory(memory)
+        if memory is None and settings != Strategy(sliced=settings.sliced):
+            return settings
+        work = self._workload_of(component, array, output, pad)
+        if work is None or (budget is None and not self._might_not_fit(work, settings)):
+            return settings
+        (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
+        may_stream = self._may_stream and causal is None  # streaming graphs are of one causality
+        allowed = default_budget() if budget is None else budget
+        try:
+            planner, _ = self.planner()
+            chosen: Strategy = planner.choose(work, allowed, settings, may_stream=may_stream).strategy
+        except LatentRTError as error:
+            if budget is not None:
+                raise
+            _log.warning("%s runs whole and may not fit: it was not planned (%s)", component, error)
+            return settings
+        return chosen
+
+    def _might_not_fit(self, work: Workload, settings: Strategy) -> bool:
+        """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""
+        if self._sessions.backend.device != "cpu":
+            return False
+        own = replace(work, batch=1) if settings.sliced else work
+        return own.most_bytes > _ALWAYS_FITS_BYTES and own.most_bytes > default_budget()
+
+    def _workload_of(self, component: str, array: Any, output: str, pad: bool) -> Workload | None:
+        """The call as numbers; None where the array has no shape that is legal, which is then refused elsewhere."""
+        shape = tuple(getattr(array, "shape", ()))
+        if len(shape) != (5 if self.video else 4) or min(shape) < 1:
+            return None
+        cells = shape[2:]
+        if component == "encoder":
+            cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
+        return self.workload(component, shape[0], cells, output) if min(cells) > 0 else None
+
     def _encode(
         self,
         x: Any,
-        tiling: Tiling | None,
+        strategy: Strategy,
         *,
         output: str = "float32",
         out: NDArray[Any] | None = None,
@@ -329,19 +455,25 @@ class Autoencoder(ABC):
     ) -> AutoencoderKLOutput:
         if output == "uint8":
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
-        job = self._jobs.encode(x, tiling, sliced=self._slicing, **options)
-        return AutoencoderKLOutput(DiagonalGaussian(self._execute(job, output=output, out=out, stream=stream)))
+        job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, **options)
+        moments = self._execute(job, strategy, output=output, out=out, stream=stream)
+        return AutoencoderKLOutput(DiagonalGaussian(moments), self._is_exact(job, strategy))
 
-    def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
+    def _execute(
+        self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
+    ) -> Any:
         return execute(self._sessions, job, output=output, out=out, stream=stream)
 
-    def _is_exact(self, job: Job) -> bool:
+    def _drop(self, job: Job, strategy: Strategy) -> None:
+        self._execute(job, strategy, output="float32", out=None, stream=None)
+
+    def _is_exact(self, job: Job, strategy: Strategy) -> bool:
         return job.tiled is None
 
     def _decode_job(
         self,
         z: Any,
-        tiling: Tiling | None,
+        strategy: Strategy,
         *,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
@@ -350,7 +482,7 @@ class Autoencoder(ABC):
         def conditions(latents: Any) -> Conditions:
             return self._conditions(latents, temb, rng)
 
-        return self._jobs.decode(z, tiling, conditions, sliced=self._slicing, **options)
+        return self._jobs.decode(z, strategy.tiling, conditions, sliced=strategy.sliced, **options)
 
     def _latents(self, z: Array) -> Array:
         return self._jobs.array(z, "latents", self.config.latent_channels, device="cpu")  # type: ignore[no-any-return]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,15 +19,11 @@ from .errors import InputError
 from .exact_settings import ExactStrips
 from .execution import execute_in_groups
 from .jobs import Job, Progress
+from .strategy import Strategy
 from .tiling_arguments import video_tiling
 from .tiling_settings import TilingSettings
 
 __all__ = ["AutoencoderKLLTX2Video"]
-
-
-@dataclass(frozen=True)
-class _Streaming:
-    frames_per_chunk: int | None
 
 
 class AutoencoderKLLTX2Video(Autoencoder):
@@ -38,7 +34,9 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     family = AutoencoderKLLTX2VideoConfig.family
     video = True
-    _streaming: _Streaming | None = None
+    _streaming = False
+    _may_stream = True
+    _frames_per_chunk: int | None = None
 
     def enable_tiling(
         self,
@@ -90,6 +88,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         causal: bool | None = None,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
+        memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Any]:
         """Decode, and give the frames as they are finished: float32 (B, C, t, H, W), or with `output="uint8"`
@@ -98,16 +97,18 @@ class AutoencoderKLLTX2Video(Autoencoder):
         With streaming enabled they come as `decode_stream`'s do. With temporal tiles at most two groups of frames are
         held at a time, whatever the length of the clip. Otherwise, or where one tile holds the whole clip, there is one
         group. The arguments are `decode`'s, and they are checked at once; the engine runs as the iterator is read, with
-        tiles one tile ahead. Close the iterator to stop early.
+        tiles one tile ahead. Close the iterator to stop early. `memory` counts what is held on the way; arrays that
+        the caller keeps are the caller's.
 
         Raises:
             InputError, BundleError, EngineError, Cancelled: as `decode`.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        job = self._decode_job(z, self._active_tiling, **options)
-        if self._streaming is not None:
+        strategy = self._strategy("decoder", z, memory, "frames" if output == "uint8" else output, causal)
+        job = self._decode_job(z, strategy, **options)
+        if strategy.streaming:
             check_output(output, None, job.wanted_shape)
-            return self._stream.job_frames(job, self._streaming.frames_per_chunk, output)
+            return self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, output)
         return execute_in_groups(self._sessions, job, output=output)
 
     def decode_stream(
@@ -165,35 +166,57 @@ class AutoencoderKLLTX2Video(Autoencoder):
             InputError, BundleError: the decoder cannot stream.
         """
         self._stream.stages("decoder", None)
-        self._streaming = _Streaming(frames_per_chunk)
+        self._streaming, self._frames_per_chunk = True, frames_per_chunk
 
     def disable_streaming(self) -> None:
-        self._streaming = None
+        """Work on whole clips again, also where `memory` is given and a stream would be the better plan."""
+        self._streaming, self._may_stream = False, False
 
     @property
     def streaming(self) -> bool:
         """Whether streaming is enabled."""
-        return self._streaming is not None
+        return self._streaming
 
-    def _is_exact(self, job: Job) -> bool:
-        if self._streaming is None or job.plan is None:
-            return super()._is_exact(job)
+    @property
+    def settings(self) -> Strategy:
+        return replace(super().settings, streaming=self._streaming, frames_per_chunk=self._frames_per_chunk)
+
+    def _is_exact(self, job: Job, strategy: Strategy) -> bool:
+        if not strategy.streaming or job.plan is None:
+            return super()._is_exact(job, strategy)
         return job.plan.shape[1:] == (1, 1)  # tiles in time are left to the stream
+
+    def _stream_of(self, strategy: Strategy) -> ClipStream:
+        tiling = strategy.tiling
+        assert not isinstance(tiling, ExactStrips)  # of image models
+        return self._clip_stream(lambda: tiling)
 
     def _tiles(self) -> TilingSettings | None:
         tiling = self._active_tiling
-        assert not isinstance(tiling, ExactStrips)  # of image models
+        assert not isinstance(tiling, ExactStrips)
         return tiling
 
     @cached_property
     def _stream(self) -> ClipStream:
-        graphs = self._sessions.backend.graphs  # float32 for a backend that lowers them itself
-        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, graphs, self._tiles)
+        return self._clip_stream(self._tiles)
 
-    def _execute(self, job: Job, *, output: str, out: NDArray[Any] | None, stream: int | None) -> Any:
-        if self._streaming is None or stream is not None:
-            return super()._execute(job, output=output, out=out, stream=stream)
-        return self._stream.job(job, self._streaming.frames_per_chunk, output, out)
+    def _clip_stream(self, tiling: Callable[[], TilingSettings | None]) -> ClipStream:
+        graphs = self._sessions.backend.graphs  # float32 for a backend that lowers them itself
+        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, graphs, tiling)
+
+    def _execute(
+        self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
+    ) -> Any:
+        if not strategy.streaming or stream is not None:
+            return super()._execute(job, strategy, output=output, out=out, stream=stream)
+        return self._stream_of(strategy).job(job, strategy.frames_per_chunk, output, out)
+
+    def _drop(self, job: Job, strategy: Strategy) -> None:
+        if not strategy.streaming:
+            super()._drop(job, strategy)
+            return
+        for _ in self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, "float32"):
+            pass
 
     def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
         config = self._ltx_config

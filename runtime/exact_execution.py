@@ -1,6 +1,6 @@
 """Running one encode or decode as an exact pass: from a checked job to the caller's output."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,14 +13,15 @@ from .component import Call
 from .errors import BackendUnavailable, InputError
 from .exact_pass import ExactPass
 from .exact_plan import Step, StripSize, plan_steps, strip_for
+from .exact_settings import ExactStrips
 from .jobs import Job
 from .manifest import Graph
 from .profiles import Profile
 from .sessions import Sessions
 
-__all__ = ["execute_exact", "plan_exact"]
+__all__ = ["PART_FOR_TILES", "execute_exact", "plan_exact", "strip_rows"]
 
-_PART_FOR_TILES = 0.125  # of the budget; the rest is for activations that wait
+PART_FOR_TILES = 0.125  # of the budget; the rest is for activations that wait
 _LEAST_SCORES_BYTES = 32 << 20  # queries one by one would take forever
 
 
@@ -31,13 +32,20 @@ def plan_exact(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None
     batch, _, height, width = job.array.shape
     cells = min((height, width), job.shape[2:])  # encoding makes them, decoding takes them
     pixels = max(width, job.shape[3])
-    ratio = pixels // cells[1]
-    budget = int(_PART_FOR_TILES * settings.budget_bytes)
-    rows = settings.rows or strip_for(graphs, ratio, pixels, batch, budget, settings.columns)
+    rows = strip_rows(graphs, settings, batch, (0, pixels), cells)
+    budget = int(PART_FOR_TILES * settings.budget_bytes)
     strip = StripSize(rows, settings.columns or pixels, max(budget, _LEAST_SCORES_BYTES))
     if profiles is not None:
         strip = strip.within(graphs, profiles)
     return plan_steps(graphs, (height, width), (cells[0], cells[1]), batch, strip)
+
+
+def strip_rows(
+    graphs: Sequence[Graph], settings: ExactStrips, batch: int, size: Sequence[int], cells: Sequence[int]
+) -> int:
+    """The pixel rows of a strip of pictures of `size` and latents of `cells`, (height, width) each."""
+    budget = int(PART_FOR_TILES * settings.budget_bytes)
+    return settings.rows or strip_for(graphs, size[1] // cells[1], size[1], batch, budget, settings.columns)
 
 
 def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] | None) -> Any:
@@ -61,7 +69,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
         done += 1
         job.progress(done, total)
 
-    memory_bytes = int((1 - _PART_FOR_TILES) * job.exact.budget_bytes)
+    memory_bytes = int((1 - PART_FOR_TILES) * job.exact.budget_bytes)
     with sessions.call() as call:
         shared = sessions.backend.shared()
         start = 0

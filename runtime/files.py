@@ -41,6 +41,7 @@ def encode_file(
     seed: int | None = None,
     scaled: bool = False,
     stream: bool = False,
+    memory: int | str | None = None,
     check: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> LatentsFile:
@@ -48,9 +49,9 @@ def encode_file(
 
     `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
     model's own. The original size and frame rate go into the file, so that decoding restores them. `stream`: a clip
-    chunk by chunk, in memory that its length does not change. `check` is called between the steps and may raise, to
-    stop. `progress` is told the tiles, where there are any, or a stream's frames (of 0 in all where the file does not
-    tell how many there are).
+    chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode` takes it. `check` is
+    called between the steps and may raise, to stop. `progress` is told the tiles, where there are any, or a stream's
+    frames (of 0 in all where the file does not tell how many there are).
 
     Raises:
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
@@ -61,7 +62,10 @@ def encode_file(
         raise OutputError(f"{output} exists already: give another name, or delete it first")
     _require_parent(output)
     check = check or (lambda: None)
-    posterior, size, frame_rate = (_encode_stream if stream else _encode_whole)(vae, source, check, progress)
+    if stream:
+        posterior, size, frame_rate = _encode_stream(vae, source, check, progress)
+    else:
+        posterior, size, frame_rate = _encode_whole(vae, source, check, progress, memory)
     check()
     latents = posterior.mode() if seed is None else posterior.sample(seed)
     frames, height, width = size if vae.video else (None, *size)
@@ -81,10 +85,12 @@ def encode_file(
 _Encoded = tuple[DiagonalGaussian, tuple[int, ...], Fraction | None]
 
 
-def _encode_whole(vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None) -> _Encoded:
+def _encode_whole(
+    vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None, memory: int | str | None
+) -> _Encoded:
     read = read_sample(source, vae, check=check)
     check()
-    encoded = vae.encode(read.sample, progress=_counting("tiles", progress)).latent_dist
+    encoded = vae.encode(read.sample, memory=memory, progress=_counting("tiles", progress)).latent_dist
     return encoded, read.size, read.frame_rate
 
 
@@ -111,6 +117,7 @@ def decode_file(
     frame_rate: Fraction | None = None,
     temb: float | None = None,
     seed: int | None = None,
+    memory: int | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Decode a latents file to what the ending of `output` says; returns what was written, for a report.
@@ -119,6 +126,7 @@ def decode_file(
     frames, written as its frames are decoded; or `STANDARD_OUTPUT`: raw frames, uint8 (H, W, C). Both: `.npy`, the
     float32 sample itself, (B, C, ...), not clipped, mapped from the disk while it is made. `scaled`: the file holds
     diffusion latents (also taken from the file's own metadata). `temb`, `seed`: for decoders that take them.
+    `memory`: as `Autoencoder.decode` takes it.
 
     Raises:
         MediaError, InputError: the latents cannot be used. OutputError: the output exists or cannot be written.
@@ -144,7 +152,7 @@ def decode_file(
     crop = _original_size(vae, content, latents)
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
 
-    job = _Decoding(vae, latents, crop, progress, {"temb": timesteps, "rng": seed})
+    job = _Decoding(vae, latents, crop, progress, {"temb": timesteps, "rng": seed}, memory)
     _write(job, output, rate)
     is_clip = vae.video and output.suffix.lower() != ".npy"
     return {"output": str(output), "shape": list(job.shape), **({"frame_rate": str(rate)} if is_clip else {})}
@@ -159,6 +167,7 @@ class _Decoding:
     crop: tuple[int, ...] | None
     progress: Progress | None
     conditions: dict[str, Any]
+    memory: int | str | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -169,14 +178,16 @@ class _Decoding:
     def decode(self, **options: Any) -> Any:
         """The sample, or what `options` make of it."""
         tiles = _counting("tiles", self.progress)
-        return self.vae.decode(self.latents, crop=self.crop, progress=tiles, **self.conditions, **options).sample
+        return self.vae.decode(
+            self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
+        ).sample
 
     def each_frame(self) -> Iterator[NDArray[np.uint8]]:
         """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C)."""
         assert isinstance(self.vae, AutoencoderKLLTX2Video)
-        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "progress": _counting("tiles", self.progress)}
-        if self.vae.streaming:
-            del options["progress"]  # it counts the very frames that are counted when they are written
+        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory}
+        if not self.vae.streaming:  # which counts the very frames that are counted when they are written
+            options["progress"] = _counting("tiles", self.progress)
         for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
             yield from group[0]
 

@@ -10,9 +10,10 @@ __all__ = ["AutoencoderKLOutput", "DecoderOutput"]
 
 @dataclass(frozen=True)
 class AutoencoderKLOutput:
-    """What `encode` gives."""
+    """What `encode` gives. `exact`: whether its numbers are those of a single pass; tiles approximate them."""
 
     latent_dist: DiagonalGaussian
+    exact: bool = True
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ Array = NDArray[np.float32]
 class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
     gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
-    nobody asks for the states: they may be left out. Where it has `keeps_results`, it takes `keep_result=True` too: then
-    the first one also stays, for the next stage to take."""
+    nobody asks for the states: they may be left out. Where it has `keeps_results`, it takes `keep_result=True` too:
+    then the first one also stays, for the next stage to take."""
 
     def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]: ...
 
@@ -174,8 +174,8 @@ def _stage(
 
 
 def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: bool) -> int:
-    """How many of the frames that wait the next step takes; 0: it waits for more. The clip's end gets a step of its own,
-    as short as can be, where all frames that were held back come out with it."""
+    """How many of the frames that wait the next step takes; 0: it waits for more. The clip's end gets a step of its
+    own, as short as can be, where all frames that were held back come out with it."""
     assert graph.stage is not None
     multiple = graph.stage.multiple
     begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples

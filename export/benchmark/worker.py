@@ -49,8 +49,8 @@ def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
 
     from ...runtime import open_bundle
     from ...runtime.conditions import DECODE_TIMESTEP
+    from ...runtime.process_memory import peak_bytes, resident_bytes
     from ..commands.tiling_options import enable_streaming, enable_tiling
-    from .peak_memory import peak_bytes, resident_bytes
 
     start_bytes = resident_bytes()
     started = time.perf_counter()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, exact_option, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, exact_option, memory_option, tiling_options
 
 __all__ = ["decode"]
 
@@ -37,6 +37,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since cli
 @click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same pixels, in memory that does not grow.")
 @tiling_options
 @exact_option
+@memory_option
 @backend_options
 @as_json
 def decode(
@@ -52,6 +53,7 @@ def decode(
     overlap: tuple[int, ...] | None,
     blend: str | None,
     exact: bool,
+    memory: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -69,7 +71,8 @@ def decode(
     from ...runtime.files import STANDARD_OUTPUT, decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
-        enable_tiling(vae, tile, overlap, blend, exact=exact)
+        enable_tiling(vae, tile, overlap, blend, exact=exact, memory=memory)
+        chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)
         interrupt = Interrupt(vae)
@@ -78,7 +81,13 @@ def decode(
             interrupt.check()
             update(what, done, total)
 
-        options: dict[str, Any] = {"scaled": scaled, "frame_rate": fps, "temb": timestep, "seed": seed}
+        options: dict[str, Any] = {
+            "scaled": scaled,
+            "frame_rate": fps,
+            "temb": timestep,
+            "seed": seed,
+            "memory": chosen,
+        }
         report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))
     if output == STANDARD_OUTPUT:
         return

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, exact_option, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, exact_option, memory_option, tiling_options
 
 __all__ = ["encode"]
 
@@ -22,6 +22,7 @@ __all__ = ["encode"]
 @click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same latents, in memory that does not grow.")
 @tiling_options
 @exact_option
+@memory_option
 @backend_options
 @as_json
 def encode(
@@ -36,6 +37,7 @@ def encode(
     overlap: tuple[int, ...] | None,
     blend: str | None,
     exact: bool,
+    memory: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -55,7 +57,8 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
-        enable_tiling(vae, tile, overlap, blend, exact=exact)
+        enable_tiling(vae, tile, overlap, blend, exact=exact, memory=memory)
+        chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)
         several = list_inputs(source, vae)
@@ -67,7 +70,13 @@ def encode(
         with progress_bar("Encoding", hidden=json_output) as update:
             update("files", len(jobs) - len(waiting), len(jobs))
             interrupt = Interrupt(vae)
-            options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": stream, "progress": update}
+            options: dict[str, Any] = {
+                "seed": seed,
+                "scaled": scaled,
+                "stream": stream,
+                "memory": chosen,
+                "progress": update,
+            }
             for index, (path, target) in enumerate(waiting):
                 interrupt.run(partial(encode_file, vae, path, target, check=interrupt.check, **options))
                 update("files", len(jobs) - len(waiting) + index + 1, len(jobs))

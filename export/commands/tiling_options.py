@@ -8,10 +8,11 @@ import click
 from ...runtime import AutoencoderKLLTX2Video
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.autoencoder_kl import AutoencoderKL
+from ...runtime.budget import parse_memory
 from ...runtime.errors import InputError
 from .options import Size
 
-__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "exact_option", "tiling_options"]
+__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "exact_option", "memory_option", "tiling_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
@@ -49,6 +50,12 @@ exact_option = click.option(
     help="Images: in strips with the pixels of a single pass, in bounded memory, whatever the size.",
 )
 
+memory_option = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What the call may take, such as 8GiB: the planner chooses how to run, exactly where that fits.",
+)
+
 
 def enable_tiling(
     vae: Autoencoder,
@@ -57,8 +64,9 @@ def enable_tiling(
     blend: str | None,
     *,
     exact: bool = False,
+    memory: str | None = None,
 ) -> bool:
-    """Enable tiling as the options say; False where none of them was given.
+    """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave.
 
     Raises:
         click.UsageError: options that do not go together. InputError: sizes that are not legal.
@@ -68,8 +76,10 @@ def enable_tiling(
             raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
         if not isinstance(vae, AutoencoderKL):
             raise click.UsageError("--exact is for image models: this bundle holds a video model")
-        vae.enable_tiling(exact=True)
+        vae.enable_tiling(exact=True, memory_bytes=None if memory is None else parse_memory(memory, "--memory"))
         return True
+    if memory is not None and (tile is not None or overlap is not None or blend is not None):
+        raise click.UsageError("--memory chooses the tiles: leave --tile, --overlap and --blend out, or --memory")
     if tile is None and overlap is None and blend is None:
         return False
     if overlap is not None and not tile:

@@ -10,7 +10,7 @@ from .checkpoints import write_checkpoint
 from .exporting import peak_gib
 from .worker import in_own_process
 
-__all__ = ["measure_exact", "prepare"]
+__all__ = ["measure_exact", "prepare", "prepare_both"]
 
 
 def prepare(work: Path, name: str, config: dict[str, Any]) -> Path:
@@ -18,6 +18,14 @@ def prepare(work: Path, name: str, config: dict[str, Any]) -> Path:
     folder = work / name
     if not (folder / "bundle").exists():
         in_own_process(_export, folder, config)
+    return folder
+
+
+def prepare_both(work: Path, name: str, config: dict[str, Any]) -> Path:
+    """The same with encoder and decoder."""
+    folder = work / name
+    if not (folder / "bundle").exists():
+        in_own_process(_export, folder, config, ("encoder", "decoder"))
     return folder
 
 
@@ -48,12 +56,12 @@ def measure_exact(
     return list(rows.values())
 
 
-def _export(folder: Path, config: dict[str, Any]) -> None:
+def _export(folder: Path, config: dict[str, Any], components: tuple[str, ...] = ("decoder",)) -> None:
     from latentrt.export.bundle import ExportSettings, export_bundle
 
     if not (folder / "checkpoint").exists():
         write_checkpoint(folder / "checkpoint", config)
-    export_bundle(folder / "checkpoint", folder / "bundle", ExportSettings(components=("decoder",)))
+    export_bundle(folder / "checkpoint", folder / "bundle", ExportSettings(components=components))
 
 
 def _latents(channels: int, pixels: int) -> Any:

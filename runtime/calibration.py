@@ -1,0 +1,133 @@
+"""What was measured of a bundle on this machine, kept in the cache folder, one file per bundle, engine and machine."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from .cache_folder import cache_folder
+from .manifest import Manifest
+from .probe import EngineChoice, Point, Probe, measure
+from .strategy import Strategy
+
+__all__ = ["Calibration", "Points"]
+
+_log = logging.getLogger(__name__)
+_SCHEMA = 2
+_PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
+
+
+class Points(Protocol):
+    """Where a planner has its measurements from."""
+
+    def point(self, probe: Probe) -> Point:
+        """What the probe gave, measured now if it never was."""
+        ...
+
+
+class Calibration:
+    """The points of one bundle with one choice of engine. What is not there yet is measured when it is asked for, and
+    kept; a file that is damaged, or from another machine or version, is as if it were not there."""
+
+    def __init__(self, manifest: Manifest, engine: EngineChoice) -> None:
+        self._manifest, self._engine = manifest, engine
+        self.identity = _identity(manifest, engine)
+        name = sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:32]
+        self._name = f"{name}.json"
+        self._points = self._read()
+        self.measured = 0
+
+    def point(self, probe: Probe) -> Point:
+        """The probe's point.
+
+        Raises:
+            EngineError: it had to be measured, and does not run.
+        """
+        found = self._points.get(probe.key)
+        if found is None:
+            if not self.measured:
+                _log.info("calibrating %s with %s: seconds, once", self._manifest.folder, self._engine.backend)
+            found = measure(self._manifest.folder, self._engine, probe)
+            self.measured += 1
+            self._points[probe.key] = found
+            self._write()
+        return found
+
+    def holds(self, probe: Probe) -> bool:
+        """Whether it was measured."""
+        return probe.key in self._points
+
+    @property
+    def count(self) -> int:
+        return len(self._points)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Every point: what was measured, and what came out."""
+        rows = []
+        for key, point in sorted(self._points.items()):
+            probe = json.loads(key)
+            strategy = Strategy.from_json(probe["strategy"])
+            rows.append(
+                probe | {"strategy": strategy.kind, "frames_per_chunk": strategy.frames_per_chunk} | vars(point)
+            )
+        return rows
+
+    @property
+    def path(self) -> Path:
+        return cache_folder("calibration") / self._name
+
+    def _read(self) -> dict[str, Point]:
+        try:
+            values = json.loads(self.path.read_text(encoding="utf-8"))
+            if values["identity"] != self.identity:
+                return {}
+            return {key: Point.from_json(point) for key, point in values["points"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("calibrating anew: what was kept cannot be read (%s)", error)
+            return {}
+
+    def _write(self) -> None:
+        points = {key: vars(point) for key, point in {**self._read(), **self._points}.items()}
+        text = json.dumps({"identity": self.identity, "points": points}, indent=1)
+        try:
+            temporary = self.path.with_name(f".{self._name}.{os.getpid()}")
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(self.path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("the calibration is not kept: %s (LATENTRT_CACHE chooses another folder)", error)
+
+
+def _identity(manifest: Manifest, engine: EngineChoice) -> Mapping[str, Any]:
+    content = sha256("".join(sorted(file.name + file.sha256 for file in manifest.files)).encode()).hexdigest()
+    return {
+        "schema": _SCHEMA,
+        "bundle": content,
+        "engine": vars(engine) | {},
+        "machine": f"{platform.machine()} {_cpu()} {os.cpu_count()} cores",
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,305 @@
+"""What a strategy would take, from measurements of small calls and the sizes of the arrays around the engine."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..tiling import Plan
+from ..tiling.plan import Direction
+from .calibration import Points
+from .exact_execution import PART_FOR_TILES, plan_exact
+from .exact_settings import ExactStrips
+from .jobs import Job
+from .ladder import ladder
+from .manifest import Graph, Manifest
+from .probe import Point, Probe
+from .rehearsal import held_bytes
+from .strategy import WHOLE, Strategy, linear_tiles
+from .workload import Workload, volume
+
+__all__ = ["Cost", "Costs", "exact_job", "plan_of"]
+
+_LEAN = 1.06  # predictions are a little high rather than low
+_LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the two smallest ones
+_SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
+_ITEM_BYTES = 4
+_STRIP_SIDES = (12, 24)  # latent cells of the pictures on which strips are measured
+_DISK_BYTES_PER_SECOND = 5e8
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`bytes`: the most that the process holds for the call, the engine and its library included. `seconds`: of the
+    call, once the engine is open."""
+
+    bytes: int
+    seconds: float
+
+
+class Costs:
+    """Costs of the strategies of one bundle. `backend`: its name; `points`: the measurements."""
+
+    def __init__(self, manifest: Manifest, backend: str, points: Points) -> None:
+        self._manifest, self._backend, self._points = manifest, backend, points
+
+    def of(self, work: Workload, strategy: Strategy) -> Cost:
+        """What the strategy takes.
+
+        Raises:
+            EngineError: a calibration was needed and failed.
+        """
+        own = replace(work, batch=1) if strategy.sliced else work
+        if strategy.kind == "strips":
+            cost = self._strips(own, strategy)
+        elif strategy.kind == "tiles":
+            cost = self._tiles(own, strategy)
+        elif strategy.kind == "stream":
+            cost = self._stream(own, strategy)
+        elif strategy.kind == "stream + tiles":
+            cost = self._stream_tiles(own, strategy)
+        else:
+            cost = self._whole(own)
+        rounds = work.batch // own.batch
+        return Cost(int(_LEAN * (cost.bytes + _around(work, strategy))), cost.seconds * rounds)
+
+    def _whole(self, work: Workload) -> Cost:
+        return self._pass(work, WHOLE, work.cells)
+
+    def _tiles(self, work: Workload, strategy: Strategy) -> Cost:
+        plan = plan_of(work, strategy)
+        tile = _largest_tile(plan)
+        one = self._pass(work, WHOLE, tile)
+        return Cost(one.bytes + work.result_bytes(tile), one.seconds * plan.count)
+
+    def _stream(self, work: Workload, strategy: Strategy) -> Cost:
+        frames, probed = work.cells[0], self._probed(work)
+        one = self._pass(work, strategy.untiled, probed)
+        return Cost(one.bytes, one.seconds * frames / probed[0])
+
+    def _stream_tiles(self, work: Workload, strategy: Strategy) -> Cost:
+        """Streams side by side share the engine, and each holds its states and the frames that it waits for: how much
+        that is, two streams side by side tell."""
+        plan = plan_of(work, strategy)
+        height, width = _largest_tile(plan)
+        tile = replace(work, cells=(work.cells[0], height, width))
+        one = self._stream(tile, strategy.untiled)
+        lead = min(work.cells[0], self._lead(work.component))
+        side = max(4, self._minimum(work.component))
+        small = replace(strategy, tiling=linear_tiles(((2, 1), (side, side), (side, side))))
+        four = self._points.point(Probe(work.component, (lead, 2 * side, 2 * side), small))
+        single = self._points.point(Probe(work.component, (lead, side, side), strategy.untiled))
+        canvas = self._chunk_bytes(work, strategy)
+        extra = max((four.peak_bytes - single.peak_bytes) / side**2 - 4 * canvas, 0.0) / 3
+        held = extra * work.batch * height * width * (plan.count - 1) + canvas * math.prod(work.cells[1:])
+        return Cost(int(one.bytes + held), one.seconds * plan.count)
+
+    def _chunk_bytes(self, work: Workload, strategy: Strategy) -> float:
+        """Of a chunk of the clip's frames in float32, per latent cell of height and width."""
+        frames = strategy.frames_per_chunk or work.grid.temporal
+        if work.decodes:
+            return work.batch * _ITEM_BYTES * work.config.out_channels * frames * work.grid.spatial**2
+        return work.batch * _ITEM_BYTES * 2 * work.config.latent_channels * frames / work.grid.temporal
+
+    def _strips(self, work: Workload, strategy: Strategy) -> Cost:
+        (small, small_peak, _), (large, large_peak, seconds) = (
+            self._strip_point(work, strategy, side) for side in _STRIP_SIDES
+        )
+        factor = _solved(lambda factor: large.most(factor) - small.most(factor), large_peak - small_peak)
+        base = large_peak - large.most(factor)
+        steps = _StripSteps.of(self._manifest, work, strategy)
+        per_pixel = seconds / (_STRIP_SIDES[1] * work.grid.spatial) ** 2
+        seconds = per_pixel * work.batch * math.prod(work.size) + steps.in_files / _DISK_BYTES_PER_SECOND
+        return Cost(int(base + steps.most(factor)), seconds)
+
+    def _strip_point(self, work: Workload, strategy: Strategy, side: int) -> tuple["_StripSteps", int, float]:
+        """A small exact pass in three strips: what its steps hold, its peak beside input and result, its seconds."""
+        settings = Strategy(ExactStrips(side * work.grid.spatial // 3, None, 1 << 40))
+        small = replace(work, batch=1, cells=(side, side), output="float32")
+        point = self._points.point(Probe(work.component, small.cells, settings))
+        around = small.input_bytes + small.result_bytes()
+        return _StripSteps.of(self._manifest, small, settings), point.peak_bytes - around, point.seconds
+
+    def about(self, work: Workload, strategy: Strategy) -> Cost:
+        """The same for tiles, at once: from what was measured for a pass over everything, so not to be relied on."""
+        own = replace(work, batch=1) if strategy.sliced else work
+        plan = plan_of(own, strategy)
+        tile = _largest_tile(plan)
+        cells = (own.cells[0], *tile) if strategy.streaming else tile
+        if strategy.streaming:
+            whole = self._stream(own, strategy.untiled)
+            line = self._line(own, strategy.untiled, self._probed(own))
+            memory = line.at(volume(own.grid, self._probed(replace(own, cells=cells))) * own.batch)
+        else:
+            whole = self._pass(own, WHOLE, own.cells)
+            line = self._line(own, WHOLE, own.cells)
+            memory = line.at(volume(own.grid, cells) * own.batch) + own.result_bytes(tile)
+        share = math.prod(tile) * plan.count / math.prod(own.cells[-len(tile) :])
+        rounds = work.batch // own.batch
+        return Cost(int(_LEAN * (memory + _around(work, strategy))), whole.seconds * share * rounds)
+
+    def _probed(self, work: Workload) -> tuple[int, ...]:
+        return (min(work.cells[0], self._lead(work.component)), *work.cells[1:])
+
+    def _pass(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> Cost:
+        """One pass of the engines over latents of `cells`, with what goes in and what comes out."""
+        line = self._line(work, strategy, cells)
+        wanted = volume(work.grid, cells) * work.batch
+        memory = line.at(wanted)
+        if not strategy.streaming:
+            scores = replace(work, cells=tuple(cells)).scores * _ITEM_BYTES * _SCORES.get(self._backend, 0)
+            memory = max(memory, line.loaded_bytes + scores * 1.02 if scores else 0)
+        return Cost(int(memory), line.unit_seconds * wanted)
+
+    def _line(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> "_Line":
+        """Bytes and seconds over the volume, through the sizes that stand for `cells`."""
+        grid, streams = work.grid, strategy.streaming
+        stretched = (*cells[:-1], cells[-1] * work.batch)
+        rungs = ladder(grid, stretched, self._minimum(work.component), whole_clip=streams)
+        least = rungs[0]
+        first = self._points.point(Probe(work.component, least, strategy))
+        if len(rungs) == 1:
+            return _Line(first, volume(grid, least), 0.0)
+        unit = (min(first.work_seconds, first.seconds) or first.seconds) / volume(grid, least)
+        fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= _LIMIT_SECONDS[streams]]
+        chosen = fast[-1] if fast else rungs[1]
+        second = self._points.point(Probe(work.component, chosen, strategy))
+        below = [rung for rung in rungs[1:] if 2.5 < volume(grid, chosen) / volume(grid, rung) < 6]
+        if (
+            chosen != rungs[-1] and below
+        ):  # memory bends where buffers are small: a line through the larger ones is better
+            least, first = below[-1], self._points.point(Probe(work.component, below[-1], strategy))
+        start, stop = volume(grid, least), volume(grid, chosen)
+        return _Line(second, stop, max(second.peak_bytes - first.peak_bytes, 0) / (stop - start))
+
+    def _minimum(self, component: str) -> int:
+        return max(self._manifest.config.min_latent_size(component), 1)
+
+    def _lead(self, component: str) -> int:
+        """Latent frames after which a stream's memory grows no more: all stages have their first chunks."""
+        ratio, lead = 1.0, 0.0
+        graphs = sorted(
+            (graph for graph in self._manifest.streams if graph.component == component),
+            key=lambda graph: graph.stage.index if graph.stage is not None else 0,
+        )
+        for graph in graphs:
+            assert graph.stage is not None
+            ratio = max(ratio, float(_scale(graph)))
+            lead += graph.stage.lead / ratio
+        if component == "encoder":
+            return max(3, math.ceil(lead))
+        return math.ceil(lead) + 5  # with as many frames as the first chunks take, they would be the last ones, too
+
+
+def plan_of(work: Workload, strategy: Strategy) -> Plan:
+    """The tiles of the strategy; of height and width only, where it streams."""
+    assert strategy.tiling is not None
+    assert not isinstance(strategy.tiling, ExactStrips)
+    direction: Direction = "decode" if work.decodes else "encode"
+    plan = strategy.tiling.plan(work.grid, direction, (1, *work.cells[1:]) if strategy.streaming else work.cells)
+    return replace(plan, lines=plan.lines[1:]) if strategy.streaming else plan
+
+
+def exact_job(manifest: Manifest, work: Workload, strategy: Strategy) -> Job:
+    """The job of an exact pass over an array that takes no memory."""
+    assert isinstance(strategy.tiling, ExactStrips)
+    segments = tuple(graph for graph in manifest.segments if graph.component == work.component)
+    source = work.cells if work.decodes else work.size
+    target = work.size if work.decodes else work.cells
+    array = np.broadcast_to(np.float32(0), (work.batch, 1, *source))
+    shape = (work.batch, 1, *target)
+    return Job(segments[0], "", array, None, shape, target, exact=strategy.tiling, segments=segments)  # type: ignore[arg-type]
+
+
+def _around(work: Workload, strategy: Strategy) -> int:
+    """What lies beside the engines' own: the result while it is put together, pixels, and an input that is not the
+    engine's."""
+    result, pieces = work.result_bytes(), strategy.kind != "whole" or (strategy.sliced and work.batch > 1)
+    pixels = result // _ITEM_BYTES if work.output != "float32" else 0
+    if not pieces:
+        return pixels
+    if strategy.kind == "strips":
+        return work.input_bytes + (pixels or result)
+    if strategy.kind == "tiles" and pixels:
+        plan = plan_of(work, strategy)
+        spans = sorted((len(span) for span in plan.groups()), reverse=True)
+        rows = result // plan.target_size[0]
+        held = sum(spans[:2]) * rows
+        return work.input_bytes + held + (pixels if work.output == "uint8" else spans[0] * rows // _ITEM_BYTES)
+    if work.output == "frames":
+        return work.input_bytes
+    return work.input_bytes + (pixels or result)
+
+
+def _largest_tile(plan: Plan) -> tuple[int, ...]:
+    return tuple(max(len(piece.cells) for piece in line.pieces) for line in plan.lines)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Through a point at `volume`, with a slope in bytes."""
+
+    point: Point
+    volume: int
+    slope: float
+
+    def at(self, volume: float) -> float:
+        return max(self.point.peak_bytes + self.slope * (volume - self.volume), self.loaded_bytes)
+
+    @property
+    def loaded_bytes(self) -> int:
+        return self.point.loaded_bytes
+
+    @property
+    def unit_seconds(self) -> float:
+        return self.point.seconds / self.volume
+
+
+@dataclass(frozen=True)
+class _StripSteps:
+    """An exact pass's steps in bytes: `held` between them, `tile`: of one tile's result, `fixed`: keys, values and
+    scores of attention. `in_files`: what is written to files."""
+
+    held: tuple[int, ...]
+    tile: tuple[int, ...]
+    fixed: tuple[int, ...]
+    in_files: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, work: Workload, strategy: Strategy) -> "_StripSteps":
+        job = exact_job(manifest, work, strategy)
+        assert job.exact is not None
+        steps = plan_exact(job)
+        held, in_files = held_bytes(steps, work.batch, int((1 - PART_FOR_TILES) * job.exact.budget_bytes))
+        tiles, fixed = [], []
+        for step in steps:
+            rows, columns = step.tiles[0]
+            pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
+            area = math.prod(step.size) * work.batch
+            attends = step.segment.kind != "convolution"
+            scores = pixels * area if step.segment.kind == "attention" else 0
+            tiles.append(_ITEM_BYTES * work.batch * step.channels * pixels)
+            fixed.append(_ITEM_BYTES * (2 * scores + 2 * step.channels * area) if attends else 0)
+        return cls(tuple(held), tuple(tiles), tuple(fixed), in_files)
+
+    def most(self, factor: float) -> float:
+        """The most that a step holds, where an engine call takes `factor` times a tile's result."""
+        rows = zip(self.held, self.tile, self.fixed, strict=True)
+        return max(held + factor * tile + fixed for held, tile, fixed in rows)
+
+
+def _solved(rising: Callable[[float], float], wanted: float) -> float:
+    """Where a rising function reaches a value, between 0 and 64."""
+    low, high = 0.0, 64.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
+    return high
+
+
+def _scale(graph: Graph) -> int:
+    """How many frames per latent frame a stage takes, as far as its height tells: time is doubled where space is."""
+    chunk = graph.inputs[0].shape[3]
+    factor = chunk.partition("*")[0] if isinstance(chunk, str) and "*" in chunk else "1"
+    return int(factor)

@@ -1,0 +1,89 @@
+"""The measuring process of calibration: one probe in, its numbers out.
+
+Run as `python -m latentrt.runtime.probe_worker`. The probe comes as one JSON object on standard input, which stays
+open: when it closes, whoever asked is gone, and so is this.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from . import open_bundle
+from .errors import LatentRTError
+from .process_memory import peak_bytes, resident_bytes
+from .strategy import Strategy
+
+__all__ = ["main"]
+
+_SLOW_SECONDS = 2.0  # a call that is not repeated to know its time without what only the first one does
+
+
+def main() -> None:
+    """Read the probe, measure, answer with one JSON object on standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours ends this one
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        answer = _measured(order)
+    except LatentRTError as error:
+        answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": "not enough memory"}
+    answers.write(json.dumps(answer) + "\n")
+    answers.close()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _measured(order: dict[str, Any]) -> dict[str, Any]:
+    import concurrent.futures.thread  # noqa: F401 # what tiles need, so that it is not counted as theirs
+
+    start = resident_bytes() or peak_bytes()
+    if start is None:
+        return {"error": "this system does not tell how much memory a process holds"}
+    probe, strategy = order["probe"], Strategy.from_json(order["probe"]["strategy"])
+    with open_bundle(order["bundle"], **order["engine"]) as vae:
+        decodes, cells = probe["component"] == "decoder", tuple(probe["cells"])
+        if strategy.kind in ("whole", "tiles"):
+            vae.load(probe["component"])
+        loaded = resident_bytes() or peak_bytes() or start
+        shape = (probe["batch"], vae.config.latent_channels if decodes else vae.config.in_channels)
+        array = _random((*shape, *(cells if decodes else vae.grid.sample_size(cells))))
+        seconds, work = [], [0.0]
+        cores = order["engine"]["threads"] or os.cpu_count() or 1
+        for _ in range(2):
+            started, work_started = time.perf_counter(), time.process_time()
+            vae.run_strategy(strategy, probe["component"], array)
+            seconds.append(time.perf_counter() - started)
+            work.append((time.process_time() - work_started) / cores)
+            if seconds[0] > _SLOW_SECONDS:
+                break
+        peak = peak_bytes() or start
+    return {
+        "peak_bytes": peak - start,
+        "loaded_bytes": loaded - start,
+        "seconds": seconds[-1],
+        "work_seconds": work[-1],
+    }
+
+
+def _random(shape: tuple[int, ...]) -> Any:
+    array = np.random.default_rng(0).random(shape, np.float32)
+    array *= 2
+    array -= 1
+    return array
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Budgets, calibrations and the planner: mostly with made-up measurements, and once with real ones."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from architectures import LTX
+from click.testing import CliRunner
+
+from latentrt.export.cli import cli
+from latentrt.runtime import InputError
+from latentrt.runtime.budget import memory_text, parse_memory
+from latentrt.runtime.calibration import Calibration
+from latentrt.runtime.costs import Costs
+from latentrt.runtime.errors import EngineError
+from latentrt.runtime.grid import Grid
+from latentrt.runtime.ladder import ladder
+from latentrt.runtime.manifest import Manifest
+from latentrt.runtime.planner import Decision, Planner
+from latentrt.runtime.probe import EngineChoice, Point, Probe, measure
+from latentrt.runtime.strategy import WHOLE, Strategy, linear_tiles
+from latentrt.runtime.workload import Workload, volume
+
+MIB = 1 << 20
+
+
+class MadeUp:
+    """Points of a machine on which a whole pass takes 1 MiB and 10 ms per unit of volume, a stream 4 MiB per cell."""
+
+    def __init__(self, grid: Grid, base: int = 50 * MIB) -> None:
+        self.grid, self.base = grid, base
+        self.asked: list[Probe] = []
+
+    def point(self, probe: Probe) -> Point:
+        self.asked.append(probe)
+        area = probe.cells[-2] * probe.cells[-1]
+        size = volume(self.grid, probe.cells)
+        if probe.strategy.kind == "stream":
+            return Point(self.base + 4 * MIB * area, self.base, 0.012 * size)
+        if probe.strategy.kind == "stream + tiles":
+            return Point(self.base + 5 * MIB * area, self.base, 0.012 * size)
+        if probe.strategy.kind == "strips":
+            return Point(self.base + 16384 * area, self.base, 0.02 * size)
+        return Point(self.base + MIB * size, self.base, 0.01 * size)
+
+
+@pytest.fixture
+def planned(bundle_of: Callable[[str], Path]) -> Callable[..., tuple[Decision, MadeUp]]:
+    def plan(
+        name: str, cells: tuple[int, ...], budget: int, base: Strategy = WHOLE, *, batch: int = 1, **options: Any
+    ) -> tuple[Decision, MadeUp]:
+        manifest = Manifest.open(bundle_of(name))
+        grid = Grid.of(manifest.config, video=len(cells) == 3)
+        points = MadeUp(grid)
+        work = Workload(manifest.config, grid, "decoder", batch, cells, "frames" if len(cells) == 3 else "float32")
+        return Planner(manifest, "made-up", points).decide(work, budget, base, **options), points
+
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GiB", 8 << 30), ("800MiB", 800 << 20), ("8GB", 8 * 10**9), ("1.5 gib", 3 << 29), ("77", 77), (12345, 12345)],
+)
+def test_memory_is_read(text: int | str, size: int) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1GiB", "8 GiBs", "0", 0, -5, True, "1e9"])
+def test_what_is_no_memory_is_refused(text: Any) -> None:
+    with pytest.raises(InputError, match="memory: wanted bytes"):
+        parse_memory(text)
+
+
+def test_memory_is_written() -> None:
+    assert (memory_text(3 << 29), memory_text(800 * MIB)) == ("1.50 GiB", "800 MiB")
+
+
+def test_sizes_that_stand_for_a_larger_one_are_powers_of_two_smaller() -> None:
+    grid = Grid(spatial=32, temporal=8, encoder_minimum=2, decoder_minimum=2, video=True)
+    cells = (33, 34, 60)
+    *rungs, last = ladder(grid, cells, 2)
+    assert last == cells
+    assert len(rungs) > 5
+    for rung in rungs:
+        halvings = np.log2(volume(grid, cells) / volume(grid, rung))
+        assert abs(halvings - round(halvings)) < 0.06
+        assert min(rung[1:]) >= 2
+        assert rung[0] <= 9
+    assert [volume(grid, rung) for rung in rungs] == sorted(volume(grid, rung) for rung in rungs)
+
+
+def test_a_whole_pass_that_fits_is_taken_and_nothing_else_is_calibrated(planned: Any) -> None:
+    decision, points = planned("ltx20", (9, 8, 8), 100 << 30)
+    assert decision.chosen.strategy == WHOLE
+    assert decision.chosen.is_exact
+    assert all(probe.strategy == WHOLE for probe in points.asked)
+
+
+def test_a_stream_is_the_better_plan_where_a_whole_pass_does_not_fit(planned: Any) -> None:
+    decision, _ = planned("ltx20", (9, 8, 8), 600 * MIB)
+    assert decision.chosen.strategy.kind == "stream"
+    assert decision.chosen.is_exact
+    assert decision.chosen.cost.bytes <= 600 * MIB
+
+
+def test_tiles_are_taken_only_where_nothing_exact_fits(planned: Any) -> None:
+    decision, _ = planned("ltx20", (9, 16, 16), 900 * MIB)
+    assert decision.chosen.strategy.tiling is not None
+    assert not decision.chosen.is_exact
+    assert "approximate" in decision.reason
+    assert all(one.refused for one in decision.candidates if one.is_exact)
+
+
+def test_an_impossible_budget_names_the_least_that_would_do(planned: Any) -> None:
+    decision, _ = planned("ltx20", (9, 16, 16), 1 * MIB)
+    assert decision.chosen is None
+    least = min(one.cost.bytes for one in decision.candidates if one.cost)
+    assert f"in {memory_text(least)}" in decision.reason
+
+
+def test_what_was_set_is_kept(planned: Any) -> None:
+    decision, _ = planned("ltx20", (9, 8, 8), 100 << 30, Strategy(streaming=True))
+    assert all(one.strategy.streaming for one in decision.candidates)
+    decision, _ = planned("ltx20", (9, 8, 8), 600 * MIB, may_stream=False, complete=True)
+    assert not any(one.strategy.streaming for one in decision.candidates)
+
+
+def test_a_batch_goes_one_by_one_before_anything_is_approximated(planned: Any) -> None:
+    decision, _ = planned("sd", (8, 8), 150 * MIB, batch=4)
+    assert decision.chosen.strategy == Strategy(sliced=True)
+
+
+def test_pictures_go_in_strips_before_anything_is_approximated(planned: Any) -> None:
+    decision, _ = planned("sd", (128, 128), 700 * MIB)
+    assert decision.chosen.strategy.kind == "strips"
+    assert decision.chosen.is_exact
+    assert decision.chosen.cost.bytes <= 700 * MIB
+
+
+def test_tensors_that_no_engine_indexes_are_not_planned(planned: Any) -> None:
+    decision, _ = planned("sd", (256, 256), 1 << 50, complete=True)
+    whole = decision.candidates[0]
+    assert whole.cost is None
+    assert "4.3e9 elements" in whole.refused
+    assert decision.chosen.strategy.kind == "strips"
+
+
+def test_attention_is_quadratic_in_the_area(bundle_of: Callable[[str], Path]) -> None:
+    manifest = Manifest.open(bundle_of("sd"))
+    grid = Grid.of(manifest.config, video=False)
+    work = Workload(manifest.config, grid, "decoder", 1, (128, 128))
+    points = MadeUp(grid)
+    points.point = lambda probe: Point(MIB, MIB, 0.1)  # type: ignore[method-assign]
+    assert Costs(manifest, "onnxruntime", points).of(work, WHOLE).bytes > 2 * 4 * 128**4
+    assert Costs(manifest, "openvino", points).of(work, WHOLE).bytes < 128**4
+
+
+def test_a_decision_is_told(planned: Any) -> None:
+    decision, _ = planned("ltx20", (9, 8, 8), 600 * MIB, complete=True)
+    assert "-> " in decision.table()
+    report = json.loads(json.dumps(decision.to_json()))
+    assert report["chosen"] == decision.chosen.label
+    assert {"strategy", "memory_bytes", "seconds", "exact"} <= set(report["candidates"][0])
+
+
+def test_strategies_survive_being_written() -> None:
+    for strategy in (
+        WHOLE,
+        Strategy(streaming=True, frames_per_chunk=8, tiling=linear_tiles(((2, 1), (4, 3), (4, 3)))),
+        Strategy(sliced=True),
+    ):
+        assert Strategy.from_json(json.loads(json.dumps(strategy.to_json()))) == strategy
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+ENGINE = EngineChoice("onnxruntime", "cpu", "float32", 1)
+SMALL = Probe("decoder", (2, 2, 2), WHOLE)
+
+
+def test_a_point_is_measured_once(
+    bundle_of: Callable[[str], Path], cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Manifest.open(bundle_of("ltx20"))
+    calls: list[Probe] = []
+
+    def fake(bundle: Path, engine: EngineChoice, probe: Probe) -> Point:
+        calls.append(probe)
+        return Point(7, 5, 0.5)
+
+    monkeypatch.setattr("latentrt.runtime.calibration.measure", fake)
+    for _ in range(2):
+        assert Calibration(manifest, ENGINE).point(SMALL) == Point(7, 5, 0.5)
+    assert calls == [SMALL]
+    Calibration(manifest, replace(ENGINE, threads=2)).point(SMALL)  # another engine's are its own
+    assert len(calls) == 2
+    Calibration(manifest, ENGINE).path.write_text('{"identity":', encoding="utf-8")
+    assert Calibration(manifest, ENGINE).point(SMALL) == Point(7, 5, 0.5)  # damaged: measured anew
+    assert len(calls) == 3
+
+
+def test_a_probe_that_does_not_run_is_an_error(bundle_of: Callable[[str], Path]) -> None:
+    with pytest.raises(EngineError, match="calibration of encoder"):
+        measure(bundle_of("non_causal_encoder"), ENGINE, Probe("encoder", (2, 2, 2), Strategy(streaming=True)))
+
+
+def test_predictions_hold(bundle_of: Callable[[str], Path], cached: Path) -> None:
+    manifest = Manifest.open(bundle_of("ltx20"))
+    grid = Grid.of(manifest.config, video=True)
+    costs = Costs(manifest, "onnxruntime", Calibration(manifest, ENGINE))
+    work = Workload(manifest.config, grid, "decoder", 1, (7, 8, 12))
+    strategy = Strategy(linear_tiles(((4, 2), (4, 3), (4, 3))))
+    predicted = costs.of(work, strategy).bytes
+    measured = measure(manifest.folder, ENGINE, Probe("decoder", work.cells, strategy)).peak_bytes
+    assert 0.8 < predicted / measured < 1.4
+
+
+def test_a_decode_stays_within_memory_and_says_what_it_is(
+    opened: Callable[..., Any], cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    z = np.random.default_rng(0).standard_normal((1, LTX["ltx20"]["latent_channels"], 5, 8, 4), np.float32)
+    points = MadeUp(vae.grid)
+    monkeypatch.setattr("latentrt.runtime.calibration.Calibration.point", lambda self, probe: points.point(probe))
+    whole = vae.decode(z)
+    assert not points.asked  # nobody asked, and it fits
+    streamed = vae.decode(z, memory="520MiB")
+    assert streamed.exact
+    np.testing.assert_allclose(streamed.sample, whole.sample, atol=1e-4)
+    assert {probe.strategy.kind for probe in points.asked} == {"whole", "stream"}
+    vae.disable_streaming()
+    tiled = vae.decode(z, memory="520MiB")
+    assert not tiled.exact
+    frames = list(vae.decode_frames(z, output="uint8", memory="520MiB"))
+    assert sum(part.shape[1] for part in frames) == 33
+    with pytest.raises(InputError, match="the least would be"):
+        vae.decode(z, memory="1MiB")
+    vae.enable_tiling()
+    with pytest.raises(InputError, match="tiling is enabled"):
+        vae.decode(z, memory="520MiB")
+
+
+def test_an_unasked_call_that_might_not_fit_is_planned(
+    opened: Callable[..., Any], cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = opened("sd", backend="onnxruntime")
+    points = MadeUp(vae.grid)
+    monkeypatch.setattr("latentrt.runtime.calibration.Calibration.point", lambda self, probe: points.point(probe))
+    monkeypatch.setattr("latentrt.runtime.autoencoder.default_budget", lambda: 200 * MIB)
+    monkeypatch.setattr("latentrt.runtime.autoencoder._ALWAYS_FITS_BYTES", MIB)
+    z = np.zeros((1, 4, 32, 32), np.float32)
+    assert vae.decode(z).exact
+    assert {probe.strategy.kind for probe in points.asked} == {"whole", "strips"}
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli, list(arguments), standalone_mode=False)
+
+
+def test_plan_and_calibrate_on_the_command_line(
+    bundle_of: Callable[[str], Path], cached: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    manifest = Manifest.open(bundle_of("sd"))
+    points = MadeUp(Grid.of(manifest.config, video=False))
+    monkeypatch.setattr("latentrt.runtime.calibration.measure", lambda bundle, engine, probe: points.point(probe))
+    bundle, drawing = str(manifest.folder), tmp_path / "plan.png"
+    size = ("--size", "512x512", "--backend", "onnxruntime")
+    done = run("plan", bundle, *size, "--memory", "1GiB", "--json", "--draw", str(drawing))
+    report = json.loads(done.output)
+    assert report["chosen"].startswith("strips")
+    assert drawing.stat().st_size > 0
+    refused = run("plan", bundle, *size, "--memory", "1MiB")
+    assert isinstance(refused.exception, InputError)
+    assert "nothing fits into 1 MiB" in refused.output
+    told = json.loads(run("calibrate", bundle, "--backend", "onnxruntime", "--component", "decoder", "--json").output)
+    assert told["points"]
+    assert Path(told["file"]).exists()
+    assert "the planner" not in run("plan", bundle, "--size", "512x512", "--tile", "256x256").output
