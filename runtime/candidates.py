@@ -16,6 +16,7 @@ __all__ = ["candidates", "strips_within"]
 _TILE_PIXELS = (1024, 768, 512, 384, 256, 192, 128)
 _TILE_FRAMES = (10, 7, 5, 4)  # latent frames
 _FRAMES_PER_CHUNK = (16, 8)
+_SHORTEST_CHUNK = 4  # frames; before anything that is not exact
 _LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 
 
@@ -30,7 +31,7 @@ def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str
             yield replace(plain, sliced=True)
     chunks = [base.frames_per_chunk] if base.streaming and base.frames_per_chunk else _FRAMES_PER_CHUNK
     if streams:
-        for frames in chunks:
+        for frames in (*chunks, *(() if base.frames_per_chunk else (_SHORTEST_CHUNK,))):
             yield replace(plain, streaming=True, frames_per_chunk=frames)
     for pixels in _TILE_PIXELS:
         for tiling in _tilings(work, pixels):

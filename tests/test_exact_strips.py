@@ -291,6 +291,17 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
     assert exact.shape[-2:] == (61, 47)
     assert relative_error(exact, whole) <= BOUND
     assert not np.array_equal(exact, whole), "it was another way"
+    for strip in ("16", "24x16"):
+        done = run("decode", bundle, latents, "-o", tmp_path / f"{strip}.npy", "--exact", "--strip", strip)
+        assert done.exit_code == 0, done.output
+        np.testing.assert_allclose(np.load(tmp_path / f"{strip}.npy"), np.load(tmp_path / "exact.npy"), atol=1e-4)
+    for options, sentence in (
+        (("--strip", "16"), "give --exact too"),
+        (("--exact", "--strip", "12"), "wanted rows that are a multiple of 8 pixels, got 12"),
+    ):
+        refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", *options)
+        assert refused.exit_code != 0
+        assert sentence in refused.output
     refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", "--exact", "--tile", "64x64")
     assert refused.exit_code == 2
     assert "--exact needs no --tile" in refused.output

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, exact_option, memory_option, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, exact_options, memory_option, tiling_options
 
 __all__ = ["decode"]
 
@@ -36,7 +36,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since cli
 @click.option("--seed", type=click.IntRange(min=0), help="For decoders that inject noise.")
 @click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same pixels, in memory that does not grow.")
 @tiling_options
-@exact_option
+@exact_options
 @memory_option
 @backend_options
 @as_json
@@ -53,6 +53,7 @@ def decode(
     overlap: tuple[int, ...] | None,
     blend: str | None,
     exact: bool,
+    strip: tuple[int, ...] | None,
     memory: str | None,
     json_output: bool,
     **engine: Any,
@@ -71,7 +72,7 @@ def decode(
     from ...runtime.files import STANDARD_OUTPUT, decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
-        enable_tiling(vae, tile, overlap, blend, exact=exact, memory=memory)
+        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, memory=memory)
         chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, exact_option, memory_option, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, exact_options, memory_option, tiling_options
 
 __all__ = ["encode"]
 
@@ -21,7 +21,7 @@ __all__ = ["encode"]
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
 @click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same latents, in memory that does not grow.")
 @tiling_options
-@exact_option
+@exact_options
 @memory_option
 @backend_options
 @as_json
@@ -37,6 +37,7 @@ def encode(
     overlap: tuple[int, ...] | None,
     blend: str | None,
     exact: bool,
+    strip: tuple[int, ...] | None,
     memory: str | None,
     json_output: bool,
     **engine: Any,
@@ -57,7 +58,7 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
-        enable_tiling(vae, tile, overlap, blend, exact=exact, memory=memory)
+        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, memory=memory)
         chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)

@@ -1,4 +1,4 @@
-"""--tile, --overlap, --blend, --exact: for every command that can work in tiles."""
+"""--tile, --overlap, --blend, --exact, --strip: for every command that can work in tiles."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from ...runtime.budget import parse_memory
 from ...runtime.errors import InputError
 from .options import Size
 
-__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "exact_option", "memory_option", "tiling_options"]
+__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "exact_options", "memory_option", "tiling_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
@@ -44,11 +44,24 @@ def tiling_options(command: Function) -> Function:
     return command
 
 
-exact_option = click.option(
-    "--exact",
-    is_flag=True,
-    help="Images: in strips with the pixels of a single pass, in bounded memory, whatever the size.",
-)
+def exact_options(command: Function) -> Function:
+    """--exact and --strip; `enable_tiling` takes what they give."""
+    for option in (
+        click.option(
+            "--strip",
+            type=Size(("N", "HxW")),
+            metavar="H[xW]",
+            help="With --exact: pixel rows of a strip, or tiles in two dimensions.  [default: what memory allows]",
+        ),
+        click.option(
+            "--exact",
+            is_flag=True,
+            help="Images: in strips with the pixels of a single pass, in bounded memory, whatever the size.",
+        ),
+    ):
+        command = option(command)
+    return command
+
 
 memory_option = click.option(
     "--memory",
@@ -64,6 +77,7 @@ def enable_tiling(
     blend: str | None,
     *,
     exact: bool = False,
+    strip: tuple[int, ...] | None = None,
     memory: str | None = None,
 ) -> bool:
     """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave.
@@ -71,12 +85,18 @@ def enable_tiling(
     Raises:
         click.UsageError: options that do not go together. InputError: sizes that are not legal.
     """
+    if strip is not None and not exact:
+        raise click.UsageError("--strip is the size of exact strips: give --exact too, or --tile for overlapping tiles")
     if exact:
         if tile is not None or overlap is not None or blend is not None:
             raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
         if not isinstance(vae, AutoencoderKL):
             raise click.UsageError("--exact is for image models: this bundle holds a video model")
-        vae.enable_tiling(exact=True, memory_bytes=None if memory is None else parse_memory(memory, "--memory"))
+        vae.enable_tiling(
+            exact=True,
+            strip=strip[0] if strip is not None and len(strip) == 1 else strip,
+            memory_bytes=None if memory is None else parse_memory(memory, "--memory"),
+        )
         return True
     if memory is not None and (tile is not None or overlap is not None or blend is not None):
         raise click.UsageError("--memory chooses the tiles: leave --tile, --overlap and --blend out, or --memory")

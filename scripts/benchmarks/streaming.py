@@ -101,16 +101,21 @@ def _measured(
     run = (_diffusers if way.startswith("diffusers") else _ours)(way, checkpoint, bundle, cells, threads)
     Path("/proc/self/clear_refs").write_text("5")  # from here on, the peak is counted anew
     before = peak_gib()
-    started, first, parts = time.perf_counter(), None, []
-    for frames in run:
+    started, first, parts, saving = time.perf_counter(), None, [], 0.0
+    for index, frames in enumerate(run):
         first = time.perf_counter() - started if first is None else first
-        if result is not None:
-            parts.append(frames)
+        if result is not None:  # on disk, as they come: a clip that is kept would be counted
+            begun = time.perf_counter()
+            parts.append(result.with_suffix(f".{index}.npy"))
+            np.save(parts[-1], frames)
+            saving += time.perf_counter() - begun
         del frames
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started - saving
     row = {"seconds": seconds, "first_frames_seconds": first, "peak_gib": peak_gib() - before}
     if result is not None:
-        np.save(result, np.concatenate(parts, axis=2))
+        np.save(result, np.concatenate([np.load(part) for part in parts], axis=2))
+        for part in parts:
+            part.unlink()
     return row
 
 
