@@ -7,7 +7,9 @@ and then neither half can be given back: streams held twice what they used.
 import ctypes
 import mmap
 import sys
+from functools import cache
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,11 @@ def own_pages(shape: tuple[int, ...]) -> NDArray[np.float32]:
 def trim_heap() -> None:
     """Give free pages in the middle of the heap back (glibc, which otherwise gives back its end only; elsewhere nothing
     happens). Takes milliseconds."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

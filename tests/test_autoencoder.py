@@ -102,16 +102,16 @@ def test_slicing_changes_nothing_but_memory(name: str, bundle_of: Callable[[str]
         pixels = vae.decode(z, output="uint8", **options).sample
         batches = record_batches(vae)
         vae.enable_slicing()
-        assert relative_error(vae.encode(sample).latent_dist.parameters, moments) < 1e-6
-        assert relative_error(vae.decode(z, **options).sample, decoded) < 1e-6
+        assert relative_error(vae.encode(sample).latent_dist.parameters, moments) < 2e-6
+        assert relative_error(vae.decode(z, **options).sample, decoded) < 2e-6
         sliced = vae.decode(z, output="uint8", **options).sample
         assert np.abs(sliced.astype(int) - pixels).max() <= 1
         into = np.empty(decoded.shape[::-1], np.float32).transpose()
         assert vae.decode(z, out=into, **options).sample is into
-        assert relative_error(into, decoded) < 1e-6
+        assert relative_error(into, decoded) < 2e-6
         into = np.empty(decoded.shape, np.float32)
         vae.decode(z, out=into, **options)
-        assert relative_error(into, decoded) < 1e-6
+        assert relative_error(into, decoded) < 2e-6
         assert set(batches) == {1}
         assert len(batches) == 15
         vae.disable_slicing()

@@ -301,7 +301,7 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
     ):
         refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", *options)
         assert refused.exit_code != 0
-        assert sentence in refused.output
+        assert sentence in refused.output + str(refused.exception)
     refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", "--exact", "--tile", "64x64")
     assert refused.exit_code == 2
     assert "--exact needs no --tile" in refused.output

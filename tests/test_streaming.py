@@ -289,12 +289,13 @@ class TestEnds:
             finally:
                 closed.append(True)
 
+        threads = threading.active_count()
         stream = vae.decode_stream(source(), 8)
         next(stream)
         stream.close()
         assert closed == [True]
         assert not vae._sessions._calls
-        assert threading.active_count() == 1
+        assert threading.active_count() <= threads
 
     @pytest.mark.parametrize(
         ("chunks", "sentence"),

@@ -107,18 +107,20 @@ class OnnxRuntimeComponent:
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, self._to_value(array))
-        states = {} if last else {f"next_{name}": inputs[name] for name in inputs if name.startswith("state_")}
         results: dict[str, Any] = {}
-        binding.bind_output(self._output, "cpu")
-        for name, state in states.items():
-            if self._device == "cpu":
+        names = [output.name for output in self._session.get_outputs()]
+        for name in names.copy():
+            state = inputs.get(name.removeprefix("next_")) if name.startswith("next_") else None
+            if state is not None and last:
+                names.remove(name)
+            elif state is not None and self._device == "cpu":
                 results[name] = own_pages(state.shape)
                 binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
             else:
-                binding.bind_output(name, self._device)
+                binding.bind_output(name, "cpu" if name == self._output else self._device)
         self._run_bound(binding, call, shrink=True)  # the stages run in turns: what one leaves, the next one takes
-        values = dict(zip((self._output, *states), binding.get_outputs(), strict=True))
-        return values | results | {self._output: values[self._output].numpy()}
+        values = dict(zip(names, binding.get_outputs(), strict=True)) | results
+        return values | {self._output: values[self._output].numpy()}
 
     def _run_bound(self, binding: Any, call: Call, *, shrink: bool = False) -> None:
         options = self._runtime.RunOptions()
