@@ -86,6 +86,7 @@ class ClipStream:
         def run() -> Iterator[Any]:
             for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk):
                 yield from _split(chunk.frames, frames_per_chunk, output)
+                del chunk  # not held while the next one is made
 
         return run()
 
@@ -94,8 +95,13 @@ class ClipStream:
         graphs = self.stages("encoder", causal)
         _check_frames(frames_per_chunk)
         chunks = self._checked(frames, "sample", self._config.in_channels)
-        run = self._run(graphs, chunks, lambda _: Conditions(), frames_per_chunk)
-        return (chunk.frames for chunk in run)
+
+        def run() -> Iterator[Array]:
+            for chunk in self._run(graphs, chunks, lambda _: Conditions(), frames_per_chunk):
+                yield chunk.frames
+                del chunk
+
+        return run()
 
     def job_frames(self, job: Job, frames_per_chunk: int | None, output: str) -> Iterator[Any]:
         """What a checked job gives, cropped, as its frames come: float32 (B, C, t, ...) or uint8."""

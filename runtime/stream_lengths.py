@@ -9,9 +9,9 @@ from .profiles import Profile
 
 __all__ = ["MOST_FRAMES", "StepFrames", "frames_within", "stage_frames"]
 
-MOST_FRAMES = 8
-"""The most frames of the clip that a step brings where the caller does not say: longer ones take memory and gain
-nothing."""
+MOST_FRAMES = 12
+"""The most frames of the clip that a step brings where the caller does not say: longer ones gain no time, and hold more
+than a clip's end does, where a stage gives at once what it held back."""
 
 
 @dataclass(frozen=True)

@@ -102,11 +102,11 @@ def _measured(
     Path("/proc/self/clear_refs").write_text("5")  # from here on, the peak is counted anew
     before = peak_gib()
     started, first, parts, saving = time.perf_counter(), None, [], 0.0
-    for index, frames in enumerate(run):
+    for frames in run:  # not enumerated: that holds the last ones while the next are made
         first = time.perf_counter() - started if first is None else first
         if result is not None:  # on disk, as they come: a clip that is kept would be counted
             begun = time.perf_counter()
-            parts.append(result.with_suffix(f".{index}.npy"))
+            parts.append(result.with_suffix(f".{len(parts)}.npy"))
             np.save(parts[-1], frames)
             saving += time.perf_counter() - begun
         del frames
