@@ -295,11 +295,11 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
         done = run("decode", bundle, latents, "-o", tmp_path / f"{strip}.npy", "--exact", "--strip", strip)
         assert done.exit_code == 0, done.output
         np.testing.assert_allclose(np.load(tmp_path / f"{strip}.npy"), np.load(tmp_path / "exact.npy"), atol=1e-4)
-    for options, sentence in (
+    for wrong, sentence in (
         (("--strip", "16"), "give --exact too"),
         (("--exact", "--strip", "12"), "wanted rows that are a multiple of 8 pixels, got 12"),
     ):
-        refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", *options)
+        refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", *wrong)
         assert refused.exit_code != 0
         assert sentence in refused.output + str(refused.exception)
     refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", "--exact", "--tile", "64x64")
