@@ -1,15 +1,12 @@
 """One call measured in a process of its own: what calibration is made of."""
 
-import contextlib
 import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .child_process import ask
 from .errors import EngineError
 from .strategy import Strategy
 
@@ -72,31 +69,9 @@ def measure(bundle: Path, engine: EngineChoice, probe: Probe) -> Point:
     Raises:
         EngineError: it does not run, whatever the reason, or this system does not tell how much memory it took.
     """
-    # -P: a json.py in the user's folder is none of our business.
-    command = [sys.executable, "-P", "-m", "latentrt.runtime.probe_worker"]
     order = {"bundle": str(bundle), "engine": asdict(engine), "probe": probe.to_json()}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(order) + "\n")
-                process.stdin.flush()
-            text = process.stdout.readline()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
-            process.wait()
-        log.seek(0)
-        said = log.read().decode(errors="replace").strip().splitlines()
-    answer = json.loads(text) if text else {"error": f"its process ended with {process.returncode}: {said[-1:]}"}
+    reply = ask("latentrt.runtime.probe_worker", order)
+    answer = reply.answer or {"error": f"its process ended with {reply.returncode}: {reply.said}"}
     if "error" in answer:
         raise EngineError(f"calibration of {probe.component} at {probe.cells} failed: {answer['error']}")
     return Point.from_json(answer)
