@@ -1,14 +1,11 @@
-"""What the two families share: opening a bundle, encode, decode, slicing, and the life of the engines."""
+"""What the families share: encode and decode, slicing, tiling, warm-up."""
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,98 +13,39 @@ from numpy.typing import NDArray
 from ..tiling import Plan
 from ..tiling.plan import Direction
 from . import latents as latents_module
-from .backends import choose_backend, graphs_of
-from .budget import default_budget, parse_memory
 from .conditions import Conditions
-from .config import ModelConfig
-from .errors import BackendUnavailable, BundleError, InputError, LatentRTError
+from .errors import InputError
 from .exact_settings import ExactStrips
 from .execution import execute
-from .grid import Grid
-from .jobs import Job, Jobs, Progress, Tiling
-from .manifest import Graph, Manifest
+from .jobs import Job, Progress, Tiling
+from .manifest import Manifest
+from .opened_bundle import OpenedBundle
 from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
-from .sessions import Sessions
 from .strategy import Strategy
-from .workload import Workload
+from .warmup_calls import warmup_calls
 
 __all__ = ["Autoencoder"]
 
 Array = NDArray[np.float32]
-_log = logging.getLogger(__name__)
-_ALWAYS_FITS_BYTES = 1 << 28  # below this nobody looks at how much memory there is
 
 
-class Autoencoder(ABC):
+class Autoencoder(OpenedBundle, ABC):
     """Encode and decode with the engines of a bundle. Made by `open_bundle` or a family's `from_pretrained`.
 
     Arrays are (B, C, H, W) for images and (B, C, T, H, W) for video. It holds memory: use it as a context manager,
     or call `close`. Threads may share it.
     """
 
-    family: ClassVar[str]
-    video: ClassVar[bool]
     _tiling: Tiling
     _use_tiling: bool
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        backend: str = "auto",
-        dtype: str = "float32",
-        provider: str | None = None,
-        threads: int | None = None,
-        contexts: int = 1,
-        session_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        chosen = choose_backend(
-            manifest,
-            backend=backend,
-            dtype=dtype,
-            provider=provider,
-            threads=threads,
-            session_options=session_options,
-            contexts=contexts,
-        )
-        self._manifest = manifest
-        self._dtype = dtype
-        self._threads, self._session_options = threads, session_options
-        self._sessions = Sessions(manifest, chosen, contexts)
+    def __init__(self, manifest: Manifest, **options: Any) -> None:
+        """`options` as in `open_bundle`."""
+        super().__init__(manifest, **options)
         self._slicing = False
-        self.grid = Grid.of(manifest.config, video=self.video)
-        self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
         self.enable_tiling()  # the default settings, for tiled_encode and tiled_decode
         self._use_tiling = False
-
-    @classmethod
-    def from_pretrained(cls, bundle: str | Path, **options: Any) -> Self:
-        """Open a bundle of this family; `options` as in `open_bundle`.
-
-        Raises:
-            BundleError: the bundle is damaged, or of the other family.
-        """
-        manifest = Manifest.open(Path(bundle))
-        if manifest.family != cls.family:
-            raise BundleError(f"{bundle} holds an {manifest.family}, not an {cls.family}: open it with open_bundle")
-        return cls(manifest, **options)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's config, frozen, with the field names of diffusers."""
-        return self._manifest.config
-
-    @property
-    def backend(self) -> str:
-        """The backend and provider that run the engines, such as "onnxruntime:cpu"."""
-        return self._sessions.backend.label
-
-    @property
-    def graphs(self) -> tuple[Graph, ...]:
-        """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
-        where the backend lowers them itself."""
-        return graphs_of(self._manifest, self._sessions.backend.graphs)
 
     # Encoding and decoding
 
@@ -232,7 +170,12 @@ class Autoencoder(ABC):
         """Diffusion latents (a pipeline's `output_type="latent"`) -> model latents, what `decode` takes."""
         return latents_module.unscale_latents(self._latents(z), self.config)
 
-    # Settings and life
+    # Settings
+
+    @property
+    def settings(self) -> Strategy:
+        """What the user has enabled."""
+        return Strategy(self._active_tiling, sliced=self._slicing)
 
     def enable_slicing(self) -> None:
         """Run one batch element at a time: less memory for large batches, the same result."""
@@ -266,22 +209,6 @@ class Autoencoder(ABC):
         direction: Direction = "encode" if component == "encoder" else "decode"
         return self._tiling.plan(self.grid, direction, self.grid.latent_size(sample_size))
 
-    def cancel(self) -> None:
-        """Stop the calls that run or wait now, from another thread; each raises `Cancelled`."""
-        self._sessions.cancel()
-
-    def release(self) -> None:
-        """Free the engines' memory; the next call loads them again."""
-        self._sessions.release()
-
-    def load(self, component: str) -> None:
-        """Load the engine of the "encoder" or the "decoder" that a whole pass runs on.
-
-        Raises:
-            BundleError: the bundle lacks it. EngineError: it does not load.
-        """
-        self._sessions.component(self._jobs.graph(component, None))
-
     def run_strategy(self, strategy: Strategy, component: str, array: Any) -> None:
         """Run a component by a strategy on a sample or latents, whatever is enabled, and drop the result: for
         measuring. A clip's frames are dropped as they come, where it streams."""
@@ -289,29 +216,6 @@ class Autoencoder(ABC):
             self._encode(array, strategy)
             return
         self._drop(self._decode_job(array, strategy, **self._neutral_conditions(array.shape[0])), strategy)
-
-    def planner(self) -> Any:
-        """The `Planner` of this bundle with this backend, and its `Calibration`.
-
-        Raises:
-            BackendUnavailable: the backend runs on a device whose memory is not measured.
-        """
-        from .calibration import Calibration  # here: a call that is not planned does not pay for it
-        from .planner import Planner
-        from .probe import EngineChoice
-
-        backend = self._sessions.backend
-        if backend.device != "cpu":
-            raise BackendUnavailable(
-                f"memory: calls are planned for the host's memory, and {backend.label} takes the GPU's: enable tiling"
-            )
-        engine = EngineChoice(backend.name, backend.provider or None, self._dtype, self._threads, self._session_options)
-        calibration = Calibration(self._manifest, engine)
-        return Planner(self._manifest, backend.name, calibration, dtype=self._dtype), calibration
-
-    def workload(self, component: str, batch: int, cells: Sequence[int], output: str = "float32") -> Workload:
-        """A call on latents of `cells`, (T,) H, W, as the planner takes it."""
-        return Workload(self.config, self.grid, component, batch, tuple(cells), output)
 
     def warmup(self, shapes: Iterable[Sequence[int]] = ()) -> None:
         """Do everything slow beforehand: run the engines once on zeros for each shape; without shapes, load them all.
@@ -326,38 +230,14 @@ class Autoencoder(ABC):
         wanted = [tuple(shape) for shape in shapes]
         if not wanted:
             for component in self._manifest.components:
-                self._sessions.component(self._jobs.graph(component, None))
+                self.load(component)
         with self._sessions.fitting():
-            self._warm(wanted)
-
-    def _warm(self, shapes: Iterable[tuple[int, ...]]) -> None:
-        for shape in shapes:
-            rank = 5 if self.video else 4
-            if len(shape) != rank or shape[1] not in (self.config.in_channels, self.config.latent_channels):
-                raise InputError(
-                    f"warmup: wanted shapes of samples (B, {self.config.in_channels}, ...) or latents "
-                    f"(B, {self.config.latent_channels}, ...) with {rank} axes, got {shape}"
-                )
-            latent_shape = shape
-            if shape[1] == self.config.in_channels:
-                self.grid.check_sample(shape[2:])
-                latent_shape = (shape[0], self.config.latent_channels, *self.grid.latent_size(shape[2:]))
-                if "encoder" in self._manifest.components:
-                    self.encode(np.zeros(shape, np.float32))
-            if "decoder" in self._manifest.components:
-                self.decode(np.zeros(latent_shape, np.float32), **self._neutral_conditions(latent_shape[0]))
-
-    def close(self) -> None:
-        """Release everything; further calls raise."""
-        self._sessions.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+            for component, shape in warmup_calls(self._manifest, self.grid, wanted):
+                zeros = np.zeros(shape, np.float32)
+                if component == "encoder":
+                    self.encode(zeros)
+                else:
+                    self.decode(zeros, **self._neutral_conditions(shape[0]))
 
     # What the families differ in
 
@@ -377,11 +257,6 @@ class Autoencoder(ABC):
         return self._tiling if self._use_tiling else None
 
     @property
-    def settings(self) -> Strategy:
-        """What the user has enabled."""
-        return Strategy(self._active_tiling, sliced=self._slicing)
-
-    @property
     def _tiled_strategy(self) -> Strategy:
         return replace(self.settings, tiling=self._tiling)
 
@@ -399,49 +274,10 @@ class Autoencoder(ABC):
         *,
         pad: bool = False,
     ) -> Strategy:
-        """How a call runs: as the user has enabled it, or as it is planned.
-
-        Raises:
-            InputError: `memory` beside tiling, or nothing fits into it. EngineError: the calibration failed.
-        """
-        settings = self.settings
-        if memory is not None and settings.tiling is not None:
-            raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
-        budget = None if memory is None else parse_memory(memory)
-        if memory is None and settings != Strategy(sliced=settings.sliced):
-            return settings
-        work = self._workload_of(component, array, output, pad)
-        if work is None or (budget is None and not self._might_not_fit(work, settings)):
-            return settings
-        (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
         may_stream = self._may_stream and causal is None  # streaming graphs are of one causality
-        allowed = default_budget() if budget is None else budget
-        try:
-            planner, _ = self.planner()
-            chosen: Strategy = planner.choose(work, allowed, settings, may_stream=may_stream).strategy
-        except LatentRTError as error:
-            if budget is not None:
-                raise
-            _log.warning("%s runs whole and may not fit: it was not planned (%s)", component, error)
-            return settings
-        return chosen
-
-    def _might_not_fit(self, work: Workload, settings: Strategy) -> bool:
-        """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""
-        if self._sessions.backend.device != "cpu":
-            return False
-        own = replace(work, batch=1) if settings.sliced else work
-        return own.most_bytes > _ALWAYS_FITS_BYTES and own.most_bytes > default_budget()
-
-    def _workload_of(self, component: str, array: Any, output: str, pad: bool) -> Workload | None:
-        """The call as numbers; None where the array has no shape that is legal, which is then refused elsewhere."""
-        shape = tuple(getattr(array, "shape", ()))
-        if len(shape) != (5 if self.video else 4) or min(shape) < 1:
-            return None
-        cells = shape[2:]
-        if component == "encoder":
-            cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
-        return self.workload(component, shape[0], cells, output) if min(cells) > 0 else None
+        return self._planning.strategy(
+            component, array, self.settings, memory=memory, output=output, pad=pad, may_stream=may_stream
+        )
 
     def _encode(
         self,

@@ -255,8 +255,8 @@ def test_an_unasked_call_that_might_not_fit_is_planned(
     vae = opened("sd", backend="onnxruntime")
     points = MadeUp(vae.grid)
     monkeypatch.setattr("latentrt.runtime.calibration.Calibration.point", lambda self, probe: points.point(probe))
-    monkeypatch.setattr("latentrt.runtime.autoencoder.default_budget", lambda: 200 * MIB)
-    monkeypatch.setattr("latentrt.runtime.autoencoder._ALWAYS_FITS_BYTES", MIB)
+    monkeypatch.setattr("latentrt.runtime.call_planner.default_budget", lambda: 200 * MIB)
+    monkeypatch.setattr("latentrt.runtime.call_planner._ALWAYS_FITS_BYTES", MIB)
     z = np.zeros((1, 4, 32, 32), np.float32)
     assert vae.decode(z).exact
     assert {probe.strategy.kind for probe in points.asked} == {"whole", "strips"}

@@ -1,0 +1,119 @@
+"""A bundle that was opened: what it holds, what runs it, and the life of its engines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from .backends import choose_backend, graphs_of
+from .call_planner import CallPlanner
+from .config import ModelConfig
+from .errors import BundleError
+from .grid import Grid
+from .jobs import Jobs
+from .manifest import Graph, Manifest
+from .sessions import Sessions
+from .workload import Workload
+
+__all__ = ["OpenedBundle"]
+
+
+class OpenedBundle:
+    """What every family's class has beside its calls. It holds memory: a context manager, or `close` it."""
+
+    family: ClassVar[str]
+    video: ClassVar[bool]
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        backend: str = "auto",
+        dtype: str = "float32",
+        provider: str | None = None,
+        threads: int | None = None,
+        contexts: int = 1,
+        session_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        chosen = choose_backend(
+            manifest,
+            backend=backend,
+            dtype=dtype,
+            provider=provider,
+            threads=threads,
+            session_options=session_options,
+            contexts=contexts,
+        )
+        self._manifest = manifest
+        self._sessions = Sessions(manifest, chosen, contexts)
+        self.grid = Grid.of(manifest.config, video=self.video)
+        self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
+        self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options)
+
+    @classmethod
+    def from_pretrained(cls, bundle: str | Path, **options: Any) -> Self:
+        """Open a bundle of this family; `options` as in `open_bundle`.
+
+        Raises:
+            BundleError: the bundle is damaged, or of the other family.
+        """
+        manifest = Manifest.open(Path(bundle))
+        if manifest.family != cls.family:
+            raise BundleError(f"{bundle} holds an {manifest.family}, not an {cls.family}: open it with open_bundle")
+        return cls(manifest, **options)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's config, frozen, with the field names of diffusers."""
+        return self._manifest.config
+
+    @property
+    def backend(self) -> str:
+        """The backend and provider that run the engines, such as "onnxruntime:cpu"."""
+        return self._sessions.backend.label
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
+        where the backend lowers them itself."""
+        return graphs_of(self._manifest, self._sessions.backend.graphs)
+
+    def planner(self) -> Any:
+        """The `Planner` of this bundle with this backend, and its `Calibration`.
+
+        Raises:
+            BackendUnavailable: the backend runs on a device whose memory is not measured.
+        """
+        return self._planning.planner()
+
+    def workload(self, component: str, batch: int, cells: Sequence[int], output: str = "float32") -> Workload:
+        """A call on latents of `cells`, (T,) H, W, as the planner takes it."""
+        return self._planning.workload(component, batch, cells, output)
+
+    def load(self, component: str) -> None:
+        """Load the engine of the "encoder" or the "decoder" that a whole pass runs on.
+
+        Raises:
+            BundleError: the bundle lacks it. EngineError: it does not load.
+        """
+        self._sessions.component(self._jobs.graph(component, None))
+
+    def cancel(self) -> None:
+        """Stop the calls that run or wait now, from another thread; each raises `Cancelled`."""
+        self._sessions.cancel()
+
+    def release(self) -> None:
+        """Free the engines' memory; the next call loads them again."""
+        self._sessions.release()
+
+    def close(self) -> None:
+        """Release everything; further calls raise."""
+        self._sessions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
