@@ -9,6 +9,7 @@ from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import BackendUnavailable, InputError
 from ...runtime.grid import Grid
 from ...runtime.manifest import Manifest
+from ..sample_size import sample_size
 from .case import Case
 
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
@@ -58,12 +59,8 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
     """
     video = isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
     grid = Grid.of(manifest.config, video=video)
-    sizes = []
-    for size in wanted.sizes or (_VIDEO_SIZE if video else _IMAGE_SIZE,):
-        if len(size) != (3 if video else 2):
-            form = "HxWxT" if video else "HxW"
-            raise InputError(f"--size: {manifest.family} takes {form}, got {'x'.join(map(str, size))}")
-        sizes.append(grid.padded_size((size[2], *size[:2]) if video else size))
+    by_default = (_VIDEO_SIZE if video else _IMAGE_SIZE,)
+    sizes = [sample_size(size, manifest.family, grid) for size in wanted.sizes or by_default]
     for strategy in wanted.strategies:
         if _OF_VIDEO.get(strategy, video) != video:
             raise InputError(

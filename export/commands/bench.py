@@ -13,27 +13,29 @@ from ..benchmark.machine import describe_machine, machine_sentence
 from ..benchmark.process import measure
 from ..benchmark.report import BenchReport
 from ..benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
-from .options import Size, as_json, emit_json, progress_bar
-from .tiling_options import tiling_options
+from .options import (
+    as_json,
+    batch_option,
+    components_option,
+    emit_json,
+    progress_bar,
+    provider_option,
+    sizes_option,
+    threads_option,
+)
+from .tiling_options import tiles_wanted, tiling_options
 
 __all__ = ["bench"]
 
 
 @click.command(epilog="Example: latentrt bench bundle --size 512x512 --dtype float32 --dtype bfloat16 --plot bench.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    type=Size(("HxW", "HxWxT")),
-    metavar="HxW[xT]",
-    help="Of the picture or clip; repeatable.  [default: 512x512, clips 256x256x17]",
-)
-@click.option("--component", "components", multiple=True, type=click.Choice(["encoder", "decoder"]), help="Only this.")
+@sizes_option("Of the picture or clip; repeatable.  [default: 512x512, clips 256x256x17]")
+@components_option("Measure")
 @click.option(
     "--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="Only this; repeatable.  [default: all]"
 )
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one of ONNX Runtime's.")
+@provider_option("Only this one of ONNX Runtime's.")
 @click.option("--dtype", "dtypes", multiple=True, help="Precision; repeatable.  [default: float32]")
 @click.option(
     "--strategy",
@@ -43,8 +45,8 @@ __all__ = ["bench"]
     help="Only this; repeatable. 'stream' is for clips, 'exact' for pictures.  [default: whole, tiled]",
 )
 @tiling_options
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]")
+@batch_option
+@threads_option
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Calls that are timed.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the table, and what it was measured on.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw it to this .png or .svg.")
@@ -74,8 +76,7 @@ def bench(
     holds is not in it). A size off the model's grid is padded, as `encode` does. How near to the reference the results
     are is what `latentrt verify` tells.
     """
-    if overlap is not None and not tile:
-        raise click.UsageError("--overlap needs --tile HxW[xT]: an overlap is a part of a tile")
+    tiles_wanted(tile, overlap, blend)  # refuses what does not go together, before anything is measured
     if plot is not None:
         check_chart(plot)
     for path in (markdown, plot):

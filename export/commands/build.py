@@ -6,23 +6,23 @@ from typing import Any
 
 import click
 
+from ...runtime.budget import parse_memory
+from ...runtime.errors import InputError
 from ...runtime.stream_lengths import MOST_FRAMES
 from ..engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
-from .options import Size, as_json, emit_json, progress_bar
+from .options import Size, as_json, components_option, emit_json, progress_bar
 
 __all__ = ["build"]
-
-_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 class _Bytes(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value))
-        if found is None or found[2] not in _UNITS:
-            self.fail(f"{value!r} is not a size: give bytes, or 512MiB, 8GiB", param, ctx)
-        return int(float(found[1]) * _UNITS[found[2]])
+        try:
+            return parse_memory(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
@@ -46,13 +46,7 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Precision of the graphs to build; repeatable.  [default: float32]",
 )
-@click.option(
-    "--component",
-    "components",
-    multiple=True,
-    type=click.Choice(["encoder", "decoder"]),
-    help="Build only this one; repeatable.  [default: both]",
-)
+@components_option("Build")
 @click.option(
     "--tile",
     "tiles",

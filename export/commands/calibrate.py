@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import as_json, backend_options, emit_json, opened
+from .options import as_json, backend_options, components_option, emit_json, opened
 
 __all__ = ["calibrate"]
 
@@ -15,7 +15,7 @@ _VIDEO_SIZE = (65, 512, 768)
 
 @click.command(epilog="Example: latentrt calibrate bundle --backend openvino")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--component", "components", multiple=True, type=click.Choice(["encoder", "decoder"]), help="Only this.")
+@components_option("Measure")
 @backend_options
 @as_json
 def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **engine: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..checkpoints import SourceOptions
-from .options import as_json, emit_json, progress_bar, scaling_options, source_options
+from .options import as_json, components_option, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["export"]
 
@@ -14,13 +14,7 @@ __all__ = ["export"]
 @click.command(epilog="Example: latentrt export path/to/stable-diffusion/vae bundle --scaling-factor 0.18215")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--component",
-    "components",
-    multiple=True,
-    type=click.Choice(["encoder", "decoder"]),
-    help="Export only this one; repeatable.  [default: both]",
-)
+@components_option("Export")
 @click.option(
     "--dtype",
     "dtypes",

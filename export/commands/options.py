@@ -22,11 +22,16 @@ __all__ = [
     "Size",
     "as_json",
     "backend_options",
+    "batch_option",
+    "components_option",
     "emit_json",
     "opened",
     "progress_bar",
+    "provider_option",
     "scaling_options",
+    "sizes_option",
     "source_options",
+    "threads_option",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -34,13 +39,41 @@ Result = TypeVar("Result")
 _POLL_SECONDS = 0.1
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Report as JSON on standard output.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]"
+)
+batch_option = click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Of the samples that run."
+)
+
+
+def sizes_option(description: str) -> Callable[[Function], Function]:
+    """--size, repeatable, as `sizes`: tuples (H, W) or (H, W, T)."""
+    form = Size(("HxW", "HxWxT"))
+    return click.option("--size", "sizes", multiple=True, type=form, metavar="HxW[xT]", help=description)
+
+
+def components_option(verb: str) -> Callable[[Function], Function]:
+    """--component, repeatable, as `components`; `verb` is what the command does with them."""
+    return click.option(
+        "--component",
+        "components",
+        multiple=True,
+        type=click.Choice(["encoder", "decoder"]),
+        help=f"{verb} only this one; repeatable.  [default: both]",
+    )
+
+
+def provider_option(description: str) -> Callable[[Function], Function]:
+    """--provider: of ONNX Runtime."""
+    return click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help=description)
 
 
 def backend_options(command: Function) -> Function:
     """--backend, --dtype, --provider, --threads: for every command that runs engines."""
     for option in (
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]"),
-        click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="ONNX Runtime's provider."),
+        threads_option,
+        provider_option("ONNX Runtime's provider."),
         click.option("--dtype", default="float32", show_default=True, help="Precision; never lowered silently."),
         click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
     ):

@@ -7,8 +7,9 @@ import click
 
 from ...runtime.budget import default_budget, parse_memory
 from ...runtime.errors import InputError
+from ..sample_size import sample_size
 from .options import Size, as_json, backend_options, emit_json, opened
-from .tiling_options import enable_tiling, tiling_options
+from .tiling_options import enable_tiling, tiles_wanted, tiling_options
 
 __all__ = ["plan"]
 
@@ -41,16 +42,11 @@ def plan(
     from small calls, which are measured the first time. With --tile or --blend it shows these tiles instead. A size
     off the model's grid is padded, as `encode` does.
     """
-    tiles_wanted = tile is not None or overlap is not None or blend is not None
-    if tiles_wanted and memory is not None:
-        raise click.UsageError("--memory chooses the tiles: leave --tile, --overlap and --blend out, or --memory")
+    in_tiles = tiles_wanted(tile, overlap, blend, memory)
     with opened(str(bundle), **engine) as vae:
-        if len(size) != (3 if vae.video else 2):
-            wanted = "HxWxT" if vae.video else "HxW"
-            raise InputError(f"--size: {vae.family} takes {wanted}, got {'x'.join(map(str, size))}")
-        sample = vae.grid.padded_size((size[2], *size[:2]) if vae.video else size)
+        sample = sample_size(size, vae.family, vae.grid)
         title = f"{component}, {' x '.join(map(str, sample))}"
-        if tiles_wanted:
+        if in_tiles:
             enable_tiling(vae, tile, overlap, blend or "linear")
             tiles = vae.tile_plan(component, sample)
         else:
@@ -61,16 +57,16 @@ def plan(
     if draw is not None:
         from ..plan_drawing import draw_decision, draw_plan
 
-        if tiles_wanted:
+        if in_tiles:
             draw_plan(tiles, draw, title=f"{title}, {blend or 'linear'}")
         else:
             draw_decision(decision, draw, title=title)
-    report = tiles.to_json() if tiles_wanted else decision.to_json()
+    report = tiles.to_json() if in_tiles else decision.to_json()
     if json_output:
         emit_json({"size": list(sample), "component": component, **report, "drawing": draw})
     else:
-        click.echo((tiles if tiles_wanted else decision).table())
+        click.echo((tiles if in_tiles else decision).table())
         if draw is not None:
             click.echo(f"{draw}: drawn")
-    if not tiles_wanted and decision.chosen is None:
+    if not in_tiles and decision.chosen is None:
         raise InputError(f"--memory: {decision.reason}")

@@ -12,7 +12,15 @@ from ...runtime.budget import parse_memory
 from ...runtime.errors import InputError
 from .options import Size
 
-__all__ = ["TILED_BLENDS", "enable_streaming", "enable_tiling", "exact_options", "memory_option", "tiling_options"]
+__all__ = [
+    "TILED_BLENDS",
+    "enable_streaming",
+    "enable_tiling",
+    "exact_options",
+    "memory_option",
+    "tiles_wanted",
+    "tiling_options",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
@@ -70,6 +78,23 @@ memory_option = click.option(
 )
 
 
+def tiles_wanted(
+    tile: tuple[int, ...] | None, overlap: tuple[int, ...] | None, blend: str | None, memory: str | None = None
+) -> bool:
+    """Whether the options ask for tiles.
+
+    Raises:
+        click.UsageError: `memory` beside them, or an overlap of tiles whose size is not given.
+    """
+    if tile is None and overlap is None and blend is None:
+        return False
+    if memory is not None:
+        raise click.UsageError("--memory chooses the tiles: leave --tile, --overlap and --blend out, or --memory")
+    if overlap is not None and not tile:
+        raise click.UsageError("--overlap needs --tile HxW[xT]: an overlap is a part of a tile")
+    return True
+
+
 def enable_tiling(
     vae: Autoencoder,
     tile: tuple[int, ...] | None,
@@ -98,12 +123,8 @@ def enable_tiling(
             memory_bytes=None if memory is None else parse_memory(memory, "--memory"),
         )
         return True
-    if memory is not None and (tile is not None or overlap is not None or blend is not None):
-        raise click.UsageError("--memory chooses the tiles: leave --tile, --overlap and --blend out, or --memory")
-    if tile is None and overlap is None and blend is None:
+    if not tiles_wanted(tile, overlap, blend, memory):
         return False
-    if overlap is not None and not tile:
-        raise click.UsageError("--overlap needs --tile HxW[xT]: an overlap is a part of a tile")
     sizes, overlaps, chosen = tile or (), overlap or (), blend or "linear"
     for name, given in (("--tile", sizes), ("--overlap", overlaps)):
         if len(given) > (3 if vae.video else 2):

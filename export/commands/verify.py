@@ -9,7 +9,7 @@ import click
 from ...runtime.backends import BACKENDS
 from ...runtime.extras import require
 from ..checkpoints import SourceOptions
-from .options import as_json, emit_json, opened, source_options
+from .options import as_json, emit_json, opened, provider_option, source_options, threads_option
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ _TILING_HEAD = (
 )
 @click.option("--max-frames", type=click.IntRange(min=1), help="Cut clips to this.  [default: 17; 49 with --tiling]")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Only this one.")
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), help="Only this one.")
+@provider_option("Only this one.")
 @click.option("--dtype", help="Only this precision.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.")
+@threads_option
 @source_options
 @as_json
 def verify(

@@ -6,23 +6,16 @@ from typing import Any
 
 import click
 
-from ...runtime.errors import InputError
-from .options import Size, as_json, backend_options, emit_json, opened
+from ..sample_size import sample_size
+from .options import as_json, backend_options, batch_option, emit_json, opened, sizes_option
 
 __all__ = ["warmup"]
 
 
 @click.command(epilog="Example: latentrt warmup bundle --backend tensorrt-rtx --dtype float16 --size 512x512x17")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    type=Size(("HxW", "HxWxT")),
-    metavar="HxW[xT]",
-    help="Run a sample of this size once; repeatable.  [default: only load the engines]",
-)
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Of the samples that run.")
+@sizes_option("Run a sample of this size once; repeatable.  [default: only load the engines]")
+@batch_option
 @backend_options
 @as_json
 def warmup(bundle: Path, sizes: tuple[tuple[int, ...], ...], batch: int, json_output: bool, **engine: Any) -> None:
@@ -32,13 +25,7 @@ def warmup(bundle: Path, sizes: tuple[tuple[int, ...], ...], batch: int, json_ou
     what to run. What TensorRT-RTX compiles stays in the cache folder; the rest warms the disk's cache.
     """
     with opened(str(bundle), **engine) as vae:
-        shapes = []
-        for size in sizes:
-            if len(size) != (3 if vae.video else 2):
-                wanted = "HxWxT" if vae.video else "HxW"
-                raise InputError(f"--size: {vae.family} takes {wanted}, got {'x'.join(map(str, size))}")
-            sample = (size[2], *size[:2]) if vae.video else size
-            shapes.append((batch, vae.config.in_channels, *vae.grid.padded_size(sample)))
+        shapes = [(batch, vae.config.in_channels, *sample_size(size, vae.family, vae.grid)) for size in sizes]
         seconds = []
         for _ in range(2):
             started = time.perf_counter()
