@@ -1,21 +1,16 @@
 """The measuring process of calibration: one probe in, its numbers out.
 
-Run as `python -m latentrt.runtime.probe_worker`. The probe comes as one JSON object on standard input, which stays
-open: when it closes, whoever asked is gone, and so is this.
+Run as `python -m latentrt.runtime.probe_worker`.
 """
 
-import json
 import os
-import signal
-import sys
-import threading
 import time
 from typing import Any
 
 import numpy as np
 
 from . import open_bundle
-from .errors import LatentRTError
+from .answering_process import answer_once
 from .process_memory import peak_bytes, resident_bytes
 from .strategy import Strategy
 
@@ -26,24 +21,7 @@ _SLOW_SECONDS = 2.0  # a call that is not repeated to know its time without what
 
 def main() -> None:
     """Read the probe, measure, answer with one JSON object on standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours ends this one
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        answer = _measured(order)
-    except LatentRTError as error:
-        answer = {"error": str(error)}
-    except MemoryError:
-        answer = {"error": "not enough memory"}
-    answers.write(json.dumps(answer) + "\n")
-    answers.close()
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
+    answer_once(_measured)
 
 
 def _measured(order: dict[str, Any]) -> dict[str, Any]:

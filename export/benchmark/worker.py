@@ -1,47 +1,29 @@
 """The measuring process: one case in, its numbers out. Run as `python -m latentrt.export.benchmark.worker`.
 
-A process of its own because memory at its peak is a process's, and because engines keep memory and threads. The case
-comes as one JSON object on standard input, which stays open: when it closes, whoever asked is gone, and so is this.
+A process of its own because memory at its peak is a process's, and because engines keep memory and threads.
 """
 
-import json
-import os
-import signal
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from ...runtime.answering_process import answer_once
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Read the case, measure, answer with one JSON object on standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours ends this one
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    answer_once(_answer)
+
+
+def _answer(order: dict[str, Any]) -> dict[str, Any]:
     import click
 
-    from ...runtime.errors import LatentRTError
-
     try:
-        answer = _measured(Path(order["bundle"]), order["case"])
-    except LatentRTError as error:
-        answer = {"error": str(error)}
+        return _measured(Path(order["bundle"]), order["case"])
     except click.UsageError as error:  # tiles that do not go together
-        answer = {"error": error.message}
-    except MemoryError:
-        answer = {"error": "not enough memory"}
-    answers.write(json.dumps(answer) + "\n")
-    answers.close()
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)  # nothing comes any more: it returns when the other end is closed
-    os._exit(1)
+        return {"error": error.message}
 
 
 def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
