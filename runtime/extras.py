@@ -5,7 +5,7 @@ from types import ModuleType
 
 from .errors import MissingExtra
 
-__all__ = ["require"]
+__all__ = ["installed_version", "require"]
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -21,3 +21,13 @@ def require(module: str, *, extra: str) -> ModuleType:
             f"this needs {module}, which is not installed or does not load ({error}): "
             f'run `pip install "latentrt[{extra}]"`'
         ) from error
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, by its name on PyPI; None where there is none."""
+    import importlib.metadata  # here: it is not small, and runs ask for no version
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,10 +1,11 @@
 """What a benchmark was run on."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
+
+from ...runtime.extras import installed_version
 
 __all__ = ["describe_machine", "machine_sentence"]
 
@@ -21,7 +22,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+        "packages": {name: version for name in _PACKAGES if (version := installed_version(name)) is not None},
     }
 
 
@@ -55,11 +56,4 @@ def _memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and others not every name
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
         return None

@@ -1,6 +1,5 @@
 """`latentrt doctor`: what can run here, and what is missing."""
 
-import importlib.metadata
 import os
 import platform
 from typing import Any
@@ -10,6 +9,7 @@ import click
 from ...runtime.backends import backends_here
 from ...runtime.backends.devices import compute_capability, has_nvidia_driver
 from ...runtime.errors import BackendUnavailable
+from ...runtime.extras import installed_version
 from .options import as_json, emit_json
 
 __all__ = ["doctor"]
@@ -42,12 +42,12 @@ def doctor(json_output: bool) -> None:
     except BackendUnavailable as error:  # a driver, and no cuda-core to ask it
         gpu = f"NVIDIA ({error})"
     report = {
-        "latentrt": importlib.metadata.version("latentrt"),
+        "latentrt": installed_version("latentrt"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "gpu": gpu,
-        "packages": {name: _version(name) for name in _EXTRAS},
+        "packages": {name: installed_version(name) for name in _EXTRAS},
         "backends": [{"name": name, "usable": why is None, "reason": why} for name, why in backends_here()],
         "commands": {
             "export": _usable("torch", "onnx"),
@@ -85,11 +85,4 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 
 def _usable(*packages: str) -> bool:
-    return all(_version(name) is not None for name in packages)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return all(installed_version(name) is not None for name in packages)
