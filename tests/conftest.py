@@ -5,15 +5,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from architectures import ALL, diffusers_model
+from safetensors.numpy import load_file
 
 from latentrt.export.bundle import export_bundle
 from latentrt.runtime import open_bundle
 
 # The models are so narrow that a second thread only waits for the first: on busy cores it made tests ten times slower.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Logs, calibrations and what backends compile go to a folder of the test file's own, never to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +37,12 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def tensors_of(checkpoint_of: Callable[[str], Path]) -> Callable[[str], dict[str, np.ndarray]]:
+    """The tensors of `checkpoint_of(name)`, by diffusers' names."""
+    return lambda name: load_file(checkpoint_of(name) / "diffusion_pytorch_model.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from architectures import ALL, diffusers_model
+from checkpoint_checks import assert_same
 from safetensors.numpy import load_file, save_file
 
-from latentrt.export.checkpoints import Checkpoint, SourceOptions, open_checkpoint
+from latentrt.export.checkpoints import SourceOptions, open_checkpoint
 from latentrt.export.checkpoints.parameters import parameters_of
 from latentrt.export.models import model_from_config
 from latentrt.runtime.config import config_from_dict
@@ -32,12 +33,6 @@ def folder(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> Path:
 def tensors(checkpoint_of: Callable[[str], Path]) -> dict[str, np.ndarray]:
     """What `folder` holds."""
     return load_file(checkpoint_of(SMALL) / WEIGHTS)
-
-
-def assert_same(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
-    assert checkpoint.tensors.keys() == expected.keys()
-    for name, tensor in checkpoint.tensors.items():
-        np.testing.assert_array_equal(tensor.read(), expected[name], err_msg=name)
 
 
 def split(

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 import torch
 from architectures import ALL, relative_error
+from checkpoint_checks import assert_same, refuse
 from click.testing import CliRunner
 from originals import FULL_SDXL, ldm_tensors, write_sparse
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.bundle import export_bundle
-from latentrt.export.checkpoints import Checkpoint, open_checkpoint
+from latentrt.export.checkpoints import open_checkpoint
 from latentrt.export.checkpoints.parameters import parameters_of
 from latentrt.export.cli import cli
 from latentrt.runtime import open_bundle
 from latentrt.runtime.config import MissingScalingFactor, config_from_dict
-from latentrt.runtime.errors import CheckpointError, LatentRTError
+from latentrt.runtime.errors import LatentRTError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SD1 = {"cond_stage_model.transformer.text_model.embeddings.x": np.ones(2, np.float32)}
@@ -29,29 +30,9 @@ SDXL = {"conditioner.embedders.0.transformer.x": np.ones(2, np.float32)}
 SD3 = {"model.diffusion_model.joint_blocks.0.x": np.ones(2, np.float32)}
 
 
-@pytest.fixture(scope="module")
-def tensors_of(checkpoint_of: Callable[[str], Path]) -> Callable[[str], dict[str, np.ndarray]]:
-    return lambda name: load_file(checkpoint_of(name) / WEIGHTS)
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
-
-
-def assert_same(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
-    assert checkpoint.tensors.keys() == expected.keys()
-    for name, tensor in checkpoint.tensors.items():
-        np.testing.assert_array_equal(tensor.read(), expected[name], err_msg=name)
-
-
-def refuse(source: Path, sentence: str, kind: type[LatentRTError] = CheckpointError) -> None:
-    """The export fails with one sentence and leaves nothing."""
-    bundle = source.with_name("bundle")
-    with pytest.raises(kind, match=sentence) as caught:
-        export_bundle(source, bundle)
-    assert "\n" not in str(caught.value)
-    assert not bundle.exists()
 
 
 RECOGNISED: dict[str, tuple[str, str, dict[str, np.ndarray], str]] = {

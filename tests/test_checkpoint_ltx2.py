@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 from architectures import ALL, diffusers_model, relative_error
+from checkpoint_checks import assert_same, refuse
 from originals import FULL_LTX_20, FULL_LTX_23, description_of, ltx2_tensors, write_sparse
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from latentrt.export.bundle import export_bundle
-from latentrt.export.checkpoints import Checkpoint, open_checkpoint
+from latentrt.export.checkpoints import open_checkpoint
 from latentrt.export.checkpoints.parameters import parameters_of
 from latentrt.runtime import open_bundle
 from latentrt.runtime.config import config_from_dict
-from latentrt.runtime.errors import CheckpointError, LatentRTError
+from latentrt.runtime.errors import LatentRTError
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 PUBLISHED = ["ltx20", "ltx23"]
 OTHER_MODELS = {
     "model.diffusion_model.patchify_proj.weight": np.ones((4, 4), np.float32),
@@ -33,11 +33,6 @@ OTHER_MODELS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tensors_of(checkpoint_of: Callable[[str], Path]) -> Callable[[str], dict[str, np.ndarray]]:
-    return lambda name: load_file(checkpoint_of(name) / WEIGHTS)
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
@@ -46,21 +41,6 @@ def file(tmp_path: Path) -> Path:
 def header(name: str, **changes: Any) -> dict[str, str]:
     described = {key: value for key, value in (description_of(ALL[name]) | changes).items() if value is not None}
     return {"config": json.dumps({"transformer": {"_class_name": "AVTransformer3DModel"}, "vae": described})}
-
-
-def assert_same(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
-    assert checkpoint.tensors.keys() == expected.keys()
-    for name, tensor in checkpoint.tensors.items():
-        np.testing.assert_array_equal(tensor.read(), expected[name], err_msg=name)
-
-
-def refuse(source: Path, sentence: str, kind: type[LatentRTError] = CheckpointError) -> None:
-    """The export fails with one sentence and leaves nothing."""
-    bundle = source.with_name("bundle")
-    with pytest.raises(kind, match=sentence) as caught:
-        export_bundle(source, bundle)
-    assert "\n" not in str(caught.value)
-    assert not bundle.exists()
 
 
 @pytest.mark.parametrize("prefix", ["vae.", ""])

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from architectures import KL, picture
-from click.testing import CliRunner, Result
+from command_line import LATENTRT, invoke
 
-from latentrt.export.cli import cli
 from latentrt.runtime import LatentRTError, open_bundle
 from latentrt.runtime.clip_reader import open_clip
 from latentrt.runtime.clip_writer import write_clip
@@ -22,12 +21,6 @@ from latentrt.runtime.latents_file import LatentsFile, read_latents, write_laten
 from latentrt.runtime.pictures import list_pictures, read_picture, write_picture
 
 BundleOf = Callable[[str], Path]
-LATENTRT = [sys.executable, "-c", "from latentrt.export.cli import main; main()"]
-
-
-def invoke(*arguments: object) -> Result:
-    """Run a command in this process; an error of ours stays an exception."""
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def run(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":

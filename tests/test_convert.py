@@ -13,13 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 from architectures import ALL
-from click.testing import CliRunner, Result
+from command_line import invoke
 from originals import description_of, ldm_tensors, ltx2_tensors, write_sparse
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.checkpoints import open_checkpoint
 from latentrt.export.checkpoints.parameters import parameters_of
-from latentrt.export.cli import cli
 from latentrt.export.convert import convert_checkpoint
 from latentrt.export.safetensors_file import SafetensorsFile
 from latentrt.export.stored_dtypes import STORED_DTYPES, widened
@@ -41,10 +40,6 @@ from peak_memory import peak_bytes
 print("PEAK", peak_bytes())
 """
 COMMAND = "from latentrt.export.cli import cli; cli(sys.argv[2:], standalone_mode=False)"
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def combined(name: str, tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 import onnx
 import pytest
 from architectures import ALL
-from click.testing import CliRunner, Result
+from command_line import LATENTRT, invoke
 from scaled import scale_weights
 
 import latentrt.export.demo
 from latentrt.export.bundle import ExportSettings, export_bundle
-from latentrt.export.cli import cli
 from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.planning import default_tile, plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
@@ -31,7 +29,6 @@ from latentrt.runtime.manifest import Manifest
 
 DEMO = Path(str(latentrt.export.demo.__file__)).parent
 RTX = "tensorrt-rtx"
-LATENTRT = [sys.executable, "-c", "from latentrt.export.cli import main; main()"]
 SMALL = "relu_one_block"
 QUICK: dict[str, Any] = {
     "components": ("decoder",),
@@ -39,14 +36,6 @@ QUICK: dict[str, Any] = {
     "compute_capabilities": ("8.9",),
     "optimization_level": 0,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Logs go to a folder of the tests' own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +59,6 @@ def quick(bundle: Path, **changes: Any) -> bool:
     one.record.check_file(bundle)
     assert one.record in Manifest.open(bundle).engines
     return one.fresh
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -40,13 +40,6 @@ from latentrt.runtime.streaming import run_stages, with_last
 BundleOf = Callable[[str], Path]
 IMAGES = ["sd", "flux", "odd_groups", "mish", "flux2"]
 VIDEOS = ["ltx20", "ltx23", "causal_decoder", "noise", "patch_2"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture

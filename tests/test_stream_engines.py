@@ -26,14 +26,6 @@ RTX = "tensorrt-rtx"
 FAST: dict[str, Any] = {"compute_capabilities": ("8.9",), "optimization_level": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Logs go to a folder of the tests' own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(bundle_of("conv_down"), tmp_path / "bundle"))
     options = ["--backend", RTX, "--tile", "64x96x9", "--stream", "--chunk", "8", "--compute-capability", "8.9"]

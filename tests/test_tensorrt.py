@@ -46,10 +46,8 @@ def built(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     """A small bundle in two precisions with engines of its float32 graphs for 8.9."""
     bundle = tmp_path_factory.mktemp("built") / "bundle"
     export_bundle(checkpoint_of("relu_one_block"), bundle, ExportSettings(dtypes=("float32", "float16")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        tiles = (Extent(1, 64, 64),)
-        build_engines(bundle, BuildSettings(RTX, tiles=tiles, compute_capabilities=("8.9",), optimization_level=0))
+    tiles = (Extent(1, 64, 64),)
+    build_engines(bundle, BuildSettings(RTX, tiles=tiles, compute_capabilities=("8.9",), optimization_level=0))
     return bundle
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from architectures import ALL, picture
+from architectures import ALL, latents_of, picture
 
 from latentrt.runtime import AutoencoderKL, AutoencoderKLLTX2Video, Cancelled, InputError, LatentRTError
 
@@ -26,11 +26,6 @@ Open = Callable[..., Any]
 
 def enable(vae: Any, **options: Any) -> None:
     vae.enable_tiling(**(SPACE | TIME if vae.video else SPACE) | options)
-
-
-def latents_of(vae: Any, size: tuple[int, ...], batch: int = 1) -> np.ndarray:
-    shape = (batch, vae.config.latent_channels, *size)
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
 def decibels(ours: np.ndarray, wanted: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import ALL, diffusers_model, picture, relative_error
+from architectures import ALL, diffusers_model, latents_of, picture, relative_error
 
 from latentrt.runtime import InputError, open_bundle
 
@@ -69,11 +69,6 @@ def fresh(model: Any) -> Any:
         model.tile_sample_min_num_frames, model.tile_sample_stride_num_frames = 16, 8
         model.use_framewise_decoding = False
     return model
-
-
-def latents_of(vae: Any, size: tuple[int, ...], batch: int = 1) -> np.ndarray:
-    shape = (batch, vae.config.latent_channels, *size)
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
 def sample_of(vae: Any, name: str, size: tuple[int, ...]) -> np.ndarray:

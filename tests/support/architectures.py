@@ -143,6 +143,12 @@ def diffusers_model(config: dict[str, Any], *, seed: int = 0) -> Any:
     return model
 
 
+def latents_of(vae: Any, size: tuple[int, ...], batch: int = 1) -> np.ndarray:
+    """Random latents for an autoencoder, (batch, latent_channels, *size), always the same."""
+    shape = (batch, vae.config.latent_channels, *size)
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """max|a-b| / max|b|."""
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
