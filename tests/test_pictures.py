@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from latentrt.runtime.errors import InputError, MediaError, OutputError
 from latentrt.runtime.pictures import list_pictures, read_picture, write_picture
-
-Image = pytest.importorskip("PIL.Image")
 
 
 def noise(channels: int = 3) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import latentrt.runtime.backends.devices as devices
@@ -357,7 +358,6 @@ def test_exact_strips_on_engines_give_what_onnx_runtime_gives_whole(on_gpu: Call
 @pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_pixels_tiles_streams_and_memory_on_a_gpu(name: str, on_gpu: Callable[..., tuple[Any, Any]]) -> None:
-    torch = pytest.importorskip("torch")
     wanted, vae = on_gpu(name, session_options={"device_memory_bytes": 2**31})
     z = latents(1, 4, 16, 16) if name == "sd" else latents(1, 16, 2, 4, 4)
     sample = wanted.decode(z).sample
