@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .graph import GraphBuilder
 
-__all__ = ["Dimension", "Shape", "Size", "Value", "as_size_tensor"]
+__all__ = ["END", "Dimension", "Shape", "Size", "Value", "Whole", "as_size_tensor", "cut"]
+
+END = np.iinfo(np.int64).max
+"""Of an axis, whatever its length."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,20 @@ class Shape:
         return Dimension(self.tensor, axis)
 
 
-def as_size_tensor(builder: GraphBuilder, size: "int | Size | Dimension") -> str:
+Whole = int | Size | Dimension
+"""A whole number, known now or when the graph runs."""
+
+
+def as_size_tensor(builder: GraphBuilder, size: Whole) -> str:
     """The int64 tensor of shape (1,) that holds `size`."""
     if isinstance(size, Size):
         return size.name
     if isinstance(size, Dimension):
         return builder.shared_node("Shape", size.tensor, start=size.axis, end=size.axis + 1)
     return builder.constant([size], "int64")
+
+
+def cut(builder: GraphBuilder, tensor: str, start: Whole, end: Whole, axis: int) -> str:
+    """Of a tensor the elements from `start` up to `end` along an axis."""
+    bounds = (as_size_tensor(builder, bound) for bound in (start, end, axis))
+    return str(builder.node("Slice", tensor, *bounds))
