@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import OutputError
 
-__all__ = ["is_partial", "output_error", "partial_output", "translated_errors"]
+__all__ = ["is_partial", "output_error", "partial_output", "require_folder", "translated_errors"]
 
 
 @contextlib.contextmanager
@@ -23,8 +23,7 @@ def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputError: `path` exists and `overwrite` is false, its folder does not exist, or the rename fails.
     """
     _check_free(path, overwrite)
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist, so make it first")
+    require_folder(path)
     # The ending stays last: libraries choose the format by it. Ours is hidden, so that no listing takes it for a frame.
     partial = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.partial{path.suffix}")
     try:
@@ -36,6 +35,16 @@ def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             _remove(partial)
         raise
+
+
+def require_folder(path: Path) -> None:
+    """Check that the folder that `path` lies in is there.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist, so make it first")
 
 
 def is_partial(path: Path) -> bool:

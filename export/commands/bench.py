@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from ...runtime.backends import BACKENDS
-from ...runtime.errors import EngineError, OutputError
+from ...runtime.errors import EngineError
 from ...runtime.manifest import Manifest
-from ...runtime.partial_output import partial_output, translated_errors
+from ...runtime.partial_output import partial_output, require_folder, translated_errors
 from ..benchmark.chart import check_chart, draw_chart
 from ..benchmark.machine import describe_machine, machine_sentence
 from ..benchmark.process import measure
@@ -80,8 +80,8 @@ def bench(
     if plot is not None:
         check_chart(plot)
     for path in (markdown, plot):
-        if path is not None and not path.parent.is_dir():
-            raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist, so make it first")
+        if path is not None:
+            require_folder(path)
     manifest = Manifest.open(bundle)
     wanted = Selection(
         sizes, components, backends, dtypes, strategies, provider, threads, batch, repeats, tile, overlap, blend

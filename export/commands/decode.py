@@ -69,7 +69,8 @@ def decode(
     its length. --stream gives the pixels of a single pass; --tile HxW with it bounds memory in height and width
     too, and approximates.
     """
-    from ...runtime.files import STANDARD_OUTPUT, decode_file
+    from ...runtime.decoded_file import STANDARD_OUTPUT
+    from ...runtime.files import decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
         enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, memory=memory)

@@ -1,0 +1,133 @@
+"""A decoded sample on its way out: to a picture, a clip, an array, a folder, or standard output."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .autoencoder import Autoencoder
+from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .clip_writer import write_clip
+from .errors import InputError, OutputError
+from .extras import require
+from .npy_file import create_npy
+from .partial_output import partial_output, require_folder, translated_errors
+from .pictures import PICTURE_ENDINGS, write_picture
+
+__all__ = ["STANDARD_OUTPUT", "DecodedFile", "Progress", "check_destination", "counting"]
+
+STANDARD_OUTPUT = Path("-")
+Progress = Callable[[str, int, int], None]
+"""Called with what is counted ("tiles", "frames" or "pictures"), how many are done, and how many there are; may
+raise, to stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedFile:
+    """Checked `latents` on their way to a file. `crop`: the size to cut the sample to. `conditions`: the decoder's
+    further inputs. `memory`: as `Autoencoder.decode` takes it."""
+
+    vae: Autoencoder
+    latents: NDArray[np.float32]
+    crop: tuple[int, ...] | None
+    progress: Progress | None
+    conditions: dict[str, Any]
+    memory: int | str | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the sample, (B, C, ...)."""
+        size = self.vae.grid.cropped_size(self.vae.grid.sample_size(self.latents.shape[2:]), self.crop)
+        return (self.latents.shape[0], self.vae.config.out_channels, *size)
+
+    def write(self, output: Path, rate: Fraction) -> None:
+        """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once."""
+        ending = output.suffix.lower()
+        if output == STANDARD_OUTPUT:
+            for written, frame in enumerate(self._each_frame(), 1):
+                sys.stdout.buffer.write(np.ascontiguousarray(frame).data)
+                self._count("frames", written, self.shape[2])
+            sys.stdout.buffer.flush()
+        elif ending == ".npy":
+            with partial_output(output) as file, translated_errors(output):
+                sample = create_npy(file, self.shape)
+                self._decode(out=sample)
+                del sample  # unmaps the file
+        elif self.vae.video:
+            with write_clip(output, rate) as writer:
+                for written, frame in enumerate(self._each_frame(), 1):
+                    writer.write(frame)
+                    self._count("frames", written, self.shape[2])
+        elif ending in PICTURE_ENDINGS:
+            write_picture(output, self._decode(output="uint8")[0], overwrite=False)
+        else:
+            with partial_output(output) as folder, translated_errors(output):
+                folder.mkdir()
+                for index, pixels in enumerate(self._decode(output="uint8")):
+                    write_picture(folder / f"{index:05d}.png", pixels)
+                    self._count("pictures", index + 1, self.shape[0])
+
+    def _decode(self, **options: Any) -> Any:
+        """The sample, or what `options` make of it."""
+        tiles = counting("tiles", self.progress)
+        return self.vae.decode(
+            self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
+        ).sample
+
+    def _each_frame(self) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C)."""
+        assert isinstance(self.vae, AutoencoderKLLTX2Video)
+        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory}
+        if not self.vae.streaming:  # which counts the very frames that are counted when they are written
+            options["progress"] = counting("tiles", self.progress)
+        for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
+            yield from group[0]
+
+    def _count(self, what: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+
+def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:
+    """Refuse what cannot hold a decoded batch, before anything runs.
+
+    Raises:
+        InputError: several clips or pictures for a file of one. OutputError: an ending that cannot hold them, or no
+            folder to write into. MissingExtra: Pillow is not installed.
+    """
+    if output == STANDARD_OUTPUT:
+        if not vae.video or batch != 1:
+            raise InputError("-o - writes the raw frames of one clip: give a file or a folder name for anything else")
+        return
+    require_folder(output)
+    ending, channels = output.suffix.lower(), vae.config.out_channels
+    if ending == ".npy":
+        return
+    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending)):
+        raise OutputError(
+            f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name or, of a picture, .png"
+        )
+    require("PIL.Image", extra="media")
+    if vae.video:
+        if batch != 1:
+            raise InputError(f"the latents hold {batch} clips and {output.name} is one: write .npy, or split them")
+        if ending in PICTURE_ENDINGS:
+            raise OutputError(f"cannot write a clip as {output.name}: give .mp4, .webm, .gif, .npy, or a folder name")
+    elif ending in PICTURE_ENDINGS:
+        if batch != 1:
+            raise InputError(f"the latents hold {batch} pictures and {output.name} is one: give a folder name, or .npy")
+    elif ending:
+        raise OutputError(
+            f"cannot write a picture as {output.name}: give {', '.join(PICTURE_ENDINGS)}, .npy, or a folder name"
+        )
+
+
+def counting(what: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    """`progress` for what counts one thing."""
+    return None if progress is None else partial(progress, what)
