@@ -117,7 +117,7 @@ def test_what_is_written_is_tagged_as_it_is_converted(tmp_path: Path, name: str)
         if name != "a.webm":  # VP9 itself has no such tags
             context = container.streams.video[0].codec_context
             assert (int(context.color_primaries), int(context.color_trc)) == (1, 1)
-        luma = np.frombuffer(frame.planes[0], np.uint8).reshape(frame.height, -1)[32, BAR // 2 : 512 : BAR]
+        luma = np.frombuffer(bytes(frame.planes[0]), np.uint8).reshape(frame.height, -1)[32, BAR // 2 : 512 : BAR]
     red, green, blue = (colour_bars(191)[32, BAR // 2 : 512 : BAR] / 255).T
     expected = 16 + 219 * (0.2126 * red + 0.7152 * green + 0.0722 * blue)  # BT.709
     assert np.abs(luma - expected).max() <= 3
