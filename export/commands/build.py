@@ -21,8 +21,8 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg] # generic only since cl
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return parse_memory(value)
-        except InputError as error:
-            self.fail(str(error), param, ctx)
+        except InputError:
+            self.fail(f"{value!r} is not a size: give bytes, or 512MiB, 8GiB", param, ctx)
 
 
 class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
