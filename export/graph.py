@@ -33,12 +33,21 @@ class TensorSpec:
 class GraphBuilder:
     """Collects nodes; `finish` makes the model.
 
-    Values are names (`str`). Equal constants and equal nodes of shape arithmetic are made once.
+    Values are names (`str`). Equal constants and equal nodes of shape arithmetic are made once. `planar`: 3-D
+    convolutions are to be written as 2-D ones, where they can.
     """
 
-    def __init__(self, *, opset: int, weights: Mapping[str, StoredTensor], float_dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        *,
+        opset: int,
+        weights: Mapping[str, StoredTensor],
+        float_dtype: str = "float32",
+        planar: bool = False,
+    ) -> None:
         self.opset = opset
         self.float_dtype = float_dtype
+        self.planar = planar
         self.scope = ""
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []

@@ -41,10 +41,18 @@ class ComponentGraphs:
         self.shapes = shapes
         _, planned = planned_safetensors(self._weights_name("float32"), shapes)
         self.models: dict[str, tuple[GraphSpec, ModelProto]] = {}
-        for spec in specs:
-            builder = GraphBuilder(opset=opset_for("float32"), weights=planned)
+        self._planar: dict[str, ModelProto] = {}
+
+        def lowered(spec: GraphSpec, *, planar: bool) -> ModelProto:
+            builder = GraphBuilder(opset=opset_for("float32"), weights=planned, planar=planar)
             lower(spec.module, spec.inputs, spec.outputs, builder, prefix="model.")
-            self.models[self.file_name(spec, "float32")] = spec, builder.finish(component, spec.inputs, spec.outputs)
+            return builder.finish(component, spec.inputs, spec.outputs)
+
+        for spec in specs:
+            name = self.file_name(spec, "float32")
+            self.models[name] = spec, lowered(spec, planar=False)
+            if spec.stage is not None:  # not of a whole clip: the 2-D form takes twice the memory
+                self._planar[name] = lowered(spec, planar=True)
 
     def bytes_in(self, dtype: str) -> int:
         """About how large the weights are in a precision."""
@@ -88,6 +96,10 @@ class ComponentGraphs:
                 model = apply_precision(model, plans[name], weights.tensors)
                 float32_nodes[file] = tuple(sorted(plans[name].float32_nodes))
             files.append(_write_model(folder / file, model))
+            planar = None
+            if dtype == "float32" and name in self._planar:
+                planar = file.replace(".onnx", ".planar.onnx")
+                files.append(_write_model(folder / planar, self._planar[name]))
             graphs.append(
                 Graph(
                     component=self.component,
@@ -100,6 +112,7 @@ class ComponentGraphs:
                     outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.outputs),
                     stage=spec.stage,
                     segment=spec.segment,
+                    planar=planar,
                 )
             )
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)

@@ -9,12 +9,15 @@ from torch import nn
 from .graph import GraphBuilder
 from .models.attention import ScaledDotProduct
 from .models.time_axis import Delayed, Window
+from .planar import is_planar, planar_convolution
 from .sizes import END, Dimension, Size, Value, as_size_tensor, cut
 
 __all__ = ["MODULES", "linear"]
 
 
 def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidden: Value) -> Value:
+    if builder.planar and is_planar(module):
+        return planar_convolution(builder, module, name, hidden)
     source, padding = hidden.name, tuple(int(size) for size in module.padding)
     if module.padding_mode == "reflect":
         amounts = [0, 0, *padding] * 2

@@ -53,7 +53,8 @@ class CallPlanner:
             return enabled
         work = self._workload_of(component, array, output, pad)
         if work is None or (budget is None and not self._might_not_fit(work, enabled)):
-            return enabled
+            streams = may_stream and not enabled.sliced and output != "device" and self._streams_faster(component)
+            return replace(enabled, streaming=True) if streams else enabled
         (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
         allowed = default_budget() if budget is None else budget
         try:
@@ -98,6 +99,11 @@ class CallPlanner:
         if component == "encoder":
             cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
         return self.workload(component, shape[0], cells, output) if min(cells) > 0 else None
+
+    def _streams_faster(self, component: str) -> bool:
+        """Whether chunks of a clip are the faster way to the same numbers: where a backend has faster graphs for them."""
+        graphs = (graph for graph in self.manifest.streams if graph.component == component)
+        return self.backend.planar and any(graph.planar is not None for graph in graphs)
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""

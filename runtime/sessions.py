@@ -106,10 +106,11 @@ class Sessions:
         Raises:
             BundleError: as in `component`.
         """
-        self.manifest.verify_hash(graph.file)
+        file = graph.planar if self.backend.planar and graph.planar is not None else graph.file
+        self.manifest.verify_hash(file)
         open_engine = self.backend.open_wider if wider else self.backend.open
         assert open_engine is not None
-        component = open_engine(self.manifest.path_of(graph.file))
+        component = open_engine(self.manifest.path_of(file))
         return component if wider else self._watched(graph, component)
 
     def _watched(self, graph: Graph, component: Component) -> Component:

@@ -7,11 +7,13 @@ from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
 from .manifest import Graph
 from .profiles import Profile
 
-__all__ = ["MOST_FRAMES", "StepFrames", "frames_within", "stage_frames"]
+__all__ = ["MOST_ENCODER_FRAMES", "MOST_FRAMES", "StepFrames", "frames_within", "stage_frames"]
 
 MOST_FRAMES = 12
-"""The most frames of the clip that a step brings where the caller does not say: longer ones gain no time, and hold more
-than a clip's end does, where a stage gives at once what it held back."""
+"""The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain no time,
+and hold more than a clip's end does, where a stage gives at once what it held back."""
+MOST_ENCODER_FRAMES = 24
+"""The same of an encoder, whose deepest layers see an eighth of them."""
 
 
 @dataclass(frozen=True)

@@ -186,10 +186,12 @@ class Decoder(nn.Module):
 
 
 def patchify(sample: Tensor, size: int) -> Tensor:
-    """(B, C, T, H, W) -> (B, C * size^2, T, H / size, W / size); within a channel, columns are slower than rows."""
+    """(B, C, T, H, W) -> (B, C * size^2, T, H / size, W / size); within a channel, columns are slower than rows. In two
+    steps, as in `pack`."""
     batch, channels, frames, height, width = sample.shape
-    split = sample.reshape(batch, channels, frames, height // size, size, width // size, size)
-    packed = split.permute(0, 1, 6, 4, 2, 3, 5)
+    rows = sample.reshape(batch, channels, frames, height // size, size, width).permute(0, 1, 4, 2, 3, 5)
+    split = rows.reshape(batch, channels, size, frames, height // size, width // size, size)
+    packed = split.permute(0, 1, 6, 2, 3, 4, 5)
     return packed.reshape(packed.shape[0], -1, frames, height // size, width // size)
 
 
@@ -197,7 +199,8 @@ def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
     """The reverse of `patchify`."""
     batch, _, frames, height, width = hidden.shape
     split = hidden.reshape(batch, channels, size, size, frames, height, width)
-    spread = split.permute(0, 1, 4, 5, 3, 6, 2)
+    rows = split.permute(0, 1, 3, 4, 5, 6, 2).reshape(batch, channels, size, frames, height, width * size)
+    spread = rows.permute(0, 1, 3, 4, 2, 5)
     return spread.reshape(spread.shape[0], channels, frames, height * size, width * size)
 
 

@@ -165,11 +165,17 @@ class Stack(nn.Module):
 
 
 def pack(hidden: Tensor, stride: Stride) -> Tensor:
-    """Space to depth: (B, C, T, H, W) -> (B, C * prod(stride), T / s0, H / s1, W / s2), channel slowest."""
+    """Space to depth: (B, C, T, H, W) -> (B, C * prod(stride), T / s0, H / s1, W / s2), channel slowest.
+
+    Whole rows are moved first, which is copying, and then single values within them; in one step an engine on a CPU
+    moves value by value, which takes three times as long (benchmarks/profile.md).
+    """
     batch, channels, frames, height, width = hidden.shape
     s0, s1, s2 = stride
-    split = hidden.reshape(batch, channels, frames // s0, s0, height // s1, s1, width // s2, s2)
-    grouped = split.permute(0, 1, 3, 5, 7, 2, 4, 6)
+    split = hidden.reshape(batch, channels, frames // s0, s0, height // s1, s1, width)
+    rows = split.permute(0, 1, 3, 5, 2, 4, 6)
+    columns = rows.reshape(batch, channels * s0 * s1, frames // s0, height // s1, width // s2, s2)
+    grouped = columns.permute(0, 1, 5, 2, 3, 4)
     return grouped.reshape(grouped.shape[0], -1, frames // s0, height // s1, width // s2)
 
 
@@ -177,9 +183,9 @@ def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
     """Depth to space, the reverse of `pack`: (B, channels * prod(stride), T, H, W) -> (B, channels, ...)."""
     batch, _, frames, height, width = hidden.shape
     s0, s1, s2 = stride
-    split = hidden.reshape(batch, channels, s0, s1, s2, frames, height, width)
-    spread = split.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return spread.reshape(spread.shape[0], channels, frames * s0, height * s1, width * s2)
+    columns = hidden.reshape(batch, channels * s0 * s1, s2, frames, height, width).permute(0, 1, 3, 4, 5, 2)
+    rows = columns.reshape(batch, channels, s0, s1, frames, height, width * s2).permute(0, 1, 4, 2, 5, 3, 6)
+    return rows.reshape(rows.shape[0], channels, frames * s0, height * s1, width * s2)
 
 
 class SpaceToDepth(nn.Module):
