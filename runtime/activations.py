@@ -1,4 +1,5 @@
-"""Where the activations of an exact pass lie: in memory up to a budget, the rest in files that vanish by themselves."""
+"""Where the activations of an exact pass lie: in memory up to a budget, the rest in files that vanish by themselves.
+They are float32 where they are made and read; they may lie there in float16."""
 
 import math
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OutputError
+from .errors import EngineError, OutputError
 from .partial_output import output_error
 
 __all__ = ["Activation", "ActivationStore", "InFile", "InMemory"]
@@ -17,8 +18,8 @@ Array = NDArray[Any]
 
 
 class Activation(Protocol):
-    """(B, C, H, W), read and written by tile; both may only come from one thread. A tile that is read is the reader's
-    own, or not written to while it is used."""
+    """(B, C, H, W), read and written by tile in float32; both may only come from one thread. A tile that is read is the
+    reader's own, or not written to while it is used."""
 
     shape: tuple[int, ...]
 
@@ -38,11 +39,11 @@ class InMemory:
 
     def read(self, rows: slice, columns: slice) -> Array:
         assert self._array is not None
-        return np.ascontiguousarray(self._array[:, :, rows, columns])
+        return np.ascontiguousarray(self._array[:, :, rows, columns], np.float32)
 
     def write(self, rows: slice, columns: slice, tile: Array) -> None:
         assert self._array is not None
-        self._array[:, :, rows, columns] = tile
+        self._array[:, :, rows, columns] = _stored(tile, self._array.dtype)
 
     def close(self) -> None:
         self._array = None
@@ -76,11 +77,11 @@ class InFile:
                 self._transfer(self._file.readinto, plane)
         except OSError as error:
             raise self._error(error) from error
-        return np.ascontiguousarray(lines[..., columns])
+        return np.ascontiguousarray(lines[..., columns], np.float32)
 
     def write(self, rows: slice, columns: slice, tile: Array) -> None:
         height, width = self.shape[2:]
-        planes = np.ascontiguousarray(tile, self._dtype).reshape(-1, *tile.shape[2:])
+        planes = np.ascontiguousarray(_stored(tile, self._dtype)).reshape(-1, *tile.shape[2:])
         whole_lines = columns.stop - columns.start == width
         try:
             for index, plane in enumerate(planes):
@@ -106,9 +107,27 @@ class InFile:
         return output_error(self._folder / "activations", error)
 
 
+def _stored(tile: Array, dtype: np.dtype[Any]) -> Array:
+    """A tile as it is kept.
+
+    Raises:
+        EngineError: it has values that float16 does not hold.
+    """
+    if tile.dtype == dtype:
+        return tile
+    with np.errstate(over="ignore"):
+        narrow = tile.astype(dtype)
+    if not np.isfinite(narrow).all():
+        raise EngineError(
+            f"exact strips: an activation of {np.abs(tile).max():.3g} does not fit into {dtype}, in which they are kept: "
+            f"keep them in float32 (storage='float32')"
+        )
+    return narrow
+
+
 class ActivationStore:
-    """Makes the activations of one pass: in memory while they fit into `memory_bytes` together, else in files in
-    `folder`. Leaving its context frees them all."""
+    """Makes the activations of one pass, kept in `dtype`: in memory while they fit into `memory_bytes` together, else in
+    files in `folder`. Leaving its context frees them all."""
 
     def __init__(self, memory_bytes: int, folder: Path | None, dtype: np.dtype[Any]) -> None:
         self.memory_bytes = memory_bytes

@@ -135,7 +135,7 @@ class Autoencoder(OpenedBundle, ABC):
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
         its defaults. Further options are `decode`'s."""
         job = self._decode_job(z, self._tiled_strategy, gated=False, **options)
-        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream), job.tiled is None)
+        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream), job.is_exact)
 
     def __call__(
         self,
@@ -304,7 +304,7 @@ class Autoencoder(OpenedBundle, ABC):
         self._execute(job, strategy, output="float32", out=None, stream=None)
 
     def _is_exact(self, job: Job, strategy: Strategy) -> bool:
-        return job.tiled is None
+        return job.is_exact
 
     def _decode_job(
         self,

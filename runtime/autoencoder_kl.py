@@ -35,6 +35,7 @@ class AutoencoderKL(Autoencoder):
         strip: int | Sequence[int] | None = None,
         memory_bytes: int | None = None,
         folder: str | os.PathLike[str] | None = None,
+        storage: str = "float32",
     ) -> None:
         """Encode and decode in overlapping tiles from now on; a second call replaces the settings.
 
@@ -48,7 +49,8 @@ class AutoencoderKL(Autoencoder):
         the size. `strip`: pixel rows of a strip, or (rows, columns), multiples of the spatial ratio; None: what the
         budget allows. `memory_bytes`: that budget, what a call takes on the host beside input and output (None: half
         of what is available then). Activations beyond it lie in files without a name in `folder` (None: the system's
-        for temporary files), which must have room for them.
+        for temporary files), which must have room for them. `storage`: "float16" keeps them in half the room, and is no
+        longer exact (`DecoderOutput.exact` is False); activations above 65504, which SDXL's VAE has, do not fit.
 
         Raises:
             InputError: an illegal value; the message names the nearest legal ones.
@@ -58,13 +60,13 @@ class AutoencoderKL(Autoencoder):
             others = (*tiles, tile_sample_min_size, tile_overlap_factor)
             if blend != "linear" or tiles_per_call != 1 or any(value is not None for value in others):
                 raise InputError(
-                    "enable_tiling: exact=True takes strip, memory_bytes and folder, no tiles and no blend"
+                    "enable_tiling: exact=True takes strip, memory_bytes, folder and storage, no tiles and no blend"
                 )
-            self._tiling = exact_strips(self.grid, strip, memory_bytes, folder)
+            self._tiling = exact_strips(self.grid, strip, memory_bytes, folder, storage)
             self._use_tiling = True
             return
-        if strip is not None or memory_bytes is not None or folder is not None:
-            raise InputError("enable_tiling: strip, memory_bytes and folder are for exact=True")
+        if any(value is not None for value in (strip, memory_bytes, folder)) or storage != "float32":
+            raise InputError("enable_tiling: strip, memory_bytes, folder and storage are for exact=True")
         assert isinstance(self.config, ImageConfig)
         self._tiling = image_tiling(
             self.config,

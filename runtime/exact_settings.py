@@ -8,7 +8,10 @@ from typing import Any
 from .errors import InputError
 from .grid import Grid
 
-__all__ = ["ExactStrips", "available_bytes", "exact_strips"]
+__all__ = ["STORAGES", "ExactStrips", "available_bytes", "exact_strips"]
+
+STORAGES = ("float32", "float16")
+"""Precisions in which activations may wait between the steps."""
 
 _UNKNOWN_BYTES = 8 << 30  # where the system does not tell how much memory there is
 _PART_OF_AVAILABLE = 0.5
@@ -16,17 +19,23 @@ _PART_OF_AVAILABLE = 0.5
 
 @dataclass(frozen=True)
 class ExactStrips:
-    """Run pictures in strips with the numbers of a single pass.
+    """Run pictures in strips with the numbers of a single pass, if `storage` is "float32".
 
     `rows`, `columns`: of a strip, in pixels; None: as many rows as the budget allows, and whole rows. `memory_bytes`:
     what a call may take on the host beside input and output (None: half of what is available); activations beyond
-    it lie in files in `folder` (None: the system's folder for temporary files).
+    it lie in files in `folder` (None: the system's folder for temporary files). `storage`: the precision in which
+    activations wait; with "float16" they take half as much, and the result is no longer exact.
     """
 
     rows: int | None = None
     columns: int | None = None
     memory_bytes: int | None = None
     folder: Path | None = None
+    storage: str = "float32"
+
+    @property
+    def is_exact(self) -> bool:
+        return self.storage == "float32"
 
     @property
     def budget_bytes(self) -> int:
@@ -34,12 +43,13 @@ class ExactStrips:
 
 
 def exact_strips(
-    grid: Grid, strip: Any, memory_bytes: int | None, folder: str | os.PathLike[str] | None
+    grid: Grid, strip: Any, memory_bytes: int | None, folder: str | os.PathLike[str] | None, storage: str
 ) -> ExactStrips:
     """The settings for `strip` pixel rows, (rows, columns), or None.
 
     Raises:
-        InputError: not a size, or one off the grid; a budget that is no number; a folder that is not there.
+        InputError: not a size, or one off the grid; a budget that is no number; a folder that is not there; a precision
+            that activations are not kept in.
     """
     pair = tuple(strip) if isinstance(strip, tuple | list) else (strip, None)
     if len(pair) != 2:
@@ -56,7 +66,9 @@ def exact_strips(
     path = None if folder is None else Path(folder)
     if path is not None and not path.is_dir():
         raise InputError(f"folder: there is no folder {path} for temporary files; make it, or leave it out")
-    return ExactStrips(pair[0], pair[1], memory_bytes, path)
+    if storage not in STORAGES:
+        raise InputError(f"storage: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
+    return ExactStrips(pair[0], pair[1], memory_bytes, path, storage)
 
 
 def available_bytes() -> int:

@@ -51,6 +51,11 @@ class Job:
         return self.plan.cropped(self.size) if self.plan is not None and self.plan.count > 1 else None
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the result has the numbers of a single pass."""
+        return self.tiled is None and (self.exact is None or self.exact.is_exact)
+
+    @property
     def wanted_shape(self) -> tuple[int, ...]:
         return (*self.shape[:2], *self.size)
 

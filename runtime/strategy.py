@@ -34,7 +34,7 @@ class Strategy:
     @property
     def is_exact(self) -> bool:
         """Whether it gives the numbers of a single pass, for sizes that are larger than a tile."""
-        return not isinstance(self.tiling, TilingSettings)
+        return self.tiling.is_exact if isinstance(self.tiling, ExactStrips) else self.tiling is None
 
     @property
     def untiled(self) -> "Strategy":

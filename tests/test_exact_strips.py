@@ -17,7 +17,8 @@ import torch
 from architectures import KL, picture, relative_error
 
 from latentrt.export.bundle import ExportSettings, export_bundle
-from latentrt.runtime import AutoencoderKL, BundleError, Cancelled, InputError, OutputError, open_bundle
+from latentrt.runtime import AutoencoderKL, BundleError, Cancelled, EngineError, InputError, OutputError, open_bundle
+from latentrt.runtime.activations import ActivationStore, InFile, InMemory
 from latentrt.runtime.manifest import Manifest
 
 NAMES = ["sd", "sdxl", "flux", "no_attention", "odd_groups", "flux2_small_decoder"]
@@ -146,6 +147,32 @@ def test_activations_in_files_leave_nothing_behind(opened: Open, tmp_path: Path)
     assert np.array_equal(vae.decode(z).sample, wanted), "it can be used again"
 
 
+def test_activations_kept_in_float16_take_half_the_room_and_approximate(opened: Open, tmp_path: Path) -> None:
+    vae = opened("sd")
+    z = latents_of(vae)
+    vae.enable_tiling(exact=True, strip=16)
+    exact = vae.decode(z)
+    vae.enable_tiling(exact=True, strip=16, storage="float16")
+    near = vae.decode(z)
+    assert (exact.exact, near.exact, vae.tiled_decode(z).exact) == (True, False, False)
+    assert near.sample.dtype == np.float32
+    assert 1e-5 < relative_error(near.sample, exact.sample) < 2e-2
+    vae.enable_tiling(exact=True, strip=16, storage="float16", memory_bytes=0, folder=tmp_path)
+    assert np.array_equal(vae.decode(z).sample, near.sample), "files hold what memory holds"
+    shape = (1, 4, 8, 8)
+    for memory_bytes, place in ((512, InMemory), (511, InFile)):
+        with ActivationStore(memory_bytes, tmp_path, np.dtype(np.float16)) as store:
+            kept = store.allocate(shape)
+            assert isinstance(kept, place)
+            tile = np.random.default_rng(0).standard_normal(shape, np.float32)
+            kept.write(slice(0, 8), slice(0, 8), tile)
+            found = kept.read(slice(2, 5), slice(1, 8))
+            assert found.dtype == np.float32
+            assert np.array_equal(found, tile.astype(np.float16)[:, :, 2:5, 1:8])
+            with pytest.raises(EngineError, match="does not fit into float16.*keep them in float32"):
+                kept.write(slice(0, 8), slice(0, 8), 70000 * np.ones(shape, np.float32))
+
+
 def test_cancel_stops_between_tiles(opened: Open) -> None:
     vae = opened("no_attention")
     vae.enable_tiling(exact=True, strip=8)
@@ -214,6 +241,8 @@ def test_a_full_disk_is_one_clear_error(opened: Open, tmp_path: Path, monkeypatc
         ({"exact": True, "strip": True}, "got True"),
         ({"exact": True, "memory_bytes": -1}, "memory_bytes: wanted a whole number of bytes"),
         ({"exact": True, "folder": "/there/is/no/such"}, "there is no folder"),
+        ({"exact": True, "storage": "bfloat16"}, "storage: wanted 'float32' or 'float16', got 'bfloat16'"),
+        ({"storage": "float16"}, "are for exact=True"),
         ({"exact": True, "blend": "diffusers"}, "no tiles and no blend"),
         ({"exact": True, "tile_sample_min_height": 64}, "no tiles and no blend"),
         ({"strip": 64}, "are for exact=True"),
@@ -295,8 +324,12 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
         done = run("decode", bundle, latents, "-o", tmp_path / f"{strip}.npy", "--exact", "--strip", strip)
         assert done.exit_code == 0, done.output
         np.testing.assert_allclose(np.load(tmp_path / f"{strip}.npy"), np.load(tmp_path / "exact.npy"), atol=1e-4)
+    half = run("decode", bundle, latents, "-o", tmp_path / "half.npy", "--exact", "--storage", "float16")
+    assert half.exit_code == 0, half.output
+    assert 1e-5 < relative_error(np.load(tmp_path / "half.npy"), whole) < 2e-2
     for wrong, sentence in (
         (("--strip", "16"), "give --exact too"),
+        (("--storage", "float16"), "give --exact too"),
         (("--exact", "--strip", "12"), "wanted rows that are a multiple of 8 pixels, got 12"),
     ):
         refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", *wrong)

@@ -54,6 +54,7 @@ def decode(
     blend: str | None,
     exact: bool,
     strip: tuple[int, ...] | None,
+    storage: str | None,
     memory: str | None,
     json_output: bool,
     **engine: Any,
@@ -73,7 +74,7 @@ def decode(
     from ...runtime.files import decode_file
 
     with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
-        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, memory=memory)
+        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
         chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)

@@ -38,6 +38,7 @@ def encode(
     blend: str | None,
     exact: bool,
     strip: tuple[int, ...] | None,
+    storage: str | None,
     memory: str | None,
     json_output: bool,
     **engine: Any,
@@ -58,7 +59,7 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     with opened(str(bundle), **engine) as vae:
-        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, memory=memory)
+        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
         chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)

@@ -1,4 +1,4 @@
-"""--tile, --overlap, --blend, --exact, --strip: for every command that can work in tiles."""
+"""--tile, --overlap, --blend, --exact, --strip, --storage: for every command that can work in tiles."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from ...runtime.autoencoder import Autoencoder
 from ...runtime.autoencoder_kl import AutoencoderKL
 from ...runtime.budget import parse_memory
 from ...runtime.errors import InputError
+from ...runtime.exact_settings import STORAGES
 from .options import Size
 
 __all__ = [
@@ -53,8 +54,14 @@ def tiling_options(command: Function) -> Function:
 
 
 def exact_options(command: Function) -> Function:
-    """--exact and --strip; `enable_tiling` takes what they give."""
+    """--exact, --strip and --storage; `enable_tiling` takes what they give."""
     for option in (
+        click.option(
+            "--storage",
+            type=click.Choice(STORAGES),
+            help="With --exact: how activations wait between steps; float16 takes half the room and approximates.  "
+            "[default: float32]",
+        ),
         click.option(
             "--strip",
             type=Size(("N", "HxW")),
@@ -103,6 +110,7 @@ def enable_tiling(
     *,
     exact: bool = False,
     strip: tuple[int, ...] | None = None,
+    storage: str | None = None,
     memory: str | None = None,
 ) -> bool:
     """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave.
@@ -112,6 +120,8 @@ def enable_tiling(
     """
     if strip is not None and not exact:
         raise click.UsageError("--strip is the size of exact strips: give --exact too, or --tile for overlapping tiles")
+    if storage is not None and not exact:
+        raise click.UsageError("--storage is for activations of exact strips: give --exact too")
     if exact:
         if tile is not None or overlap is not None or blend is not None:
             raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
@@ -121,6 +131,7 @@ def enable_tiling(
             exact=True,
             strip=strip[0] if strip is not None and len(strip) == 1 else strip,
             memory_bytes=None if memory is None else parse_memory(memory, "--memory"),
+            storage=storage or STORAGES[0],
         )
         return True
     if not tiles_wanted(tile, overlap, blend, memory):

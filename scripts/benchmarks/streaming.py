@@ -152,6 +152,7 @@ def _ours(way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, int],
     assert isinstance(vae, AutoencoderKLLTX2Video)
     small, z = _latents(vae.config.latent_channels, (3, 2, 2)), _latents(vae.config.latent_channels, cells)
     if way == "whole":
+        vae.disable_streaming()  # which is what a decode does by itself
         vae.decode(small)  # loads the engine
         return _lazily(lambda: vae.decode(z).sample)
     for _ in vae.decode_stream(small):
