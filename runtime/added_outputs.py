@@ -12,7 +12,5 @@ NOT_FINITE = "not_finite"
 
 def added_outputs(graph: Graph) -> tuple[str, ...]:
     """Pixels for what decodes at once; the count where the precision is low, since float32 does not overflow."""
-    if graph.kind != "whole":
-        return ()
-    pixels = (PIXELS,) if graph.component == "decoder" else ()
+    pixels = (PIXELS,) if graph.component == "decoder" and graph.kind == "whole" else ()
     return pixels if graph.dtype == "float32" else (*pixels, NOT_FINITE)

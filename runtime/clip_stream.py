@@ -45,11 +45,11 @@ class ClipStream:
         self._manifest, self._sessions, self._jobs, self._grid, self._dtype = manifest, sessions, jobs, grid, dtype
         self._tiling = tiling
 
-    def stages(self, component: str, causal: bool | None) -> list[Graph]:
+    def stages(self, component: str, causal: bool | None) -> tuple[Graph, ...]:
         """The component's streaming graphs, in the order in which they run.
 
         Raises:
-            InputError: a precision or a causality that cannot stream. BundleError: the bundle holds no such graphs.
+            InputError: a causality that cannot stream. BundleError: the bundle holds no such graphs.
         """
         config = self._config
         own = config.encoder_causal if component == "encoder" else config.decoder_causal
@@ -57,14 +57,13 @@ class ClipStream:
             raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
         if causal is not None and causal != own:
             raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
-        if self._dtype != "float32":
-            raise InputError(f"stream: streaming graphs are float32, and the bundle was opened with {self._dtype}")
-        found = [graph for graph in self._manifest.streams if graph.component == component]
+        found = self._manifest.find_streams(component, self._dtype)
         if not found:
             raise BundleError(
-                f"{self._manifest.folder} holds no streaming graphs of its {component}: export it again with --stream"
+                f"{self._manifest.folder} holds no {self._dtype} streaming graphs of its {component}: export it again "
+                f"with --dtype {self._dtype} --stream"
             )
-        return sorted(found, key=lambda graph: graph.stage.index if graph.stage is not None else 0)
+        return found
 
     def decode(
         self,
@@ -144,7 +143,7 @@ class ClipStream:
 
     def _run(
         self,
-        graphs: list[Graph],
+        graphs: tuple[Graph, ...],
         chunks: Iterator[Chunk],
         conditions_of: Callable[[Array], Conditions],
         frames_per_chunk: int | None,
@@ -183,7 +182,7 @@ class ClipStream:
         spans = [[Span(0, length)] for length in size]
         return Plan(tuple(Line.of(*of, direction=direction) for of in zip(axes, size, spans, strict=True)))
 
-    def _default_frames(self, graphs: list[Graph], cells: int) -> int:
+    def _default_frames(self, graphs: tuple[Graph, ...], cells: int) -> int:
         """As many frames of the clip as keep the widest layers within 256 MiB: at least one latent frame's."""
         widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
         frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)

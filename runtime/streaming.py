@@ -193,8 +193,8 @@ def _holds_back(graph: Graph) -> bool:
     return any(tensor.name == "last" for tensor in graph.inputs)
 
 
-def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, Array]:
+def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Zeros, which the first chunk does not look at."""
     sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: own_pages(tensor.shape_for(sizes)) for tensor in states}
+    return {tensor.name: own_pages(tensor.shape_for(sizes), tensor.dtype) for tensor in states}

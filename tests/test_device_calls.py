@@ -14,6 +14,7 @@ import pytest
 from architectures import ALL, picture
 from host_device import HostGpu, OnDevice, Stream
 
+from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.segment_profiles import segment_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
@@ -37,25 +38,28 @@ SETTINGS["causal_decoder"] = SETTINGS["ltx20"]
 
 
 @pytest.fixture(scope="module")
-def bundles(bundle_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A bundle of each model with stand-ins for engines."""
+def bundles(
+    bundle_of: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A bundle of each model with stand-ins for engines; "sd16" and "ltx20_16" are in float16 too."""
     folder = tmp_path_factory.mktemp("device")
-    found = {}
-    for name, settings in SETTINGS.items():
-        bundle = Path(shutil.copytree(bundle_of(name), folder / name))
-        manifest = Manifest.open(bundle)
+    found = {name: Path(shutil.copytree(bundle_of(name), folder / name)) for name in SETTINGS}
+    for name, model in (("sd16", "sd"), ("ltx20_16", "ltx20")):
+        found[name] = folder / name
+        export_bundle(checkpoint_of(model), found[name], ExportSettings(dtypes=("float32", "float16")))
+    for name, bundle in found.items():
+        manifest, settings = Manifest.open(bundle), SETTINGS[name.removesuffix("16").removesuffix("_")]
 
         def profiles(graph: Graph, manifest: Manifest = manifest, settings: Any = settings) -> tuple[Profile, ...]:
             config: Any = manifest.config
             if graph.stage is not None:
-                stages = [one for one in manifest.streams if one.component == graph.component]
-                return stream_profiles(config, graph, stages, settings)
+                return stream_profiles(config, graph, manifest.find_streams(graph.component), settings)
             return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
-        host_device.with_engines(
-            bundle, profiles, lambda graph: (*added_outputs(graph), "not_finite")[:2] * (graph.kind == "whole")
-        )
-        found[name] = bundle
+        def adds(graph: Graph) -> tuple[str, ...]:  # float32 engines of the whole count here too
+            return (*added_outputs(graph), "not_finite")[:2] if graph.kind == "whole" else added_outputs(graph)
+
+        host_device.with_engines(bundle, profiles, adds)
     return found
 
 
@@ -69,9 +73,9 @@ def pair(bundles: dict[str, Path], device: None) -> Iterator[Callable[..., tuple
     """`pair(name)`: the bundle by ONNX Runtime and by the backend under test."""
     opened: list[Any] = []
 
-    def open_two(name: str, **options: Any) -> tuple[Any, Any]:
-        opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1))
-        opened.append(open_bundle(bundles[name], backend="tensorrt", **options))
+    def open_two(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+        opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1, dtype=dtype))
+        opened.append(open_bundle(bundles[name], backend="tensorrt", dtype=dtype, **options))
         return opened[-2], opened[-1]
 
     yield open_two
@@ -159,6 +163,37 @@ def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any])
     np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters, atol=1e-4)
     with pytest.raises(InputError, match="`latentrt build --exact-tiles --tile HxW --picture HxW`"):
         vae.decode(latents(1, 4, 24, 24))
+
+
+def test_streams_in_float16_keep_float16_states_and_end_where_a_result_is_not_finite(
+    pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, vae = pair("ltx20_16", dtype="float16")
+    seen: set[str] = set()
+    step = TensorRTComponent.step
+
+    def spied(self: Any, inputs: Any, **options: Any) -> Any:
+        seen.update(f"{type(value).__name__} {value.dtype}" for key, value in inputs.items() if "state_" in key)
+        return step(self, inputs, **options)
+
+    monkeypatch.setattr(TensorRTComponent, "step", spied)
+    z = latents(1, 16, 5, 2, 3)
+    frames, close = (np.concatenate([*each.decode_stream(z, 8)], axis=2) for each in (vae, wanted))
+    np.testing.assert_allclose(frames, close, atol=2e-3)
+    assert seen == {"ndarray float16", "DeviceArray float16"}
+    with pytest.raises(
+        EngineError, match=r"of .* values are NaN or infinite in float16, and a stream cannot go back to"
+    ):
+        list(vae.decode_stream(1e6 * z, 8))
+
+
+def test_strips_in_float16_run_again_in_float32_where_a_tile_is_not_finite(pair: Callable[..., Any]) -> None:
+    wanted, vae = pair("sd16", dtype="float16")
+    z = latents(1, 4, 12, 16)
+    whole, large = wanted.decode(z).sample, pair("sd16")[0].decode(1e6 * z).sample
+    vae.enable_tiling(exact=True)
+    np.testing.assert_allclose(vae.decode(z).sample, whole, atol=2e-3 * np.abs(whole).max())
+    np.testing.assert_allclose(vae.decode(1e6 * z).sample, large, atol=2e-3 * np.abs(large).max())
 
 
 @pytest.mark.parametrize("name", ["sd", "ltx20"])

@@ -99,15 +99,22 @@ class TensorRTComponent:
         self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, keep_result: bool = False
     ) -> dict[str, Any]:
         """As `StreamingComponent.step`: the result first, as an array, or with `keep_result` as `DeviceFrames` for
-        the next stage; states stay on the device."""
+        the next stage; states stay on the device.
+
+        Raises:
+            NotFinite: as `run`.
+        """
         result, states = self._tensors.result, self._tensors.states
         kept = states | {result} if keep_result else states
         on_host = [name for name in self._tensors.outputs if name not in kept]
         with self._running(inputs, call, on_host, kept, None) as results:
+            bad = int(results.pop(NOT_FINITE, 0))
             arrays: dict[str, Any] = {
                 name: results[name] if name in kept else _copied(results[name], None) for name in results
             }
         first = arrays.pop(result)
+        if bad:
+            raise NotFinite(bad, int(np.prod(first.shape)))
         return {result: DeviceFrames.of(first) if keep_result else first, **arrays}
 
     @contextmanager
