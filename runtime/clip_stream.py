@@ -83,7 +83,7 @@ class ClipStream:
         chunks = self._checked(z, "latents", self._config.latent_channels)
 
         def run() -> Iterator[Any]:
-            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk):
+            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk, pixels=output == "uint8"):
                 yield from _split(chunk.frames, frames_per_chunk, output)
                 del chunk  # not held while the next one is made
 
@@ -107,12 +107,14 @@ class ClipStream:
         graphs = self.stages(job.graph.component, job.graph.causal)
         source = iter([Chunk(job.array, last=True)])
         left = job.size[0]
-        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk):
-            frames = chunk.frames[:, :, :left, : job.size[1], : job.size[2]]
+        pixels = output == "uint8"
+        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk, pixels=pixels):
+            axis = _time_axis(chunk.frames)
+            frames = chunk.frames[_behind(axis, *map(slice, (left, *job.size[1:])))]
             del chunk
-            left -= frames.shape[2]
+            left -= frames.shape[axis]
             job.progress(job.size[0] - left, job.size[0])
-            if frames.shape[2]:
+            if frames.shape[axis]:
                 yield from _split(frames, frames_per_chunk, output)
             del frames
 
@@ -147,7 +149,10 @@ class ClipStream:
         chunks: Iterator[Chunk],
         conditions_of: Callable[[Array], Conditions],
         frames_per_chunk: int | None,
+        *,
+        pixels: bool = False,
     ) -> Iterator[Chunk]:
+        """`pixels`: chunks as uint8, where the engine makes them; tiles are blended in float32."""
         encode = graphs[0].component == "encoder"
         with self._sessions.call() as call:
             begin = next(chunks)
@@ -161,8 +166,11 @@ class ClipStream:
             if profiles := self._sessions.backend.profiles:
                 most = [frames_within(profiles(graph), own) for graph, own in zip(graphs, most, strict=True)]
 
+            made = pixels and plan.count == 1
+
             def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:
-                return run_stages(self._sessions, call, zip(graphs, most, strict=True), source, own, cells)
+                stages = zip(graphs, most, strict=True)
+                return run_stages(self._sessions, call, stages, source, own, cells, pixels=made)
 
             source = _chain(begin, chunks)
             del begin
@@ -222,12 +230,23 @@ def _chain(begin: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from rest
 
 
-def _split(frames: Array, most: int | None, output: str) -> Iterator[Any]:
-    """At most that many frames at a time, in the form that is asked for."""
-    step = most or frames.shape[2]
-    for start in range(0, frames.shape[2], step):
-        part = frames[:, :, start : start + step]
-        yield to_output(part if output == "uint8" else np.ascontiguousarray(part), output, None)
+def _split(frames: NDArray[Any], most: int | None, output: str) -> Iterator[Any]:
+    """At most that many frames at a time, in the form that is asked for; they may be pixels already."""
+    axis = _time_axis(frames)
+    step = most or frames.shape[axis]
+    for start in range(0, frames.shape[axis], step):
+        part = frames[_behind(axis, slice(start, start + step))]
+        yield to_output(np.ascontiguousarray(part) if frames.dtype == output else part, output, None)
+
+
+def _time_axis(frames: NDArray[Any]) -> int:
+    """Of frames (B, C, T, H, W), or pixels (B, T, H, W, C)."""
+    return 1 if frames.dtype == np.uint8 else 2
+
+
+def _behind(axis: int, *slices: slice) -> tuple[slice, ...]:
+    """Slices of the axes from `axis` on, behind the others."""
+    return (*[slice(None)] * axis, *slices)
 
 
 def _values_per_cell(shape: tuple[int | str, ...]) -> int:

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ def bundles(
                 return stream_profiles(config, graph, manifest.find_streams(graph.component), settings)
             return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
-        def adds(graph: Graph) -> tuple[str, ...]:  # float32 engines of the whole count here too
-            return (*added_outputs(graph), "not_finite")[:2] if graph.kind == "whole" else added_outputs(graph)
+        def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
+            added = added_outputs(manifest, graph)
+            return (*added, "not_finite")[:2] if graph.kind == "whole" else added  # float32 ones count here too
 
         host_device.with_engines(bundle, profiles, adds)
     return found
@@ -196,6 +198,34 @@ def test_strips_in_float16_run_again_in_float32_where_a_tile_is_not_finite(pair:
     np.testing.assert_allclose(vae.decode(1e6 * z).sample, large, atol=2e-3 * np.abs(large).max())
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("ltx20", "float32"), ("causal_decoder", "float32"), ("ltx20_16", "float16")]
+)
+def test_pixels_of_a_stream_come_from_the_device(name: str, dtype: str, pair: Callable[..., Any]) -> None:
+    wanted, vae = pair(name, dtype=dtype)
+    z = latents(2, 16, 4, 2, 3)[:1]
+    whole = wanted.decode(z, output="uint8").sample
+    parts = list(vae.decode_stream(z, 3, output="uint8"))
+    assert {(part.dtype.name, part.shape[1] <= 3, part.flags.c_contiguous) for part in parts} == {("uint8", True, True)}
+    assert np.abs(np.concatenate(parts, axis=1).astype(int) - whole).max() <= 1
+    frame = whole[:, 0].nbytes
+    copied = {int(line.split()[2]) for line in HostGpu.current.log if line.split()[1] == "copy"}
+    assert {frame * frames for frames in range(1, 9)} & copied, "a byte a value"
+    assert not {4 * frame * frames for frames in range(1, whole.shape[1] + 1)} & copied, "and no floats"
+    vae.enable_streaming(8)
+    cropped = vae.decode(z, output="uint8", crop=(22, 60, 90)).sample
+    assert np.abs(cropped.astype(int) - whole[:, :22, :60, :90]).max() <= 1
+    np.testing.assert_array_equal(
+        np.concatenate([*vae.decode_frames(z, output="uint8")], axis=1)[:, :22, :60, :90], cropped
+    )
+    assert vae.decode(z).sample.dtype == np.float32
+    vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)  # blended on the host
+    wanted.enable_streaming(8)
+    wanted.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
+    tiled = [each.decode(z, output="uint8").sample.astype(int) for each in (vae, wanted)]
+    assert np.abs(tiled[0] - tiled[1]).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_pixels_come_from_the_device(name: str, pair: Callable[..., Any]) -> None:
     wanted, vae = pair(name)
@@ -253,7 +283,9 @@ def test_calls_of_one_size_are_recorded_once(bundles: dict[str, Path], device: N
     static = BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),), static=True)
     config = Manifest.open(bundle).config
     host_device.with_engines(
-        bundle, lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (), added_outputs
+        bundle,
+        lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (),
+        partial(added_outputs, Manifest.open(bundle)),
     )
     z = [latents(1, 4, 8, 8) + index for index in range(4)]
     with open_bundle(bundle, backend="tensorrt") as vae, open_bundle(bundle, backend="onnxruntime") as wanted:

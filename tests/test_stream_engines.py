@@ -74,6 +74,8 @@ def test_every_stage_becomes_an_engine(name: str, bundle_of: Callable[[str], Pat
         assert record.compute_capabilities == capabilities
         assert len(record.profiles) == 2
         assert record.bytes > 100_000
+        assert record.settings["adds"] == (["pixels"] if record is streams[-1] else []), "frames leave the last stage"
+        assert (b"pixels" in (bundle / record.file).read_bytes()) == (record is streams[-1])
 
 
 def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> None:

@@ -134,7 +134,7 @@ def _ordered(
         weights_sha256=hashes[graph.weights],
         compute_capabilities=targets,
         profiles=profiles,
-        settings=_flags(graph, settings),
+        settings=_flags(manifest, graph, settings),
     )
     return _Order(graph, profiles, targets, version, hashes[graph.file], hashes[graph.weights], key)
 
@@ -149,9 +149,9 @@ def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tupl
     return plan_profiles(config, graph, settings)
 
 
-def _flags(graph: Graph, settings: BuildSettings) -> dict[str, Any]:
+def _flags(manifest: Manifest, graph: Graph, settings: BuildSettings) -> dict[str, Any]:
     """What goes into an engine beside its graph, profiles and capabilities."""
-    return settings.flags() | {"adds": list(added_outputs(graph))}
+    return settings.flags() | {"adds": list(added_outputs(manifest, graph))}
 
 
 def _have(manifest: Manifest, order: _Order, settings: BuildSettings, progress: Progress) -> BuiltEngine:
@@ -181,7 +181,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         "log": str(log),
         "profiles": [profile.to_json() for profile in order.profiles],
         "compute_capabilities": list(order.targets),
-        "adds": added_outputs(graph),
+        "adds": added_outputs(manifest, graph),
         "settings": settings.flags(),
         "timing_cache": _timing_cache(settings, order),
     }
@@ -207,7 +207,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         library_version=answer["library_version"],
         compute_capabilities=order.targets,
         profiles=order.profiles,
-        settings=_flags(graph, settings),
+        settings=_flags(manifest, graph, settings),
         key=order.key,
         file=name,
         bytes=size,
