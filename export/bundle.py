@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class ExportSettings:
     """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
-    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk, in float32; `exact`: those
+    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk; `exact`: those
     that run a picture in strips with the numbers of a single pass. `check_range` are sample pictures or clips: what
     they show to be too large for float16 stays in float32."""
 

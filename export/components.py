@@ -37,6 +37,11 @@ class GraphSpec:
     stage: Stage | None = None
     segment: Segment | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it runs all at once."""
+        return self.stage is None and self.segment is None
+
 
 class EncoderGraph(nn.Module):
     """sample -> moments."""

@@ -1,7 +1,7 @@
 """The graphs of one component, written in every precision that is asked for, each precision with its weights."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from onnx import ModelProto
 from ..runtime.hashing import HashingWriter
 from ..runtime.manifest import FileEntry, Graph, TensorInfo
 from .components import GraphSpec
-from .graph import GraphBuilder
+from .graph import GraphBuilder, TensorSpec
 from .narrowing import ITEM_BYTES
-from .precision import apply_precision, opset_for, plan_precision
+from .precision import PrecisionPlan, opset_for, plan_precision
 from .safetensors_file import planned_safetensors, write_safetensors
 from .trace import lower
+from .typed_graph import apply_precision
 
 __all__ = ["ComponentGraphs", "WrittenGraphs"]
 
@@ -72,29 +73,21 @@ class ComponentGraphs:
         Raises:
             CheckpointError: a weight that the precision cannot hold. OSError: the folder cannot be written.
         """
-        # Streams and exact steps are float32 so far.
-        models = {
-            name: (spec, model)
-            for name, (spec, model) in self.models.items()
-            if dtype == "float32" or (spec.stage is None and spec.segment is None)
-        }
-        plans = {
-            name: plan_precision(model, dtype, (keep or {}).get(name, ()))
-            for name, (_, model) in models.items()
-            if dtype != "float32"
-        }
-        wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
-        kinds = {name: "float32" if name in wide else dtype for name in self.shapes}
+        plans = {} if dtype == "float32" else self._plans(dtype, keep or {})
+        stored_wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
+        kinds = {name: "float32" if name in stored_wide else dtype for name in self.shapes}
         weights_name = self._weights_name(dtype)
         weights = write_safetensors(folder / weights_name, self.shapes, read, kinds)
         files = [FileEntry(weights_name, weights.size_bytes, weights.sha256)]
         graphs, float32_nodes = [], {}
-        for name, (spec, model) in models.items():
+        for name, (spec, model) in self.models.items():
             on_graph()
             file = self.file_name(spec, dtype)
-            if dtype != "float32":
+            low: frozenset[str] = frozenset()
+            if name in plans:
                 model = apply_precision(model, plans[name], weights.tensors)
                 float32_nodes[file] = tuple(sorted(plans[name].float32_nodes))
+                low = plans[name].low_ports
             files.append(_write_model(folder / file, model))
             planar = None
             if dtype == "float32" and name in self._planar:
@@ -108,8 +101,8 @@ class ComponentGraphs:
                     dtype=dtype,
                     opset=opset_for(dtype),
                     causal=spec.causal,
-                    inputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.inputs),
-                    outputs=tuple(TensorInfo(t.name, t.dtype, t.shape) for t in spec.outputs),
+                    inputs=_infos(spec.inputs, dtype, low),
+                    outputs=_infos(spec.outputs, dtype, low),
                     stage=spec.stage,
                     segment=spec.segment,
                     planar=planar,
@@ -117,12 +110,36 @@ class ComponentGraphs:
             )
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)
 
+    def _plans(self, dtype: str, keep: Mapping[str, Collection[str]]) -> dict[str, PrecisionPlan]:
+        """The plan of every graph, by its float32 file. What streams and exact steps keep in float32 follows from the
+        graphs of the whole: a range check runs only those."""
+        whole = {name: model for name, (spec, model) in self.models.items() if spec.is_whole}
+        plans = {name: plan_precision(model, dtype, keep.get(name, ())) for name, model in whole.items()}
+        wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
+        kept = frozenset().union(*(keep.get(name, ()) for name in whole))
+        ahead: set[str] = set()
+        for name, (_, model) in self.models.items():
+            if name not in whole:
+                plans[name] = plan_precision(model, dtype, kept | ahead, wide)
+                # What a stage gives is named otherwise where the next one takes it.
+                ahead = {"chunk"} if _maker(model, "result") in kept else set()
+        return plans
+
     def file_name(self, spec: GraphSpec, dtype: str) -> str:
         parts = [self.component, spec.variant, "" if dtype == "float32" else dtype, "onnx"]
         return ".".join(filter(None, parts))
 
     def _weights_name(self, dtype: str) -> str:
         return f"{self.component}.safetensors" if dtype == "float32" else f"{self.component}.{dtype}.safetensors"
+
+
+def _infos(tensors: Iterable[TensorSpec], dtype: str, low: Collection[str]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(one.name, dtype if one.name in low else one.dtype, one.shape) for one in tensors)
+
+
+def _maker(model: ModelProto, output: str) -> str:
+    """The node that makes it, by name: which is that of its result, wherever it is no graph's output."""
+    return next((node.name for node in model.graph.node if output in node.output), "")
 
 
 def _write_model(path: Path, model: ModelProto) -> FileEntry:

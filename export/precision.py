@@ -1,39 +1,42 @@
-"""A float32 graph in float16 or bfloat16, strongly typed: every cast is written out, nothing is left to the engine.
+"""Which parts of a graph compute in float16 or bfloat16, and which stay in float32.
 
 Islands stay in float32, where range or rounding needs it: means with what subtracts them or scales by them, softmax,
 squares, the angles of timestep embeddings, and every tensor that a range check found too large (`keep`). In float16 a
 pixel norm's square overflows above |x| = 255, and the norm then gives 0 without a NaN to tell. Inputs and outputs of
-the graph are float32, so that whoever feeds it needs no bfloat16.
+the graph are float32, so that whoever feeds it needs no bfloat16; only a stream's states, which come back as they went,
+are float16 where what they remember is. Parts of a model, for streams and exact strips, agree with the whole on what
+stays in float32 through the weights that they share.
 
 Works on the finished ONNX graph, not within the lowering: one place decides precision for every operation, by rules
 that name operators, and the names of a range check's table are those of the float32 graph.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from .graph import ELEMENT_TYPES
-from .narrowing import narrowed
-from .safetensors_file import StoredTensor
-
-__all__ = ["LOW_PRECISIONS", "PrecisionPlan", "apply_precision", "opset_for", "plan_precision"]
+__all__ = ["LOW_PRECISIONS", "PrecisionPlan", "opset_for", "plan_precision"]
 
 LOW_PRECISIONS = ("float16", "bfloat16")
 _OPSETS = {"float32": 18, "float16": 18, "bfloat16": 22}  # the first with a bfloat16 Conv
-_IR_VERSIONS = {18: 9, 22: 10}
+_MOVES = {"Concat", "Gather", "Pad", "Reshape", "Resize", "Slice", "Split", "Transpose"}
+_PRODUCTS = {"Conv", "MatMul", "Scan"}
 _STATISTICS = {"LayerNormalization", "ReduceMean", "Softmax", "Softplus", "Sqrt"}
+_TOLD_STATISTICS = {"mean", "variance"}  # of the whole picture: inputs of a step of exact strips
 _ANGLES = {"Cos", "Sin"}
 
 
 @dataclass(frozen=True)
 class PrecisionPlan:
-    """Which nodes compute in float32, by name, and which weights they read, by their name in the weights file."""
+    """Which nodes compute in float32, by name, and which weights they read, by their name in the weights file. `sizes`:
+    the values that are whole numbers. `low_ports`: the graph's inputs and outputs that are of `dtype`."""
 
     dtype: str
     float32_nodes: frozenset[str]
     float32_weights: frozenset[str]
+    sizes: frozenset[str]
+    low_ports: frozenset[str]
 
 
 def opset_for(dtype: str) -> int:
@@ -41,53 +44,76 @@ def opset_for(dtype: str) -> int:
     return _OPSETS[dtype]
 
 
-def plan_precision(model: ModelProto, dtype: str, keep: Collection[str] = ()) -> PrecisionPlan:
+def plan_precision(
+    model: ModelProto, dtype: str, keep: Collection[str] = (), wide: Collection[str] = ()
+) -> PrecisionPlan:
     """Decide for each node of a float32 graph. `keep` are tensors that `dtype` cannot hold: the nodes that make or
-    read one stay in float32."""
+    read one stay in float32. `wide` are weights that are stored in float32: what reads one computes in it. Sums that
+    leave the graph, which is where what adds up over many layers shows, are not rounded on the way."""
     sizes = _sizes(model.graph)
     nodes = [node for node in _every_node(model.graph) if node.output[0] not in sizes]
     constants = {tensor.name for tensor in model.graph.initializer}
-    readers: dict[str, list[NodeProto]] = {}
-    for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    weights = {
+        tensor.name: tensor.name.partition(":")[0]  # one may be seen with another shape
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+    }
     makers = {output: node for node in nodes for output in node.output}
-    inputs = {value.name for value in model.graph.input}
+    inputs, outputs = ({value.name for value in side} for side in (model.graph.input, model.graph.output))
     high = {node.name for node in nodes if _needs_float32(node, dtype, constants)}
-    high |= {node.name for node in nodes if not set(keep).isdisjoint([*node.input, *node.output])}
+    kept = _kept(nodes, keep, inputs)
+    high |= {node.name for node in nodes if not kept.isdisjoint([*node.input, *node.output])}
+    high |= {node.name for node in nodes if any(weights.get(name) in wide for name in node.input)}
     high |= _ancestors((node for node in nodes if node.op_type in _ANGLES), makers)
-    means = _made_of_means(nodes, constants | sizes)
+    means = _made_of_means(nodes, constants | sizes, inputs)
     high |= {node.name for node in nodes if not means.isdisjoint(node.input)}
+    sums = (node for node in nodes if node.op_type == "Add" and constants.isdisjoint(node.input))
+    high |= {node.name for node in sums if not outputs.isdisjoint(node.output)}
+    states = {name for name in inputs if name.startswith("state_")}
+    while True:
+        high |= _between(nodes, high, inputs - states, constants | sizes)
+        wider = {name for name in states if makers[f"next_{name}"].name in high}
+        if not wider:
+            break
+        states -= wider
+    reads = {weights[name] for node in nodes if node.name in high for name in node.input if name in weights}
+    # Whoever feeds the graph has no bfloat16.
+    ports = {port for name in states for port in (name, f"next_{name}")} if dtype == "float16" else set()
+    return PrecisionPlan(dtype, frozenset(high), frozenset(reads), frozenset(sizes), frozenset(ports))
 
-    def made_high(name: str) -> bool:
-        return name in inputs or (name in makers and makers[name].name in high)
 
-    changed = True
-    while changed:
-        changed = False
+def _kept(nodes: Sequence[NodeProto], keep: Collection[str], inputs: Collection[str]) -> set[str]:
+    """The tensors of `keep`, by their own name or that of the node that makes them (a graph's outputs have others), and
+    what only moves their values, from one step of a stream to the next too."""
+    found = set(keep) | {name for node in nodes if node.name in keep for name in node.output}
+    before = -1
+    while before != len(found):
+        before = len(found)
         for node in nodes:
-            data = [name for name in node.input if name and name not in constants and name not in sizes]
-            if node.name in high or not data or not all(map(made_high, data)):
-                continue
-            after = [reader.name in high for output in node.output for reader in readers.get(output, ())]
-            if after and all(after):
-                high.add(node.name)
-                changed = True
-    reads = {name.partition(":")[0] for node in nodes if node.name in high for name in node.input if name in constants}
-    return PrecisionPlan(dtype, frozenset(high), frozenset(reads))
+            if node.op_type in _MOVES and not found.isdisjoint(node.input):
+                found.update(node.output)
+        found |= {name for name in inputs if f"next_{name}" in found}
+    return found
 
 
-def apply_precision(model: ModelProto, plan: PrecisionPlan, weights: Mapping[str, StoredTensor]) -> ModelProto:
-    """The graph of `plan`, its weights read where `weights` says (float32 those that the plan names, else low)."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    top = _Typed(plan, weights, constants, dict.fromkeys(_sizes(model.graph), "int64"))
-    result = ModelProto()
-    result.CopyFrom(model)
-    opset = opset_for(plan.dtype)
-    result.opset_import[0].version = opset
-    result.ir_version = _IR_VERSIONS[opset]
-    result.graph.CopyFrom(top.graph(model.graph, outputs="float32"))
-    return result
+def _between(
+    nodes: Sequence[NodeProto], high: Collection[str], inputs: Collection[str], fixed: Collection[str]
+) -> set[str]:
+    """What comes from float32 alone and goes to float32 alone, by name: low precision would only lose digits there.
+    (Products are not looked at: between a graph's inputs and its outputs that would be everything.)"""
+    found = set(high) | {node.name for node in nodes if node.op_type not in _PRODUCTS}
+    makers = {output: node.name for node in nodes for output in node.output}
+    before = -1
+    while before != len(found):
+        before = len(found)
+        for node in nodes:
+            data = [name for name in node.input if name and name not in fixed]
+            if node.name not in high and not all(name in inputs or makers.get(name) in found for name in data):
+                found.discard(node.name)
+        for node in reversed(nodes):
+            if node.name not in found:
+                found -= {makers.get(name, "") for name in node.input}.difference(high)
+    return found
 
 
 def _needs_float32(node: NodeProto, dtype: str, constants: Collection[str]) -> bool:
@@ -100,9 +126,9 @@ def _needs_float32(node: NodeProto, dtype: str, constants: Collection[str]) -> b
     return node.op_type == "Resize" and dtype == "bfloat16"  # TensorRT resizes no bfloat16
 
 
-def _made_of_means(nodes: Iterable[NodeProto], fixed: Collection[str]) -> set[str]:
+def _made_of_means(nodes: Iterable[NodeProto], fixed: Collection[str], inputs: Collection[str]) -> set[str]:
     """Means, and what is computed of them and constants alone: what a norm subtracts, and scales and shifts by."""
-    found: set[str] = set()
+    found = _TOLD_STATISTICS.intersection(inputs)
     for node in nodes:
         data = [name for name in node.input if name and name not in fixed]
         if node.op_type == "ReduceMean" or (data and found.issuperset(data)):
@@ -130,105 +156,10 @@ def _every_node(graph: GraphProto) -> Iterable[NodeProto]:
 
 
 def _sizes(graph: GraphProto) -> set[str]:
-    """The int64 values: shapes, and what is computed from them."""
+    """The int64 values: shapes, inputs that decide sizes, and what is computed from them."""
     found = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT64}
+    found |= {value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.INT64}
     for node in _every_node(graph):
         if node.op_type == "Shape" or node.input[0] in found:
             found.update(node.output)
     return found
-
-
-@dataclass
-class _Typed:
-    """Writes one graph (or a body within it) with casts. `types` holds the dtype of every tensor seen so far, and from
-    the start those that are "int64"; `casts` the name that a tensor has in another dtype within this graph."""
-
-    plan: PrecisionPlan
-    weights: Mapping[str, StoredTensor]
-    constants: Mapping[str, TensorProto]
-    types: dict[str, str] = field(default_factory=dict)
-    casts: dict[tuple[str, str], str] = field(default_factory=dict)
-    nodes: list[NodeProto] = field(default_factory=list)
-    initializers: dict[str, TensorProto] = field(default_factory=dict)
-
-    def graph(self, graph: GraphProto, *, outputs: str) -> GraphProto:
-        """`graph`, typed; its inputs and outputs are of the dtype `outputs`."""
-        result = GraphProto()
-        result.CopyFrom(graph)
-        wanted = {value.name for value in graph.output}
-        for value in (*result.input, *result.output):
-            if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-                value.type.tensor_type.elem_type = ELEMENT_TYPES[outputs]
-        self.types |= {value.name: outputs for value in result.input}
-        for node in graph.node:
-            self._node(node, wanted, outputs)
-        del result.node[:]
-        del result.initializer[:]
-        result.node.extend(self.nodes)
-        result.initializer.extend(self.initializers.values())
-        return result
-
-    def _node(self, node: NodeProto, wanted: set[str], outputs: str) -> None:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        kind = self.types.get(node.output[0]) or self._dtype(node)
-        for position, name in enumerate(node.input):
-            fixed = node.op_type == "Resize" and position > 0  # its scales are float32 whatever it resizes
-            if name and kind != "int64" and self.types.get(name) != "int64":
-                copy.input[position] = self._as(name, "float32" if fixed else kind)
-            elif name in self.constants:
-                self.initializers[name] = self.constants[name]
-        for attribute in copy.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                # A body's casts are its own; what it sees from outside it casts within.
-                body = _Typed(self.plan, self.weights, self.constants, dict(self.types))
-                attribute.g.CopyFrom(body.graph(attribute.g, outputs=self._dtype(node)))
-                self.initializers |= body.initializers
-                del attribute.g.initializer[:]
-        self.nodes.append(copy)
-        for position, name in enumerate(node.output):
-            self.types[name] = kind
-            if name in wanted and kind not in ("int64", outputs):
-                inner = copy.output[position] = f"{name}:{kind}"
-                self.nodes.append(_cast(inner, name, outputs))
-                self.types[name] = outputs
-
-    def _dtype(self, node: NodeProto) -> str:
-        return "float32" if node.name in self.plan.float32_nodes else self.plan.dtype
-
-    def _as(self, name: str, dtype: str) -> str:
-        if name in self.constants:
-            return self._constant(name, dtype)
-        if self.types[name] == dtype:
-            return name
-        if (name, dtype) not in self.casts:
-            self.casts[name, dtype] = f"{name}:{dtype}"
-            self.nodes.append(_cast(name, f"{name}:{dtype}", dtype))
-        return self.casts[name, dtype]
-
-    def _constant(self, name: str, dtype: str) -> str:
-        proto = self.constants[name]
-        if proto.data_location == TensorProto.EXTERNAL:
-            return self._weight(name, dtype)
-        label = name if dtype == "float32" else f"{name}:{dtype}"
-        if label not in self.initializers:
-            raw = narrowed(numpy_helper.to_array(proto), dtype, label).tobytes()
-            self.initializers[label] = helper.make_tensor(label, ELEMENT_TYPES[dtype], proto.dims, raw, raw=True)
-        return label
-
-    def _weight(self, name: str, dtype: str) -> str:
-        stored = self.weights[name.partition(":")[0]]
-        if name not in self.initializers:
-            proto = TensorProto(name=name, data_type=ELEMENT_TYPES[stored.dtype], dims=self.constants[name].dims)
-            stored.point(proto)
-            self.initializers[name] = proto
-        if stored.dtype == dtype:
-            return name
-        if (name, dtype) not in self.casts:  # read in both precisions: stored in the wider one
-            self.casts[name, dtype] = f"{name}:{dtype}"
-            self.nodes.append(_cast(name, f"{name}:{dtype}", dtype))
-        return self.casts[name, dtype]
-
-
-def _cast(source: str, target: str, dtype: str) -> NodeProto:
-    return helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=ELEMENT_TYPES[dtype])

@@ -102,8 +102,8 @@ class CallPlanner:
 
     def _streams_faster(self, component: str) -> bool:
         """Whether chunks of a clip are the faster way to the same numbers: where a backend has faster graphs for them."""
-        graphs = (graph for graph in self.manifest.streams if graph.component == component)
-        return self.backend.planar and any(graph.planar is not None for graph in graphs)
+        graphs = self.manifest.find_streams(component, self.backend.graphs) if self.backend.planar else ()
+        return any(graph.planar is not None for graph in graphs)
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""

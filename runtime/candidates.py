@@ -23,7 +23,7 @@ _LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str) -> Iterator[Strategy]:
     """Every strategy but strips, whose memory is a number to choose. `base` is what the user has set: streaming, or
     one element at a time."""
-    streams = dtype == "float32" and any(graph.component == work.component for graph in manifest.streams)
+    streams = bool(manifest.find_streams(work.component, dtype))
     plain = replace(base, streaming=False, frames_per_chunk=None, tiling=None)
     if not base.streaming:
         yield plain
@@ -46,10 +46,10 @@ def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str
 
 def strips_within(manifest: Manifest, work: Workload, memory_bytes: int) -> Strategy | None:
     """Exact strips that hold about `memory_bytes` beside input and output, or None where the bundle has none."""
-    if not any(graph.component == work.component for graph in manifest.segments):
+    segments = manifest.find_segments(work.component)
+    if not segments:
         return None
     settings = ExactStrips(None, None, max(memory_bytes, 0))
-    segments = tuple(graph for graph in manifest.segments if graph.component == work.component)
     try:
         rows = strip_rows(segments, settings, work.batch, work.size, work.cells)
     except InputError:

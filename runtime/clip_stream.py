@@ -45,11 +45,11 @@ class ClipStream:
         self._manifest, self._sessions, self._jobs, self._grid, self._dtype = manifest, sessions, jobs, grid, dtype
         self._tiling = tiling
 
-    def stages(self, component: str, causal: bool | None) -> list[Graph]:
+    def stages(self, component: str, causal: bool | None) -> tuple[Graph, ...]:
         """The component's streaming graphs, in the order in which they run.
 
         Raises:
-            InputError: a precision or a causality that cannot stream. BundleError: the bundle holds no such graphs.
+            InputError: a causality that cannot stream. BundleError: the bundle holds no such graphs.
         """
         config = self._config
         own = config.encoder_causal if component == "encoder" else config.decoder_causal
@@ -57,14 +57,13 @@ class ClipStream:
             raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
         if causal is not None and causal != own:
             raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
-        if self._dtype != "float32":
-            raise InputError(f"stream: streaming graphs are float32, and the bundle was opened with {self._dtype}")
-        found = [graph for graph in self._manifest.streams if graph.component == component]
+        found = self._manifest.find_streams(component, self._dtype)
         if not found:
             raise BundleError(
-                f"{self._manifest.folder} holds no streaming graphs of its {component}: export it again with --stream"
+                f"{self._manifest.folder} holds no {self._dtype} streaming graphs of its {component}: export it again "
+                f"with --dtype {self._dtype} --stream"
             )
-        return sorted(found, key=lambda graph: graph.stage.index if graph.stage is not None else 0)
+        return found
 
     def decode(
         self,
@@ -84,7 +83,7 @@ class ClipStream:
         chunks = self._checked(z, "latents", self._config.latent_channels)
 
         def run() -> Iterator[Any]:
-            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk):
+            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk, pixels=output == "uint8"):
                 yield from _split(chunk.frames, frames_per_chunk, output)
                 del chunk  # not held while the next one is made
 
@@ -108,12 +107,14 @@ class ClipStream:
         graphs = self.stages(job.graph.component, job.graph.causal)
         source = iter([Chunk(job.array, last=True)])
         left = job.size[0]
-        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk):
-            frames = chunk.frames[:, :, :left, : job.size[1], : job.size[2]]
+        pixels = output == "uint8"
+        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk, pixels=pixels):
+            axis = _time_axis(chunk.frames)
+            frames = chunk.frames[_behind(axis, *map(slice, (left, *job.size[1:])))]
             del chunk
-            left -= frames.shape[2]
+            left -= frames.shape[axis]
             job.progress(job.size[0] - left, job.size[0])
-            if frames.shape[2]:
+            if frames.shape[axis]:
                 yield from _split(frames, frames_per_chunk, output)
             del frames
 
@@ -144,11 +145,14 @@ class ClipStream:
 
     def _run(
         self,
-        graphs: list[Graph],
+        graphs: tuple[Graph, ...],
         chunks: Iterator[Chunk],
         conditions_of: Callable[[Array], Conditions],
         frames_per_chunk: int | None,
+        *,
+        pixels: bool = False,
     ) -> Iterator[Chunk]:
+        """`pixels`: chunks as uint8, where the engine makes them; tiles are blended in float32."""
         encode = graphs[0].component == "encoder"
         with self._sessions.call() as call:
             begin = next(chunks)
@@ -162,8 +166,11 @@ class ClipStream:
             if profiles := self._sessions.backend.profiles:
                 most = [frames_within(profiles(graph), own) for graph, own in zip(graphs, most, strict=True)]
 
+            made = pixels and plan.count == 1
+
             def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:
-                return run_stages(self._sessions, call, zip(graphs, most, strict=True), source, own, cells)
+                stages = zip(graphs, most, strict=True)
+                return run_stages(self._sessions, call, stages, source, own, cells, pixels=made)
 
             source = _chain(begin, chunks)
             del begin
@@ -183,7 +190,7 @@ class ClipStream:
         spans = [[Span(0, length)] for length in size]
         return Plan(tuple(Line.of(*of, direction=direction) for of in zip(axes, size, spans, strict=True)))
 
-    def _default_frames(self, graphs: list[Graph], cells: int) -> int:
+    def _default_frames(self, graphs: tuple[Graph, ...], cells: int) -> int:
         """As many frames of the clip as keep the widest layers within 256 MiB: at least one latent frame's."""
         widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
         frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)
@@ -224,12 +231,23 @@ def _chain(begin: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from rest
 
 
-def _split(frames: Array, most: int | None, output: str) -> Iterator[Any]:
-    """At most that many frames at a time, in the form that is asked for."""
-    step = most or frames.shape[2]
-    for start in range(0, frames.shape[2], step):
-        part = frames[:, :, start : start + step]
-        yield to_output(part if output == "uint8" else np.ascontiguousarray(part), output, None)
+def _split(frames: NDArray[Any], most: int | None, output: str) -> Iterator[Any]:
+    """At most that many frames at a time, in the form that is asked for; they may be pixels already."""
+    axis = _time_axis(frames)
+    step = most or frames.shape[axis]
+    for start in range(0, frames.shape[axis], step):
+        part = frames[_behind(axis, slice(start, start + step))]
+        yield to_output(np.ascontiguousarray(part) if frames.dtype == output else part, output, None)
+
+
+def _time_axis(frames: NDArray[Any]) -> int:
+    """Of frames (B, C, T, H, W), or pixels (B, T, H, W, C)."""
+    return 1 if frames.dtype == np.uint8 else 2
+
+
+def _behind(axis: int, *slices: slice) -> tuple[slice, ...]:
+    """Slices of the axes from `axis` on, behind the others."""
+    return (*[slice(None)] * axis, *slices)
 
 
 def _values_per_cell(shape: tuple[int | str, ...]) -> int:

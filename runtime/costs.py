@@ -179,11 +179,7 @@ class Costs:
     def _lead(self, component: str) -> int:
         """Latent frames after which a stream's memory grows no more: all stages have their first chunks."""
         ratio, lead = 1.0, 0.0
-        graphs = sorted(
-            (graph for graph in self._manifest.streams if graph.component == component),
-            key=lambda graph: graph.stage.index if graph.stage is not None else 0,
-        )
-        for graph in graphs:
+        for graph in self._manifest.find_streams(component):
             assert graph.stage is not None
             ratio = max(ratio, float(_scale(graph)))
             lead += graph.stage.lead / ratio
@@ -204,7 +200,7 @@ def plan_of(work: Workload, strategy: Strategy) -> Plan:
 def exact_job(manifest: Manifest, work: Workload, strategy: Strategy) -> Job:
     """The job of an exact pass over an array that takes no memory."""
     assert isinstance(strategy.tiling, ExactStrips)
-    segments = tuple(graph for graph in manifest.segments if graph.component == work.component)
+    segments = manifest.find_segments(work.component)
     source = work.cells if work.decodes else work.size
     target = work.size if work.decodes else work.cells
     array = np.broadcast_to(np.float32(0), (work.batch, 1, *source))

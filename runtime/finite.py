@@ -18,27 +18,41 @@ _log = logging.getLogger(__name__)
 
 
 def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
-    """The bundle's float32 graph for the same component and causality, or None."""
-    for other in manifest.graphs:
-        if other.dtype == "float32" and (other.component, other.causal) == (graph.component, graph.causal):
+    """The bundle's float32 graph that takes and gives the same, or None. (A stage of a stream has none: its states, and
+    what the stages before it gave, are of the lower precision already.)"""
+    if graph.stage is not None:
+        return None
+    alike = graph.component, graph.causal, graph.segment
+    for other in (*manifest.graphs, *manifest.segments):
+        if other.dtype == "float32" and (other.component, other.causal, other.segment) == alike:
             return other
     return None
 
 
 class FiniteComponent:
     """A `Component` of low precision whose results are looked at; `open_wider` opens what to run again with, on the
-    first need, and is None where the bundle holds nothing wider. `file` and `dtype` are for the messages.
+    first need, and is None where there is nothing wider, or where it would be too late (`streams`). `file` and `dtype`
+    are for the messages.
 
     Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. Engines that say
     `NotFinite` themselves are believed, wherever their result is; of other backends a result that stays on the device
     is not fetched for this, nor are a step's states: what is wrong there shows in later results.
     """
 
-    def __init__(self, component: Component, file: str, dtype: str, open_wider: Callable[[], Component] | None) -> None:
+    def __init__(
+        self,
+        component: Component,
+        file: str,
+        dtype: str,
+        open_wider: Callable[[], Component] | None,
+        *,
+        streams: bool = False,
+    ) -> None:
         self._component: Any = component  # of a graph, or of a streaming one
         self._file = file
         self._dtype = dtype
         self._open_wider = open_wider
+        self._streams = streams
         self._told = False
 
     def run(
@@ -69,15 +83,29 @@ class FiniteComponent:
     def gives_pixels(self) -> bool:
         return getattr(self._component, "gives_pixels", False)
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
-        results: dict[str, Any] = self._component.step(inputs, call=call, last=last)
-        first = next(iter(results.values()))
-        if is_finite(first):
-            return results
-        return self._wider(*_count(first), call).step(inputs, call=call, last=last)  # type: ignore[no-any-return]
+    @property
+    def keeps_results(self) -> bool:
+        return getattr(self._component, "keeps_results", False)
+
+    def step(self, inputs: Mapping[str, Any], *, call: Call, **options: Any) -> dict[str, Any]:
+        try:
+            results: dict[str, Any] = self._component.step(inputs, call=call, **options)
+        except NotFinite as found:
+            bad, size = found.bad, found.size
+        else:
+            first = next(iter(results.values()))
+            if not isinstance(first, np.ndarray) or first.dtype == np.uint8 or is_finite(first):
+                return results
+            bad, size = _count(first)
+        return self._wider(bad, size, call).step(inputs, call=call, **options)  # type: ignore[no-any-return]
 
     def _wider(self, bad: int, size: int, call: Call) -> Any:
         what = f"{self._file}: {bad} of {size} values are NaN or infinite in {self._dtype}"
+        if self._open_wider is None and self._streams:
+            raise EngineError(
+                f"{what}, and a stream cannot go back to its start: open the bundle with dtype='float32', or export "
+                f"with --check-range SAMPLES, which keeps in float32 what overflows"
+            )
         if self._open_wider is None:
             raise EngineError(
                 f"{what}, and the bundle holds no float32 graph to run again with: export with --dtype float32 beside "

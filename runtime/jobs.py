@@ -186,14 +186,10 @@ class Jobs:
         return job if progress is None else replace(job, progress=progress)
 
     def _segments(self, graph: Graph) -> tuple[Graph, ...]:
-        found = tuple(one for one in self._manifest.segments if one.component == graph.component)
-        if self._dtype != "float32":
-            raise InputError(
-                f"exact strips compute in float32: open the bundle with dtype='float32', not {self._dtype}"
-            )
+        found = self._manifest.find_segments(graph.component, graph.dtype)
         if not found:
             raise BundleError(
-                f"{self._manifest.folder} holds no steps for exact strips of its {graph.component}: "
-                f"export it again, with --exact-tiles"
+                f"{self._manifest.folder} holds no {graph.dtype} steps for exact strips of its {graph.component}: "
+                f"export it again with --dtype {graph.dtype} --exact-tiles"
             )
         return found

@@ -8,7 +8,7 @@ reads every byte.
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -130,6 +130,16 @@ class Manifest:
                 f"export it again with --component {component}"
             )
         return found
+
+    def find_streams(self, component: str, dtype: str | None = None) -> tuple[Graph, ...]:
+        """The component's streaming graphs of a precision (None: of the first that is there, since all are cut alike),
+        in the order in which they run; () where there are none."""
+        found = _of_precision(self.streams, component, dtype)
+        return tuple(sorted(found, key=lambda graph: graph.stage.index if graph.stage is not None else 0))
+
+    def find_segments(self, component: str, dtype: str | None = None) -> tuple[Graph, ...]:
+        """The same of the component's steps of exact strips."""
+        return _of_precision(self.segments, component, dtype)
 
     def path_of(self, name: str) -> Path:
         return self.folder / name
@@ -280,6 +290,12 @@ class Manifest:
                 outside = True
         if outside:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")
+
+
+def _of_precision(graphs: Iterable[Graph], component: str, dtype: str | None) -> tuple[Graph, ...]:
+    found = [graph for graph in graphs if graph.component == component]
+    wanted = dtype or next((graph.dtype for graph in found), None)
+    return tuple(graph for graph in found if graph.dtype == wanted)
 
 
 def _length(axis: str, sizes: Mapping[str, int]) -> int:

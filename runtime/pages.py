@@ -19,13 +19,14 @@ __all__ = ["own_pages", "trim_heap"]
 _LEAST_BYTES = 1 << 16
 
 
-def own_pages(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A float32 array of zeros, C-contiguous and writable, whose pages are free when it goes. Small ones come from the
+def own_pages(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+    """An array of zeros, C-contiguous and writable, whose pages are free when it goes. Small ones come from the
     heap."""
     count = prod(shape)
-    if count * 4 < _LEAST_BYTES:
-        return np.zeros(shape, np.float32)
-    return np.frombuffer(mmap.mmap(-1, count * 4), np.float32, count).reshape(shape)
+    size = count * np.dtype(dtype).itemsize
+    if size < _LEAST_BYTES:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype, count).reshape(shape)
 
 
 def trim_heap() -> None:

@@ -138,7 +138,7 @@ class Planner:
         """A whole pass before all others."""
         every = [one for one in self._every(work, base, may_stream) if is_exact(work, one)]
         yield from (one for one in every if not one.streaming)
-        if self._dtype == "float32" and not work.grid.video:
+        if self._manifest.find_segments(work.component, self._dtype):
             yield from self._strips(work, budget)
         yield from (one for one in every if one.streaming)
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 
 from .backends import Backend
 from .component import Call, Component
@@ -121,8 +121,14 @@ class Sessions:
         if graph.dtype == "float32":
             return component
         other = wider_graph(self.manifest, graph)
+        # A step's engine is let go after the step, and what stands in for it too.
+        open_wider = self.component if graph.segment is None else cache(self.open_once)
         return FiniteComponent(
-            component, graph.file, graph.dtype, None if other is None else partial(self.component, other)
+            component,
+            graph.file,
+            graph.dtype,
+            None if other is None else partial(open_wider, other),
+            streams=graph.stage is not None,
         )
 
     def cancel(self) -> None:

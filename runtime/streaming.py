@@ -34,7 +34,8 @@ class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
     gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
     nobody asks for the states: they may be left out. Where it has `keeps_results`, it takes `keep_result=True` too:
-    then the first one also stays, for the next stage to take."""
+    then the first one also stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the
+    first one is uint8, (B, T, H, W, C)."""
 
     def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]: ...
 
@@ -42,7 +43,7 @@ class StreamingComponent(Protocol):
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """Frames (B, C, T, H, W), at least one, and whether they are the clip's last. Between two stages they may be what
-    the backend kept."""
+    the backend kept; behind the last one pixels (B, T, H, W, C), where these are asked for."""
 
     frames: Any
     last: bool
@@ -73,10 +74,12 @@ def run_stages(
     chunks: Iterator[Chunk],
     conditions: Conditions,
     latent_size: tuple[int, int],
+    *,
+    pixels: bool = False,
 ) -> Iterator[Chunk]:
     """Run chunks through stage after stage; each of `stages` with the most frames of one of its steps (a first chunk
     takes more where nothing would come out of it otherwise). Frames come as soon as they can: what one stage gives,
-    the next one works on before the first one goes on.
+    the next one works on before the first one goes on. `pixels`: as uint8, where the last stage makes these itself.
 
     Raises:
         EngineError, Cancelled: see there.
@@ -84,7 +87,8 @@ def run_stages(
     every = tuple(stages)
     for number, (graph, most) in enumerate(every, 1):
         between = number < len(every)
-        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size, between=between)
+        options = {"between": between, "pixels": pixels and not between}
+        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size, **options)
     yield from chunks
 
 
@@ -138,12 +142,14 @@ def _stage(
     latent_size: tuple[int, int],
     *,
     between: bool,
+    pixels: bool,
 ) -> Iterator[Chunk]:
     assert graph.stage is not None
     component: Any = sessions.component(graph)
     if not hasattr(component, "step"):
         raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
     options = {"keep_result": True} if between and getattr(component, "keeps_results", False) else {}
+    options |= {"pixels": True} if pixels and getattr(component, "gives_pixels", False) else {}
     wanted = {tensor.name for tensor in graph.inputs}
     extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
     states: dict[str, Any] = {}
@@ -193,8 +199,8 @@ def _holds_back(graph: Graph) -> bool:
     return any(tensor.name == "last" for tensor in graph.inputs)
 
 
-def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, Array]:
+def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Zeros, which the first chunk does not look at."""
     sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: own_pages(tensor.shape_for(sizes)) for tensor in states}
+    return {tensor.name: own_pages(tensor.shape_for(sizes), tensor.dtype) for tensor in states}

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from architectures import ALL, picture
 from host_device import HostGpu, OnDevice, Stream
 
+from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.segment_profiles import segment_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
@@ -37,25 +39,29 @@ SETTINGS["causal_decoder"] = SETTINGS["ltx20"]
 
 
 @pytest.fixture(scope="module")
-def bundles(bundle_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A bundle of each model with stand-ins for engines."""
+def bundles(
+    bundle_of: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A bundle of each model with stand-ins for engines; "sd16" and "ltx20_16" are in float16 too."""
     folder = tmp_path_factory.mktemp("device")
-    found = {}
-    for name, settings in SETTINGS.items():
-        bundle = Path(shutil.copytree(bundle_of(name), folder / name))
-        manifest = Manifest.open(bundle)
+    found = {name: Path(shutil.copytree(bundle_of(name), folder / name)) for name in SETTINGS}
+    for name, model in (("sd16", "sd"), ("ltx20_16", "ltx20")):
+        found[name] = folder / name
+        export_bundle(checkpoint_of(model), found[name], ExportSettings(dtypes=("float32", "float16")))
+    for name, bundle in found.items():
+        manifest, settings = Manifest.open(bundle), SETTINGS[name.removesuffix("16").removesuffix("_")]
 
         def profiles(graph: Graph, manifest: Manifest = manifest, settings: Any = settings) -> tuple[Profile, ...]:
             config: Any = manifest.config
             if graph.stage is not None:
-                stages = [one for one in manifest.streams if one.component == graph.component]
-                return stream_profiles(config, graph, stages, settings)
+                return stream_profiles(config, graph, manifest.find_streams(graph.component), settings)
             return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
-        host_device.with_engines(
-            bundle, profiles, lambda graph: (*added_outputs(graph), "not_finite")[:2] * (graph.kind == "whole")
-        )
-        found[name] = bundle
+        def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
+            added = added_outputs(manifest, graph)
+            return (*added, "not_finite")[:2] if graph.kind == "whole" else added  # float32 ones count here too
+
+        host_device.with_engines(bundle, profiles, adds)
     return found
 
 
@@ -69,9 +75,9 @@ def pair(bundles: dict[str, Path], device: None) -> Iterator[Callable[..., tuple
     """`pair(name)`: the bundle by ONNX Runtime and by the backend under test."""
     opened: list[Any] = []
 
-    def open_two(name: str, **options: Any) -> tuple[Any, Any]:
-        opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1))
-        opened.append(open_bundle(bundles[name], backend="tensorrt", **options))
+    def open_two(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+        opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1, dtype=dtype))
+        opened.append(open_bundle(bundles[name], backend="tensorrt", dtype=dtype, **options))
         return opened[-2], opened[-1]
 
     yield open_two
@@ -161,6 +167,65 @@ def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any])
         vae.decode(latents(1, 4, 24, 24))
 
 
+def test_streams_in_float16_keep_float16_states_and_end_where_a_result_is_not_finite(
+    pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, vae = pair("ltx20_16", dtype="float16")
+    seen: set[str] = set()
+    step = TensorRTComponent.step
+
+    def spied(self: Any, inputs: Any, **options: Any) -> Any:
+        seen.update(f"{type(value).__name__} {value.dtype}" for key, value in inputs.items() if "state_" in key)
+        return step(self, inputs, **options)
+
+    monkeypatch.setattr(TensorRTComponent, "step", spied)
+    z = latents(1, 16, 5, 2, 3)
+    frames, close = (np.concatenate([*each.decode_stream(z, 8)], axis=2) for each in (vae, wanted))
+    np.testing.assert_allclose(frames, close, atol=2e-3)
+    assert seen == {"ndarray float16", "DeviceArray float16"}
+    with pytest.raises(
+        EngineError, match=r"of .* values are NaN or infinite in float16, and a stream cannot go back to"
+    ):
+        list(vae.decode_stream(1e6 * z, 8))
+
+
+def test_strips_in_float16_run_again_in_float32_where_a_tile_is_not_finite(pair: Callable[..., Any]) -> None:
+    wanted, vae = pair("sd16", dtype="float16")
+    z = latents(1, 4, 12, 16)
+    whole, large = wanted.decode(z).sample, pair("sd16")[0].decode(1e6 * z).sample
+    vae.enable_tiling(exact=True)
+    np.testing.assert_allclose(vae.decode(z).sample, whole, atol=2e-3 * np.abs(whole).max())
+    np.testing.assert_allclose(vae.decode(1e6 * z).sample, large, atol=2e-3 * np.abs(large).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("ltx20", "float32"), ("causal_decoder", "float32"), ("ltx20_16", "float16")]
+)
+def test_pixels_of_a_stream_come_from_the_device(name: str, dtype: str, pair: Callable[..., Any]) -> None:
+    wanted, vae = pair(name, dtype=dtype)
+    z = latents(2, 16, 4, 2, 3)[:1]
+    whole = wanted.decode(z, output="uint8").sample
+    parts = list(vae.decode_stream(z, 3, output="uint8"))
+    assert {(part.dtype.name, part.shape[1] <= 3, part.flags.c_contiguous) for part in parts} == {("uint8", True, True)}
+    assert np.abs(np.concatenate(parts, axis=1).astype(int) - whole).max() <= 1
+    frame = whole[:, 0].nbytes
+    copied = {int(line.split()[2]) for line in HostGpu.current.log if line.split()[1] == "copy"}
+    assert {frame * frames for frames in range(1, 9)} & copied, "a byte a value"
+    assert not {4 * frame * frames for frames in range(1, whole.shape[1] + 1)} & copied, "and no floats"
+    vae.enable_streaming(8)
+    cropped = vae.decode(z, output="uint8", crop=(22, 60, 90)).sample
+    assert np.abs(cropped.astype(int) - whole[:, :22, :60, :90]).max() <= 1
+    np.testing.assert_array_equal(
+        np.concatenate([*vae.decode_frames(z, output="uint8")], axis=1)[:, :22, :60, :90], cropped
+    )
+    assert vae.decode(z).sample.dtype == np.float32
+    vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)  # blended on the host
+    wanted.enable_streaming(8)
+    wanted.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
+    tiled = [each.decode(z, output="uint8").sample.astype(int) for each in (vae, wanted)]
+    assert np.abs(tiled[0] - tiled[1]).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_pixels_come_from_the_device(name: str, pair: Callable[..., Any]) -> None:
     wanted, vae = pair(name)
@@ -218,7 +283,9 @@ def test_calls_of_one_size_are_recorded_once(bundles: dict[str, Path], device: N
     static = BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),), static=True)
     config = Manifest.open(bundle).config
     host_device.with_engines(
-        bundle, lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (), added_outputs
+        bundle,
+        lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (),
+        partial(added_outputs, Manifest.open(bundle)),
     )
     z = [latents(1, 4, 8, 8) + index for index in range(4)]
     with open_bundle(bundle, backend="tensorrt") as vae, open_bundle(bundle, backend="onnxruntime") as wanted:

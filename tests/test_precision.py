@@ -144,7 +144,7 @@ def test_weights_are_stored_in_the_precision_that_reads_them(name: str, mixed: C
 def test_a_bundle_of_float16_alone_holds_no_float32_weights(
     checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    export_bundle(checkpoint_of("sd"), tmp_path / "b", ExportSettings(dtypes=("float16",)))
+    export_bundle(checkpoint_of("sd"), tmp_path / "b", ExportSettings(dtypes=("float16",), exact=False))
     names = {file.name for file in Manifest.open(tmp_path / "b").files}
     assert names == {f"{part}.float16.{end}" for part in ("encoder", "decoder") for end in ("onnx", "safetensors")}
     with pytest.raises(InputError, match=r"holds no float32 graphs .*open it with dtype='float16'"):

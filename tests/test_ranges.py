@@ -1,8 +1,10 @@
 """The range check: what overflows float16 is found on samples, kept in float32, and written down."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,6 +46,10 @@ def plain(overflowing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle
 
 
+def exact_strips(vae: Any) -> None:
+    vae.enable_tiling(exact=True, strip=16)
+
+
 def latents_and_sample(bundle: Path, source: Path) -> tuple[np.ndarray, np.ndarray]:
     """The sample's latents and what float32 decodes them to."""
     with open_bundle(bundle, threads=1) as vae:
@@ -51,7 +57,9 @@ def latents_and_sample(bundle: Path, source: Path) -> tuple[np.ndarray, np.ndarr
         return latents, vae.decode(latents).sample
 
 
-def test_a_model_that_overflows_plain_float16_comes_out_right(overflowing: Path, plain: Path, tmp_path: Path) -> None:
+def test_a_model_that_overflows_plain_float16_comes_out_right(
+    overflowing: Path, plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = ExportSettings(dtypes=BOTH, check_range=(overflowing / "sample.npy",))
     manifest = export_bundle(overflowing, tmp_path / "checked", settings)
     latents, wanted = latents_and_sample(plain, overflowing)
@@ -60,6 +68,10 @@ def test_a_model_that_overflows_plain_float16_comes_out_right(overflowing: Path,
     with open_bundle(tmp_path / "checked", dtype="float16", threads=1) as vae:
         assert psnr(vae.decode(latents).sample, wanted) < 150, "it is not the float32 graph that ran"
         assert psnr(vae.decode(latents).sample, wanted) >= 45
+        exact_strips(vae)
+        caplog.clear()
+        assert 45 <= psnr(vae.decode(latents).sample, wanted) < 150, "in strips it keeps the same in float32"
+        assert not caplog.records
     model = onnx.load(str(tmp_path / "checked" / "decoder.float16.onnx"), load_external_data=False)
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     convolutions = [kinds[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
@@ -100,7 +112,7 @@ def test_the_table_holds_the_largest_value_of_every_tensor(overflowing: Path, pl
 
 
 def test_float16_alone_is_checked_too_and_nothing_else_is_left(overflowing: Path, tmp_path: Path) -> None:
-    settings = ExportSettings(dtypes=("float16",), check_range=(overflowing / "sample.npy",))
+    settings = ExportSettings(dtypes=("float16",), exact=False, check_range=(overflowing / "sample.npy",))
     export_bundle(overflowing, tmp_path / "b", settings)
     parts = {f"{part}.float16.{end}" for part in ("encoder", "decoder") for end in ("onnx", "safetensors")}
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"manifest.json", *parts}
@@ -177,6 +189,19 @@ def test_a_decode_that_overflows_runs_again_in_float32_and_says_so_once(
     assert warnings == [
         f"decoder.float16.onnx: {size} of {size} values are NaN or infinite in float16: run again in float32"
     ]
+
+
+def test_a_tile_of_exact_strips_that_overflows_runs_again_in_float32(
+    overflowing: Path, plain: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    latents, wanted = latents_and_sample(plain, overflowing)
+    with open_bundle(plain, dtype="float16", threads=1) as vae:
+        exact_strips(vae)
+        caplog.clear()
+        assert 45 <= psnr(vae.decode(latents).sample, wanted) < 150, "the other steps are in float16"
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1, "the step is told once"
+    assert re.fullmatch(r"decoder\.exact_\d\d\.float16\.onnx: .* in float16: run again in float32", warnings[0])
 
 
 def test_without_a_wider_graph_it_is_an_error_that_says_what_to_do(

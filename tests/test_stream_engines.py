@@ -66,6 +66,8 @@ def test_every_stage_becomes_an_engine(name: str, bundle_of: Callable[[str], Pat
         assert record.compute_capabilities == capabilities
         assert len(record.profiles) == 2
         assert record.bytes > 100_000
+        assert record.settings["adds"] == (["pixels"] if record is streams[-1] else []), "frames leave the last stage"
+        assert (b"pixels" in (bundle / record.file).read_bytes()) == (record is streams[-1])
 
 
 def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> None:
@@ -140,13 +142,8 @@ def test_a_step_of_exact_strips_takes_a_strip_with_its_surroundings(bundle_of: C
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("sd", {"stream": True}, "--stream: .* holds no streaming graphs; they are for video models"),
-        ("ltx20", {"exact": True}, "--exact-tiles: .* holds no steps for exact strips; they are for image models"),
-        (
-            "ltx20",
-            {"stream": True, "dtypes": ("float16",)},
-            "--stream: these graphs compute in float32, got --dtype fl",
-        ),
+        ("sd", {"stream": True}, "--stream: .* holds no float32 streaming graphs; they are for video models"),
+        ("ltx20", {"exact": True}, "--exact-tiles: .* holds no float32 steps for exact strips; they are for image"),
         ("ltx20", {"stream": True, "chunk": 0}, "--chunk must be at least one frame, got 0"),
         ("sd", {"exact": True, "picture": (100, 64)}, "strips and pictures are multiples of 8 pixels, got 100x64"),
     ],

@@ -351,7 +351,7 @@ class TestEnds:
         assert not list((tmp_path / "bundle").glob("*stream*"))
         with open_bundle(tmp_path / "bundle", threads=1) as vae:
             video: Any = vae
-            with pytest.raises(BundleError, match="export it again with --stream"):
+            with pytest.raises(BundleError, match="export it again with --dtype float32 --stream"):
                 video.enable_streaming()
 
 

@@ -36,6 +36,7 @@ from latentrt.runtime.backends.tensorrt import find_engine, missing_library, unu
 from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
 from latentrt.runtime.errors import DeviceMemoryError
 from latentrt.runtime.manifest import Manifest
+from latentrt.runtime.pixels import to_pixels
 
 RTX = "tensorrt-rtx"
 HAS_GPU = devices.has_nvidia_driver()
@@ -313,15 +314,15 @@ def on_gpu(
 ) -> Callable[..., tuple[Any, Any]]:
     """`on_gpu(name)`: a model by ONNX Runtime on the CPU and by TensorRT-RTX, with engines of every kind."""
 
-    def opened(name: str, **options: Any) -> tuple[Any, Any]:
+    def opened(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
         bundle = tmp_path_factory.mktemp("gpu") / "bundle"
-        export_bundle(checkpoint_of(name), bundle)
+        export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=tuple({"float32": 0, dtype: 0})))
         video = name != "sd"
         kinds: dict[str, Any] = {"stream": True, "chunk": 8} if video else {"exact": True, "picture": (256, 256)}
         tiles = (Extent(1, 128, 128, 9 if video else 1),)
         capability = devices.compute_capability()
-        build_engines(bundle, BuildSettings(RTX, tiles=tiles, compute_capabilities=(capability,), **kinds))
-        return open_bundle(bundle, provider="cpu"), open_bundle(bundle, backend=RTX, **options)
+        build_engines(bundle, BuildSettings(RTX, (dtype,), tiles=tiles, compute_capabilities=(capability,), **kinds))
+        return open_bundle(bundle, provider="cpu"), open_bundle(bundle, backend=RTX, dtype=dtype, **options)
 
     return opened
 
@@ -332,26 +333,34 @@ def latents(*shape: int) -> np.ndarray:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize(("dtype", "least_db"), [("float32", 60), ("float16", 45), ("bfloat16", 35)])
 @pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
-def test_streams_on_engines_give_what_onnx_runtime_gives(name: str, on_gpu: Callable[..., tuple[Any, Any]]) -> None:
-    wanted, vae = on_gpu(name)
+def test_streams_on_engines_give_what_onnx_runtime_gives(
+    name: str, dtype: str, least_db: int, on_gpu: Callable[..., tuple[Any, Any]]
+) -> None:
+    wanted, vae = on_gpu(name, dtype)
     options: dict[str, Any] = {"temb": 0.05, "rng": 0} if name == "noise_timestep" else {}
     z = latents(1, 16, 5, 3, 4)
     frames = np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8, **options)), axis=2)
-    assert psnr(frames, wanted.decode(z, **options).sample) >= 60
+    assert psnr(frames, wanted.decode(z, **options).sample) >= least_db
+    pixels = np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8, output="uint8", **options)), axis=1)
+    assert np.abs(pixels.astype(int) - to_pixels(frames)).max() <= 1
     x = np.tanh(latents(1, 3, 25, 96, 128))
     moments = np.concatenate(list(vae.encode_stream(x, frames_per_chunk=8)), axis=2)
-    assert psnr(moments, wanted.encode(x).latent_dist.parameters) >= 60
+    assert psnr(moments, wanted.encode(x).latent_dist.parameters) >= least_db
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU")
-def test_exact_strips_on_engines_give_what_onnx_runtime_gives_whole(on_gpu: Callable[..., tuple[Any, Any]]) -> None:
-    wanted, vae = on_gpu("sd")
+@pytest.mark.parametrize(("dtype", "least_db"), [("float32", 60), ("float16", 45), ("bfloat16", 35)])
+def test_exact_strips_on_engines_give_what_onnx_runtime_gives_whole(
+    dtype: str, least_db: int, on_gpu: Callable[..., tuple[Any, Any]]
+) -> None:
+    wanted, vae = on_gpu("sd", dtype)
     vae.enable_tiling(exact=True)
     z, x = latents(1, 4, 24, 28), np.tanh(latents(1, 3, 200, 168))
-    assert psnr(vae.decode(z).sample, wanted.decode(z).sample) >= 60
-    assert psnr(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters) >= 60
+    assert psnr(vae.decode(z).sample, wanted.decode(z).sample) >= least_db
+    assert psnr(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters) >= least_db
 
 
 @pytest.mark.gpu

@@ -66,7 +66,7 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     metavar="MIN OPT MAX",
     help="A profile by its three sizes, each BxHxW[xT] with the batch in front, instead of --tile; repeatable.",
 )
-@click.option("--stream", is_flag=True, help="Video: also engines that run a clip in chunks (float32).")
+@click.option("--stream", is_flag=True, help="Video: also engines that run a clip in chunks.")
 @click.option(
     "--chunk",
     type=click.IntRange(min=1),
@@ -74,9 +74,7 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     show_default=True,
     help="--stream: the most frames of a chunk.",
 )
-@click.option(
-    "--exact-tiles", "exact", is_flag=True, help="Images: also engines of the steps of exact strips (float32)."
-)
+@click.option("--exact-tiles", "exact", is_flag=True, help="Images: also engines of the steps of exact strips.")
 @click.option(
     "--picture",
     type=Size(("HxW",)),

@@ -70,7 +70,7 @@ def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | No
     version = library_version(settings.backend)
     targets = settings.targets or (_own_capability(),)
     whole = [graph for dtype in settings.dtypes for graph in graphs_of(manifest, dtype)]
-    graphs = [*whole, *_streams(manifest, settings), *_segments(manifest, settings)]
+    graphs = [*whole, *_parts(manifest, settings)]
     orders = [
         _ordered(manifest, graph, settings, version, targets)
         for graph in graphs
@@ -91,26 +91,23 @@ def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | No
     return tuple(_have(manifest, order, settings, told(index)) for index, order in enumerate(orders))
 
 
-def _streams(manifest: Manifest, settings: BuildSettings) -> tuple[Graph, ...]:
-    if settings.stream and not manifest.streams:
-        raise InputError(
-            f"--stream: {manifest.folder} holds no streaming graphs; "
-            + ("export it again with --stream" if _is_video(manifest) else "they are for video models")
-        )
-    return manifest.streams if settings.stream else ()
-
-
-def _segments(manifest: Manifest, settings: BuildSettings) -> tuple[Graph, ...]:
-    if settings.exact and not manifest.segments:
-        raise InputError(
-            f"--exact-tiles: {manifest.folder} holds no steps for exact strips; "
-            + ("they are for image models" if _is_video(manifest) else "export it again with --exact-tiles")
-        )
-    return manifest.segments if settings.exact else ()
-
-
-def _is_video(manifest: Manifest) -> bool:
-    return isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
+def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
+    """The graphs of streams and the steps of exact strips, as far as they are asked for."""
+    own = "video" if isinstance(manifest.config, AutoencoderKLLTX2VideoConfig) else "image"
+    kinds = (
+        ("--stream", settings.stream, manifest.streams, "streaming graphs", "video"),
+        ("--exact-tiles", settings.exact, manifest.segments, "steps for exact strips", "image"),
+    )
+    found: list[Graph] = []
+    for option, asked, graphs, what, family in kinds:
+        for dtype in settings.dtypes if asked else ():
+            held = [graph for graph in graphs if graph.dtype == dtype]
+            if not held:
+                again = f"export it again with --dtype {dtype} {option}"
+                cure = again if family == own else f"they are for {family} models"
+                raise InputError(f"{option}: {manifest.folder} holds no {dtype} {what}; {cure}")
+            found += held
+    return found
 
 
 def _own_capability() -> str:
@@ -137,7 +134,7 @@ def _ordered(
         weights_sha256=hashes[graph.weights],
         compute_capabilities=targets,
         profiles=profiles,
-        settings=_flags(graph, settings),
+        settings=_flags(manifest, graph, settings),
     )
     return _Order(graph, profiles, targets, version, hashes[graph.file], hashes[graph.weights], key)
 
@@ -146,16 +143,15 @@ def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tupl
     config = manifest.config
     if graph.stage is not None:
         assert isinstance(config, AutoencoderKLLTX2VideoConfig)
-        stages = [one for one in manifest.streams if one.component == graph.component]
-        return stream_profiles(config, graph, stages, settings)
+        return stream_profiles(config, graph, manifest.find_streams(graph.component, graph.dtype), settings)
     if graph.segment is not None:
         return segment_profiles(config, graph, settings)
     return plan_profiles(config, graph, settings)
 
 
-def _flags(graph: Graph, settings: BuildSettings) -> dict[str, Any]:
+def _flags(manifest: Manifest, graph: Graph, settings: BuildSettings) -> dict[str, Any]:
     """What goes into an engine beside its graph, profiles and capabilities."""
-    return settings.flags() | {"adds": list(added_outputs(graph))}
+    return settings.flags() | {"adds": list(added_outputs(manifest, graph))}
 
 
 def _have(manifest: Manifest, order: _Order, settings: BuildSettings, progress: Progress) -> BuiltEngine:
@@ -185,7 +181,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         "log": str(log),
         "profiles": [profile.to_json() for profile in order.profiles],
         "compute_capabilities": list(order.targets),
-        "adds": added_outputs(graph),
+        "adds": added_outputs(manifest, graph),
         "settings": settings.flags(),
         "timing_cache": _timing_cache(settings, order),
     }
@@ -211,7 +207,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         library_version=answer["library_version"],
         compute_capabilities=order.targets,
         profiles=order.profiles,
-        settings=_flags(graph, settings),
+        settings=_flags(manifest, graph, settings),
         key=order.key,
         file=name,
         bytes=size,

@@ -40,7 +40,7 @@ class BuildSettings:
 
     `stream`: also engines of a video model's streaming graphs, for steps of at most `chunk` frames of the clip.
     `exact`: also engines of an image model's steps of exact strips, for strips of at most the tiles' size of pictures
-    of at most `picture` (height, width) pixels. Both exist in float32 only.
+    of at most `picture` (height, width) pixels. Both in the precisions of `dtypes`.
     """
 
     backend: str
@@ -79,12 +79,6 @@ class BuildSettings:
             raise InputError(f"--chunk must be at least one frame, got {self.chunk}")
         if min(self.picture) < 1:
             raise InputError(f"--picture must be a height and a width in pixels, got {self.picture}")
-        for option, asked in (("--stream", self.stream), ("--exact-tiles", self.exact)):
-            if asked and "float32" not in self.dtypes:
-                raise InputError(
-                    f"{option}: these graphs compute in float32, got --dtype {' --dtype '.join(self.dtypes)}: "
-                    f"add --dtype float32"
-                )
         if self.backend == "tensorrt-rtx":
             for name, reason in _RTX_REFUSALS.items():
                 if getattr(self, name):

@@ -114,7 +114,7 @@ class OnnxRuntimeComponent:
             if state is not None and last:
                 names.remove(name)
             elif state is not None and self._device == "cpu":
-                results[name] = own_pages(state.shape)
+                results[name] = own_pages(state.shape, state.dtype)
                 binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
             else:
                 binding.bind_output(name, "cpu" if name == self._output else self._device)

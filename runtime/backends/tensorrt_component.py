@@ -96,19 +96,33 @@ class TensorRTComponent:
         return result
 
     def step(
-        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, keep_result: bool = False
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        last: bool = False,
+        keep_result: bool = False,
+        pixels: bool = False,
     ) -> dict[str, Any]:
-        """As `StreamingComponent.step`: the result first, as an array, or with `keep_result` as `DeviceFrames` for
-        the next stage; states stay on the device."""
-        result, states = self._tensors.result, self._tensors.states
+        """As `StreamingComponent.step`: the result first, as an array, with `pixels` as uint8, or with `keep_result` as
+        `DeviceFrames` for the next stage; states stay on the device.
+
+        Raises:
+            NotFinite: as `run`.
+        """
+        tensors, states = self._tensors, self._tensors.states
+        result, unwanted = (PIXELS, tensors.result) if pixels else (tensors.result, PIXELS)
         kept = states | {result} if keep_result else states
-        on_host = [name for name in self._tensors.outputs if name not in kept]
+        on_host = [name for name in tensors.outputs if name not in kept and name != unwanted]
         with self._running(inputs, call, on_host, kept, None) as results:
+            bad = int(results.pop(NOT_FINITE, 0))
             arrays: dict[str, Any] = {
                 name: results[name] if name in kept else _copied(results[name], None) for name in results
             }
         first = arrays.pop(result)
-        return {result: DeviceFrames.of(first) if keep_result else first, **arrays}
+        if bad:
+            raise NotFinite(bad, int(np.prod(first.shape)))
+        return {tensors.result: DeviceFrames.of(first) if keep_result else first, **arrays}
 
     @contextmanager
     def _running(

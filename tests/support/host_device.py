@@ -33,7 +33,7 @@ __all__ = ["HostGpu", "OnDevice", "install", "with_engines"]
 
 _LOCK = threading.RLock()
 _STREAMS: dict[int, "Stream"] = {}
-_DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
 class Stream:
@@ -176,6 +176,7 @@ class Engine:
         self.session = onnxruntime.InferenceSession(said["graph"], providers=["CPUExecutionProvider"])
         self.inputs = {one.name: np.dtype(_DTYPES[one.type]) for one in self.session.get_inputs()}
         self.outputs = [one.name for one in self.session.get_outputs()]
+        self.dtypes = {one.name: np.dtype(_DTYPES[one.type]) for one in self.session.get_outputs()}
         self.names = [*self.inputs, *self.outputs, *self.adds]
         self.num_io_tensors = len(self.names)
         self.get_tensor_name = self.names.__getitem__
@@ -187,7 +188,7 @@ class Engine:
         return "host" if self.inputs.get(name) == np.int64 else "device"
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return np.uint8 if name == "pixels" else self.inputs.get(name, np.float32)
+        return np.uint8 if name == "pixels" else (self.inputs | self.dtypes).get(name, np.float32)
 
     def create_execution_context(self, strategy: str) -> "Context":
         return Context(self)
