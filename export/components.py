@@ -42,6 +42,14 @@ class GraphSpec:
         """Whether it runs all at once."""
         return self.stage is None and self.segment is None
 
+    @property
+    def has_cpu_form(self) -> bool:
+        """Whether ONNX Runtime runs it faster on a CPU in another form: what decodes a picture or makes it larger, and
+        streams. (Whole clips would take twice the memory.)"""
+        if self.segment is not None:
+            return self.segment.up == 2
+        return self.stage is not None or (self.causal is None and self.component == "decoder")
+
 
 class EncoderGraph(nn.Module):
     """sample -> moments."""

@@ -33,8 +33,8 @@ class TensorSpec:
 class GraphBuilder:
     """Collects nodes; `finish` makes the model.
 
-    Values are names (`str`). Equal constants and equal nodes of shape arithmetic are made once. `planar`: 3-D
-    convolutions are to be written as 2-D ones, where they can.
+    Values are names (`str`). Equal constants and equal nodes of shape arithmetic are made once. `for_cpu`: in
+    the form that ONNX Runtime runs faster on a CPU (`planar.py`, `phases.py`).
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class GraphBuilder:
         opset: int,
         weights: Mapping[str, StoredTensor],
         float_dtype: str = "float32",
-        planar: bool = False,
+        for_cpu: bool = False,
     ) -> None:
         self.opset = opset
         self.float_dtype = float_dtype
-        self.planar = planar
+        self.for_cpu = for_cpu
         self.scope = ""
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []

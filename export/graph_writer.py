@@ -42,18 +42,18 @@ class ComponentGraphs:
         self.shapes = shapes
         _, planned = planned_safetensors(self._weights_name("float32"), shapes)
         self.models: dict[str, tuple[GraphSpec, ModelProto]] = {}
-        self._planar: dict[str, ModelProto] = {}
+        self._for_cpu: dict[str, ModelProto] = {}
 
-        def lowered(spec: GraphSpec, *, planar: bool) -> ModelProto:
-            builder = GraphBuilder(opset=opset_for("float32"), weights=planned, planar=planar)
+        def lowered(spec: GraphSpec, *, for_cpu: bool) -> ModelProto:
+            builder = GraphBuilder(opset=opset_for("float32"), weights=planned, for_cpu=for_cpu)
             lower(spec.module, spec.inputs, spec.outputs, builder, prefix="model.")
             return builder.finish(component, spec.inputs, spec.outputs)
 
         for spec in specs:
             name = self.file_name(spec, "float32")
-            self.models[name] = spec, lowered(spec, planar=False)
-            if spec.stage is not None:  # not of a whole clip: the 2-D form takes twice the memory
-                self._planar[name] = lowered(spec, planar=True)
+            self.models[name] = spec, lowered(spec, for_cpu=False)
+            if spec.has_cpu_form:
+                self._for_cpu[name] = lowered(spec, for_cpu=True)
 
     def bytes_in(self, dtype: str) -> int:
         """About how large the weights are in a precision."""
@@ -89,10 +89,10 @@ class ComponentGraphs:
                 float32_nodes[file] = tuple(sorted(plans[name].float32_nodes))
                 low = plans[name].low_ports
             files.append(_write_model(folder / file, model))
-            planar = None
-            if dtype == "float32" and name in self._planar:
-                planar = file.replace(".onnx", ".planar.onnx")
-                files.append(_write_model(folder / planar, self._planar[name]))
+            cpu_file = None
+            if dtype == "float32" and name in self._for_cpu:
+                cpu_file = file.replace(".onnx", ".cpu.onnx")
+                files.append(_write_model(folder / cpu_file, self._for_cpu[name]))
             graphs.append(
                 Graph(
                     component=self.component,
@@ -105,7 +105,7 @@ class ComponentGraphs:
                     outputs=_infos(spec.outputs, dtype, low),
                     stage=spec.stage,
                     segment=spec.segment,
-                    planar=planar,
+                    cpu_file=cpu_file,
                 )
             )
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)

@@ -150,14 +150,6 @@ def _conv2d(builder: GraphBuilder, hidden: Value, weight: Value, bias: Value, st
     return Value(builder.node("Conv", hidden.name, weight.name, bias.name, strides=strides))
 
 
-def _interpolate(builder: GraphBuilder, value: Value, scale_factor: float, mode: str, **_: Any) -> Value:
-    scales = builder.constant([1.0, 1.0, scale_factor, scale_factor], "float32")
-    resized = builder.node(
-        "Resize", value.name, "", scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor"
-    )
-    return Value(resized)
-
-
 LEAF_MODULES = tuple(MODULES)
 
 _CALLS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
@@ -174,7 +166,6 @@ _CALLS: dict[Callable[..., Any] | str, Callable[..., Any]] = {
     torch.sqrt: _unary("Sqrt"),
     torch.mean: _mean,
     nn.functional.conv2d: _conv2d,
-    nn.functional.interpolate: _interpolate,
     nn.functional.linear: linear,
     nn.functional.pad: _pad,
     "chunk": _chunk,

@@ -8,7 +8,9 @@ from torch import nn
 
 from .graph import GraphBuilder
 from .models.attention import ScaledDotProduct
+from .models.autoencoder_kl import Upsample
 from .models.time_axis import Delayed, Window
+from .phases import doubling_convolution
 from .planar import is_planar, planar_convolution
 from .sizes import END, Dimension, Size, Value, as_size_tensor, cut
 
@@ -16,7 +18,7 @@ __all__ = ["MODULES", "linear"]
 
 
 def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidden: Value) -> Value:
-    if builder.planar and is_planar(module):
+    if builder.for_cpu and isinstance(module, nn.Conv3d) and is_planar(module):
         return planar_convolution(builder, module, name, hidden)
     source, padding = hidden.name, tuple(int(size) for size in module.padding)
     if module.padding_mode == "reflect":
@@ -30,6 +32,25 @@ def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidde
         "Conv", *inputs, kernel_shape=module.kernel_size, strides=module.stride, pads=padding * 2, group=module.groups
     )
     return Value(result)
+
+
+def _upsample(builder: GraphBuilder, module: Upsample, name: str, hidden: Value, surrounded: bool = False) -> Value:
+    weight, bias = (builder.weight(f"{name}.conv.{part}") for part in ("weight", "bias"))
+    if builder.for_cpu:
+        return doubling_convolution(builder, weight, bias, hidden, surrounded=surrounded)
+    double = _nearest(builder, hidden.name, 2.0)
+    if surrounded:
+        double = cut(builder, cut(builder, double, 1, -1, 2), 1, -1, 3)
+    padding = (0 if surrounded else 1,) * 4
+    return Value(builder.node("Conv", double, weight, bias, kernel_shape=(3, 3), pads=padding))
+
+
+def _nearest(builder: GraphBuilder, hidden: str, factor: float) -> str:
+    scales = builder.constant([1.0, 1.0, factor, factor], "float32")
+    resized = builder.node(
+        "Resize", hidden, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    )
+    return str(resized)
 
 
 def _group_norm(builder: GraphBuilder, module: nn.GroupNorm, name: str, hidden: Value) -> Value:
@@ -175,4 +196,5 @@ MODULES: dict[type[nn.Module], Callable[..., Value]] = {
     ScaledDotProduct: _attention,
     Window: _window,
     Delayed: _delayed,
+    Upsample: _upsample,
 }

@@ -7,7 +7,6 @@ for the 3-D form. The widest layers stay 3-D: the blocked layout holds weights o
 stay mapped from it.
 """
 
-import numpy as np
 from torch import nn
 
 from .graph import GraphBuilder
@@ -52,13 +51,13 @@ def _seen(builder: GraphBuilder, channels: int, frames: Dimension) -> str:
     (O, channels, 3, 3, 3)."""
     count = as_size_tensor(builder, frames)
     results = builder.shared_node("Sub", count, builder.constant([2], "int64"))
-    begin, step = (builder.constant(number, "int64") for number in (0, 1))
+    begin, step, three = (builder.constant(number, "int64") for number in (0, 1, 3))
     first = builder.shared_node("Range", begin, builder.shared_node("Squeeze", results), step)
     column = builder.shared_node("Unsqueeze", first, builder.constant([1], "int64"))
-    channel, tap = np.divmod(np.arange(3 * channels), 3)
-    start = builder.shared_node("Mul", builder.constant(channel, "int64"), count)
-    taps = builder.shared_node("Add", start, builder.constant(tap, "int64"))
-    return builder.shared_node("Add", column, taps)
+    order = builder.shared_node("Range", begin, builder.constant(3 * channels, "int64"), step)
+    channel, tap = (builder.shared_node(operator, order, three) for operator in ("Div", "Mod"))
+    plane = builder.shared_node("Add", builder.shared_node("Mul", channel, count), tap)
+    return builder.shared_node("Add", column, plane)
 
 
 def _reshaped(builder: GraphBuilder, tensor: str, *sizes: int | Dimension) -> str:

@@ -54,7 +54,7 @@ class _Chain:
             # The input's own width: with a shortcut it is not the result's.
             shape = ("batch", self.channels[skip], "result_rows", "result_columns")
             inputs.append(TensorSpec("skip", "float32", shape))
-        up, before = 2 if step.upsample else 1, 0 if down == 2 else 1
+        up, before = 1 if step.upsample is None else 2, 0 if down == 2 else 1
         index = len(self.specs)
         segment = Segment(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
         self._add(segment, step, inputs, layer.out_channels, tells_rows=not step.last)
@@ -124,7 +124,7 @@ def _decoder(chain: _Chain, model: Any, channels: int) -> None:
         for resnet in block.resnets:
             chain.resnet(resnet)
         for layer in block.upsamplers:
-            chain.convolution(layer.conv, upsample=True)
+            chain.convolution(layer.conv, upsample=layer)
     chain.end(network)
 
 

@@ -101,9 +101,9 @@ class CallPlanner:
         return self.workload(component, shape[0], cells, output) if min(cells) > 0 else None
 
     def _streams_faster(self, component: str) -> bool:
-        """Whether chunks of a clip are the faster way to the same numbers: where a backend has faster graphs for them."""
-        graphs = self.manifest.find_streams(component, self.backend.graphs) if self.backend.planar else ()
-        return any(graph.planar is not None for graph in graphs)
+        """Whether chunks of a clip are the faster way to the same numbers: a backend has faster graphs for them."""
+        graphs = self.manifest.find_streams(component, self.backend.graphs) if self.backend.takes_cpu_files else ()
+        return any(graph.cpu_file is not None for graph in graphs)
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""

@@ -75,7 +75,8 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
         start = 0
         for element, steps in zip(elements, plans, strict=True):
             stop = start + element.shape[0]
-            with ActivationStore(memory_bytes, job.exact.folder, np.dtype(job.exact.storage)) as store:
+            stored = np.dtype(job.exact.storage)
+            with ActivationStore(memory_bytes, job.exact.folder, np.dtype(np.float32), stored) as store:
                 exact = ExactPass(steps, partial(_open, sessions, call), store, on_tile)
                 exact.run(element.array, partial(_write, target[start:stop], job.size, output))
             start = stop

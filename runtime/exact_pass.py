@@ -111,13 +111,13 @@ class ExactPass:
             self._on_tile()
         if waiting is not None:
             write(*waiting)
-        return {} if merged is None else _typed(mean=merged.mean, variance=merged.variance)
+        return {} if merged is None else self._typed(mean=merged.mean, variance=merged.variance)
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
         """Keys and values of all positions, tile after tile: attention does not ask for their order."""
         run, start = self._open(step.graph), 0
         shape = (source.shape[0], step.size[0] * step.size[1], step.channels)
-        pair = {name: np.empty(shape, np.float32) for name in ("keys", "values")}
+        pair = {name: np.empty(shape, self._store.dtype) for name in ("keys", "values")}
         for rows, columns in step.tiles:
             outputs = run({"tile": source.read(rows, columns), **statistics})
             stop = start + (rows.stop - rows.start) * (columns.stop - columns.start)
@@ -140,9 +140,8 @@ class ExactPass:
                 return results[index]
         return self._store.allocate(shape)
 
-
-def _typed(**arrays: NDArray[np.float64]) -> dict[str, Array]:
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
+    def _typed(self, **arrays: NDArray[np.float64]) -> dict[str, Array]:
+        return {name: array.astype(self._store.dtype) for name, array in arrays.items()}
 
 
 def _host(value: Any) -> Array:

@@ -55,8 +55,8 @@ class Stage:
 @dataclass(frozen=True)
 class Graph:
     """One ONNX file. `causal` is None for image models; `dtype` is the precision of the computation. `stage` is None
-    for a graph that runs all at once, and `segment` for one that is no step of an exact pass. `planar`: a file with the
-    same graph, its 3-D convolutions written as 2-D ones over frames, which some backends run faster."""
+    for a graph that runs all at once, and `segment` for one that is no step of an exact pass. `cpu_file`: the
+    same graph in the form that ONNX Runtime runs faster on a CPU, where that is another one."""
 
     component: str
     file: str
@@ -68,7 +68,7 @@ class Graph:
     outputs: tuple[TensorInfo, ...]
     stage: Stage | None = None
     segment: Segment | None = None
-    planar: str | None = None
+    cpu_file: str | None = None
 
     @property
     def kind(self) -> EngineKind:
@@ -192,7 +192,7 @@ class Manifest:
         files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
         listed = {file.name for file in files}
         for graph in (*graphs, *streams, *segments):
-            if not {graph.file, graph.weights, graph.planar or graph.file} <= listed:
+            if not {graph.file, graph.weights, graph.cpu_file or graph.file} <= listed:
                 raise ValueError(f"graph file {graph.file!r} or its weights are not among the files")
         return cls(
             config=config_from_dict(values["config"]),
@@ -313,5 +313,5 @@ def _graph(component: str, values: Mapping[str, Any]) -> Graph:
         **own,
         stage=None if stage is None else Stage(**stage),
         segment=None if segment is None else Segment(**segment),
-        planar=values.get("planar"),
+        cpu_file=values.get("cpu_file"),
     )

@@ -106,7 +106,7 @@ class Sessions:
         Raises:
             BundleError: as in `component`.
         """
-        file = graph.planar if self.backend.planar and graph.planar is not None else graph.file
+        file = graph.cpu_file if self.backend.takes_cpu_files and graph.cpu_file is not None else graph.file
         self.manifest.verify_hash(file)
         open_engine = self.backend.open_wider if wider else self.backend.open
         assert open_engine is not None

@@ -285,7 +285,7 @@ def test_an_interrupted_build_leaves_nothing(bundle_of: Callable[[str], Path], t
         while not workers and time.monotonic() < deadline:
             workers = children_of(process.pid)
             time.sleep(0.05)
-        time.sleep(1.0)
+        time.sleep(0.3)  # while it builds, which takes two seconds and more
         assert workers, "it builds in a process of its own"
         process.send_signal(stop)
         _, said = process.communicate(timeout=60)

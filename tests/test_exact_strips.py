@@ -161,7 +161,7 @@ def test_activations_kept_in_float16_take_half_the_room_and_approximate(opened: 
     assert np.array_equal(vae.decode(z).sample, near.sample), "files hold what memory holds"
     shape = (1, 4, 8, 8)
     for memory_bytes, place in ((512, InMemory), (511, InFile)):
-        with ActivationStore(memory_bytes, tmp_path, np.dtype(np.float16)) as store:
+        with ActivationStore(memory_bytes, tmp_path, np.dtype(np.float32), np.dtype(np.float16)) as store:
             kept = store.allocate(shape)
             assert isinstance(kept, place)
             tile = np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -169,7 +169,7 @@ def test_activations_kept_in_float16_take_half_the_room_and_approximate(opened: 
             found = kept.read(slice(2, 5), slice(1, 8))
             assert found.dtype == np.float32
             assert np.array_equal(found, tile.astype(np.float16)[:, :, 2:5, 1:8])
-            with pytest.raises(EngineError, match="does not fit into float16.*keep them in float32"):
+            with pytest.raises(EngineError, match=r"does not fit into float16.*keep them in float32"):
                 kept.write(slice(0, 8), slice(0, 8), 70000 * np.ones(shape, np.float32))
 
 

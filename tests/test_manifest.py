@@ -150,17 +150,19 @@ def test_links_that_lead_out_of_the_folder_are_refused(bundle: Path, tmp_path: P
 
 def test_a_graph_that_reads_weights_outside_the_folder_does_not_load(bundle: Path, tmp_path: Path) -> None:
     shutil.copy(bundle / "decoder.safetensors", tmp_path / "outside.safetensors")
-    model = onnx.load(str(bundle / "decoder.onnx"), load_external_data=False)
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = "../outside.safetensors"
-    (bundle / "decoder.onnx").write_bytes(model.SerializeToString())
-    content = (bundle / "decoder.onnx").read_bytes()
+    contents = {}
+    for name in ("decoder.onnx", "decoder.cpu.onnx"):
+        model = onnx.load(str(bundle / name), load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = "../outside.safetensors"
+        contents[name] = model.SerializeToString()
+        (bundle / name).write_bytes(contents[name])
 
     def agree(values: dict[str, Any]) -> None:
         for file in values["files"]:
-            if file["name"] == "decoder.onnx":
+            if content := contents.get(file["name"]):
                 file |= {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     edit(bundle, agree)

@@ -55,14 +55,18 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width: nearest neighbour, then a convolution."""
+    """Double height and width: nearest neighbour, then a convolution. `surrounded`: hidden (B, C, H + 2, W + 2) brings
+    what lies around it, instead of zeros around the double -> (B, C, 2 H, 2 W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.conv(nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest"))
+    def forward(self, hidden: Tensor, surrounded: bool = False) -> Tensor:
+        double = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
+        if surrounded:
+            return nn.functional.conv2d(double[:, :, 1:-1, 1:-1], self.conv.weight, self.conv.bias)
+        return self.conv(double)
 
 
 class DownBlock(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention
+from .autoencoder_kl import Upsample
 
 __all__ = ["AttentionStep", "ConvolutionStep", "KeysStep"]
 
@@ -34,7 +35,7 @@ class ConvolutionStep(nn.Module):
         activation: nn.Module | None = None,
         before: nn.Module | None = None,
         after: nn.Module | None = None,
-        upsample: bool = False,
+        upsample: Upsample | None = None,
         adds: bool = False,
         last: bool = False,
         shortcut: nn.Module | None = None,
@@ -55,14 +56,12 @@ class ConvolutionStep(nn.Module):
         hidden = tile if self.before is None else self.before(tile)
         if self.norm is not None and self.activation is not None:
             hidden = self.activation(normalise(hidden, self.norm, rest[0], rest[1]))
-        zeros = (left, right, top, bottom)
-        if self.upsample:
-            # Twice the surroundings are a row too many inside the picture: there a row is cut off instead of added.
-            hidden = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            zeros = (2 * left - 1, 2 * right - 1, 2 * top - 1, 2 * bottom - 1)
-        layer = self.convolution
-        hidden = nn.functional.pad(hidden, zeros)
-        hidden = nn.functional.conv2d(hidden, layer.weight, layer.bias, layer.stride)
+        hidden = nn.functional.pad(hidden, (left, right, top, bottom))
+        if self.upsample is not None:
+            hidden = self.upsample(hidden, True)
+        else:
+            layer = self.convolution
+            hidden = nn.functional.conv2d(hidden, layer.weight, layer.bias, layer.stride)
         if self.adds:
             skip = rest[0 if self.norm is None else 2]
             hidden = (skip if self.shortcut is None else self.shortcut(skip)) + hidden

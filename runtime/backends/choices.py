@@ -37,7 +37,7 @@ class Backend:
     `in_flight`: how many calls it wants at a time, so that copies run beside the computation. `takes_stream`: whether
     its components order a call in a CUDA stream of the caller's. `profiles`: the sizes that what runs a graph was built
     for; None: it runs any. `shared`: what its components have in common, to be kept where they are let go one by one.
-    `planar`: whether it is faster on graphs whose 3-D convolutions are written as 2-D ones, where the bundle has them.
+    `takes_cpu_files`: whether it runs a graph's `cpu_file`, where the bundle has one.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Backend:
     takes_stream: bool = False
     profiles: Callable[[Graph], tuple[Profile, ...]] | None = None
     shared: Callable[[], object] = lambda: None
-    planar: bool = False
+    takes_cpu_files: bool = False
 
     @property
     def label(self) -> str:
@@ -141,7 +141,7 @@ class Choices:
 
         device = "cpu" if provider == "cpu" else "cuda"
         return Backend(
-            "onnxruntime", provider, device, open_graph, self._dtype, self._dtype, planar=device == "cpu"
+            "onnxruntime", provider, device, open_graph, self._dtype, self._dtype, takes_cpu_files=device == "cpu"
         )
 
     def _openvino(self) -> Backend | str:
