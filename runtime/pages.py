@@ -4,6 +4,7 @@ What lives from one engine call to the next lies scattered between what lives wi
 and then neither half can be given back: streams held twice what they used.
 """
 
+import contextlib
 import ctypes
 import mmap
 import sys
@@ -26,7 +27,19 @@ def own_pages(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
     size = count * np.dtype(dtype).itemsize
     if size < _LEAST_BYTES:
         return np.zeros(shape, dtype)
-    return np.frombuffer(mmap.mmap(-1, size), dtype, count).reshape(shape)
+    return np.frombuffer(_mapping(size), dtype, count).reshape(shape)
+
+
+def _mapping(size: int) -> mmap.mmap:
+    """Private pages where the system knows the difference, so that what is never written takes none; large ones, of
+    which the system has fewer to find."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return mmap.mmap(-1, size)
+    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return mapping
 
 
 def trim_heap() -> None:
