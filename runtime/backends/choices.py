@@ -13,7 +13,7 @@ from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
-from .onnxruntime import OnnxRuntimeComponent, missing_provider, shared_arena
+from .onnxruntime import OnnxRuntimeComponent, missing_provider
 from .openvino import OpenVinoComponent, missing_openvino
 from .tensorrt import LIBRARIES, EngineOpener, missing_library
 from .tensorrt_options import DeviceOptions
