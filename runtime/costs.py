@@ -9,6 +9,7 @@ import numpy as np
 
 from ..tiling import Plan
 from ..tiling.plan import Direction
+from .backends.onnxruntime_arena import BLOCK_BYTES, TABLE_BYTES
 from .calibration import Points
 from .config import ImageConfig
 from .exact_execution import PART_FOR_TILES, plan_exact
@@ -28,6 +29,7 @@ _LEAN = 1.06  # predictions are a little high rather than low
 _LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the two smallest ones
 _SHORTER = {"onnxruntime": 0.5}  # of that, where memory is proportional to the size
 _SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
+_IDLE_SHARE = 0.06  # of what lies in more than one block
 _ATTENTION_INPUTS = 9  # arrays of the size of attention's input, beside its scores
 _MOST_ATTENTION = 0.75  # of what was measured beyond the engine
 _ITEM_BYTES = 4
@@ -175,7 +177,14 @@ class Costs:
         memory = line.at(wanted)
         if not strategy.streaming:
             memory = max(memory, line.at(0) + self._attention(replace(work, cells=tuple(cells))))
+        memory += self._further_blocks(memory - line.loaded_bytes)
         return Cost(int(memory), line.unit_seconds * wanted)
+
+    def _further_blocks(self, memory: float) -> float:
+        """What it costs that `memory` bytes lie in more than one block of an arena: their accounts, and room that stays
+        idle, since no tensor lies across two of them."""
+        further = int(memory // BLOCK_BYTES) if self._backend == "onnxruntime" else 0
+        return further * TABLE_BYTES + (_IDLE_SHARE * memory if further else 0)
 
     def _attention(self, work: Workload) -> int:
         """Bytes that attention holds: its scores, and what is as large as its input."""

@@ -203,6 +203,19 @@ def test_attention_is_quadratic_in_the_area(bundle_of: Callable[[str], Path]) ->
     assert Costs(manifest, "openvino", points).of(work, WHOLE).bytes < 128**4
 
 
+def test_more_than_a_block_of_an_arena_takes_a_little_more(bundle_of: Callable[[str], Path]) -> None:
+    manifest = Manifest.open(bundle_of("ltx20"))
+    grid = Grid.of(manifest.config, video=True)
+
+    def both(frames: int) -> tuple[int, ...]:
+        work = Workload(manifest.config, grid, "decoder", 1, (frames, 8, 8))
+        return tuple(Costs(manifest, name, MadeUp(grid)).of(work, WHOLE).bytes for name in ("onnxruntime", "openvino"))
+
+    small, large = both(2), both(9)
+    assert small[0] == small[1]
+    assert 1.06 < large[0] / large[1] < 1.1
+
+
 def test_a_decision_is_told(planned: Any) -> None:
     decision, _ = planned("ltx20", (9, 8, 8), 600 * MIB, complete=True)
     assert "-> " in decision.table()
