@@ -118,8 +118,7 @@ class Costs:
         one = {"batch": work.batch, "height": 1, "width": 1}
         states = (
             tensor
-            for graph in self._manifest.streams
-            if graph.component == work.component
+            for graph in self._manifest.find_streams(work.component)
             for tensor in graph.inputs
             if tensor.name.startswith("state_")
         )
