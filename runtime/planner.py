@@ -161,18 +161,19 @@ class Planner:
         """Of each kind of strategy the one of the smallest pieces, up to the first that fits; none where the budget is
         so large that there is no need to look."""
         every = list(self._every(work, base, may_stream))
-        if not every or budget >= min(_piece(work, one).most_bytes for one in every):
+        every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
+        around = work.input_bytes + work.result_bytes() + sum(file.size_bytes for file in self._manifest.files)
+        if not every or budget >= _piece(work, every[0]).most_bytes + around:
             return []
         smallest: dict[str, Strategy] = {}
-        for one in sorted(every, key=lambda one: _piece(work, one).most_bytes):
+        for one in every:
             smallest.setdefault(one.kind, one)
         if self._manifest.find_segments(work.component, self._dtype):
             strips = strips_within(self._manifest, work, _LEAST_STRIPS)
             smallest |= {} if strips is None else {"strips": strips}
-        if len(smallest) > 1:
-            smallest.pop("whole", None)
-        if "stream + tiles" in smallest:
-            smallest.pop("stream", None)
+        for tiled, untiled in (("tiles", "whole"), ("stream + tiles", "stream")):
+            if tiled in smallest:
+                smallest.pop(untiled, None)
         found: list[Candidate] = []
         for one in smallest.values():
             found.append(self._judged(work, one, budget))
