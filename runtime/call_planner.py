@@ -7,6 +7,7 @@ from typing import Any
 
 from .backends import Backend
 from .budget import default_budget, parse_memory
+from .candidates import has_faster_streams
 from .errors import BackendUnavailable, InputError, LatentRTError
 from .grid import Grid
 from .manifest import Manifest
@@ -84,7 +85,10 @@ class CallPlanner:
             )
         engine = EngineChoice(backend.name, backend.provider or None, self.dtype, self.threads, self.session_options)
         calibration = Calibration(self.manifest, engine)
-        return Planner(self.manifest, backend.name, calibration, dtype=self.dtype), calibration
+        planner = Planner(
+            self.manifest, backend.name, calibration, dtype=self.dtype, streams_faster=backend.takes_cpu_files
+        )
+        return planner, calibration
 
     def workload(self, component: str, batch: int, cells: Sequence[int], output: str) -> Workload:
         """A call on latents of `cells`, (T,) H, W, as the planner takes it."""
@@ -102,8 +106,7 @@ class CallPlanner:
 
     def _streams_faster(self, component: str) -> bool:
         """Whether chunks of a clip are the faster way to the same numbers: a backend has faster graphs for them."""
-        graphs = self.manifest.find_streams(component, self.backend.graphs) if self.backend.takes_cpu_files else ()
-        return any(graph.cpu_file is not None for graph in graphs)
+        return self.backend.takes_cpu_files and has_faster_streams(self.manifest, component, self.backend.graphs)
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""

@@ -8,14 +8,15 @@ from .exact_execution import strip_rows
 from .exact_settings import ExactStrips
 from .manifest import Manifest
 from .strategy import Strategy
+from .stream_lengths import MOST_ENCODER_FRAMES, MOST_FRAMES
 from .tiling_settings import AxisTiles, TilingSettings
 from .workload import Workload
 
-__all__ = ["candidates", "strips_within"]
+__all__ = ["candidates", "has_faster_streams", "strips_within"]
 
 _TILE_PIXELS = (1024, 768, 512, 384, 256, 192, 128)
 _TILE_FRAMES = (10, 7, 5, 4)  # latent frames
-_FRAMES_PER_CHUNK = (16, 8)
+_FRAMES_PER_CHUNK = {"decoder": (MOST_FRAMES, 8), "encoder": (MOST_ENCODER_FRAMES, 8)}
 _SHORTEST_CHUNK = 4  # frames; before anything that is not exact
 _LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 
@@ -29,7 +30,7 @@ def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str
         yield plain
         if work.batch > 1 and not base.sliced:
             yield replace(plain, sliced=True)
-    chunks = [base.frames_per_chunk] if base.streaming and base.frames_per_chunk else _FRAMES_PER_CHUNK
+    chunks = [base.frames_per_chunk] if base.streaming and base.frames_per_chunk else _FRAMES_PER_CHUNK[work.component]
     if streams:
         for frames in (*chunks, *(() if base.frames_per_chunk else (_SHORTEST_CHUNK,))):
             yield replace(plain, streaming=True, frames_per_chunk=frames)
@@ -42,6 +43,11 @@ def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str
         for tiling in _tilings(work, pixels, in_time=False):
             for frames in chunks:
                 yield replace(plain, streaming=True, frames_per_chunk=frames, tiling=tiling)
+
+
+def has_faster_streams(manifest: Manifest, component: str, dtype: str) -> bool:
+    """Whether there are streaming graphs in the form for CPUs, in which some backends run faster than whole."""
+    return any(graph.cpu_file is not None for graph in manifest.find_streams(component, dtype))
 
 
 def strips_within(manifest: Manifest, work: Workload, memory_bytes: int) -> Strategy | None:

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
 from ..tiling import Plan
 from ..tiling.plan import Direction
+from .backends.onnxruntime_arena import BLOCK_BYTES, TABLE_BYTES
 from .calibration import Points
+from .config import ImageConfig
 from .exact_execution import PART_FOR_TILES, plan_exact
 from .exact_settings import ExactStrips
 from .jobs import Job
@@ -16,16 +19,22 @@ from .ladder import ladder
 from .manifest import Graph, Manifest
 from .probe import Point, Probe
 from .rehearsal import held_bytes
-from .strategy import WHOLE, Strategy, linear_tiles
+from .strategy import WHOLE, Strategy
+from .stream_lengths import MOST_FRAMES
 from .workload import Workload, volume
 
 __all__ = ["Cost", "Costs", "exact_job", "plan_of"]
 
 _LEAN = 1.06  # predictions are a little high rather than low
 _LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the two smallest ones
+_SHORTER = {"onnxruntime": 0.5}  # of that, where memory is proportional to the size
 _SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
+_IDLE_SHARE = 0.06  # of what lies in more than one block
+_ATTENTION_INPUTS = 9  # arrays of the size of attention's input, beside its scores
+_MOST_ATTENTION = 0.75  # of what was measured beyond the engine
 _ITEM_BYTES = 4
 _STRIP_SIDES = (12, 24)  # latent cells of the pictures on which strips are measured
+_STRIP_LEAN = 1.06  # beyond the others': steps differ in how much a call takes for its result
 _DISK_BYTES_PER_SECOND = 5e8
 
 
@@ -74,33 +83,46 @@ class Costs:
         return Cost(one.bytes + work.result_bytes(tile), one.seconds * plan.count)
 
     def _stream(self, work: Workload, strategy: Strategy) -> Cost:
-        frames, probed = work.cells[0], self._probed(work)
+        probed = self._probed(work, strategy)
         one = self._pass(work, strategy.untiled, probed)
-        return Cost(one.bytes, one.seconds * frames / probed[0])
+        own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # what it was cut from is counted around
+        return Cost(one.bytes - own, one.seconds * work.cells[0] / probed[0])
 
     def _stream_tiles(self, work: Workload, strategy: Strategy) -> Cost:
-        """Streams side by side share the engine, and each holds its states and the frames that it waits for: how much
-        that is, two streams side by side tell."""
+        """Streams side by side share the engine. Each of them holds its states, and its part of a chunk of the clip
+        while the others make theirs; then that chunk is put together."""
         plan = plan_of(work, strategy)
         height, width = _largest_tile(plan)
         tile = replace(work, cells=(work.cells[0], height, width))
         one = self._stream(tile, strategy.untiled)
-        lead = min(work.cells[0], self._lead(work.component))
-        side = max(4, self._minimum(work.component))
-        small = replace(strategy, tiling=linear_tiles(((2, 1), (side, side), (side, side))))
-        four = self._points.point(Probe(work.component, (lead, 2 * side, 2 * side), small))
-        single = self._points.point(Probe(work.component, (lead, side, side), strategy.untiled))
-        canvas = self._chunk_bytes(work, strategy)
-        extra = max((four.peak_bytes - single.peak_bytes) / side**2 - 4 * canvas, 0.0) / 3
-        held = extra * work.batch * height * width * (plan.count - 1) + canvas * math.prod(work.cells[1:])
-        return Cost(int(one.bytes + held), one.seconds * plan.count)
+        return Cost(one.bytes + self._side_by_side(work, strategy), one.seconds * plan.count)
+
+    def _side_by_side(self, work: Workload, strategy: Strategy) -> int:
+        """What streams side by side hold beyond one of them, in bytes."""
+        plan = plan_of(work, strategy)
+        chunk = self._chunk_bytes(work, strategy)
+        others = (plan.count - 1) * math.prod(_largest_tile(plan))
+        return int((self._state_bytes(work) + chunk) * others + chunk * math.prod(work.cells[1:]))
 
     def _chunk_bytes(self, work: Workload, strategy: Strategy) -> float:
-        """Of a chunk of the clip's frames in float32, per latent cell of height and width."""
-        frames = strategy.frames_per_chunk or work.grid.temporal
+        """Of the largest chunk of the clip that a stream gives in float32, per latent cell of height and width: its
+        end, where all frames come that stages held back, is one."""
         if work.decodes:
+            frames = max(strategy.frames_per_chunk or 1, MOST_FRAMES)
             return work.batch * _ITEM_BYTES * work.config.out_channels * frames * work.grid.spatial**2
+        frames = max(strategy.frames_per_chunk or 1, work.grid.temporal)
         return work.batch * _ITEM_BYTES * 2 * work.config.latent_channels * frames / work.grid.temporal
+
+    def _state_bytes(self, work: Workload) -> int:
+        """Of what all stages of a stream remember, per latent cell of height and width."""
+        one = {"batch": work.batch, "height": 1, "width": 1}
+        states = (
+            tensor
+            for graph in self._manifest.find_streams(work.component)
+            for tensor in graph.inputs
+            if tensor.name.startswith("state_")
+        )
+        return _ITEM_BYTES * sum(math.prod(tensor.shape_for(one)) for tensor in states)
 
     def _strips(self, work: Workload, strategy: Strategy) -> Cost:
         (small, small_peak, _), (large, large_peak, seconds) = (
@@ -111,7 +133,7 @@ class Costs:
         steps = _StripSteps.of(self._manifest, work, strategy)
         per_pixel = seconds / (_STRIP_SIDES[1] * work.grid.spatial) ** 2
         seconds = per_pixel * work.batch * math.prod(work.size) + steps.in_files / _DISK_BYTES_PER_SECOND
-        return Cost(int(base + steps.most(factor)), seconds)
+        return Cost(int(_STRIP_LEAN * (base + steps.most(factor))), seconds)
 
     def _strip_point(self, work: Workload, strategy: Strategy, side: int) -> tuple["_StripSteps", int, float]:
         """A small exact pass in three strips: what its steps hold, its peak beside input and result, its seconds."""
@@ -129,8 +151,9 @@ class Costs:
         cells = (own.cells[0], *tile) if strategy.streaming else tile
         if strategy.streaming:
             whole = self._stream(own, strategy.untiled)
-            line = self._line(own, strategy.untiled, self._probed(own))
-            memory = line.at(volume(own.grid, self._probed(replace(own, cells=cells))) * own.batch)
+            line = self._line(own, strategy.untiled, self._probed(own, strategy))
+            memory = line.at(volume(own.grid, self._probed(replace(own, cells=cells), strategy)) * own.batch)
+            memory += self._side_by_side(own, strategy)
         else:
             whole = self._pass(own, WHOLE, own.cells)
             line = self._line(own, WHOLE, own.cells)
@@ -139,8 +162,12 @@ class Costs:
         rounds = work.batch // own.batch
         return Cost(int(_LEAN * (memory + _around(work, strategy))), whole.seconds * share * rounds)
 
-    def _probed(self, work: Workload) -> tuple[int, ...]:
-        return (min(work.cells[0], self._lead(work.component)), *work.cells[1:])
+    def _probed(self, work: Workload, strategy: Strategy) -> tuple[int, ...]:
+        """The clip, or as much of it as a stream's memory grows with: all stages have had their first chunks, and whole
+        ones after them; with as many frames as the first chunks take, they would be the last ones, too."""
+        chunk = -(-(strategy.frames_per_chunk or work.grid.temporal) // work.grid.temporal)
+        lead = self._lead(work.component) + max(1 + 2 * chunk, 5 if work.decodes else 3)
+        return (min(work.cells[0], lead), *work.cells[1:])
 
     def _pass(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> Cost:
         """One pass of the engines over latents of `cells`, with what goes in and what comes out."""
@@ -148,9 +175,29 @@ class Costs:
         wanted = volume(work.grid, cells) * work.batch
         memory = line.at(wanted)
         if not strategy.streaming:
-            scores = replace(work, cells=tuple(cells)).scores * _ITEM_BYTES * _SCORES.get(self._backend, 0)
-            memory = max(memory, line.loaded_bytes + scores * 1.02 if scores else 0)
+            memory = max(memory, line.at(0) + self._attention(replace(work, cells=tuple(cells))))
+        memory += self._further_blocks(memory - line.loaded_bytes)
         return Cost(int(memory), line.unit_seconds * wanted)
+
+    def _further_blocks(self, memory: float) -> float:
+        """What it costs that `memory` bytes lie in more than one block of an arena: their accounts, and room that stays
+        idle, since no tensor lies across two of them."""
+        further = int(memory // BLOCK_BYTES) if self._backend == "onnxruntime" else 0
+        return further * TABLE_BYTES + (_IDLE_SHARE * memory if further else 0)
+
+    def _attention(self, work: Workload) -> int:
+        """Bytes that attention holds: its scores, and what is as large as its input."""
+        copies = _SCORES.get(self._backend, 0)
+        if not work.scores or not copies:
+            return 0
+        assert isinstance(work.config, ImageConfig)
+        inputs = _ATTENTION_INPUTS * work.config.block_out_channels[-1] * work.batch * math.prod(work.cells)
+        return _ITEM_BYTES * (copies * work.scores + inputs)
+
+    def _attends(self, work: Workload, cells: tuple[int, ...], point: Point) -> bool:
+        """Whether it was attention that held the most, of which nothing is learned about the rest."""
+        held = self._attention(replace(work, batch=1, cells=cells))
+        return held > _MOST_ATTENTION * (point.peak_bytes - point.loaded_bytes)
 
     def _line(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> "_Line":
         """Bytes and seconds over the volume, through the sizes that stand for `cells`."""
@@ -162,9 +209,13 @@ class Costs:
         if len(rungs) == 1:
             return _Line(first, volume(grid, least), 0.0)
         unit = (min(first.work_seconds, first.seconds) or first.seconds) / volume(grid, least)
-        fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= _LIMIT_SECONDS[streams]]
-        chosen = fast[-1] if fast else rungs[1]
+        limit = _LIMIT_SECONDS[streams] * _SHORTER.get(self._backend, 1.0)
+        fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= limit] or [rungs[1]]
+        chosen = fast.pop()
         second = self._points.point(Probe(work.component, chosen, strategy))
+        while fast and chosen != rungs[-1] and self._attends(work, chosen, second):
+            chosen = fast.pop()
+            second = self._points.point(Probe(work.component, chosen, strategy))
         below = [rung for rung in rungs[1:] if 2.5 < volume(grid, chosen) / volume(grid, rung) < 6]
         if (
             chosen != rungs[-1] and below
@@ -177,15 +228,13 @@ class Costs:
         return max(self._manifest.config.min_latent_size(component), 1)
 
     def _lead(self, component: str) -> int:
-        """Latent frames after which a stream's memory grows no more: all stages have their first chunks."""
+        """Latent frames that a stream's stages take before anything comes out."""
         ratio, lead = 1.0, 0.0
         for graph in self._manifest.find_streams(component):
             assert graph.stage is not None
             ratio = max(ratio, float(_scale(graph)))
             lead += graph.stage.lead / ratio
-        if component == "encoder":
-            return max(3, math.ceil(lead))
-        return math.ceil(lead) + 5  # with as many frames as the first chunks take, they would be the last ones, too
+        return math.ceil(lead) if component == "decoder" else 0
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:
@@ -254,12 +303,13 @@ class _Line:
 
 @dataclass(frozen=True)
 class _StripSteps:
-    """An exact pass's steps in bytes: `held` between them, `tile`: of one tile's result, `fixed`: keys, values and
-    scores of attention. `in_files`: what is written to files."""
+    """An exact pass's steps in bytes: `held` between them, `tile`: of one tile's result, `scores` and `keys` (with
+    values) of attention. `in_files`: what is written to files."""
 
     held: tuple[int, ...]
     tile: tuple[int, ...]
-    fixed: tuple[int, ...]
+    scores: tuple[int, ...]
+    keys: tuple[int, ...]
     in_files: int
 
     @classmethod
@@ -268,21 +318,22 @@ class _StripSteps:
         assert job.exact is not None
         steps = plan_exact(job)
         held, in_files = held_bytes(steps, work.batch, int((1 - PART_FOR_TILES) * job.exact.budget_bytes))
-        tiles, fixed = [], []
+        tiles, scores, keys = [], [], []
         for step in steps:
             rows, columns = step.tiles[0]
             pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
             area = math.prod(step.size) * work.batch
-            attends = step.segment.kind != "convolution"
-            scores = pixels * area if step.segment.kind == "attention" else 0
             tiles.append(_ITEM_BYTES * work.batch * step.channels * pixels)
-            fixed.append(_ITEM_BYTES * (2 * scores + 2 * step.channels * area) if attends else 0)
-        return cls(tuple(held), tuple(tiles), tuple(fixed), in_files)
+            scores.append(_ITEM_BYTES * 2 * pixels * area if step.segment.kind == "attention" else 0)
+            keys.append(_ITEM_BYTES * 2 * step.channels * area if step.segment.kind != "convolution" else 0)
+        return cls(tuple(held), tuple(tiles), tuple(scores), tuple(keys), in_files)
 
     def most(self, factor: float) -> float:
-        """The most that a step holds, where an engine call takes `factor` times a tile's result."""
-        rows = zip(self.held, self.tile, self.fixed, strict=True)
-        return max(held + factor * tile + fixed for held, tile, fixed in rows)
+        """The most that is held in a step, where an engine call takes `factor` times a tile's result. What one step's
+        engine took is the next one's: it does not go back in between."""
+        calls = (factor * tile + scores for tile, scores in zip(self.tile, self.scores, strict=True))
+        rows = zip(self.held, accumulate(calls, max), self.keys, strict=True)
+        return max(held + call + keys for held, call, keys in rows)
 
 
 def _solved(rising: Callable[[float], float], wanted: float) -> float:

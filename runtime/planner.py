@@ -7,7 +7,7 @@ from typing import Any
 
 from .budget import memory_text
 from .calibration import Points
-from .candidates import candidates, strips_within
+from .candidates import candidates, has_faster_streams, strips_within
 from .costs import Cost, Costs, plan_of
 from .errors import EngineError, InputError
 from .manifest import Manifest
@@ -82,10 +82,13 @@ class Decision:
 
 
 class Planner:
-    """Decides for one bundle on one backend. `points` are its measurements, `dtype` its precision."""
+    """Decides for one bundle on one backend. `points` are its measurements, `dtype` its precision, `streams_faster`:
+    whether it runs clips faster through streaming graphs in the form for CPUs, where the bundle has them."""
 
-    def __init__(self, manifest: Manifest, backend: str, points: Points, *, dtype: str = "float32") -> None:
-        self._manifest, self._dtype = manifest, dtype
+    def __init__(
+        self, manifest: Manifest, backend: str, points: Points, *, dtype: str = "float32", streams_faster: bool = False
+    ) -> None:
+        self._manifest, self._dtype, self._streams_faster = manifest, dtype, streams_faster
         self._costs = Costs(manifest, backend, points)
 
     def decide(
@@ -93,15 +96,20 @@ class Planner:
     ) -> Decision:
         """The fastest exact strategy within `budget` bytes or, where none fits, the fastest other one.
 
-        Without `complete` the look-out ends with a whole pass that fits, before anything else is calibrated, and
-        inexact strategies are looked at only where no exact one fits, in the order of their work: the first that fits
-        is taken. With it all are listed; those that were not measured themselves are estimated.
+        Without `complete` the look-out ends where the strategy that is the fastest of all fits, before anything else is
+        calibrated: a whole pass, or the longest chunks where streams are faster. Inexact strategies are looked at only
+        where no exact one fits, in the order of their work: the first that fits is taken. A budget into which not even
+        the smallest pieces fit is refused when these were measured. With `complete` all are listed; those that were
+        not measured themselves are estimated.
 
         Raises:
             EngineError: no strategy could be measured.
         """
         exact, others = self._exact(work, budget, base, may_stream), self._approximate(work, base, may_stream)
         seen: list[Candidate] = []
+        least = [] if complete else self._least(work, budget, base, may_stream)
+        if least and all(one.refused for one in least):
+            return Decision(budget, tuple(least), None, _reason(least, None, budget))
         for strategy in exact:
             seen.append(self._judged(work, strategy, budget))
             if seen[0].refused is None and not complete:
@@ -116,6 +124,9 @@ class Planner:
                     chosen = one
                     if not complete:
                         break
+        if chosen is None:
+            chosen = min((one for one in least if one.refused is None), key=_seconds, default=None)
+            seen.extend(one for one in least if one is chosen)
         if not any(one.cost for one in seen):
             raise EngineError(f"nothing could be planned: {'; '.join(filter(None, (one.refused for one in seen)))}")
         return Decision(budget, tuple(seen), chosen, _reason(seen, chosen, budget))
@@ -135,12 +146,40 @@ class Planner:
         return chosen
 
     def _exact(self, work: Workload, budget: int, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
-        """A whole pass before all others."""
+        """The fastest before all others: a whole pass, or a stream."""
         every = [one for one in self._every(work, base, may_stream) if is_exact(work, one)]
-        yield from (one for one in every if not one.streaming)
+        streams, others = ([one for one in every if one.streaming is streaming] for streaming in (True, False))
+        if self._streams_faster and has_faster_streams(self._manifest, work.component, self._dtype):
+            yield from streams
+            streams = []
+        yield from others
         if self._manifest.find_segments(work.component, self._dtype):
             yield from self._strips(work, budget)
-        yield from (one for one in every if one.streaming)
+        yield from streams
+
+    def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool) -> list[Candidate]:
+        """Of each kind of strategy the one of the smallest pieces, up to the first that fits; none where the budget is
+        so large that there is no need to look."""
+        every = list(self._every(work, base, may_stream))
+        every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
+        around = work.input_bytes + work.result_bytes() + sum(file.size_bytes for file in self._manifest.files)
+        if not every or budget >= _piece(work, every[0]).most_bytes + around:
+            return []
+        smallest: dict[str, Strategy] = {}
+        for one in every:
+            smallest.setdefault(one.kind, one)
+        if self._manifest.find_segments(work.component, self._dtype):
+            strips = strips_within(self._manifest, work, _LEAST_STRIPS)
+            smallest |= {} if strips is None else {"strips": strips}
+        for tiled, untiled in (("tiles", "whole"), ("stream + tiles", "stream")):
+            if tiled in smallest:
+                smallest.pop(untiled, None)
+        found: list[Candidate] = []
+        for one in smallest.values():
+            found.append(self._judged(work, one, budget))
+            if found[-1].refused is None:
+                break
+        return found if any(one.cost for one in found) else []
 
     def _approximate(self, work: Workload, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
         return (one for one in self._every(work, base, may_stream) if not is_exact(work, one))

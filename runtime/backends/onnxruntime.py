@@ -12,8 +12,9 @@ from ..errors import BackendUnavailable, EngineError, InputError
 from ..extras import require
 from ..pages import own_pages
 from .devices import has_nvidia_driver
+from .onnxruntime_arena import Arena
 
-__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider"]
+__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider", "shared_arena"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -36,6 +37,11 @@ def missing_provider(provider: str) -> str | None:
         f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
         f'onnxruntime, run `pip install "latentrt[gpu]"`'
     )
+
+
+def shared_arena(provider: str) -> Arena | None:
+    """What the sessions of a provider compute in, for whoever holds it; None: each has its own."""
+    return Arena.of_process(require("onnxruntime", extra="cpu")) if provider == "cpu" else None
 
 
 class OnnxRuntimeComponent:
@@ -66,6 +72,9 @@ class OnnxRuntimeComponent:
         chain = list(dict.fromkeys([PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]))
         try:
             options = self._options(threads, session_options or {})
+            self._arena = shared_arena(provider) if options.enable_cpu_mem_arena else None
+            if self._arena is not None:
+                self._arena.use_for(options)
             self._session = self._runtime.InferenceSession(
                 str(graph), options, providers=[*chain, *([] if provider == "cpu" else [PROVIDERS["cpu"]])]
             )
@@ -118,14 +127,12 @@ class OnnxRuntimeComponent:
                 binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
             else:
                 binding.bind_output(name, "cpu" if name == self._output else self._device)
-        self._run_bound(binding, call, shrink=True)  # the stages run in turns: what one leaves, the next one takes
+        self._run_bound(binding, call)
         values = dict(zip(names, binding.get_outputs(), strict=True)) | results
         return values | {self._output: values[self._output].numpy()}
 
-    def _run_bound(self, binding: Any, call: Call, *, shrink: bool = False) -> None:
+    def _run_bound(self, binding: Any, call: Call) -> None:
         options = self._runtime.RunOptions()
-        if shrink and self._device == "cpu":
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
         call.check()
         call.on_cancel(lambda: setattr(options, "terminate", True))

@@ -40,15 +40,15 @@ class Case:
 
 CASES: tuple[Case, ...] = (
     Case("ltx2-narrow", "onnxruntime", "decoder", (97, 512, 896), "whole"),
-    Case("ltx2-narrow", "onnxruntime", "decoder", (97, 896, 1280), "stream 16"),
+    Case("ltx2-narrow", "onnxruntime", "decoder", (97, 896, 1280), "stream 12"),
     Case("ltx2-narrow", "onnxruntime", "decoder", (65, 512, 768), "tiles 256 5"),
     Case("ltx2-narrow", "onnxruntime", "decoder", (65, 512, 768), "stream 8 tiles 256"),
     Case("ltx2-narrow", "openvino", "decoder", (121, 512, 896), "whole"),
     Case("ltx2-narrow", "openvino", "decoder", (97, 704, 1024), "stream 16"),
-    Case("ltx2-narrow", "openvino", "encoder", (97, 512, 704), "whole"),
+    Case("ltx2-narrow", "onnxruntime", "encoder", (97, 512, 704), "stream 24"),
     Case("ltx2-quarter", "onnxruntime", "decoder", (33, 256, 352), "whole"),
     Case("ltx2-quarter", "onnxruntime", "decoder", (41, 256, 320), "stream 8"),
-    Case("ltx2-quarter", "openvino", "decoder", (25, 448, 512), "whole"),
+    Case("ltx2-quarter", "openvino", "decoder", (33, 448, 576), "whole"),
     Case("ltx2-quarter", "openvino", "decoder", (57, 384, 512), "stream 16"),
     Case("ltx2-quarter", "openvino", "decoder", (57, 384, 512), "tiles 256 4"),
     Case("sd-narrow", "onnxruntime", "decoder", (896, 640), "whole"),
@@ -58,7 +58,7 @@ CASES: tuple[Case, ...] = (
     Case("sd-narrow", "openvino", "decoder", (896, 1152), "whole"),
     Case("sd-narrow", "openvino", "encoder", (768, 896), "tiles 512"),
     Case("sd", "onnxruntime", "decoder", (384, 320), "tiles 256"),
-    Case("sd", "openvino", "decoder", (384, 320), "whole"),
+    Case("sd", "openvino", "decoder", (512, 448), "whole"),
 )
 
 
