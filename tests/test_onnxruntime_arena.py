@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from latentrt.runtime import open_bundle
+from latentrt.runtime.backends import choose_backend
 from latentrt.runtime.backends.onnxruntime import shared_arena
 from latentrt.runtime.backends.onnxruntime_arena import TABLE_BYTES, Arena
 from latentrt.runtime.manifest import Manifest
@@ -37,6 +38,11 @@ def test_an_opened_bundle_holds_the_arena_until_it_is_released(bundle_of: Callab
         vae.decode(np.zeros((1, vae.config.latent_channels, 8, 8), np.float32))
         held: Any = next(iter(vae._sessions._open.values()))._arena
         assert held is Arena.of_process(onnxruntime)
+
+
+def test_the_arena_outlives_engines_that_are_let_go_one_by_one(bundle_of: Callable[[str], Path]) -> None:
+    backend = choose_backend(Manifest.open(bundle_of("sd")), backend="onnxruntime", provider="cpu")
+    assert backend.shared() is Arena.of_process(onnxruntime)
 
 
 @pytest.mark.parametrize("name", ["sd", "ltx20"])

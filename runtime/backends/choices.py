@@ -13,7 +13,7 @@ from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
-from .onnxruntime import OnnxRuntimeComponent, missing_provider
+from .onnxruntime import OnnxRuntimeComponent, missing_provider, shared_arena
 from .openvino import OpenVinoComponent, missing_openvino
 from .tensorrt import LIBRARIES, EngineOpener, missing_library
 from .tensorrt_options import DeviceOptions
@@ -141,7 +141,14 @@ class Choices:
 
         device = "cpu" if provider == "cpu" else "cuda"
         return Backend(
-            "onnxruntime", provider, device, open_graph, self._dtype, self._dtype, takes_cpu_files=device == "cpu"
+            "onnxruntime",
+            provider,
+            device,
+            open_graph,
+            self._dtype,
+            self._dtype,
+            shared=partial(shared_arena, provider),
+            takes_cpu_files=device == "cpu",
         )
 
     def _openvino(self) -> Backend | str:
