@@ -18,7 +18,7 @@ from .errors import InputError
 from .exact_settings import ExactStrips
 from .execution import execute
 from .jobs import Job, Progress, Tiling
-from .manifest import Manifest
+from .manifest import Graph, Manifest
 from .opened_bundle import OpenedBundle
 from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
@@ -230,7 +230,8 @@ class Autoencoder(OpenedBundle, ABC):
         wanted = [tuple(shape) for shape in shapes]
         if not wanted:
             for component in self._manifest.components:
-                self.load(component)
+                for graph in self._called_graphs(component):
+                    self._sessions.component(graph)
         with self._sessions.fitting():
             for component, shape in warmup_calls(self._manifest, self.grid, wanted):
                 zeros = np.zeros(shape, np.float32)
@@ -249,6 +250,10 @@ class Autoencoder(OpenedBundle, ABC):
 
     def _neutral_conditions(self, batch: int) -> dict[str, Any]:
         return {}
+
+    def _called_graphs(self, component: str) -> Sequence[Graph]:
+        """Those that a call runs on, as things are set."""
+        return (self._jobs.graph(component, None),)
 
     # Within
 

@@ -19,6 +19,7 @@ from .errors import InputError
 from .exact_settings import ExactStrips
 from .execution import execute_in_groups
 from .jobs import Job, Progress
+from .manifest import Graph
 from .strategy import Strategy
 from .tiling_arguments import video_tiling
 from .tiling_settings import TilingSettings
@@ -232,6 +233,12 @@ class AutoencoderKLLTX2Video(Autoencoder):
     def _neutral_conditions(self, batch: int) -> dict[str, Any]:
         conditioned = self._ltx_config.timestep_conditioning
         return {"temb": np.zeros(batch, np.float32) if conditioned else None, "rng": 0}
+
+    def _called_graphs(self, component: str) -> Sequence[Graph]:
+        by_itself = self._may_stream and self.settings == Strategy() and self._planning.streams_faster(component)
+        return (
+            self._stream.stages(component, None) if self._streaming or by_itself else super()._called_graphs(component)
+        )
 
     @property
     def _ltx_config(self) -> AutoencoderKLLTX2VideoConfig:

@@ -54,7 +54,7 @@ class CallPlanner:
             return enabled
         work = self._workload_of(component, array, output, pad)
         if work is None or (budget is None and not self._might_not_fit(work, enabled)):
-            streams = may_stream and not enabled.sliced and output != "device" and self._streams_faster(component)
+            streams = may_stream and not enabled.sliced and output != "device" and self.streams_faster(component)
             return replace(enabled, streaming=True) if streams else enabled
         (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
         allowed = default_budget() if budget is None else budget
@@ -104,7 +104,7 @@ class CallPlanner:
             cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
         return self.workload(component, shape[0], cells, output) if min(cells) > 0 else None
 
-    def _streams_faster(self, component: str) -> bool:
+    def streams_faster(self, component: str) -> bool:
         """Whether chunks of a clip are the faster way to the same numbers: a backend has faster graphs for them."""
         return self.backend.takes_cpu_files and has_faster_streams(self.manifest, component, self.backend.graphs)
 

@@ -497,10 +497,10 @@ def test_decoding_never_loads_the_encoder_and_each_engine_loads_once(bundle_of: 
         for _ in range(2):
             vae.decode(latents_of(vae))
         vae.scale_latents(latents_of(vae))
-        assert loaded == ["decoder.onnx"]
+        assert loaded == ["decoder.cpu.onnx"]
         vae.encode(sample_of(IMAGE))
         vae(sample_of(IMAGE))
-        assert loaded == ["decoder.onnx", "encoder.onnx"]
+        assert loaded == ["decoder.cpu.onnx", "encoder.onnx"]
 
 
 @pytest.mark.parametrize("name", [IMAGE, VIDEO])
@@ -514,7 +514,7 @@ def test_release_frees_the_engines_and_the_next_call_brings_them_back(
         vae.release()
         vae.release()
         assert np.array_equal(vae.decode(latents_of(vae)).sample, wanted)
-        assert loaded == ["decoder.onnx"] * 2
+        assert loaded == ["decoder.cpu.onnx" if name == IMAGE else "decoder.onnx"] * 2
 
 
 def test_closing_refuses_further_calls_and_may_happen_twice(bundle_of: Callable[[str], Path]) -> None:
@@ -543,7 +543,7 @@ def test_warmup_loads_and_runs_what_later_calls_need(bundle_of: Callable[[str], 
             loaded = opened_engines(vae)
             sample = sample_of(name, batch=1)
             vae.warmup([sample.shape, latents_of(vae).shape])
-            assert sorted(loaded) == ["decoder.onnx", "encoder.onnx"]
+            assert sorted(loaded) == ["decoder.cpu.onnx" if name == IMAGE else "decoder.onnx", "encoder.onnx"]
             vae.encode(sample)
             assert len(loaded) == 2
             with pytest.raises(InputError, match=r"warmup: wanted shapes of samples \(B, 3, \.\.\.\) or latents"):
@@ -552,6 +552,21 @@ def test_warmup_loads_and_runs_what_later_calls_need(bundle_of: Callable[[str], 
                 vae.warmup([(1, 3, 1, 1, 32, 32)])
             with pytest.raises(InputError, match="must be multiples of"):
                 vae.warmup([(*sample.shape[:-1], 33)])
+
+
+def test_warmup_loads_what_calls_run_on(bundle_of: Callable[[str], Path]) -> None:
+    with open_bundle(bundle_of(VIDEO), backend="onnxruntime", provider="cpu", threads=1) as vae:
+        loaded = opened_engines(vae)
+        vae.warmup()
+        stages = list(loaded)
+        assert {name.partition(".")[2].rpartition("_")[0] for name in stages} == {"stream"}
+        vae.encode(sample_of(VIDEO, batch=1))
+        vae.decode(latents_of(vae))
+        assert loaded == stages
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        vae.disable_streaming()
+        vae.warmup()
+        assert sorted(loaded[len(stages) :]) == ["decoder.onnx", "encoder.onnx"]
 
 
 def test_the_config_has_the_field_names_of_diffusers_and_is_frozen(opened: Open) -> None:

@@ -36,8 +36,8 @@ def test_an_arena_that_nobody_holds_is_gone() -> None:
 def test_an_opened_bundle_holds_the_arena_until_it_is_released(bundle_of: Callable[[str], Path]) -> None:
     with open_bundle(bundle_of("sd"), backend="onnxruntime") as vae:
         vae.decode(np.zeros((1, vae.config.latent_channels, 8, 8), np.float32))
-        held: Any = next(iter(vae._sessions._open.values()))._arena
-        assert held is Arena.of_process(onnxruntime)
+        component: Any = next(iter(vae._sessions._open.values()))
+        assert component._arena is Arena.of_process(onnxruntime)
 
 
 def test_the_arena_outlives_engines_that_are_let_go_one_by_one(bundle_of: Callable[[str], Path]) -> None:
