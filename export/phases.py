@@ -7,15 +7,11 @@ by side: 4/9 of the multiplications, the same numbers up to rounding.
 For ONNX Runtime on a CPU (0.45 to 0.5 of the time, benchmarks/profile.md).
 """
 
-import numpy as np
-
+from ..runtime.doubling import TAPS
 from .graph import GraphBuilder
 from .sizes import END, Dimension, Value, as_size_tensor, cut
 
 __all__ = ["doubling_convolution"]
-
-# Row p of phase a: which of the three taps fall on the p-th of the two small rows that are seen.
-_TAPS = (np.array([[1, 0, 0], [0, 1, 1]], np.float32), np.array([[1, 1, 0], [0, 0, 1]], np.float32))
 
 
 def doubling_convolution(
@@ -42,8 +38,8 @@ def doubling_convolution(
 
 def _kernel(builder: GraphBuilder, weight: str, down: int, across: int) -> str:
     """(O, C, 2, 2); engines compute it when they load."""
-    columns = builder.shared_node("MatMul", weight, builder.constant(_TAPS[across].T))
-    return builder.shared_node("MatMul", builder.constant(_TAPS[down]), columns)
+    columns = builder.shared_node("MatMul", weight, builder.constant(TAPS[across].T))
+    return builder.shared_node("MatMul", builder.constant(TAPS[down]), columns)
 
 
 def _shifted(builder: GraphBuilder, hidden: str, down: int, across: int) -> str:

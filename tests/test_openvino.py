@@ -258,6 +258,26 @@ def test_pixel_norms_are_rewritten_and_nothing_else(name: str, bundle_of: Bundle
         assert quicken(model) == 0
 
 
+@pytest.mark.parametrize("name", ["sd", "no_attention"])
+def test_convolutions_after_doubling_are_rewritten_and_nothing_else(name: str, bundle_of: BundleOf) -> None:
+    import openvino
+
+    path, core = bundle_of(name) / "decoder.onnx", openvino.Core()
+    model = core.read_model(str(path))
+    kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+    found = quicken(model)
+    left = [node.get_type_name() for node in model.get_ordered_ops()]
+    assert found == left.count("DepthToSpace") == kinds.count("Interpolate") > 0
+    assert left.count("Convolution") == kinds.count("Convolution") + 3 * found
+    assert "Interpolate" not in left
+    latents = np.random.default_rng(0).standard_normal((2, model.inputs[0].partial_shape[1].get_length(), 5, 7))
+    own, wanted = (
+        core.compile_model(each, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(latents.astype(np.float32))[0]
+        for each in (model, core.read_model(str(path)))
+    )
+    assert relative_error(own, wanted) < 1e-5
+
+
 def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
         one, other = latents_of(vae, batch=1, size=(2, 2, 3)), latents_of(vae, batch=1, size=(3, 2, 2))

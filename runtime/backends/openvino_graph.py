@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from ..doubling import TAPS
 from ..extras import require
 
 __all__ = ["quicken"]
 
 _CHANNELS = 1
-# Of the two small rows that a row of the double sees, how much of the three taps falls on each: even rows, odd rows.
-_TAPS = (np.array([[1, 0, 0], [0, 1, 1]], np.float32), np.array([[1, 1, 0], [0, 0, 1]], np.float32))
 
 
 def quicken(model: Any) -> int:
@@ -69,7 +68,7 @@ def _quicken_doubling(convolution: Any) -> bool:
     ops = require("openvino.opset13", extra="openvino")
     phases = []
     for down, across in np.ndindex(2, 2):
-        weights = np.einsum("pk,ockl,ql->ocpq", _TAPS[down], kernel.data, _TAPS[across])
+        weights = np.einsum("pk,ockl,ql->ocpq", TAPS[down], kernel.data, TAPS[across])
         pads = [1 - down, 1 - across], [down, across]
         phases.append(ops.convolution(double.input_value(0), weights.astype(np.float32), [1, 1], *pads, [1, 1]))
     result = ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2)
