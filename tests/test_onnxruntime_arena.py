@@ -49,10 +49,11 @@ def test_the_arena_outlives_engines_that_are_let_go_one_by_one(bundle_of: Callab
 def test_sessions_compute_in_the_arena(bundle_of: Callable[[str], Path], name: str) -> None:
     manifest, choice = Manifest.open(bundle_of(name)), EngineChoice("onnxruntime", "cpu", "float32", 1)
     own = EngineChoice("onnxruntime", "cpu", "float32", 1, {"enable_cpu_mem_arena": False})
-    probe = Probe("decoder", (2, 4, 4) if name == "ltx20" else (16, 16), WHOLE)
+    probe = Probe("decoder", (2, 4, 4) if name == "ltx20" else (8, 8), WHOLE)
 
     def beyond_engine(point: Point) -> int:
         return point.peak_bytes - point.loaded_bytes
 
     shared, unshared = (beyond_engine(measure(manifest.folder, engine, probe)) for engine in (choice, own))
-    assert shared - unshared > TABLE_BYTES // 2, "the block's account, which nothing else would write"
+    assert shared > TABLE_BYTES  # the block's account, which nothing else would write
+    assert unshared < TABLE_BYTES // 2
