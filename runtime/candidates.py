@@ -8,7 +8,7 @@ from .exact_execution import strip_rows
 from .exact_settings import ExactStrips
 from .manifest import Manifest
 from .strategy import Strategy
-from .stream_lengths import MOST_ENCODER_FRAMES, MOST_FRAMES
+from .stream_lengths import most_frames
 from .tiling_settings import AxisTiles, TilingSettings
 from .workload import Workload
 
@@ -16,7 +16,7 @@ __all__ = ["candidates", "has_faster_streams", "strips_within"]
 
 _TILE_PIXELS = (1024, 768, 512, 384, 256, 192, 128)
 _TILE_FRAMES = (10, 7, 5, 4)  # latent frames
-_FRAMES_PER_CHUNK = {"decoder": (MOST_FRAMES, 8), "encoder": (MOST_ENCODER_FRAMES, 8)}
+_SHORT_CHUNK = 8  # frames
 _SHORTEST_CHUNK = 4  # frames; before anything that is not exact
 _LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 
@@ -30,7 +30,8 @@ def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str
         yield plain
         if work.batch > 1 and not base.sliced:
             yield replace(plain, sliced=True)
-    chunks = [base.frames_per_chunk] if base.streaming and base.frames_per_chunk else _FRAMES_PER_CHUNK[work.component]
+    own = base.frames_per_chunk if base.streaming else None
+    chunks = (own,) if own else (most_frames(work.component), _SHORT_CHUNK)
     if streams:
         for frames in (*chunks, *(() if base.frames_per_chunk else (_SHORTEST_CHUNK,))):
             yield replace(plain, streaming=True, frames_per_chunk=frames)

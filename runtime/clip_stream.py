@@ -19,7 +19,7 @@ from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
 from .pages import trim_heap
 from .sessions import Sessions
-from .stream_lengths import MOST_ENCODER_FRAMES, MOST_FRAMES, frames_within, stage_frames
+from .stream_lengths import frames_within, most_frames, stage_frames
 from .streaming import Chunk, run_stages, run_tiles, with_last
 from .tiling_settings import TilingSettings
 
@@ -194,8 +194,7 @@ class ClipStream:
         """As many frames of the clip as keep the widest layers within 256 MiB: at least one latent frame's."""
         widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
         frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)
-        most = MOST_ENCODER_FRAMES if graphs[0].component == "encoder" else MOST_FRAMES
-        return int(min(max(frames, self._grid.temporal), most))
+        return int(min(max(frames, self._grid.temporal), most_frames(graphs[0].component)))
 
     def _checked(self, source: Any, what: str, channels: int) -> Iterator[Chunk]:
         """The source's arrays, checked as they come; an array at once."""

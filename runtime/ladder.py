@@ -1,8 +1,9 @@
 """Smaller sizes that stand for a larger one: at which latents a calibration measures.
 
-An engine's allocator rounds: ONNX Runtime's arena grows by powers of two, so that memory over size is no straight line
-but a sawtooth, which repeats with every doubling of the size. A size is therefore stood for by sizes that are a power
-of two smaller, of which the memory lies on one line (docs/planner.md shows it).
+An engine's allocator may round to powers of two (ONNX Runtime's own arenas do; the one that its sessions share here
+does not), so that memory over size is no straight line but a sawtooth, which repeats with every doubling of the size.
+A size is therefore stood for by sizes that are a power of two smaller, of which the memory lies on one line whatever
+the allocator (docs/planner.md shows it).
 """
 
 import math

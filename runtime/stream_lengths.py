@@ -7,13 +7,18 @@ from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
 from .manifest import Graph
 from .profiles import Profile
 
-__all__ = ["MOST_ENCODER_FRAMES", "MOST_FRAMES", "StepFrames", "frames_within", "stage_frames"]
+__all__ = ["MOST_ENCODER_FRAMES", "MOST_FRAMES", "StepFrames", "frames_within", "most_frames", "stage_frames"]
 
 MOST_FRAMES = 12
 """The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain no time,
 and hold more than a clip's end does, where a stage gives at once what it held back."""
 MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
+
+
+def most_frames(component: str) -> int:
+    """The most frames that a step of this component brings where the caller does not say."""
+    return MOST_ENCODER_FRAMES if component == "encoder" else MOST_FRAMES
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ addresses.
 A session's own arena grows by blocks, each twice the last one. A tensor lies within one block, so how much of them lies
 idle depends on how the tensors' sizes fall between the blocks': 66 to 100 KiB per latent cell, for one model. In one
 block, what was freed joins. Measured at sizes of both families: 0.7 to 0.9 of the memory, and proportional to the size;
-and where sessions run in turns none takes pages of its own (0.87 of a stream's processor time).
+and where sessions run in turns none takes pages of its own.
 
 Addresses are no memory: the system gives pages when they are first written.
 """
