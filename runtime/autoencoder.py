@@ -4,6 +4,7 @@ from __future__ import annotations  # or every annotation of a generator would i
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -303,7 +304,8 @@ class Autoencoder(OpenedBundle, ABC):
     def _execute(
         self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
     ) -> Any:
-        return execute(self._sessions, job, output=output, out=out, stream=stream)
+        with self._sessions.fitting(False) if strategy.budgeted else nullcontext():
+            return execute(self._sessions, job, output=output, out=out, stream=stream)
 
     def _drop(self, job: Job, strategy: Strategy) -> None:
         self._execute(job, strategy, output="float32", out=None, stream=None)

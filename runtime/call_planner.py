@@ -66,7 +66,7 @@ class CallPlanner:
                 raise
             _log.warning("%s runs whole and may not fit: it was not planned (%s)", component, error)
             return enabled
-        return chosen
+        return replace(chosen, budgeted=True)
 
     def planner(self) -> Any:
         """The `Planner` of this bundle with this backend, and its `Calibration`.

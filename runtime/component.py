@@ -21,10 +21,11 @@ class NotFinite(EngineError):
 
 class Call:
     """One user call in flight. `cancel()` may come from any thread; a backend that can stop a running engine
-    registers how with `on_cancel`, and everyone else asks `check()` between two engine calls. `fits`: more calls of
-    these sizes will come, so that a backend may take its time now to be faster then."""
+    registers how with `on_cancel`, and everyone else asks `check()` between two engine calls. `fits`: True
+    where more calls of these sizes will come, so that a backend may take its time now to be faster then; False where
+    what it made so is not to be used, because it holds more memory."""
 
-    def __init__(self, *, fits: bool = False) -> None:
+    def __init__(self, *, fits: bool | None = None) -> None:
         self.fits = fits
         self._lock = threading.Lock()
         self._cancelled = False

@@ -44,7 +44,7 @@ class Sessions:
         Raises:
             Cancelled: `cancel` was called meanwhile. LatentRTError: the autoencoder was closed.
         """
-        call = Call(fits=getattr(self._fitting, "on", False))
+        call = Call(fits=getattr(self._fitting, "fits", None))
         with self._lock:
             self._require_open()
             self._calls.add(call)
@@ -56,13 +56,14 @@ class Sessions:
                 self._calls.discard(call)
 
     @contextmanager
-    def fitting(self) -> Iterator[None]:
-        """This thread's calls within it are the first of many of their sizes (`Call.fits`)."""
-        self._fitting.on = True
+    def fitting(self, fits: bool | None = True) -> Iterator[None]:
+        """This thread's calls within it are the first of many of their sizes, or as `Call.fits` says."""
+        before = getattr(self._fitting, "fits", None)
+        self._fitting.fits = fits
         try:
             yield
         finally:
-            self._fitting.on = False
+            self._fitting.fits = before
 
     @contextmanager
     def turn(self, call: Call) -> Iterator[None]:

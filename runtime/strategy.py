@@ -16,12 +16,14 @@ __all__ = ["WHOLE", "Strategy", "linear_tiles"]
 class Strategy:
     """`streaming`: a clip chunk by chunk, of at most `frames_per_chunk` frames (None: the runtime's own choice).
     `tiling`: tiles, of height and width only where it streams too, or exact strips. `sliced`: one batch element at a
-    time."""
+    time. `budgeted`: chosen for a memory budget, by measurements of engines for every size; those for one size, which
+    `warmup` makes, are faster and hold more."""
 
     tiling: Tiling | None = None
     streaming: bool = False
     frames_per_chunk: int | None = None
     sliced: bool = False
+    budgeted: bool = False
 
     @property
     def kind(self) -> str:

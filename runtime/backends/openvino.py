@@ -26,6 +26,7 @@ from ..errors import BackendUnavailable, EngineError
 from ..extras import require
 from ..pages import own_pages
 from .openvino_graph import quicken
+from .openvino_winograd import lessen_multiplications
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
@@ -52,7 +53,8 @@ def missing_openvino(dtype: str = "float32") -> str | None:
 
 class OpenVinoComponent:
     """One graph, compiled for every size, and again for the sizes of calls that say that more will come: knowing them,
-    OpenVINO fuses more and packs the weights beforehand (benchmarks/profile.md).
+    OpenVINO fuses more and packs the weights beforehand, and in float32 convolutions are written with fewer
+    multiplications (`openvino_winograd.py`, benchmarks/profile.md).
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
@@ -90,6 +92,8 @@ class OpenVinoComponent:
             quicken(source)
             if sizes is not None:
                 source.reshape({name: list(shape) for name, shape in sizes})
+                if self._dtype == "float32":
+                    lessen_multiplications(source)
             model = _core().compile_model(source, "CPU", self._settings | more)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"OpenVINO does not load {self._graph}: {_reason(error)}") from error
@@ -98,7 +102,9 @@ class OpenVinoComponent:
             raise EngineError(f"OpenVINO runs {self._graph} in {got}, and {self._dtype} was asked for")
         return model
 
-    def _model_for(self, inputs: Mapping[str, Any], *, fits: bool) -> Any:
+    def _model_for(self, inputs: Mapping[str, Any], *, fits: bool | None) -> Any:
+        if fits is False:
+            return self._model
         sizes = tuple((name, tuple(array.shape)) for name, array in sorted(inputs.items()))
         if fits:
             with self._fitting:
