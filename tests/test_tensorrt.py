@@ -181,7 +181,7 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
             "set_runtime_cache",
         ],
         library.IRuntimeCache: ["deserialize", "serialize"],
-        library.Refitter: ["refit_cuda_engine"],
+        library.Refitter: ["get_missing_weights", "refit_cuda_engine"],
         library.OnnxParserRefitter: ["refit_from_file"],
         library.ExecutionContextAllocationStrategy: ["USER_MANAGED"],
         library.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],

@@ -49,8 +49,9 @@ class TensorRTComponent:
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
         shared.gpu.make_current()
-        shared.gpu.ledger.take(record.bytes, f"weights of {record.file}")
-        weakref.finalize(self, shared.gpu.ledger.give_back, record.bytes)
+        weights_bytes = record.bytes + record.stripped_bytes
+        shared.gpu.ledger.take(weights_bytes, f"weights of {record.file}")
+        weakref.finalize(self, shared.gpu.ledger.give_back, weights_bytes)
         self._engine = shared.runtime.deserialize_cuda_engine((folder / record.file).read_bytes())
         if self._engine is None:
             raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
@@ -191,12 +192,17 @@ class TensorRTComponent:
             return None
 
     def _refit(self, graph: Path) -> None:
-        """Give the engine the bundle's weights, which the graph file points to."""
+        """Give the engine the bundle's weights, which the graph file points to: all of them, or it does not run."""
         library, log = self._shared.library, self._shared.log
         refitter = library.Refitter(self._engine, log)
         parsed = library.OnnxParserRefitter(refitter, log).refit_from_file(str(graph))
-        if not parsed or not refitter.refit_cuda_engine():
-            raise EngineError(f"{self._record.file} does not take the weights of {graph.name}: {log.last_error}")
+        missing = ", ".join(refitter.get_missing_weights())
+        if not parsed or missing or not refitter.refit_cuda_engine():
+            lacking = f" (it still wants {missing})" if missing else ""
+            raise EngineError(
+                f"{self._record.file} does not take the weights of {graph.name}{lacking}: {log.last_error}; build it "
+                f"without --strip-weights and --refit"
+            )
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
