@@ -338,9 +338,9 @@ def test_refitted_engines_give_what_onnx_runtime_gives(dtype: str, least_db: int
     build_engines(base, settings)
     assert all(one.taken for one in build_engines(tuned, settings, source=base))
     for bundle in bundles:
-        with open_bundle(bundle, provider="cpu") as wanted, open_bundle(bundle, "tensorrt", dtype=dtype) as vae:
+        with open_bundle(bundle, provider="cpu") as wanted, open_bundle(bundle, backend="tensorrt", dtype=dtype) as vae:
             assert psnr(vae.decode(Z).sample, wanted.decode(Z).sample) >= least_db
     build_engines(base, dataclasses.replace(settings, refit=False))  # the newest is taken
-    with open_bundle(base, provider="cpu") as wanted, open_bundle(base, "tensorrt", dtype=dtype) as vae:
+    with open_bundle(base, provider="cpu") as wanted, open_bundle(base, backend="tensorrt", dtype=dtype) as vae:
         pixels = wanted.decode(Z, output="uint8").sample.astype(int)
         assert np.abs(vae.decode(Z, output="uint8").sample - pixels).max() <= (1 if dtype == "float32" else 8)

@@ -17,7 +17,7 @@ from latentrt.export.engines.segment_profiles import segment_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.runtime import EngineError, InputError
-from latentrt.runtime.backends.tensorrt import find_engine
+from latentrt.runtime.backends.tensorrt import find_engines
 from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
 from latentrt.runtime.manifest import Graph, Manifest
 from latentrt.runtime.profiles import choose_profile
@@ -40,9 +40,9 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
     for graph, record in zip(graphs, manifest.engines, strict=True):
         record.check_file(bundle)
         machine = {"library_version": record.library_version, "capability": "8.9"}
-        assert find_engine(manifest, graph, RTX, **machine) == record
+        assert find_engines(manifest, graph, RTX, **machine) == (record,)
         with pytest.raises(EngineError, match="--dtype float32 --stream`" if graph.stage else "--dtype float32`"):
-            find_engine(manifest, graph, "tensorrt", **machine)
+            find_engines(manifest, graph, "tensorrt", **machine)
     text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
     assert text.count("float32, for streams, compute capability 8.9") == 1
 

@@ -19,7 +19,7 @@ from ..component import Call, NotFinite
 from ..engines import EngineRecord
 from ..errors import DeviceMemoryError, EngineError
 from ..manifest import Graph
-from ..profiles import choose_profile
+from ..profiles import choose_profile, sizes_of
 from .device_array import DeviceArray
 from .device_frames import DeviceFrames
 from .device_memory import mib
@@ -136,7 +136,7 @@ class TensorRTComponent:
     ) -> Iterator[dict[str, Any]]:
         """One call: its outputs by name, as arrays that are the lane's until the body ends, and as device arrays."""
         shared, tensors = self._shared, self._tensors
-        profile = choose_profile(self._record.profiles, _sizes(inputs), self._record.kind)
+        profile = choose_profile(self._record.profiles, sizes_of(inputs), self._record.kind)
         call.check()
         shared.gpu.make_current()
         with self._lane() as lane:
@@ -229,16 +229,6 @@ class TensorRTComponent:
             config.cuda_graph_strategy = self._shared.library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._jit.attach(config)
         return self._engine.create_execution_context(config)
-
-
-def _sizes(inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """What a profile speaks of: shapes, and of whole numbers the values, since those decide sizes."""
-
-    def size(array: Any) -> tuple[int, ...]:
-        tells_sizes = isinstance(array, np.ndarray) and array.dtype.kind == "i"
-        return tuple(map(int, array)) if tells_sizes else tuple(array.shape)
-
-    return {name: size(array) for name, array in inputs.items()}
 
 
 def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
