@@ -61,8 +61,11 @@ def engine_orders(
     Raises:
         InputError: a wrong size, or nothing to build. BundleError: a graph or weights were altered.
     """
+    if not (settings.whole or settings.stream or settings.exact):
+        raise InputError("whole=False leaves nothing to build: ask for stream or exact")
     whole = [graph for dtype in settings.dtypes for graph in graphs_of(manifest, dtype)]
-    graphs = [graph for graph in (*whole, *_parts(manifest, settings)) if graph.component in settings.components]
+    asked = (*(whole if settings.whole else ()), *_parts(manifest, settings))
+    graphs = [graph for graph in asked if graph.component in settings.components]
     if not graphs:
         raise InputError(
             f"{manifest.folder} holds none of {', '.join(settings.components)}: "
