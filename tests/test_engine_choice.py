@@ -165,6 +165,11 @@ def test_pixels_come_from_the_device_where_every_engine_makes_them(bundle: Calla
     ]
     dataclasses.replace(manifest, engines=tuple(older)).write()
     assert f"copy {4 * pixels.nbytes}" in copied(), "as floats: a call does not know beforehand where it will run"
+    replaced = [engine for engine in older if engine.key == "large"]
+    again = [dataclasses.replace(engine, key="again") for engine in manifest.engines if engine.key == "large"]
+    small = [engine for engine in manifest.engines if engine.key == "small"]
+    dataclasses.replace(manifest, engines=(*replaced, *small, *again)).write()
+    assert f"copy {pixels.nbytes}" in copied(), "what was built again counts, not what it replaces"
 
 
 def test_a_stream_runs_in_engines_for_its_size_in_chunks_that_they_take(

@@ -3,7 +3,7 @@
 import importlib.util
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +112,7 @@ class EngineOpener:
 
         manifest = self._manifest
         graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
-        records = find_engines(manifest, graph, self._backend, **self._machine)
+        records = _without_replaced(find_engines(manifest, graph, self._backend, **self._machine))
         shared = self.shared()
 
         def load(record: EngineRecord) -> TensorRTComponent:
@@ -143,6 +143,17 @@ class EngineOpener:
     @property
     def _machine(self) -> Mapping[str, str]:
         return {"library_version": str(self._library.__version__), "capability": self._capability}
+
+
+def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ...]:
+    """The engines, the newest first, without those whose every profile a newer one has too: no call runs in them."""
+    newer: list[Profile] = []
+    kept = []
+    for record in records:
+        if any(profile not in newer for profile in record.profiles):
+            kept.append(record)
+        newer += record.profiles
+    return tuple(kept)
 
 
 def _is_installed(module: str) -> bool:
