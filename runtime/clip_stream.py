@@ -160,11 +160,15 @@ class ClipStream:
             batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]
             size = (height // self._grid.spatial, width // self._grid.spatial) if encode else (height, width)
             plan = self._plan("encode" if encode else "decode", size)
-            one = max(len(tile.pieces[0].cells) * len(tile.pieces[1].cells) for tile in plan.tiles)
+            tiles = {(len(tile.pieces[0].cells), len(tile.pieces[1].cells)) for tile in plan.tiles}
+            one = max(rows * columns for rows, columns in tiles)
             frames = frames_per_chunk or self._default_frames(graphs, batch * one)
             most = stage_frames(self._config, graphs, frames)
             if profiles := self._sessions.backend.profiles:
-                most = [frames_within(profiles(graph), own) for graph, own in zip(graphs, most, strict=True)]
+                most = [
+                    frames_within(graph, profiles(graph), own, batch, tiles)
+                    for graph, own in zip(graphs, most, strict=True)
+                ]
 
             made = pixels and plan.count == 1
 

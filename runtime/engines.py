@@ -2,6 +2,7 @@
 
 An engine's file name and key follow from everything that went into it: graph, weights, profiles, settings, library and
 version, compute capabilities. What does not match is never loaded: the library would misread it, or worse, run it.
+An engine that takes other weights (`--refit`) is not of its weights: it runs for every bundle with the same graph.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 class EngineRecord:
     """One engine file of a bundle. `compute_capabilities` are those it runs on ("8.9"); `activation_bytes` is the
     device memory that the library says one context needs beside the weights, or None where it said nothing. `kind`:
-    what its graph is for."""
+    what its graph is for. `stripped_bytes`: of weights that are not in the file, and come from the bundle's when it is
+    loaded. `weights_sha256`: those that it was built with."""
 
     component: str
     causal: bool | None
@@ -45,6 +47,7 @@ class EngineRecord:
     bytes: int
     sha256: str
     activation_bytes: int | None = None
+    stripped_bytes: int = 0
     kind: EngineKind = "whole"
     built: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,7 +55,8 @@ class EngineRecord:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError where a field is missing or of the wrong kind."""
         known: dict[str, Any] = {name: values[name] for name in (*_TEXTS, *_MORE_TEXTS)}
-        if not all(isinstance(text, str) for text in known.values()) or type(values["bytes"]) is not int:
+        numbers = (values["bytes"], values.get("stripped_bytes", 0))
+        if not all(isinstance(text, str) for text in known.values()) or any(type(size) is not int for size in numbers):
             raise ValueError("an engine's entry holds a field of the wrong kind")
         return cls(
             **known,
@@ -62,6 +66,7 @@ class EngineRecord:
             profiles=tuple(map(Profile.from_json, values["profiles"])),
             settings=dict(values["settings"]),
             activation_bytes=values.get("activation_bytes"),
+            stripped_bytes=numbers[1],
             kind=_kind(values.get("kind", "whole")),
             built=dict(values.get("built") or {}),
         )
@@ -72,12 +77,23 @@ class EngineRecord:
             "profiles": [profile.to_json() for profile in self.profiles],
         }
 
+    @property
+    def takes_any_weights(self) -> bool:
+        """Whether it runs with the weights of any bundle that has its graph."""
+        return bool(self.settings.get("refit"))
+
+    def is_of(self, graph_sha256: str, weights_sha256: str) -> bool:
+        """Whether it can run a graph and weights with these hashes."""
+        return self.graph_sha256 == graph_sha256 and (self.takes_any_weights or self.weights_sha256 == weights_sha256)
+
     def check_origin(self, graph_sha256: str, weights_sha256: str) -> None:
         """Refuse an engine that was built from other files than these.
 
         Raises:
             EngineError: names what changed, with both values.
         """
+        if self.is_of(graph_sha256, weights_sha256):
+            return
         for what, ours, theirs in (
             ("the graph", self.graph_sha256, graph_sha256),
             ("the weights", self.weights_sha256, weights_sha256),
@@ -146,13 +162,14 @@ def engine_key(
     profiles: Sequence[Profile],
     settings: Mapping[str, Any],
 ) -> str:
-    """The name of everything that goes into an engine: a SHA-256 over it, cut to 16 digits."""
+    """The name of everything that goes into an engine: a SHA-256 over it, cut to 16 digits. Weights go into none that
+    takes others (`refit` in the settings)."""
     content = {
         "backend": backend,
         "library_version": library_version,
         "dtype": dtype,
         "graph": graph_sha256,
-        "weights": weights_sha256,
+        "weights": None if settings.get("refit") else weights_sha256,
         "compute_capabilities": list(compute_capabilities),
         "profiles": [profile.to_json() for profile in profiles],
         "settings": dict(settings),

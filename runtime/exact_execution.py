@@ -36,7 +36,7 @@ def plan_exact(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None
     budget = int(PART_FOR_TILES * settings.budget_bytes)
     strip = StripSize(rows, settings.columns or pixels, max(budget, _LEAST_SCORES_BYTES))
     if profiles is not None:
-        strip = strip.within(graphs, profiles)
+        strip = strip.within(graphs, profiles, cells[0] * cells[1])
     return plan_steps(graphs, (height, width), (cells[0], cells[1]), batch, strip)
 
 

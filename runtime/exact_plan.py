@@ -24,12 +24,16 @@ class StripSize:
     scores_bytes: int
     queries: tuple[int, int] | None = None
 
-    def within(self, graphs: Sequence[Graph], profiles: Callable[[Graph], tuple[Profile, ...]]) -> "StripSize":
-        """What engines built for those profiles take of it: of the first of them, if there are several."""
+    def within(
+        self, graphs: Sequence[Graph], profiles: Callable[[Graph], tuple[Profile, ...]], positions: int
+    ) -> "StripSize":
+        """What engines built for those profiles take of it: of the first, if there are several; for attention, of
+        the first that takes the keys of a picture of so many latent cells."""
         rows, columns, queries = self.rows, self.columns, self.queries
         for graph in graphs:
-            segment = _segment(graph)
-            height, width = profiles(graph)[0].ranges["tile"].maximum[-2:]
+            segment, built = _segment(graph), profiles(graph)
+            chosen = next((one for one in built if _takes(one, positions)), built[0])
+            height, width = chosen.ranges["tile"].maximum[-2:]
             if segment.kind == "attention":
                 queries = height, width
             else:
@@ -104,6 +108,12 @@ def _groups(graphs: Sequence[Graph], segment: Segment) -> int:
                 if tensor.name == "mean":
                     return _int(tensor.shape[1])
     return 0
+
+
+def _takes(profile: Profile, positions: int) -> bool:
+    """Whether a step's profile takes the keys of a whole picture; most steps read none."""
+    keys = profile.ranges.get("keys")
+    return keys is None or keys.maximum[1] >= positions
 
 
 def _segment(graph: Graph) -> Segment:

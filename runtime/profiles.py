@@ -1,13 +1,15 @@
-"""The sizes that an engine was built for: ranges per input, several in one engine, and which one fits a call."""
+"""The sizes that engines were built for: ranges per input, several in one engine, and which one fits a call."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from .errors import InputError
 
-__all__ = ["EngineKind", "Profile", "ShapeRange", "choose_profile"]
+__all__ = ["EngineKind", "Profile", "ShapeRange", "choose_profile", "sizes_of"]
 
 Shape = tuple[int, ...]
 EngineKind = Literal["whole", "stream", "exact"]
@@ -69,8 +71,10 @@ class Profile:
 
 
 def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]], kind: EngineKind = "whole") -> int:
-    """The index of the tightest profile that holds these input shapes (of whole numbers, which decide sizes, the
-    values). `kind` of the engine: for what to do where none holds them.
+    """The index of the profile that holds these input shapes (of whole numbers, which decide sizes, the values) and was
+    made closest to them: the one with the smallest maximum, which memory follows; of equal ones that with the nearest
+    optimum, which the library chose its kernels for; then that with the largest minimum; then the first. `kind` of the
+    engine: for what to do where none holds them.
 
     Raises:
         InputError: none does; the message holds the shapes and what the engine takes.
@@ -78,9 +82,31 @@ def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[in
     fitting = [index for index, profile in enumerate(profiles) if profile.holds(shapes)]
     if not fitting:
         given = ", ".join(f"{name} {_text(shape)}" for name, shape in shapes.items())
-        takes = "; or ".join(map(str, profiles))
+        takes = "; or ".join(dict.fromkeys(map(str, profiles)))
         raise InputError(f"the engine was built for {takes}, and this call has {given}: {_CURES[kind]}")
-    return min(fitting, key=lambda index: sum(math.prod(of.maximum) for of in profiles[index].ranges.values()))
+
+    def distance(index: int) -> tuple[int, float, int]:
+        ranges = profiles[index].ranges
+        largest = sum(math.prod(of.maximum) for of in ranges.values())
+        smallest = sum(math.prod(of.minimum) for of in ranges.values())
+        return largest, sum(_apart(ranges[name].optimum, shapes[name]) for name in ranges), -smallest
+
+    return min(fitting, key=distance)
+
+
+def sizes_of(inputs: Mapping[str, Any]) -> dict[str, Shape]:
+    """What a profile speaks of: shapes, and of whole numbers the values, since those decide sizes."""
+
+    def size(array: Any) -> Shape:
+        tells_sizes = isinstance(array, np.ndarray) and array.dtype.kind == "i"
+        return tuple(map(int, array)) if tells_sizes else tuple(array.shape)
+
+    return {name: size(array) for name, array in inputs.items()}
+
+
+def _apart(one: Sequence[int], other: Sequence[int]) -> float:
+    """How many times larger or smaller, over all axes; values may be 0."""
+    return sum(abs(math.log((a + 1) / (b + 1))) for a, b in zip(one, other, strict=True))
 
 
 def _shape(values: Sequence[Any]) -> Shape:

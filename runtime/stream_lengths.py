@@ -1,6 +1,6 @@
 """How many frames a step of a stream takes: what the stages work in, and what engines of them are built for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
@@ -51,7 +51,15 @@ def stage_frames(config: AutoencoderKLLTX2VideoConfig, graphs: Sequence[Graph], 
     return [max(1, frames // ratio) for ratio in ratios]
 
 
-def frames_within(profiles: Sequence[Profile], most: int) -> int:
-    """The most frames of a step, at most `most`, that an engine takes between a clip's ends: fewer are as exact."""
-    between = [profile.ranges["chunk"].maximum[2] for profile in profiles if profile.ranges["first"].maximum == (0,)]
-    return min(most, max(between, default=most))
+def frames_within(
+    graph: Graph, profiles: Sequence[Profile], most: int, batch: int, tiles: Iterable[tuple[int, int]]
+) -> int:
+    """The most frames of a step, at most `most`, that engines of a stage take between a clip's ends, in `tiles` of
+    (height, width) latent cells: fewer are as exact. What is no engine's size is refused by the call itself."""
+    chunk = next(tensor for tensor in graph.inputs if tensor.name == "chunk")
+    between = [profile.ranges["chunk"] for profile in profiles if profile.ranges["first"].maximum == (0,)]
+    for height, width in tiles:
+        shape = chunk.shape_for({"batch": batch, "frames": 1, "height": height, "width": width})
+        holding = [of.maximum[2] for of in between if of.holds((*shape[:2], of.maximum[2], *shape[3:]))]
+        most = min(most, max(holding, default=most))
+    return most

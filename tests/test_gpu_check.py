@@ -1,5 +1,6 @@
 """scripts/gpu_check without a GPU: the same steps on small models, so that the run on a GPU finds no surprises."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -26,10 +27,15 @@ def test_the_dry_run_takes_every_step(report: tuple[dict[str, list[dict[str, obj
     values, text, printed = report
     everything = [row for part in ("steps", "decodes", "clips", "features") for row in values[part]]
     assert {row["status"] for row in everything} == {"ok"}
-    builds = [f"tensorrt-rtx {what}" for what in ("float16", "float16 tiles", "float32 streams")]
+    builds = [f"tensorrt-rtx {what}" for what in ("float16", "float16 tiles", "float32 streams", "float16 streams")]
     assert [row["by"] for row in values["steps"]] == ["random weights", "export", builds[0], "reference", *builds[1:]]
     features = {(row["by"], row["what"]): float(str(row["psnr_db"])) for row in values["features"]}
     assert features["onnxruntime cpu float32", "stream"] >= 100
+    assert 45 <= features["onnxruntime cpu float16", "stream"] < 100
+    for row in values["features"]:
+        assert (row["first_frame_seconds"] is not None) == (row["what"] == "stream")
+        if row["what"] == "stream":
+            assert 0 < float(str(row["first_frame_seconds"])) < 2 * float(str(row["seconds"]))
     assert features["onnxruntime cpu float16", "uint8"] >= 40
     tiles = [features["onnxruntime cpu float16", f"tiles, {how}"] for how in ("overlapped", "one by one")]
     assert tiles[0] == tiles[1]
@@ -46,6 +52,22 @@ def test_the_dry_run_takes_every_step(report: tuple[dict[str, list[dict[str, obj
     assert "| ltx2 96x64x9 | onnxruntime cpu float16 |" in text
     assert text in printed
     assert "Not measured" not in text
+
+
+def test_exact_strips_are_measured_in_both_precisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    cases, features, measures = (importlib.import_module(f"gpu.{name}") for name in ("cases", "features", "measures"))
+    case, bundle, wanted = cases.DRY_CASES[0], tmp_path / "bundle", tmp_path / "wanted.npy"
+    importlib.import_module("benchmarks.checkpoints").write_checkpoint(tmp_path / "checkpoint", case.config)
+    measures.export(tmp_path / "checkpoint", bundle)
+    measures.reference(case, tmp_path / "checkpoint", wanted, "cpu")
+    for dtype, least_db, most_db in (("float32", 100, 200), ("float16", 45, 100)):
+        contender = cases.Contender("onnxruntime", dtype, "cpu")
+        assert "exact strips" in features.features_of(case, contender, "cpu")
+        row = features.feature("exact strips", case, contender, bundle, wanted)
+        assert least_db <= row["psnr_db"] < most_db
+        assert row["wanted_db"] == 45
+        assert row["first_frame_seconds"] is None
 
 
 def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path: Path) -> None:

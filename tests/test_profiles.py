@@ -18,6 +18,32 @@ def test_the_tightest_profile_that_holds_the_shapes_is_taken(shape: tuple[int, .
     assert choose_profile([SMALL, LARGE, STATIC], {"z": shape}) == index
 
 
+def made_for(minimum: int, optimum: int, maximum: int) -> Profile:
+    return Profile({"z": ShapeRange(*((1, 4, size, size) for size in (minimum, optimum, maximum)))})
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        (8, made_for(1, 8, 64)),  # of those to 64: the nearest optimum
+        (30, made_for(1, 32, 64)),
+        (64, made_for(64, 64, 64)),  # as near as the one from 32, and nothing else
+        (60, made_for(32, 64, 64)),
+        (65, made_for(1, 128, 128)),
+        (128, made_for(1, 128, 128)),
+    ],
+)
+def test_of_profiles_with_one_maximum_the_nearest_optimum_then_the_largest_minimum_is_taken(
+    size: int, wanted: Profile
+) -> None:
+    profiles = [
+        made_for(1, 128, 128), made_for(1, 8, 64), made_for(1, 32, 64), made_for(32, 64, 64), made_for(64, 64, 64)
+    ]  # fmt: skip
+    for order in (profiles, profiles[::-1], profiles[2:] + profiles[:2]):
+        assert order[choose_profile(order, {"z": (1, 4, size, size)})] == wanted
+    assert choose_profile([wanted, wanted], {"z": (1, 4, size, size)}) == 0
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 17, 17), (1, 4, 65, 64), (1, 5, 8, 8), (1, 4, 8), (3, 4, 1, 1)])
 def test_a_shape_outside_every_profile_is_refused_with_both(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"built for z 1x4x1x1 to 2x4x16x16; or z 1x4x8x8 to 1x4x64x64, and"):

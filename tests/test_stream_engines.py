@@ -13,11 +13,12 @@ from click.testing import CliRunner
 
 from latentrt.export.cli import cli
 from latentrt.export.engines.build import build_engines
+from latentrt.export.engines.order import engine_orders
 from latentrt.export.engines.segment_profiles import segment_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.runtime import EngineError, InputError
-from latentrt.runtime.backends.tensorrt import find_engine
+from latentrt.runtime.backends.tensorrt import find_engines
 from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
 from latentrt.runtime.manifest import Graph, Manifest
 from latentrt.runtime.profiles import choose_profile
@@ -40,11 +41,27 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
     for graph, record in zip(graphs, manifest.engines, strict=True):
         record.check_file(bundle)
         machine = {"library_version": record.library_version, "capability": "8.9"}
-        assert find_engine(manifest, graph, RTX, **machine) == record
+        assert find_engines(manifest, graph, RTX, **machine) == (record,)
         with pytest.raises(EngineError, match="--dtype float32 --stream`" if graph.stage else "--dtype float32`"):
-            find_engine(manifest, graph, "tensorrt", **machine)
+            find_engines(manifest, graph, "tensorrt", **machine)
     text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
     assert text.count("float32, for streams, compute capability 8.9") == 1
+
+
+@pytest.mark.parametrize(("name", "asked", "kind"), [("ltx20", "stream", "stream"), ("sd", "exact", "exact")])
+def test_parts_can_be_ordered_without_the_whole(
+    name: str, asked: str, kind: str, bundle_of: Callable[[str], Path]
+) -> None:
+    manifest = Manifest.open(bundle_of(name))
+    options: dict[str, Any] = {asked: True}
+    for whole, kinds in ((True, {"whole", kind}), (False, {kind})):
+        settings = BuildSettings(RTX, whole=whole, **options)
+        orders = engine_orders(manifest, settings, "1.0", ("8.9",))
+        assert {order.graph.kind for order in orders} == kinds
+        assert len({order.file for order in orders}) == len(orders)
+    nothing = BuildSettings(RTX, whole=False)
+    with pytest.raises(InputError, match="whole=False leaves nothing to build"):
+        engine_orders(manifest, nothing, "1.0", ("8.9",))
 
 
 @pytest.mark.parametrize("name", ["ltx23", "causal_decoder"])  # the dry run of scripts/gpu_check builds ltx20's

@@ -32,7 +32,7 @@ from latentrt.runtime.backends import (
     shared_device,
     tensorrt_component,
 )
-from latentrt.runtime.backends.tensorrt import find_engine, missing_library, unusable_engines
+from latentrt.runtime.backends.tensorrt import find_engines, missing_library, unusable_engines
 from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
 from latentrt.runtime.errors import DeviceMemoryError
 from latentrt.runtime.manifest import Manifest
@@ -106,17 +106,17 @@ def test_the_engine_that_fits_is_found_and_others_are_refused_with_both_values(b
     record = manifest.engines[1]
     version = record.library_version
     here: dict[str, Any] = {"library_version": version, "capability": "8.9"}
-    assert find_engine(manifest, decoder, RTX, **here) == record
-    assert find_engine(manifest, encoder, RTX, **here) == manifest.engines[0]
+    assert find_engines(manifest, decoder, RTX, **here) == (record,)
+    assert find_engines(manifest, encoder, RTX, **here) == manifest.engines[:1]
     assert unusable_engines(manifest, RTX, "float32", **here) is None
     with pytest.raises(
         EngineError, match=rf"holds no tensorrt engine of decoder.onnx: run `latentrt build {built} --ba"
     ):
-        find_engine(manifest, decoder, "tensorrt", **here)
+        find_engines(manifest, decoder, "tensorrt", **here)
     with pytest.raises(EngineError, match=r"for compute capability 8.9, and this GPU has 9.0"):
-        find_engine(manifest, decoder, RTX, **here | {"capability": "9.0"})
+        find_engines(manifest, decoder, RTX, **here | {"capability": "9.0"})
     with pytest.raises(EngineError, match=rf"with tensorrt-rtx {version}, and 2.0 is installed"):
-        find_engine(manifest, decoder, RTX, **here | {"library_version": "2.0"})
+        find_engines(manifest, decoder, RTX, **here | {"library_version": "2.0"})
     reason = unusable_engines(manifest, RTX, "float16", **here)
     assert reason is not None
     assert reason.startswith("the bundle holds no tensorrt-rtx engine of encoder.float16.onnx: run `latentrt build")
@@ -124,7 +124,7 @@ def test_the_engine_that_fits_is_found_and_others_are_refused_with_both_values(b
     assert "engine of encoder.onnx" in str(unusable_engines(alone, RTX, "float32", **here))
 
 
-def test_the_newest_engine_that_fits_is_taken(built: Path) -> None:
+def test_engines_that_fit_are_found_the_newest_first(built: Path) -> None:
     manifest = Manifest.open(built)
     record = manifest.engines[1]
     newer = dataclasses.replace(record, key="newer")
@@ -132,8 +132,8 @@ def test_the_newest_engine_that_fits_is_taken(built: Path) -> None:
     manifest = dataclasses.replace(manifest, engines=(record, newer, other_gpu))
     graph = manifest.find_graphs("decoder")[0]
     options: dict[str, Any] = {"library_version": record.library_version}
-    assert find_engine(manifest, graph, RTX, capability="8.9", **options).key == "newer"
-    assert find_engine(manifest, graph, RTX, capability="12.0", **options).key == "other"
+    assert find_engines(manifest, graph, RTX, capability="8.9", **options) == (newer, record)
+    assert find_engines(manifest, graph, RTX, capability="12.0", **options) == (other_gpu,)
 
 
 def test_a_damaged_engine_is_refused_before_the_library_sees_it(built: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
             "set_runtime_cache",
         ],
         library.IRuntimeCache: ["deserialize", "serialize"],
-        library.Refitter: ["refit_cuda_engine"],
+        library.Refitter: ["get_missing_weights", "refit_cuda_engine"],
         library.OnnxParserRefitter: ["refit_from_file"],
         library.ExecutionContextAllocationStrategy: ["USER_MANAGED"],
         library.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],

@@ -96,7 +96,19 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
 @click.option(
     "--strip-weights", is_flag=True, help="tensorrt: leave out the weights, which loading takes from the bundle."
 )
-@click.option("--refit", is_flag=True, help="tensorrt: an engine that takes the weights of other fine-tunes.")
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="tensorrt: an engine that takes the weights of any bundle with the same graph; may be slower.",
+)
+@click.option(
+    "--engines-from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="OTHER",
+    help="tensorrt: take the engines of this bundle, of which BUNDLE is a fine-tune, instead of building; with the "
+    "options that they were built with. Implies --refit.",
+)
 @click.option("--version-compatible", is_flag=True, help="tensorrt: runs in later versions of the library too.")
 @click.option("--hardware-compatible", is_flag=True, help="tensorrt: runs on every GPU from Ampere on.")
 @click.option("--timing-cache/--no-timing-cache", default=None, help="tensorrt: keep what was timed.  [default: keep]")
@@ -112,6 +124,7 @@ def build(
     shapes: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...],
     capabilities: tuple[str, ...],
     workspace: int | None,
+    source: Path | None,
     json_output: bool,
     **options: Any,
 ) -> None:
@@ -121,6 +134,9 @@ def build(
     weights once more, and take as long to build. A second time with nothing changed does nothing. tensorrt-rtx builds
     without a GPU, by default one engine for compute capabilities 8.0 to 12.0. tensorrt builds on the GPU that it builds
     for.
+
+    One engine for many fine-tunes (tensorrt): build it with --strip-weights --refit for one of them, and run the same
+    command with --engines-from for the others.
     """
     from ...runtime.manifest import Manifest
     from ..engines.build import build_engines
@@ -142,13 +158,15 @@ def build(
         **options,
     )
     with progress_bar("Building", hidden=json_output) as update:
-        built = build_engines(bundle, settings, lambda done, total: update("steps", done, total))
+        built = build_engines(bundle, settings, lambda done, total: update("steps", done, total), source)
     if json_output:
-        emit_json({"bundle": str(bundle), "engines": [one.record.to_json() | {"fresh": one.fresh} for one in built]})
+        found = [one.record.to_json() | {"fresh": one.fresh, "taken": one.taken} for one in built]
+        emit_json({"bundle": str(bundle), "engines": found})
         return
     for one in built:
         record = one.record
         state = f"built in {record.built['build_seconds']} s" if one.fresh else "there already, nothing changed"
+        state = f"taken from {source}" if one.taken else state
         capabilities_text = ", ".join(record.compute_capabilities)
         click.echo(f"{record.file}: {record.bytes / 1e6:.1f} MB for {capabilities_text}; {state}")
         for profile in record.profiles:

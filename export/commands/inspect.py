@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ...runtime.config import MissingScalingFactor
+from ...runtime.engines import EngineRecord
 from ...runtime.manifest import MANIFEST_NAME, Manifest
 from ..checkpoints import SourceOptions
 from .options import as_json, emit_json, source_options
@@ -61,7 +62,8 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         lines.append(
             f"  {record.component:<8} {record.file}: {record.backend} {record.library_version}, {record.dtype}, "
             f"{_KINDS[record.kind]}"
-            f"compute capability {', '.join(record.compute_capabilities)}, {record.bytes / 1e6:.1f} MB{needs}"
+            f"compute capability {', '.join(record.compute_capabilities)}, {record.bytes / 1e6:.1f} MB"
+            f"{_weights_text(record)}{needs}"
         )
         lines += [f"           {profile}" for profile in record.profiles]
     checked = manifest.verification
@@ -71,6 +73,11 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         verdict = "passed" if checked["passed"] else "failed"
         lines.append(f"  verification {verdict}: worst PSNR {checked['worst_psnr_db']:.1f} dB")
     return lines
+
+
+def _weights_text(record: EngineRecord) -> str:
+    left_out = f" without {record.stripped_bytes / 1e6:.1f} MB of weights" if record.stripped_bytes else ""
+    return f"{left_out}, takes the weights of any bundle with its graph" if record.takes_any_weights else left_out
 
 
 def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:

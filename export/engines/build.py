@@ -7,26 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...runtime.added_outputs import added_outputs
-from ...runtime.backends import graphs_of
 from ...runtime.backends.devices import compute_capability, has_nvidia_driver
 from ...runtime.cache_folder import cache_folder
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
-from ...runtime.engines import EngineRecord, engine_key
-from ...runtime.errors import BackendUnavailable, EngineError, InputError
+from ...runtime.engines import EngineRecord
+from ...runtime.errors import BackendUnavailable, EngineError
 from ...runtime.hashing import sha256_of
-from ...runtime.manifest import Graph, Manifest
+from ...runtime.manifest import Manifest
 from ...runtime.partial_output import translated_errors
-from ...runtime.profiles import Profile
-from .planning import plan_profiles
+from .order import EngineOrder, engine_orders
 from .process import library_version, run_worker
-from .segment_profiles import segment_profiles
 from .settings import LIBRARIES, BuildSettings
-from .stream_profiles import stream_profiles
+from .sharing import taken_engine
+from .stored_weights import stored_weights
 
 __all__ = ["BuiltEngine", "build_engines"]
 
-FOLDER = "engines"
 _STEPS = 1000
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all), over all engines of a call."""
@@ -34,52 +29,38 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine of the bundle; `fresh` says whether it was built now or was there already."""
+    """An engine of the bundle; `fresh` says whether it was built now or was there already, and `taken` whether it came
+    from another bundle now."""
 
     record: EngineRecord
     fresh: bool
+    taken: bool = False
 
 
-@dataclass(frozen=True)
-class _Order:
-    """One engine to have, and the name that follows from everything that goes into it."""
-
-    graph: Graph
-    profiles: tuple[Profile, ...]
-    targets: tuple[str, ...]
-    version: str
-    graph_sha256: str
-    weights_sha256: str
-    key: str
-
-    def file(self, backend: str) -> str:
-        return f"{FOLDER}/{self.graph.file.removesuffix('.onnx')}.{backend}.{self.key}.engine"
-
-
-def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | None = None) -> tuple[BuiltEngine, ...]:
-    """Build an engine for every graph of the chosen components and precisions, those of streams and of exact strips
+def build_engines(
+    bundle: Path, settings: BuildSettings, progress: Progress | None = None, source: Path | None = None
+) -> tuple[BuiltEngine, ...]:
+    """Have an engine for every graph of the chosen components and precisions, those of streams and of exact strips
     where the settings ask for them, and record each in the manifest as soon as it is there. With nothing changed since
-    the last time nothing is done.
+    the last time nothing is done. What is missing is built, or, with the bundle `source`, taken from there: engines
+    that take other weights (`refit` is set by that).
 
     Raises:
         InputError: a wrong setting or size. BackendUnavailable: this library, or this machine, cannot build that.
-        EngineError: the library refused a graph. BundleError: the bundle is damaged. OutputError: it cannot be written.
+        EngineError: the library refused a graph, or `source` has no engine that agrees in everything but the weights.
+        BundleError: a bundle is damaged. OutputError: it cannot be written.
     """
+    if source is not None:
+        if settings.backend == "tensorrt-rtx":
+            raise BackendUnavailable(
+                "--engines-from: engines of tensorrt-rtx 1.7.1 take no other weights; build them for each bundle, or "
+                "with --backend tensorrt"
+            )
+        settings = replace(settings, refit=True)
     settings = settings.checked()
     manifest = Manifest.open(bundle)
     version = library_version(settings.backend)
-    targets = settings.targets or (_own_capability(),)
-    whole = [graph for dtype in settings.dtypes for graph in graphs_of(manifest, dtype)]
-    graphs = [*whole, *_parts(manifest, settings)]
-    orders = [
-        _ordered(manifest, graph, settings, version, targets)
-        for graph in graphs
-        if graph.component in settings.components
-    ]
-    if not orders:
-        raise InputError(
-            f"{bundle} holds none of {', '.join(settings.components)}: it holds {', '.join(manifest.components)}"
-        )
+    orders = engine_orders(manifest, settings, version, settings.targets or (_own_capability(),))
 
     def told(index: int) -> Progress:
         def tell(done: int, total: int) -> None:
@@ -88,26 +69,7 @@ def build_engines(bundle: Path, settings: BuildSettings, progress: Progress | No
 
         return tell
 
-    return tuple(_have(manifest, order, settings, told(index)) for index, order in enumerate(orders))
-
-
-def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
-    """The graphs of streams and the steps of exact strips, as far as they are asked for."""
-    own = "video" if isinstance(manifest.config, AutoencoderKLLTX2VideoConfig) else "image"
-    kinds = (
-        ("--stream", settings.stream, manifest.streams, "streaming graphs", "video"),
-        ("--exact-tiles", settings.exact, manifest.segments, "steps for exact strips", "image"),
-    )
-    found: list[Graph] = []
-    for option, asked, graphs, what, family in kinds:
-        for dtype in settings.dtypes if asked else ():
-            held = [graph for graph in graphs if graph.dtype == dtype]
-            if not held:
-                again = f"export it again with --dtype {dtype} {option}"
-                cure = again if family == own else f"they are for {family} models"
-                raise InputError(f"{option}: {manifest.folder} holds no {dtype} {what}; {cure}")
-            found += held
-    return found
+    return tuple(_have(manifest, order, settings, told(index), source) for index, order in enumerate(orders))
 
 
 def _own_capability() -> str:
@@ -119,42 +81,9 @@ def _own_capability() -> str:
     return compute_capability()
 
 
-def _ordered(
-    manifest: Manifest, graph: Graph, settings: BuildSettings, version: str, targets: tuple[str, ...]
-) -> _Order:
-    for name in (graph.file, graph.weights):  # by content, not by what the manifest says of it
-        manifest.verify_hash(name)
-    hashes = {file.name: file.sha256 for file in manifest.files}
-    profiles = _profiles(manifest, graph, settings)
-    key = engine_key(
-        backend=settings.backend,
-        library_version=version,
-        dtype=graph.dtype,
-        graph_sha256=hashes[graph.file],
-        weights_sha256=hashes[graph.weights],
-        compute_capabilities=targets,
-        profiles=profiles,
-        settings=_flags(manifest, graph, settings),
-    )
-    return _Order(graph, profiles, targets, version, hashes[graph.file], hashes[graph.weights], key)
-
-
-def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
-    config = manifest.config
-    if graph.stage is not None:
-        assert isinstance(config, AutoencoderKLLTX2VideoConfig)
-        return stream_profiles(config, graph, manifest.find_streams(graph.component, graph.dtype), settings)
-    if graph.segment is not None:
-        return segment_profiles(config, graph, settings)
-    return plan_profiles(config, graph, settings)
-
-
-def _flags(manifest: Manifest, graph: Graph, settings: BuildSettings) -> dict[str, Any]:
-    """What goes into an engine beside its graph, profiles and capabilities."""
-    return settings.flags() | {"adds": list(added_outputs(manifest, graph))}
-
-
-def _have(manifest: Manifest, order: _Order, settings: BuildSettings, progress: Progress) -> BuiltEngine:
+def _have(
+    manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: Progress, source: Path | None
+) -> BuiltEngine:
     for record in manifest.engines:
         if record.key == order.key and record.graph == order.graph.file:
             try:
@@ -162,16 +91,21 @@ def _have(manifest: Manifest, order: _Order, settings: BuildSettings, progress: 
             except EngineError:
                 break  # missing or damaged: it is built again
             return BuiltEngine(record, fresh=False)
-    record = _build(manifest, order, settings, progress)
+    if source is not None:
+        record = taken_engine(order, manifest.folder, source)
+        progress(1, 1)
+    else:
+        record = _build(manifest, order, settings, progress)
     _enter(manifest.folder, record)
-    return BuiltEngine(record, fresh=True)
+    return BuiltEngine(record, fresh=source is None, taken=source is not None)
 
 
-def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress: Progress) -> EngineRecord:
-    graph, name = order.graph, order.file(settings.backend)
+def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: Progress) -> EngineRecord:
+    graph, name = order.graph, order.file
     path = manifest.path_of(name)
     had_folder = path.parent.is_dir()
     log = cache_folder("logs") / f"{Path(name).stem}.log"
+    weights = stored_weights(manifest.path_of(graph.file))
     partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     call: dict[str, Any] = {
         "backend": settings.backend,
@@ -181,8 +115,8 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         "log": str(log),
         "profiles": [profile.to_json() for profile in order.profiles],
         "compute_capabilities": list(order.targets),
-        "adds": added_outputs(manifest, graph),
-        "settings": settings.flags(),
+        "exchanged": list(weights) if settings.refit else [],
+        "settings": order.settings,
         "timing_cache": _timing_cache(settings, order),
     }
     try:
@@ -207,12 +141,13 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
         library_version=answer["library_version"],
         compute_capabilities=order.targets,
         profiles=order.profiles,
-        settings=_flags(manifest, graph, settings),
+        settings=order.settings,
         key=order.key,
         file=name,
         bytes=size,
         sha256=digest,
         activation_bytes=answer["activation_bytes"],
+        stripped_bytes=sum(weights.values()) if settings.strip_weights else 0,
         kind=graph.kind,
         built={
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -221,7 +156,7 @@ def _build(manifest: Manifest, order: _Order, settings: BuildSettings, progress:
     )
 
 
-def _timing_cache(settings: BuildSettings, order: _Order) -> str | None:
+def _timing_cache(settings: BuildSettings, order: EngineOrder) -> str | None:
     if settings.backend == "tensorrt-rtx" or settings.timing_cache is False:
         return None
     return str(cache_folder("timing") / f"tensorrt-{order.version}-sm{order.targets[0]}.cache")
@@ -230,12 +165,13 @@ def _timing_cache(settings: BuildSettings, order: _Order) -> str | None:
 def _enter(folder: Path, record: EngineRecord) -> None:
     """Add a record to the manifest as it is now; records of the same graph as it was before are of no use any more."""
     manifest = Manifest.open(folder)
+    hashes = {file.name: file.sha256 for file in manifest.files}
+    weights = next(hashes[graph.weights] for graph in manifest.every_graph if graph.file == record.graph)
     kept = []
     for other in manifest.engines:
         if other.file == record.file:
             continue
-        origin = (other.graph_sha256, other.weights_sha256)
-        if other.graph == record.graph and origin != (record.graph_sha256, record.weights_sha256):
+        if other.graph == record.graph and not other.is_of(hashes[record.graph], weights):
             manifest.path_of(other.file).unlink(missing_ok=True)
             continue
         kept.append(other)

@@ -40,7 +40,7 @@ class BuildSettings:
 
     `stream`: also engines of a video model's streaming graphs, for steps of at most `chunk` frames of the clip.
     `exact`: also engines of an image model's steps of exact strips, for strips of at most the tiles' size of pictures
-    of at most `picture` (height, width) pixels. Both in the precisions of `dtypes`.
+    of at most `picture` (height, width) pixels. Both in the precisions of `dtypes`. `whole` False: only those.
     """
 
     backend: str
@@ -48,6 +48,7 @@ class BuildSettings:
     components: tuple[str, ...] = ("encoder", "decoder")
     tiles: tuple[Extent, ...] = ()
     static: bool = False
+    whole: bool = True
     shapes: tuple[tuple[Extent, Extent, Extent], ...] = ()
     stream: bool = False
     chunk: int = MOST_FRAMES

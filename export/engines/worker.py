@@ -65,19 +65,20 @@ def _build(order: dict[str, Any], say: Say) -> dict[str, Any]:
     from polygraphy.logger import G_LOGGER
 
     from .postlude import add_outputs
+    from .refitting import mark_weights
 
     G_LOGGER.module_severity = G_LOGGER.VERBOSE
     library: Any = __import__(order["library"])
     started = time.perf_counter()
     builder, network, parser = network_from_onnx_path(order["graph"], strongly_typed=True)
-    constants = add_outputs(network, library, order["adds"])
+    add_outputs(network, library, order["settings"]["adds"])
+    mark_weights(network, order["exchanged"])
     parsed = time.perf_counter()
     config = _config(order, library, say)
     content = engine_bytes_from_network(
         (builder, network, parser), config=config, save_timing_cache=order["timing_cache"]
     )
     built = time.perf_counter()
-    del constants
     with Path(order["output"]).open("xb") as file:
         file.write(memoryview(content))
     sys.stdout.flush()
@@ -93,6 +94,8 @@ def _build(order: dict[str, Any], say: Say) -> dict[str, Any]:
 
 def _config(order: dict[str, Any], library: Any, say: Say) -> Callable[[Any, Any], Any]:
     from polygraphy.backend.trt import CreateConfig, Profile
+
+    from .refitting import set_refit_flags
 
     flags = order["settings"]
     profiles = []
@@ -120,8 +123,6 @@ def _config(order: dict[str, Any], library: Any, say: Say) -> Callable[[Any, Any
         create = CreateConfig(
             load_timing_cache=order["timing_cache"],
             version_compatible=flags["version_compatible"],
-            refittable=flags["refit"],
-            strip_plan=flags["strip_weights"],
             **options,
         )
 
@@ -129,8 +130,7 @@ def _config(order: dict[str, Any], library: Any, say: Say) -> Callable[[Any, Any
         config = create(builder, network)
         if not flags["tf32"]:  # on by default: it computes float32 graphs with 10 bits of mantissa
             config.clear_flag(library.BuilderFlag.TF32)
-        if flags["strip_weights"] and not flags["refit"]:
-            config.set_flag(library.BuilderFlag.REFIT_IDENTICAL)
+        set_refit_flags(config, library, flags)
         return config
 
     return configured

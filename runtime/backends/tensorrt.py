@@ -1,9 +1,9 @@
-"""TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fits."""
+"""TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fit."""
 
 import importlib.util
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from .tensorrt_options import DeviceOptions
 if TYPE_CHECKING:
     from .shared_device import SharedDevice
 
-__all__ = ["LIBRARIES", "EngineOpener", "find_engine", "missing_library", "unusable_engines"]
+__all__ = ["LIBRARIES", "EngineOpener", "find_engines", "missing_library", "unusable_engines"]
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
@@ -32,31 +32,34 @@ def missing_library(backend: str) -> str | None:
     return None if has_nvidia_driver() else "no NVIDIA driver answers on this machine"
 
 
-def find_engine(
+def find_engines(
     manifest: Manifest, graph: Graph, backend: str, *, library_version: str, capability: str
-) -> EngineRecord:
-    """The newest engine of a graph that this library and this GPU can run.
+) -> tuple[EngineRecord, ...]:
+    """The engines of a graph that this library and this GPU can run, the newest first.
 
     Raises:
         EngineError: there is none; the message says what is there and what to run.
     """
-    records = [record for record in manifest.engines if (record.graph, record.backend) == (graph.file, backend)]
     hashes = {file.name: file.sha256 for file in manifest.files}
-    reasons = []
-    for record in reversed(records):
+    found, reasons = [], []
+    for record in reversed(manifest.engines):
+        if (record.graph, record.backend) != (graph.file, backend):
+            continue
         try:
             record.check_origin(hashes[graph.file], hashes[graph.weights])
             record.check_machine(library_version, capability)
         except EngineError as error:
             reasons.append(str(error))
         else:
-            return record
-    raise EngineError(
-        reasons[0]
-        if reasons
-        else f"the bundle holds no {backend} engine of {graph.file}: run "
-        f"`{build_command(manifest.folder, backend, graph.dtype, graph.kind)}`"
-    )
+            found.append(record)
+    if not found:
+        raise EngineError(
+            reasons[0]
+            if reasons
+            else f"the bundle holds no {backend} engine of {graph.file}: run "
+            f"`{build_command(manifest.folder, backend, graph.dtype, graph.kind)}`"
+        )
+    return tuple(found)
 
 
 def unusable_engines(
@@ -69,7 +72,7 @@ def unusable_engines(
         if graph is None:
             continue
         try:
-            find_engine(manifest, graph, backend, library_version=library_version, capability=capability)
+            find_engines(manifest, graph, backend, library_version=library_version, capability=capability)
         except EngineError as error:
             return str(error)
     return None
@@ -99,17 +102,23 @@ class EngineOpener:
         return unusable_engines(self._manifest, self._backend, dtype, **self._machine)
 
     def open(self, graph_file: Path) -> Component:
-        """The engine of a graph file of the bundle.
+        """The engine of a graph file of the bundle, or the choice among several, which are loaded when they are needed.
 
         Raises:
             EngineError: none fits, or the file is damaged, or the library does not read it.
         """
+        from .engine_choice import EngineChoice
         from .tensorrt_component import TensorRTComponent
 
         manifest = self._manifest
         graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
-        record = find_engine(manifest, graph, self._backend, **self._machine)
-        return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, self.shared())
+        records = _without_replaced(find_engines(manifest, graph, self._backend, **self._machine))
+        shared = self.shared()
+
+        def load(record: EngineRecord) -> TensorRTComponent:
+            return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
+
+        return load(records[0]) if len(records) == 1 else EngineChoice(records, load)
 
     def shared(self) -> "SharedDevice":
         """What the engines share: theirs, or made now. Whoever opens engines and lets them go one by one keeps it."""
@@ -123,16 +132,28 @@ class EngineOpener:
             return shared
 
     def profiles(self, graph: Graph) -> tuple[Profile, ...]:
-        """The sizes that the engine of a graph was built for.
+        """The sizes that the engines of a graph were built for, those of the newest first.
 
         Raises:
             EngineError: none fits.
         """
-        return find_engine(self._manifest, graph, self._backend, **self._machine).profiles
+        records = find_engines(self._manifest, graph, self._backend, **self._machine)
+        return tuple(profile for record in records for profile in record.profiles)
 
     @property
     def _machine(self) -> Mapping[str, str]:
         return {"library_version": str(self._library.__version__), "capability": self._capability}
+
+
+def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ...]:
+    """The engines, the newest first, without those whose every profile a newer one has too: no call runs in them."""
+    newer: list[Profile] = []
+    kept = []
+    for record in records:
+        if any(profile not in newer for profile in record.profiles):
+            kept.append(record)
+        newer += record.profiles
+    return tuple(kept)
 
 
 def _is_installed(module: str) -> bool:

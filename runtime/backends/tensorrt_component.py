@@ -19,7 +19,7 @@ from ..component import Call, NotFinite
 from ..engines import EngineRecord
 from ..errors import DeviceMemoryError, EngineError
 from ..manifest import Graph
-from ..profiles import choose_profile
+from ..profiles import choose_profile, sizes_of
 from .device_array import DeviceArray
 from .device_frames import DeviceFrames
 from .device_memory import mib
@@ -49,8 +49,9 @@ class TensorRTComponent:
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
         shared.gpu.make_current()
-        shared.gpu.ledger.take(record.bytes, f"weights of {record.file}")
-        weakref.finalize(self, shared.gpu.ledger.give_back, record.bytes)
+        weights_bytes = record.bytes + record.stripped_bytes
+        shared.gpu.ledger.take(weights_bytes, f"weights of {record.file}")
+        weakref.finalize(self, shared.gpu.ledger.give_back, weights_bytes)
         self._engine = shared.runtime.deserialize_cuda_engine((folder / record.file).read_bytes())
         if self._engine is None:
             raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
@@ -135,7 +136,7 @@ class TensorRTComponent:
     ) -> Iterator[dict[str, Any]]:
         """One call: its outputs by name, as arrays that are the lane's until the body ends, and as device arrays."""
         shared, tensors = self._shared, self._tensors
-        profile = choose_profile(self._record.profiles, _sizes(inputs), self._record.kind)
+        profile = choose_profile(self._record.profiles, sizes_of(inputs), self._record.kind)
         call.check()
         shared.gpu.make_current()
         with self._lane() as lane:
@@ -191,12 +192,17 @@ class TensorRTComponent:
             return None
 
     def _refit(self, graph: Path) -> None:
-        """Give the engine the bundle's weights, which the graph file points to."""
+        """Give the engine the bundle's weights, which the graph file points to: all of them, or it does not run."""
         library, log = self._shared.library, self._shared.log
         refitter = library.Refitter(self._engine, log)
         parsed = library.OnnxParserRefitter(refitter, log).refit_from_file(str(graph))
-        if not parsed or not refitter.refit_cuda_engine():
-            raise EngineError(f"{self._record.file} does not take the weights of {graph.name}: {log.last_error}")
+        missing = ", ".join(refitter.get_missing_weights())
+        if not parsed or missing or not refitter.refit_cuda_engine():
+            lacking = f" (it still wants {missing})" if missing else ""
+            raise EngineError(
+                f"{self._record.file} does not take the weights of {graph.name}{lacking}: {log.last_error}; build it "
+                f"without --strip-weights and --refit"
+            )
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
@@ -223,16 +229,6 @@ class TensorRTComponent:
             config.cuda_graph_strategy = self._shared.library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._jit.attach(config)
         return self._engine.create_execution_context(config)
-
-
-def _sizes(inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """What a profile speaks of: shapes, and of whole numbers the values, since those decide sizes."""
-
-    def size(array: Any) -> tuple[int, ...]:
-        tells_sizes = isinstance(array, np.ndarray) and array.dtype.kind == "i"
-        return tuple(map(int, array)) if tells_sizes else tuple(array.shape)
-
-    return {name: size(array) for name, array in inputs.items()}
 
 
 def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from .cases import Case, Contender
 from .measures import extent_of, latents_of, open_vae
 
-__all__ = ["build_parts", "build_tiles", "feature", "features_of"]
+__all__ = ["build_parts", "build_refittable", "build_tiles", "feature", "features_of"]
 
 _CALLS = 3
+_PARTS_LEVEL = 1  # the lowest at which kernels are timed, and only the likeliest: there are dozens of graphs
+_CHUNK = 8  # frames of a stream's step
 
 
 def features_of(case: Case, contender: Contender, device: str) -> tuple[str, ...]:
-    """By name. Streams and strips are float32; the caller's stream is TensorRT's."""
+    """By name, in the contender's precision. The rest is in float16 alone; the caller's stream is TensorRT's."""
+    parts = "stream" if case.video else "exact strips"
     if contender.dtype == "float32":
-        return ("stream",) if case.video else ("exact strips",)
+        return (parts,)
     device_too = ("device array",) if device == "cuda" and contender.kind.startswith("tensorrt") else ()
-    return ("uint8", "tiles, overlapped", "tiles, one by one", *device_too)
+    return (parts, "uint8", "tiles, overlapped", "tiles, one by one", *device_too)
 
 
 def build_tiles(case: Case, bundle: Path, backend: str, dtype: str, capabilities: tuple[str, ...]) -> dict[str, Any]:
@@ -33,13 +36,36 @@ def build_tiles(case: Case, bundle: Path, backend: str, dtype: str, capabilities
 
 
 def build_parts(case: Case, bundle: Path, backend: str, dtype: str, capabilities: tuple[str, ...]) -> dict[str, Any]:
-    """Engines of the streaming graphs, or of the steps of exact strips: quickly, to see that they are right."""
+    """Engines of the streaming graphs, or of the steps of exact strips: quickly, with little search for fast kernels,
+    and as much in both precisions. In float32 the whole graph's too, without which no bundle opens; float16 has it."""
     whole = extent_of(case)
-    asked: dict[str, Any] = {"stream": True, "chunk": 8} if case.video else {"exact": True}
+    asked: dict[str, Any] = {"stream": True, "chunk": _CHUNK} if case.video else {"exact": True}
     tile = whole if case.video else _tile(case)
     picture = (whole.height, whole.width)
     return _build(
-        bundle, backend, capabilities, dtypes=(dtype,), tiles=(tile,), picture=picture, optimization_level=0, **asked
+        bundle,
+        backend,
+        capabilities,
+        dtypes=(dtype,),
+        tiles=(tile,),
+        picture=picture,
+        whole=dtype == "float32",
+        optimization_level=_PARTS_LEVEL,
+        **asked,
+    )
+
+
+def build_refittable(case: Case, bundle: Path) -> dict[str, Any]:
+    """An engine of `tensorrt` without weights, which takes those of any fine-tune."""
+    return _build(
+        bundle,
+        "tensorrt",
+        (),
+        dtypes=("float16",),
+        tiles=(extent_of(case),),
+        static=True,
+        strip_weights=True,
+        refit=True,
     )
 
 
@@ -61,12 +87,14 @@ def _tile(case: Case) -> Any:
 
 
 def feature(name: str, case: Case, contender: Contender, bundle: Path, wanted: Path) -> dict[str, Any]:
-    """Seconds of a call (median) and the distance to the reference. (Tiles approximate: theirs is only told.)"""
+    """Seconds of a call (median), for a stream also those to its first frames as pixels, and the distance to the
+    reference. (Tiles approximate: theirs is only told.)"""
     from latentrt.export.quality import psnr
 
     reference = np.load(wanted, mmap_mode="r")
     vae, z = open_vae(contender, bundle), latents_of(case)
     run = {
+        "refitted": _whole,
         "uint8": _pixels,
         "tiles, overlapped": _tiles,
         "tiles, one by one": _tiles_one_by_one,
@@ -75,18 +103,25 @@ def feature(name: str, case: Case, contender: Contender, bundle: Path, wanted: P
         "device array": _device_array,
     }[name](vae, z, case)
     result = run()
+    seconds = _median_seconds(run)
+    if name == "uint8":
+        reference = np.clip(reference, -1, 1)
+    exact = name in ("stream", "exact strips")
+    return {
+        "seconds": seconds,
+        "first_frame_seconds": _median_seconds(lambda: _first_frames(vae, z)) if name == "stream" else None,
+        "psnr_db": psnr(result, reference),
+        "wanted_db": 0 if name.startswith("tiles") else 45 if exact else 40,
+    }
+
+
+def _median_seconds(run: Callable[[], Any]) -> float:
     seconds = []
     for _ in range(_CALLS):
         started = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - started)
-    if name == "uint8":
-        reference = np.clip(reference, -1, 1)
-    return {
-        "seconds": statistics.median(seconds),
-        "psnr_db": psnr(result, reference),
-        "wanted_db": 0 if name.startswith("tiles") else 40,
-    }
+    return statistics.median(seconds)
 
 
 Run = Callable[[], NDArray[np.float32]]
@@ -96,6 +131,10 @@ def _pixels(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
     from latentrt.runtime.pixels import to_samples
 
     return lambda: to_samples(vae.decode(z, output="uint8").sample)
+
+
+def _whole(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
+    return lambda: vae.decode(z).sample  # type: ignore[no-any-return]
 
 
 def _tiles(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
@@ -111,7 +150,13 @@ def _tiles_one_by_one(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
 
 
 def _stream(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    return lambda: np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8)), axis=2)
+    return lambda: np.concatenate(list(vae.decode_stream(z, frames_per_chunk=_CHUNK)), axis=2)
+
+
+def _first_frames(vae: Any, z: NDArray[np.float32]) -> None:
+    frames = vae.decode_stream(z, frames_per_chunk=_CHUNK, output="uint8")
+    next(frames)
+    frames.close()
 
 
 def _strips(vae: Any, z: NDArray[np.float32], case: Case) -> Run:

@@ -28,12 +28,8 @@ def markdown(report: dict[str, Any]) -> str:
             if row["status"] == "ok"
         ]
     if report["features"]:
-        lines += ["", "| decode | by | what | seconds | PSNR dB |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {row['case']} | {row['by']} | {row['what']} | {row['seconds']:.4f} | {row['psnr_db']:.1f} |"
-            for row in report["features"]
-            if row["status"] == "ok"
-        ]
+        lines += ["", "| decode | by | what | seconds | first frame s | PSNR dB |", "|---|---|---|---|---|---|"]
+        lines += [_feature(row) for row in report["features"] if row["status"] == "ok"]
     parts = ("steps", "decodes", "clips", "features")
     missing = [row for part in parts for row in report[part] if row["status"] != "ok"]
     if missing:
@@ -49,3 +45,8 @@ def _row(row: dict[str, Any]) -> str:
         f"| {row['case']} | {row['by']} | {row['seconds']:.4f} | {share} | {row['psnr_db']:.1f} | {memory} "
         f"| {row['first_seconds']:.2f} | {row['open_seconds']:.2f} |"
     )
+
+
+def _feature(row: dict[str, Any]) -> str:
+    first = "-" if row["first_frame_seconds"] is None else f"{row['first_frame_seconds']:.4f}"
+    return f"| {row['case']} | {row['by']} | {row['what']} | {row['seconds']:.4f} | {first} | {row['psnr_db']:.1f} |"

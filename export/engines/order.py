@@ -1,0 +1,121 @@
+"""The engines to have: one order per graph, named after everything that goes into its engine."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...runtime.added_outputs import added_outputs
+from ...runtime.backends import graphs_of
+from ...runtime.config import AutoencoderKLLTX2VideoConfig
+from ...runtime.engines import engine_key
+from ...runtime.errors import InputError
+from ...runtime.manifest import Graph, Manifest
+from ...runtime.profiles import Profile
+from .planning import plan_profiles
+from .segment_profiles import segment_profiles
+from .settings import BuildSettings
+from .stream_profiles import stream_profiles
+
+__all__ = ["EngineOrder", "engine_orders"]
+
+_FOLDER = "engines"
+
+
+@dataclass(frozen=True)
+class EngineOrder:
+    """One engine to have, and the name that follows from everything that goes into it. `settings`: what does, beside
+    graph, profiles and capabilities."""
+
+    graph: Graph
+    backend: str
+    profiles: tuple[Profile, ...]
+    targets: tuple[str, ...]
+    version: str
+    graph_sha256: str
+    weights_sha256: str
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return engine_key(
+            backend=self.backend,
+            library_version=self.version,
+            dtype=self.graph.dtype,
+            graph_sha256=self.graph_sha256,
+            weights_sha256=self.weights_sha256,
+            compute_capabilities=self.targets,
+            profiles=self.profiles,
+            settings=self.settings,
+        )
+
+    @property
+    def file(self) -> str:
+        return f"{_FOLDER}/{self.graph.file.removesuffix('.onnx')}.{self.backend}.{self.key}.engine"
+
+
+def engine_orders(
+    manifest: Manifest, settings: BuildSettings, version: str, targets: tuple[str, ...]
+) -> tuple[EngineOrder, ...]:
+    """An order for every graph of the chosen components and precisions, those of streams and of exact strips where the
+    settings ask for them.
+
+    Raises:
+        InputError: a wrong size, or nothing to build. BundleError: a graph or weights were altered.
+    """
+    if not (settings.whole or settings.stream or settings.exact):
+        raise InputError("whole=False leaves nothing to build: ask for stream or exact")
+    whole = [graph for dtype in settings.dtypes for graph in graphs_of(manifest, dtype)]
+    asked = (*(whole if settings.whole else ()), *_parts(manifest, settings))
+    graphs = [graph for graph in asked if graph.component in settings.components]
+    if not graphs:
+        raise InputError(
+            f"{manifest.folder} holds none of {', '.join(settings.components)}: "
+            f"it holds {', '.join(manifest.components)}"
+        )
+    return tuple(_ordered(manifest, graph, settings, version, targets) for graph in graphs)
+
+
+def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
+    """The graphs of streams and the steps of exact strips, as far as they are asked for."""
+    own = "video" if isinstance(manifest.config, AutoencoderKLLTX2VideoConfig) else "image"
+    kinds = (
+        ("--stream", settings.stream, manifest.streams, "streaming graphs", "video"),
+        ("--exact-tiles", settings.exact, manifest.segments, "steps for exact strips", "image"),
+    )
+    found: list[Graph] = []
+    for option, asked, graphs, what, family in kinds:
+        for dtype in settings.dtypes if asked else ():
+            held = [graph for graph in graphs if graph.dtype == dtype]
+            if not held:
+                again = f"export it again with --dtype {dtype} {option}"
+                cure = again if family == own else f"they are for {family} models"
+                raise InputError(f"{option}: {manifest.folder} holds no {dtype} {what}; {cure}")
+            found += held
+    return found
+
+
+def _ordered(
+    manifest: Manifest, graph: Graph, settings: BuildSettings, version: str, targets: tuple[str, ...]
+) -> EngineOrder:
+    for name in (graph.file, graph.weights):  # by content, not by what the manifest says of it
+        manifest.verify_hash(name)
+    hashes = {file.name: file.sha256 for file in manifest.files}
+    return EngineOrder(
+        graph=graph,
+        backend=settings.backend,
+        profiles=_profiles(manifest, graph, settings),
+        targets=targets,
+        version=version,
+        graph_sha256=hashes[graph.file],
+        weights_sha256=hashes[graph.weights],
+        settings=settings.flags() | {"adds": list(added_outputs(manifest, graph))},
+    )
+
+
+def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
+    config = manifest.config
+    if graph.stage is not None:
+        assert isinstance(config, AutoencoderKLLTX2VideoConfig)
+        return stream_profiles(config, graph, manifest.find_streams(graph.component, graph.dtype), settings)
+    if graph.segment is not None:
+        return segment_profiles(config, graph, settings)
+    return plan_profiles(config, graph, settings)

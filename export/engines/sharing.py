@@ -1,0 +1,84 @@
+"""An engine of one bundle in another: of a fine-tune, whose graph is the same and whose weights are not."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from ...runtime.engines import EngineRecord, build_command
+from ...runtime.errors import EngineError
+from ...runtime.hashing import sha256_of
+from ...runtime.manifest import Manifest
+from ...runtime.partial_output import translated_errors
+from .order import EngineOrder
+
+__all__ = ["taken_engine"]
+
+_DIGITS = 16  # of a hash, in messages
+
+
+def taken_engine(order: EngineOrder, bundle: Path, source: Path) -> EngineRecord:
+    """The engine of `source` that `order` wants, as a file of `bundle` too: one file with two names where the system
+    can do that, else a copy. Returns its record, which is not in the bundle's manifest yet.
+
+    Raises:
+        EngineError: `source` has none that agrees in everything but the weights; the message holds both values. Or its
+            file is not the one that was built. BundleError: `source` is no bundle. OutputError: it cannot be written.
+    """
+    manifest = Manifest.open(source)
+    here = (order.graph.file, order.backend)
+    candidates = [record for record in manifest.engines if (record.graph, record.backend) == here]
+    if not candidates:
+        command = build_command(source, order.backend, order.graph.dtype, order.graph.kind)
+        raise EngineError(
+            f"{source} holds no {order.backend} engine of {order.graph.file} to take: run `{command} --strip-weights "
+            f"--refit` first"
+        )
+    record, differences = min(
+        ((record, _differences(record, order)) for record in reversed(candidates)), key=lambda pair: len(pair[1])
+    )
+    if differences:
+        raise EngineError(
+            f"{source}'s {record.file} is not what {bundle} wants: {'; '.join(differences)}; build with the same "
+            f"options and export as there, or without --engines-from"
+        )
+    record.check_file(source)
+    target = bundle / order.file
+    had_folder = target.parent.is_dir()
+    try:
+        with translated_errors(target):
+            target.parent.mkdir(exist_ok=True)
+            _put(source / record.file, target, record.sha256)
+    except BaseException:
+        if not had_folder and target.parent.is_dir() and not any(target.parent.iterdir()):
+            target.parent.rmdir()
+        raise
+    return replace(record, file=order.file)
+
+
+def _differences(record: EngineRecord, order: EngineOrder) -> list[str]:
+    """What an engine and an order do not have in common, apart from the weights: (its value, the wanted one)."""
+    pairs = {
+        "SHA-256 of the graph": (record.graph_sha256[:_DIGITS], order.graph_sha256[:_DIGITS]),
+        f"version of {order.backend}": (record.library_version, order.version),
+        "compute capability": (", ".join(record.compute_capabilities), ", ".join(order.targets)),
+        "sizes": ("; ".join(map(str, record.profiles)), "; ".join(map(str, order.profiles))),
+    }
+    for name in {**order.settings, **record.settings}:
+        pairs[name] = (str(record.settings.get(name)), str(order.settings.get(name)))
+    return [f"{name} is {theirs}, wanted {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours]
+
+
+def _put(file: Path, target: Path, sha256: str) -> None:
+    """The file under a second name, whole or not at all."""
+    partial = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
+    try:
+        try:
+            os.link(file, partial)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(file, partial)
+            if sha256_of(partial) != sha256:
+                raise EngineError(f"{file} changed while it was copied: run the command again") from None
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
