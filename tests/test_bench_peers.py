@@ -32,7 +32,7 @@ def test_the_quick_mode_measures_compares_and_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     values, text = json.loads((tmp_path / "peers.json").read_text()), (tmp_path / "peers.md").read_text()
     rows = {row["contender"]: row for row in values["runs"]}
-    ours, raw, stream = "latentrt onnxruntime float32", "onnxruntime float32", "latentrt stream float32"
+    ours, raw, stream = "LatentRT onnxruntime float32", "onnxruntime float32", "LatentRT stream float32"
     assert set(rows) == {"diffusers float32", "optimum-onnx float32", raw, ours, stream}, "the reference always runs"
     assert rows["optimum-onnx float32"]["status"] == "skipped"
     assert "- optimum-onnx float32: skipped, optimum-onnx exports AutoencoderKL only" in text
@@ -59,7 +59,7 @@ def test_ratios_are_taken_within_rounds_and_limits_judged(peers: Any) -> None:
         values = {"case": "sd-decode", "contender": contender, "round": number, "status": "ok", "seconds": seconds}
         return values | {"host_share": None, "psnr_db": 50.0} | more
 
-    reference, bfloat16 = "diffusers float32", "latentrt openvino bfloat16"
+    reference, bfloat16 = "diffusers float32", "LatentRT openvino bfloat16"
     runs = [row(reference, 0, 10.0), row(reference, 1, 30.0), row(bfloat16, 0, 4.0, host_share=0.1)]
     runs += [row(bfloat16, 1, 10.0, host_share=0.2), row("openvino bfloat16", 0, 4.0), row("openvino bfloat16", 1, 9.9)]
     rates = [{"case": "sd-decode", "round": number, "openvino bfloat16": 1e9} for number in (0, 1)]
@@ -68,10 +68,10 @@ def test_ratios_are_taken_within_rounds_and_limits_judged(peers: Any) -> None:
     assert results.rate_share("sd-decode", bfloat16) == pytest.approx((0.5 + 0.2) / 2)
     judged = {verdict["promise"]: verdict["passed"] for verdict in peers.verdicts(results)}
     assert judged == {
-        "sd-decode: latentrt openvino bfloat16, its time over openvino bfloat16's": True,
+        "sd-decode: LatentRT openvino bfloat16, its time over openvino bfloat16's": True,
         "sd-decode: times as fast as diffusers float32, bfloat16": True,
-        "sd-decode: latentrt openvino bfloat16, PSNR in dB": True,
-        "sd-decode: latentrt openvino bfloat16, share of the host": False,
+        "sd-decode: LatentRT openvino bfloat16, PSNR in dB": True,
+        "sd-decode: LatentRT openvino bfloat16, share of the host": False,
     }
 
 

@@ -318,6 +318,32 @@ def test_an_unasked_call_that_might_not_fit_is_planned(
     assert {probe.strategy.kind for probe in points.asked} == {"whole", "strips"}
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_clip_that_cannot_be_planned_streams_where_it_may(
+    streams: bool,
+    opened: Callable[..., Any],
+    cached: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    if not streams:
+        vae.disable_streaming()
+
+    def failing(self: Calibration, probe: Probe) -> Point:
+        raise EngineError("the probe ended")
+
+    monkeypatch.setattr("latentrt.runtime.calibration.Calibration.point", failing)
+    monkeypatch.setattr("latentrt.runtime.call_planner.default_budget", lambda: 200 * MIB)
+    monkeypatch.setattr("latentrt.runtime.call_planner._ALWAYS_FITS_BYTES", 1)
+    monkeypatch.setattr(Workload, "most_bytes", 300 * MIB)
+    z = np.zeros((1, LTX["ltx20"]["latent_channels"], 3, 2, 2), np.float32)
+    chosen = vae._strategy("decoder", z, None, "float32", None)
+    assert (chosen.streaming, chosen.tiling, chosen.budgeted) == (streams, None, False)
+    way = "streams, which holds least" if streams else "runs whole"
+    assert f"decoder {way}, and may not fit: it was not planned (nothing could be planned: the probe ended" in caplog.text
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(cli, list(arguments), standalone_mode=False)
 

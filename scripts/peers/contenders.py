@@ -214,15 +214,15 @@ CONTENDERS = (
     Contender("torch.compile float32", diffusers, "float32", "compile", once=True, models=("quarter", "sd")),
     Contender("optimum-onnx float32", optimum, "float32"),
     Contender("onnxruntime float32", raw_onnxruntime, "float32"),
-    Contender("latentrt onnxruntime float32", latentrt, "float32", "onnxruntime"),
+    Contender("LatentRT onnxruntime float32", latentrt, "float32", "onnxruntime"),
     Contender("openvino float32", raw_openvino, "float32"),
-    Contender("latentrt openvino float32", latentrt, "float32", "openvino"),
+    Contender("LatentRT openvino float32", latentrt, "float32", "openvino"),
     Contender("openvino bfloat16", raw_openvino, "bfloat16"),
-    Contender("latentrt openvino bfloat16", latentrt, "bfloat16", "openvino"),
-    Contender("latentrt stream float32", latentrt, "float32", "stream", video=True),
-    Contender("latentrt stream bfloat16", latentrt, "bfloat16", "stream", video=True),
-    Contender("latentrt tiled float32", latentrt, "float32", "tiled", once=True),
-    Contender("latentrt exact float32", latentrt, "float32", "exact", once=True, video=False),
+    Contender("LatentRT openvino bfloat16", latentrt, "bfloat16", "openvino"),
+    Contender("LatentRT stream float32", latentrt, "float32", "stream", video=True),
+    Contender("LatentRT stream bfloat16", latentrt, "bfloat16", "stream", video=True),
+    Contender("LatentRT tiled float32", latentrt, "float32", "tiled", once=True),
+    Contender("LatentRT exact float32", latentrt, "float32", "exact", once=True, video=False),
 )
 """In the order of their turns: an engine called directly stands beside ours on it."""
 

@@ -8,14 +8,14 @@ from typing import Any
 __all__ = ["Results", "verdicts"]
 
 _PAIRS = {
-    "latentrt onnxruntime float32": "onnxruntime float32",
-    "latentrt openvino float32": "openvino float32",
-    "latentrt openvino bfloat16": "openvino bfloat16",
+    "LatentRT onnxruntime float32": "onnxruntime float32",
+    "LatentRT openvino float32": "openvino float32",
+    "LatentRT openvino bfloat16": "openvino bfloat16",
 }
 _MOST_OVER_RAW, _MOST_HOST = 1.03, 0.05
 _LEAST_SHARE = {"float32": 0.85, "bfloat16": 0.65}
-_OURS_32 = ("latentrt openvino float32", "latentrt onnxruntime float32")
-_OURS_16 = ("latentrt openvino bfloat16",)
+_OURS_32 = ("LatentRT openvino float32", "LatentRT onnxruntime float32")
+_OURS_16 = ("LatentRT openvino bfloat16",)
 # (case, how many times as fast, ours: the faster one, the peer)
 _SPEED = (
     ("quarter-decode", 5.0, (*_OURS_16, *_OURS_32), "diffusers tiled float32"),
@@ -29,7 +29,7 @@ _SPEED = (
     ("sd-decode", 1.2, _OURS_32, "diffusers float32"),
     ("sd-decode", 2.3, _OURS_16, "diffusers float32"),
 )
-_QUALITY = (("sd-decode", 45.0, "latentrt openvino bfloat16"),)
+_QUALITY = (("sd-decode", 45.0, "LatentRT openvino bfloat16"),)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _verdicts(results: Results) -> Iterator[dict[str, Any]]:
             yield from _judged(f"{case}: {ours}, its time over {raw}'s", over, _MOST_OVER_RAW, at_least=False)
         if case in ("quarter-decode", "full-decode"):
             for dtype, least in _LEAST_SHARE.items():
-                share = results.rate_share(case, f"latentrt openvino {dtype}")
+                share = results.rate_share(case, f"LatentRT openvino {dtype}")
                 yield from _judged(f"{case}: share of the matrix rate, {dtype}", share, least)
     for case, least, ours, peer in _SPEED:
         times = [ratio for name in ours if (ratio := results.ratio(case, peer, name)) is not None]
