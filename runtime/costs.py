@@ -28,6 +28,9 @@ __all__ = ["Cost", "Costs", "exact_job", "plan_of"]
 _LEAN = 1.06  # predictions are a little high rather than low
 _LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the two smallest ones
 _SHORTER = {"onnxruntime": 0.5}  # of that, where memory is proportional to the size
+_FARTHEST = 32  # times as large as what was measured may a call be, unless measuring more takes too long:
+_SHARE_OF_CALL, _LONGEST_SECONDS = 0.02, 20.0  # of the call's own time, and at all
+_LEAST_SLOPE = 0.05  # of what was measured beyond the engine lies in memory that grows: small calls differ by chance
 _SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
 _IDLE_SHARE = 0.06  # of what lies in more than one block
 _ATTENTION_INPUTS = 9  # arrays of the size of attention's input, beside its scores
@@ -216,13 +219,21 @@ class Costs:
         while fast and chosen != rungs[-1] and self._attends(work, chosen, second):
             chosen = fast.pop()
             second = self._points.point(Probe(work.component, chosen, strategy))
+        wanted = volume(grid, cells) * work.batch
+        long = min(_LONGEST_SECONDS, _SHARE_OF_CALL * unit * wanted)
+        for rung in [rung for rung in rungs if volume(grid, rung) > volume(grid, chosen)]:
+            seconds = second.work_seconds * volume(grid, rung) / volume(grid, chosen)
+            if wanted <= _FARTHEST * volume(grid, chosen) or seconds > long:
+                break
+            chosen, second = rung, self._points.point(Probe(work.component, rung, strategy))
         below = [rung for rung in rungs[1:] if 2.5 < volume(grid, chosen) / volume(grid, rung) < 6]
         if (
             chosen != rungs[-1] and below
         ):  # memory bends where buffers are small: a line through the larger ones is better
             least, first = below[-1], self._points.point(Probe(work.component, below[-1], strategy))
         start, stop = volume(grid, least), volume(grid, chosen)
-        return _Line(second, stop, max(second.peak_bytes - first.peak_bytes, 0) / (stop - start))
+        slope = (second.peak_bytes - first.peak_bytes) / (stop - start)
+        return _Line(second, stop, max(slope, _LEAST_SLOPE * (second.peak_bytes - second.loaded_bytes) / stop))
 
     def _minimum(self, component: str) -> int:
         return max(self._manifest.config.min_latent_size(component), 1)

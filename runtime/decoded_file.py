@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .budget import memory_text, parse_memory
 from .clip_writer import write_clip
 from .errors import InputError, OutputError
 from .extras import require
 from .npy_file import create_npy
 from .partial_output import partial_output, require_folder, translated_errors
 from .pictures import PICTURE_ENDINGS, write_picture
+from .video_writer import VideoWriter
 
 __all__ = ["STANDARD_OUTPUT", "DecodedFile", "Progress", "check_destination", "counting"]
 
@@ -60,8 +62,9 @@ class DecodedFile:
                 self._decode(out=sample)
                 del sample  # unmaps the file
         elif self.vae.video:
+            encoder = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
             with write_clip(output, rate) as writer:
-                for written, frame in enumerate(self._each_frame(), 1):
+                for written, frame in enumerate(self._each_frame(encoder), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])
         elif ending in PICTURE_ENDINGS:
@@ -80,10 +83,20 @@ class DecodedFile:
             self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
         ).sample
 
-    def _each_frame(self) -> Iterator[NDArray[np.uint8]]:
-        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C)."""
+    def _each_frame(self, held: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `held`: bytes of the
+        budget that whoever takes them needs.
+
+        Raises:
+            InputError: that is all of it.
+        """
         assert isinstance(self.vae, AutoencoderKLLTX2Video)
-        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory}
+        memory = None if self.memory is None else parse_memory(self.memory) - held
+        if memory is not None and memory < 1:
+            raise InputError(
+                f"memory: encoding a clip of this size alone holds {memory_text(held)}, and the budget is {self.memory}"
+            )
+        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": memory}
         if not self.vae.streaming:  # which counts the very frames that are counted when they are written
             options["progress"] = counting("tiles", self.progress)
         for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
