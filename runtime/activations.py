@@ -2,7 +2,6 @@
 There they may be narrower than where they are made and read."""
 
 import math
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,8 +15,6 @@ from .partial_output import output_error
 __all__ = ["Activation", "ActivationStore", "InFile", "InMemory"]
 
 Array = NDArray[Any]
-_LEAST_SHARED_BYTES = 4 << 20
-"""Copies from here on are worth a second thread."""
 
 
 class Activation(Protocol):
@@ -43,21 +40,14 @@ class InMemory:
 
     def read(self, rows: slice, columns: slice) -> Array:
         assert self._array is not None
-        tile = self._array[:, :, rows, columns]
-        return _copied(tile, np.empty(tile.shape, self._dtype))
+        return np.ascontiguousarray(self._array[:, :, rows, columns], self._dtype)
 
     def write(self, rows: slice, columns: slice, tile: Array) -> None:
         assert self._array is not None
-        _copied(_narrowed(tile, self._array.dtype), self._array[:, :, rows, columns])
+        self._array[:, :, rows, columns] = _narrowed(tile, self._array.dtype)
 
     def close(self) -> None:
         self._array = None
-
-    def take(self) -> Array:
-        """The array itself, when nobody reads the activation any more."""
-        assert self._array is not None
-        array, self._array = self._array, None
-        return array
 
 
 class InFile:
@@ -120,20 +110,6 @@ class InFile:
         return output_error(self._folder / "activations", error)
 
 
-def _copied(source: Array, target: Array) -> Array:
-    """Copy (B, C, H, W) to `target`, and return that. Half of the channels in a thread of their own where it is much:
-    the engine's threads wait meanwhile, and one alone does not move all that memory can."""
-    half = source.shape[1] // 2
-    if half == 0 or target.nbytes < _LEAST_SHARED_BYTES:
-        np.copyto(target, source)
-        return target
-    other = threading.Thread(target=np.copyto, args=(target[:, :half], source[:, :half]))
-    other.start()
-    np.copyto(target[:, half:], source[:, half:])
-    other.join()
-    return target
-
-
 def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
     """A tile as it is kept.
 
@@ -154,11 +130,7 @@ def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
 
 class ActivationStore:
     """Makes the activations of one pass, which computes in `dtype`: in memory while they fit into `memory_bytes`
-    together, else in files in `folder`; kept in `stored` (None: in `dtype`). Leaving its context frees them all.
-
-    The memory of the one that was freed last is kept for the next one, if that is as large: new pages would cost as
-    much time as what is written to them. `trim` gives it back where no next one is made.
-    """
+    together, else in files in `folder`; kept in `stored` (None: in `dtype`). Leaving its context frees them all."""
 
     def __init__(
         self, memory_bytes: int, folder: Path | None, dtype: np.dtype[Any], stored: np.dtype[Any] | None = None
@@ -168,7 +140,6 @@ class ActivationStore:
         self._stored = stored or dtype
         self._folder = folder
         self._held: dict[Activation, int] = {}
-        self._spare: Array | None = None
 
     def allocate(self, shape: tuple[int, ...]) -> Activation:
         """An activation of (B, C, H, W), whose content is still to be written.
@@ -178,15 +149,7 @@ class ActivationStore:
         """
         size = math.prod(shape) * self._stored.itemsize
         fits = sum(self._held.values()) + size <= self.memory_bytes
-        spare, self._spare = self._spare, None
-        if spare is not None and (not fits or spare.nbytes != size):
-            spare = None  # before anything else is made
-        activation: Activation
-        if fits:
-            array = np.empty(shape, self._stored) if spare is None else spare.reshape(shape)
-            activation = InMemory(array, self.dtype)
-        else:
-            activation = self._in_file(shape)
+        activation: Activation = InMemory(np.empty(shape, self._stored), self.dtype) if fits else self._in_file(shape)
         self._held[activation] = size if fits else 0
         return activation
 
@@ -197,15 +160,8 @@ class ActivationStore:
 
     def free(self, activation: Activation) -> None:
         """Let go of an activation; of one that this did not make, nothing."""
-        if self._held.pop(activation, None) is None:
-            return
-        if isinstance(activation, InMemory):
-            self._spare = activation.take()
-        activation.close()
-
-    def trim(self) -> None:
-        """Give back the memory of what was freed."""
-        self._spare = None
+        if self._held.pop(activation, None) is not None:
+            activation.close()
 
     def __enter__(self) -> Self:
         return self
@@ -215,4 +171,3 @@ class ActivationStore:
     ) -> None:
         for activation in tuple(self._held):
             self.free(activation)
-        self.trim()

@@ -51,12 +51,9 @@ class ExactPass:
         for step in self._steps:
             segment = step.segment
             if segment.kind == "keys":
-                self._store.trim()
                 keys = self._keys(step, results[segment.source], statistics)
                 continue
             target = None if step is self._steps[-1] else self._target(step, results, array.shape[0])
-            if target is None or target in results.values():
-                self._store.trim()
             extras = {**statistics, **keys} if segment.kind == "attention" else statistics
             keys = {}
             late = target is results[segment.source]

@@ -42,37 +42,6 @@ def test_only_what_fits_into_the_budget_is_held_in_memory(tmp_path: Path) -> Non
         kept.read(slice(0, 1), slice(0, 8))
 
 
-def test_much_is_copied_in_two_threads_and_nothing_is_lost() -> None:
-    values = np.random.default_rng(0).standard_normal((2, 5, 600, 400)).astype(np.float32)
-    for kept, dtype in ((np.float32, np.float32), (np.float16, np.float32), (np.float32, np.float64)):
-        activation = InMemory(np.zeros(values.shape, kept), np.dtype(dtype))
-        activation.write(slice(0, 600), slice(0, 400), values)
-        tile = activation.read(slice(1, 600), slice(3, 400))
-        assert tile.dtype == dtype
-        assert tile.nbytes > 1 << 22
-        assert np.array_equal(tile, values[:, :, 1:, 3:].astype(kept).astype(dtype))
-
-
-def test_freed_memory_is_taken_by_the_next_activation_of_its_size_or_given_back() -> None:
-    with ActivationStore(1 << 20, None, FLOAT32) as store:
-        first = store.allocate(SHAPE)
-        assert isinstance(first, InMemory)
-        array = first._array
-        store.free(first)
-        again = store.allocate((2, 10, 3, 8))
-        assert isinstance(again, InMemory)
-        assert again.shape == (2, 10, 3, 8)
-        assert np.shares_memory(again._array, array)
-        store.free(again)
-        other = store.allocate((2, 3, 10, 9))
-        assert isinstance(other, InMemory)
-        assert not np.shares_memory(other._array, array)
-        assert store._spare is None, "given back before the other was made"
-        store.free(other)
-        store.trim()
-        assert store._spare is None
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="files vanish there with their handle, which a kill closes later")
 def test_a_process_that_is_killed_leaves_no_file(tmp_path: Path) -> None:
     code = (
