@@ -52,9 +52,10 @@ class CallPlanner:
         budget = None if memory is None else parse_memory(memory)
         if memory is None and enabled != Strategy(sliced=enabled.sliced):
             return enabled
+        can_stream = may_stream and self._can_stream(component, enabled, output)
         work = self._workload_of(component, array, output, pad)
         if work is None or (budget is None and not self._might_not_fit(work, enabled)):
-            streams = may_stream and self._could_stream(component, enabled, output) and self.streams_faster(component)
+            streams = can_stream and self.streams_faster(component)
             return replace(enabled, streaming=True) if streams else enabled
         (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
         allowed = default_budget() if budget is None else budget
@@ -64,10 +65,9 @@ class CallPlanner:
         except LatentRTError as error:
             if budget is not None:
                 raise
-            streams = may_stream and self._could_stream(component, enabled, output)
-            way = "streams, which holds least" if streams else "runs whole"
+            way = "streams, which holds least" if can_stream else "runs whole"
             _log.warning("%s %s, and may not fit: it was not planned (%s)", component, way, error)
-            return replace(enabled, streaming=True) if streams else enabled
+            return replace(enabled, streaming=can_stream)
         return replace(chosen, budgeted=True)
 
     def planner(self) -> Any:
@@ -110,7 +110,7 @@ class CallPlanner:
         """Whether chunks of a clip are the faster way to the same numbers: a backend has faster graphs for them."""
         return self.backend.takes_cpu_files and has_faster_streams(self.manifest, component, self.backend.graphs)
 
-    def _could_stream(self, component: str, enabled: Strategy, output: str) -> bool:
+    def _can_stream(self, component: str, enabled: Strategy, output: str) -> bool:
         """Whether a clip can go through in chunks as it was asked for."""
         held = self.manifest.find_streams(component, self.backend.graphs)
         return bool(held) and not enabled.sliced and output != "device"

@@ -207,30 +207,34 @@ class Costs:
         grid, streams = work.grid, strategy.streaming
         stretched = (*cells[:-1], cells[-1] * work.batch)
         rungs = ladder(grid, stretched, self._minimum(work.component), whole_clip=streams)
+
+        def measured(rung: tuple[int, ...]) -> Point:
+            return self._points.point(Probe(work.component, rung, strategy))
+
         least = rungs[0]
-        first = self._points.point(Probe(work.component, least, strategy))
+        first = measured(least)
         if len(rungs) == 1:
             return _Line(first, volume(grid, least), 0.0)
         unit = (min(first.work_seconds, first.seconds) or first.seconds) / volume(grid, least)
         limit = _LIMIT_SECONDS[streams] * _SHORTER.get(self._backend, 1.0)
         fast = [rung for rung in rungs[1:] if unit * volume(grid, rung) <= limit] or [rungs[1]]
         chosen = fast.pop()
-        second = self._points.point(Probe(work.component, chosen, strategy))
+        second = measured(chosen)
         while fast and chosen != rungs[-1] and self._attends(work, chosen, second):
             chosen = fast.pop()
-            second = self._points.point(Probe(work.component, chosen, strategy))
+            second = measured(chosen)
         wanted = volume(grid, cells) * work.batch
         long = min(_LONGEST_SECONDS, _SHARE_OF_CALL * unit * wanted)
         for rung in [rung for rung in rungs if volume(grid, rung) > volume(grid, chosen)]:
             seconds = second.work_seconds * volume(grid, rung) / volume(grid, chosen)
             if wanted <= _FARTHEST * volume(grid, chosen) or seconds > long:
                 break
-            chosen, second = rung, self._points.point(Probe(work.component, rung, strategy))
+            chosen, second = rung, measured(rung)
         below = [rung for rung in rungs[1:] if 2.5 < volume(grid, chosen) / volume(grid, rung) < 6]
         if (
             chosen != rungs[-1] and below
         ):  # memory bends where buffers are small: a line through the larger ones is better
-            least, first = below[-1], self._points.point(Probe(work.component, below[-1], strategy))
+            least, first = below[-1], measured(below[-1])
         start, stop = volume(grid, least), volume(grid, chosen)
         slope = (second.peak_bytes - first.peak_bytes) / (stop - start)
         return _Line(second, stop, max(slope, _LEAST_SLOPE * (second.peak_bytes - second.loaded_bytes) / stop))

@@ -7,9 +7,10 @@ import numpy as np
 from ..doubling import TAPS
 from ..extras import require
 
-__all__ = ["quicken"]
+__all__ = ["Name", "name_of", "quicken"]
 
 _CHANNELS = 1
+Name = tuple[str, int]
 
 
 def quicken(model: Any) -> int:
@@ -40,7 +41,7 @@ def _quicken_norm(mean: Any) -> bool:
     if quotient is None or square.get_type_name() != "Multiply" or not mean.get_attributes()["keep_dims"]:
         return False
     hidden, eps = square.input_value(0), plus.input_value(1).get_node()
-    if {_name(square.input_value(1)), _name(quotient.input_value(0))} != {_name(hidden)}:
+    if {name_of(square.input_value(1)), name_of(quotient.input_value(0))} != {name_of(hidden)}:
         return False
     if any(node.get_type_name() != "Constant" for node in (axes, eps)) or axes.data.tolist() != [_CHANNELS]:
         return False
@@ -91,7 +92,8 @@ def _doubles(node: Any) -> bool:
     )
 
 
-def _name(output: Any) -> tuple[str, int]:
+def name_of(output: Any) -> Name:
+    """What tells an output of a node from all others of its model."""
     return output.get_node().get_name(), output.get_index()
 
 

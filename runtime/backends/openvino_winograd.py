@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..extras import require
 from ..winograd import TAPS, filtering
+from .openvino_graph import Name, name_of
 
 __all__ = ["lessen_multiplications"]
 
@@ -48,9 +49,9 @@ class _Rewriting:
         self.convolutions = 0
         self._ops = require("openvino.opset13", extra="openvino")
         self._constant = require("openvino.op", extra="openvino").Constant
-        self._apart: dict[_Name, list[Any]] = {}
-        self._cut: dict[tuple[_Name, int], list[Any]] = {}
-        self._together: dict[_Name, Any] = {}
+        self._apart: dict[Name, list[Any]] = {}
+        self._cut: dict[tuple[Name, int], list[Any]] = {}
+        self._together: dict[Name, Any] = {}
 
     def visit(self, node: Any) -> None:
         kind, values = node.get_type_name(), node.input_values()
@@ -65,17 +66,17 @@ class _Rewriting:
 
     def _row_by_row(self, node: Any, kind: str) -> bool:
         """Let a node compute its result by the remainder of rows, if it reads rows by their remainder and can."""
-        count = max((len(self._apart.get(_name(value), ())) for value in node.input_values()), default=0)
+        count = max((len(self._apart.get(name_of(value), ())) for value in node.input_values()), default=0)
         if not count or not self._mixes_no_rows(node, kind):
             return False
         sources = [self._parts_for(node, value, count) for value in node.input_values()]
         made = [self._again(node, kind, inputs) for inputs in zip(*sources, strict=True)]
-        self._apart[_name(node.output(0))] = made
+        self._apart[name_of(node.output(0))] = made
         return True
 
     def _give_joined(self, node: Any) -> None:
         for index, value in enumerate(node.input_values()):
-            if _name(value) in self._apart:
+            if name_of(value) in self._apart:
                 node.input(index).replace_source_output(self._joined(value))
 
     def _mixes_no_rows(self, node: Any, kind: str) -> bool:
@@ -106,7 +107,7 @@ class _Rewriting:
         """Rewrite a convolution, if it is one of three rows of taps and large enough to gain by it."""
         source, kernel, settings = node.input_value(0), node.input_value(1).get_node(), node.get_attributes()
         rows = node.output(0).shape[-2]
-        count = len(self._apart.get(_name(source), ())) or next((count for count in (4, 2) if rows % count == 0), 0)
+        count = len(self._apart.get(name_of(source), ())) or next((count for count in (4, 2) if rows % count == 0), 0)
         if not count or kernel.get_type_name() != "Constant" or settings["auto_pad"] != "explicit":
             return False
         shape = kernel.output(0).shape
@@ -125,7 +126,7 @@ class _Rewriting:
             for source, weights in zip(inputs, _transformed(kernel.data, how.of_taps), strict=True)
         ]
         results = self._from_points(products, how.after)
-        self._apart[_name(node.output(0))] = results
+        self._apart[name_of(node.output(0))] = results
         return True
 
     def _seen_rows(self, source: Any, settings: Any, count: int) -> list[Any] | None:
@@ -160,10 +161,10 @@ class _Rewriting:
 
     def _parts(self, value: Any, count: int) -> list[Any]:
         """The rows of a tensor by their remainder."""
-        apart = self._apart.get(_name(value))
+        apart = self._apart.get(name_of(value))
         if apart is not None:
             return apart
-        key = _name(value), count
+        key = name_of(value), count
         if key not in self._cut:
             self._cut[key] = [self._rows(value, first, value.shape[-2], count) for first in range(count)]
         return self._cut[key]
@@ -174,7 +175,7 @@ class _Rewriting:
 
     def _joined(self, value: Any) -> Any:
         """A tensor again as one: rows of different remainder side by side are rows one after the other."""
-        name = _name(value)
+        name = name_of(value)
         if name not in self._together:
             side_by_side = self._ops.concat(self._apart[name], len(value.shape) - 1)
             joined = self._ops.reshape(side_by_side, np.array(value.shape), False).output(0)
@@ -215,13 +216,6 @@ class _Rewriting:
             term = value if share == 1 else self._ops.multiply(value, np.float32(share)).output(0)
             total = term if total is None else self._ops.add(total, term).output(0)
         return total
-
-
-_Name = tuple[str, int]
-
-
-def _name(value: Any) -> _Name:
-    return value.get_node().get_name(), value.get_index()
 
 
 def _work(shape: Sequence[int]) -> float:
