@@ -35,13 +35,14 @@ def _conv(builder: GraphBuilder, module: nn.Conv2d | nn.Conv3d, name: str, hidde
 
 
 def _upsample(builder: GraphBuilder, module: Upsample, name: str, hidden: Value, surrounded: bool = False) -> Value:
-    weight, bias = (builder.weight(f"{name}.conv.{part}") for part in ("weight", "bias"))
+    bias = builder.weight(f"{name}.conv.bias")
     if builder.for_cpu:
-        return doubling_convolution(builder, weight, bias, hidden, surrounded=surrounded)
+        return doubling_convolution(builder, f"{name}.conv.weight", bias, hidden, surrounded=surrounded)
     double = _nearest(builder, hidden.name, 2.0)
     if surrounded:
         double = cut(builder, cut(builder, double, 1, -1, 2), 1, -1, 3)
     padding = (0 if surrounded else 1,) * 4
+    weight = builder.weight(f"{name}.conv.weight")
     return Value(builder.node("Conv", double, weight, bias, kernel_shape=(3, 3), pads=padding))
 
 

@@ -7,6 +7,8 @@ by side: 4/9 of the multiplications, the same numbers up to rounding.
 For ONNX Runtime on a CPU (0.45 to 0.5 of the time, benchmarks/profile.md).
 """
 
+import numpy as np
+
 from ..runtime.doubling import TAPS
 from .graph import GraphBuilder
 from .sizes import END, Dimension, Value, as_size_tensor, cut
@@ -18,7 +20,7 @@ def doubling_convolution(
     builder: GraphBuilder, weight: str, bias: str | None, hidden: Value, *, surrounded: bool
 ) -> Value:
     """Nodes for hidden (B, C, H, W) -> (B, O, 2 H, 2 W), with zeros around it; `surrounded`: hidden brings one row and
-    column more at each side instead."""
+    column more at each side instead. `weight`: its name in the weights file."""
     rows = []
     for down in (0, 1):
         columns = []
@@ -37,9 +39,15 @@ def doubling_convolution(
 
 
 def _kernel(builder: GraphBuilder, weight: str, down: int, across: int) -> str:
-    """(O, C, 2, 2); engines compute it when they load."""
-    columns = builder.shared_node("MatMul", weight, builder.constant(TAPS[across].T))
-    return builder.shared_node("MatMul", builder.constant(TAPS[down]), columns)
+    """(O, C, 2, 2); engines compute it when they load: all four kernels as one product, since millions of products of
+    3x3 matrices take a quarter of a second a layer."""
+    shape = builder.weight_shape(weight)
+    taps = np.stack([np.kron(TAPS[a], TAPS[b]) for a in (0, 1) for b in (0, 1)])  # (4, 2 * 2, 3 * 3)
+    flat = builder.weight(weight, (shape[0] * shape[1], 9))
+    kernels = builder.shared_node("MatMul", flat, builder.constant(taps.reshape(16, 9).T))
+    first = 4 * (2 * down + across)
+    own = cut(builder, kernels, first, first + 4, 1)
+    return str(builder.node("Reshape", own, builder.constant([*shape[:2], 2, 2], "int64")))
 
 
 def _shifted(builder: GraphBuilder, hidden: str, down: int, across: int) -> str:
