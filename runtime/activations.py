@@ -1,113 +1,211 @@
-"""Where the activations of an exact pass lie: in memory up to a budget, the rest in files that vanish by themselves.
-There they may be narrower than where they are made and read."""
+"""What waits between the steps of an exact pass: in memory up to a budget, the rest in a file that vanishes by itself.
+
+An activation lies in the tiles in which a step made it, so that an engine writes straight into what is kept, and
+what nobody will read again can go while the next step is still at work. It may be kept narrower than it is made and
+read.
+"""
 
 import math
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EngineError, OutputError
-from .partial_output import output_error
+from .errors import EngineError
+from .pages import ReusedPages, own_pages
+from .spill_file import SpillFile
 
-__all__ = ["Activation", "ActivationStore", "InFile", "InMemory"]
+__all__ = ["Activation", "ActivationStore"]
 
 Array = NDArray[Any]
+_MOST_SPARE = 2  # arrays whose pages the next ones of their size take
 
 
-class Activation(Protocol):
-    """(B, C, H, W), read and written by tile; both may only come from one thread. A tile that is read is the reader's
-    own, or not written to while it is used."""
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """(B, C, rows, columns) of an activation: `array`, or what lies in `file` from `start` on, of that shape."""
 
+    rows: slice
+    columns: slice
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    array: Array | None
+    file: SpillFile | None = None
+    start: int = 0
 
-    def read(self, rows: slice, columns: slice) -> Array: ...
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
-    def write(self, rows: slice, columns: slice, tile: Array) -> None: ...
+    def copy_to(self, target: Array, rows: slice, columns: slice) -> None:
+        """Put what it holds of those rows and columns of the activation into `target`, which has just them."""
+        down, across = _common(rows, self.rows), _common(columns, self.columns)
+        if not (down.start < down.stop and across.start < across.stop):
+            return
+        into = target[:, :, _within(down, rows), _within(across, columns)]
+        down, across = _within(down, self.rows), _within(across, self.columns)
+        into[...] = self._read(down)[..., across] if self.array is None else self.array[:, :, down, across]
 
-    def close(self) -> None: ...
-
-
-class InMemory:
-    """An array, read in `dtype` (None: its own)."""
-
-    def __init__(self, array: Array, dtype: np.dtype[Any] | None = None) -> None:
-        self.shape = array.shape
-        self._array: Array | None = array
-        self._dtype = dtype or array.dtype
-
-    def read(self, rows: slice, columns: slice) -> Array:
-        assert self._array is not None
-        return np.ascontiguousarray(self._array[:, :, rows, columns], self._dtype)
-
-    def write(self, rows: slice, columns: slice, tile: Array) -> None:
-        assert self._array is not None
-        self._array[:, :, rows, columns] = _narrowed(tile, self._array.dtype)
-
-    def close(self) -> None:
-        self._array = None
+    def _read(self, rows: slice) -> Array:
+        assert self.file is not None
+        height, width = self.shape[2:]
+        lines = np.empty((*self.shape[:2], rows.stop - rows.start, width), self.dtype)
+        if lines.shape == self.shape:
+            self.file.read(self.start, lines)
+            return lines
+        for index, plane in enumerate(lines.reshape(-1, *lines.shape[2:])):
+            self.file.read(self.start + (index * height + rows.start) * width * self.dtype.itemsize, plane)
+        return lines
 
 
-class InFile:
-    """A file without a name, which the system removes with its last handle, however the process ends. It is read and
-    written, not mapped: mapped pages count as memory. It is read in `dtype`, and holds `stored` (None: the same).
+class Activation:
+    """(B, C, H, W), written tile by tile from the top, and read in tiles of any size; from one thread. `forget` is
+    told every tile that goes."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], forget: Callable[[_Tile], None]) -> None:
+        self.shape = shape
+        self._dtype, self._forget = dtype, forget
+        self._tiles: list[_Tile] = []
+
+    def read(self, rows: slice, columns: slice, pages: ReusedPages) -> Array:
+        """A C-contiguous tile, not to be written to: one that is kept, or a copy in `pages`, whose content until now is
+        gone with it."""
+        first = bisect_right(self._tiles, rows.start, key=_stop)
+        seen = list(takewhile(lambda tile: tile.rows.start < rows.stop, self._tiles[first:]))
+        for tile in seen:
+            if tile.array is not None and (tile.rows, tile.columns, tile.dtype) == (rows, columns, self._dtype):
+                return tile.array
+        shape = (*self.shape[:2], rows.stop - rows.start, columns.stop - columns.start)
+        copy = pages.take(shape, self._dtype)
+        for tile in seen:
+            tile.copy_to(copy, rows, columns)
+        return copy
+
+    def add(self, tile: _Tile) -> None:
+        self._tiles.append(tile)
+
+    def drop(self, row: int | None = None) -> None:
+        """Let go of the tiles that end above `row`, which nobody reads again; without one, of all."""
+        count = len(self._tiles) if row is None else bisect_right(self._tiles, row, key=_stop)
+        gone, self._tiles = self._tiles[:count], self._tiles[count:]
+        for tile in gone:
+            self._forget(tile)
+
+
+class ActivationStore:
+    """Keeps the activations of one pass, which computes in `dtype`: in memory while they fit into `memory_bytes`
+    together, else in a file in `folder` (None: the system's own for such files); in `stored` (None: in `dtype`).
+    Leaving its context frees them all.
 
     Raises:
-        OutputError: the folder cannot be used or, in `write`, its disk is full.
+        OutputError: see `SpillFile`.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path, stored: np.dtype[Any] | None = None
+        self, memory_bytes: int, folder: Path | None, dtype: np.dtype[Any], stored: np.dtype[Any] | None = None
     ) -> None:
-        self.shape = shape
-        self._dtype, self._stored = dtype, stored or dtype
+        self.memory_bytes = memory_bytes
+        self.dtype = dtype
+        self.held_bytes = 0
+        self._stored = stored or dtype
         self._folder = folder
-        import tempfile  # it brings shutil and random along, and this is imported at start-up
+        self._file: SpillFile | None = None
+        self._spare: list[Array] = []
 
-        try:
-            self._file = tempfile.TemporaryFile(dir=folder, prefix="latentrt-", buffering=0)  # noqa: SIM115 # close() does
-        except OSError as error:
-            raise self._error(error) from error
+    def given(self, array: Array) -> Activation:
+        """A whole activation that is somebody else's; it counts for nothing here."""
+        activation = Activation(array.shape, array.dtype, lambda tile: None)
+        rows, columns = (slice(0, length) for length in array.shape[2:])
+        activation.add(_Tile(rows, columns, array.shape, array.dtype, array))
+        return activation
 
-    def read(self, rows: slice, columns: slice) -> Array:
-        height, width = self.shape[2:]
-        lines = np.empty((*self.shape[:2], rows.stop - rows.start, width), self._stored)
-        try:
-            for index, plane in enumerate(lines.reshape(-1, *lines.shape[2:])):
-                self._file.seek((index * height + rows.start) * width * self._stored.itemsize)
-                self._transfer(self._file.readinto, plane)
-        except OSError as error:
-            raise self._error(error) from error
-        return np.ascontiguousarray(lines[..., columns], self._dtype)
+    def empty(self, shape: tuple[int, ...]) -> Activation:
+        """An activation of (B, C, H, W), whose tiles are still to be kept."""
+        return Activation(shape, self.dtype, self._forget)
 
-    def write(self, rows: slice, columns: slice, tile: Array) -> None:
-        height, width = self.shape[2:]
-        planes = np.ascontiguousarray(_narrowed(tile, self._stored)).reshape(-1, *tile.shape[2:])
-        whole_lines = columns.stop - columns.start == width
-        try:
-            for index, plane in enumerate(planes):
-                start = (index * height + rows.start) * width + columns.start
-                for line, part in enumerate((plane,) if whole_lines else plane):
-                    self._file.seek((start + line * width) * self._stored.itemsize)
-                    self._transfer(self._file.write, part)
-        except OSError as error:
-            raise self._error(error) from error
+    def place(self, shape: tuple[int, ...]) -> Array | None:
+        """Where the next tile of (B, C, rows, columns) may be made, to be kept as it is then; None where that is up to
+        whoever makes it, since it will be copied."""
+        return self._memory(shape) if self._stored == self.dtype else None
 
-    def close(self) -> None:
-        self._file.close()
+    def keep(self, activation: Activation, rows: slice, columns: slice, made: Array, place: Array | None) -> None:
+        """Add a tile to an activation; `place` is what `place` gave for it.
 
-    def _transfer(self, function: Any, part: Array) -> None:
-        left = memoryview(part.data).cast("B")
-        while left:  # a raw file moves at most 2 GiB at a time, and writes what a full disk still takes
-            count = function(left)
-            if not count:
-                raise OSError("the file is shorter than what was written")
-            left = left[count:]
+        Raises:
+            EngineError: it has values that float16 does not hold. OutputError: the disk is full.
+        """
+        array, file, start = place, None, 0
+        if place is not None and made is not place:
+            np.copyto(place, made)
+        if place is None:
+            narrow = _narrowed(made, self._stored)
+            array = self._memory(made.shape)
+            if array is not None:
+                np.copyto(array, narrow)
+            else:
+                file, start = self._spilled(narrow)
+        activation.add(_Tile(rows, columns, made.shape, self._stored, array, file, start))
 
-    def _error(self, error: OSError) -> OutputError:
-        return output_error(self._folder / "activations", error)
+    def _memory(self, shape: tuple[int, ...]) -> Array | None:
+        size = math.prod(shape) * self._stored.itemsize
+        found = next((array for array in self._spare if array.nbytes == size), None)
+        if found is None and self._full(size):
+            self._spare.clear()
+        if found is None and self._full(size):
+            return None
+        self.held_bytes += size
+        if found is None:
+            return self._new(shape)
+        self._spare = [array for array in self._spare if array is not found]
+        return found.reshape(shape)
+
+    def _full(self, size: int) -> bool:
+        return self.held_bytes + sum(array.nbytes for array in self._spare) + size > self.memory_bytes
+
+    def _new(self, shape: tuple[int, ...]) -> Array:
+        return own_pages(shape, self._stored)
+
+    def _spilled(self, array: Array) -> tuple[SpillFile | None, int]:
+        import tempfile
+
+        if self._file is None:
+            self._file = SpillFile(self._folder or Path(tempfile.gettempdir()))
+        return self._file, self._file.write(np.ascontiguousarray(array))
+
+    def _forget(self, tile: _Tile) -> None:
+        if tile.array is not None:
+            self.held_bytes -= tile.bytes
+            self._spare = [*self._spare, tile.array][-_MOST_SPARE:]
+        elif tile.file is not None:
+            tile.file.free(tile.start, tile.bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spare.clear()
+        if self._file is not None:
+            self._file.close()
+
+
+def _stop(tile: _Tile) -> int:
+    return int(tile.rows.stop)
+
+
+def _common(one: slice, other: slice) -> slice:
+    return slice(max(one.start, other.start), min(one.stop, other.stop))
+
+
+def _within(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
@@ -126,48 +224,3 @@ def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
             f"kept: keep them in float32 (storage='float32')"
         )
     return narrow
-
-
-class ActivationStore:
-    """Makes the activations of one pass, which computes in `dtype`: in memory while they fit into `memory_bytes`
-    together, else in files in `folder`; kept in `stored` (None: in `dtype`). Leaving its context frees them all."""
-
-    def __init__(
-        self, memory_bytes: int, folder: Path | None, dtype: np.dtype[Any], stored: np.dtype[Any] | None = None
-    ) -> None:
-        self.memory_bytes = memory_bytes
-        self.dtype = dtype
-        self._stored = stored or dtype
-        self._folder = folder
-        self._held: dict[Activation, int] = {}
-
-    def allocate(self, shape: tuple[int, ...]) -> Activation:
-        """An activation of (B, C, H, W), whose content is still to be written.
-
-        Raises:
-            OutputError: see `InFile`.
-        """
-        size = math.prod(shape) * self._stored.itemsize
-        fits = sum(self._held.values()) + size <= self.memory_bytes
-        activation: Activation = InMemory(np.empty(shape, self._stored), self.dtype) if fits else self._in_file(shape)
-        self._held[activation] = size if fits else 0
-        return activation
-
-    def _in_file(self, shape: tuple[int, ...]) -> InFile:
-        import tempfile
-
-        return InFile(shape, self.dtype, self._folder or Path(tempfile.gettempdir()), self._stored)
-
-    def free(self, activation: Activation) -> None:
-        """Let go of an activation; of one that this did not make, nothing."""
-        if self._held.pop(activation, None) is not None:
-            activation.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for activation in tuple(self._held):
-            self.free(activation)

@@ -16,6 +16,7 @@ from .exact_plan import Step, StripSize, plan_steps, strip_for
 from .exact_settings import ExactStrips
 from .jobs import Job
 from .manifest import Graph
+from .opened_ahead import OpenedAhead
 from .profiles import Profile
 from .sessions import Sessions
 
@@ -76,24 +77,27 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
         for element, steps in zip(elements, plans, strict=True):
             stop = start + element.shape[0]
             stored = np.dtype(job.exact.storage)
-            with ActivationStore(memory_bytes, job.exact.folder, np.dtype(np.float32), stored) as store:
-                exact = ExactPass(steps, partial(_open, sessions, call), store, on_tile)
+            with (
+                ActivationStore(memory_bytes, job.exact.folder, np.dtype(np.float32), stored) as store,
+                OpenedAhead(sessions.open_once, [step.graph for step in steps]) as engines,
+            ):
+                exact = ExactPass(steps, partial(_open, sessions, call, engines), store, on_tile)
                 exact.run(element.array, partial(_write, target[start:stop], job.size, output))
             start = stop
         del shared
     return target
 
 
-def _open(sessions: Sessions, call: Call, graph: Graph) -> Any:
-    component: Any = sessions.open_once(graph)
+def _open(sessions: Sessions, call: Call, engines: OpenedAhead, graph: Graph) -> Any:
+    component: Any = engines(graph)
     if not hasattr(component, "step"):
         raise BackendUnavailable(
             f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
         )
 
-    def run(inputs: Mapping[str, Any]) -> Any:
+    def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:
         with sessions.turn(call):
-            return component.step(inputs, call=call)
+            return component.step(inputs, call=call, out=out)
 
     return run
 

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import Activation, ActivationStore, InMemory
+from .activations import Activation, ActivationStore
 from .exact_plan import Step
 from .manifest import Graph
+from .pages import ReusedPages
 from .row_statistics import GroupStatistics
+from .segment import Segment
 
 __all__ = ["ExactPass", "Run", "Write"]
 
 Array = NDArray[Any]
-Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""One engine call: inputs by name -> outputs by name."""
+Run = Callable[[Mapping[str, Any], Array | None], Mapping[str, Any]]
+"""One engine call: inputs by name -> outputs by name; the result in the given array, if there is one."""
 Write = Callable[[slice, slice, Array], None]
 """Told rows, columns and what is there, (B, C, rows, columns), of the last step's result."""
 
@@ -38,6 +40,7 @@ class ExactPass:
         self._last_use = {
             index: step.segment.index for step in steps for index in (step.segment.source, step.segment.skip)
         }
+        self._pages = {"tile": ReusedPages(), "skip": ReusedPages()}
 
     def run(self, array: Array, write: Write) -> None:
         """Run every step; the last one's result goes to `write`.
@@ -45,7 +48,7 @@ class ExactPass:
         Raises:
             OutputError: activations lie in files and the disk is full. EngineError, Cancelled: see there.
         """
-        results: dict[int, Activation] = {-1: InMemory(array)}
+        results: dict[int, Activation] = {-1: self._store.given(array)}
         statistics: dict[str, Array] = {}
         keys: dict[str, Array] = {}
         for step in self._steps:
@@ -53,20 +56,16 @@ class ExactPass:
             if segment.kind == "keys":
                 keys = self._keys(step, results[segment.source], statistics)
                 continue
-            target = None if step is self._steps[-1] else self._target(step, results, array.shape[0])
             extras = {**statistics, **keys} if segment.kind == "attention" else statistics
             keys = {}
-            late = target is results[segment.source]
-            into = write if target is None else target.write
-            statistics = self._step(step, results, extras, array.shape[0], into, late=late)
+            last = step is self._steps[-1]
+            target = None if last else self._store.empty((array.shape[0], step.channels, *step.size))
+            statistics = self._step(step, results, extras, array.shape[0], target, write)
             del extras
             if target is not None:
                 results[segment.index] = target
-            for index, activation in list(results.items()):
-                if self._last_use.get(index, -1) <= segment.index and index != segment.index:
-                    del results[index]
-                    if activation is not target:
-                        self._store.free(activation)
+            for index in [index for index in results if self._is_last(index, segment)]:
+                results.pop(index).drop()
 
     def _step(
         self,
@@ -74,44 +73,70 @@ class ExactPass:
         results: Mapping[int, Activation],
         extras: Mapping[str, Array],
         batch: int,
+        target: Activation | None,
         write: Write,
-        *,
-        late: bool,
     ) -> dict[str, Array]:
-        """Every tile of a step, and the statistics of its result. `late`: it replaces what the step reads, so a tile is
-        written when the next one, which may need rows of what it replaces, has been read."""
-        run, segment = self._open(step.graph), step.segment
+        """Every tile of a step, and the statistics of its result. What it reads and no later step does goes tile by
+        tile, so that its place is free for what is made."""
+        run = self._open(step.graph)
         wanted = {tensor.name for tensor in step.graph.inputs}
         extras = {name: value for name, value in extras.items() if name in wanted}
         merged = GroupStatistics(batch, step.groups) if step.groups else None
-        waiting: tuple[slice, slice, Array] | None = None
-        for rows, columns in step.tiles:
-            down = segment.window(rows.start, rows.stop, step.source[0])
-            across = segment.window(columns.start, columns.stop, step.source[1])
-            inputs = dict(extras)
-            inputs["tile"] = results[segment.source].read(
-                slice(down.start, down.stop), slice(across.start, across.stop)
-            )
-            if "top" in wanted:
-                zeros = (down.zeros_before, across.zeros_before, down.zeros_behind, across.zeros_behind)
-                for side, count in zip(("top", "left", "bottom", "right"), zeros, strict=True):
-                    inputs[side] = np.array([count], np.int64)
-            if segment.skip is not None:
-                inputs["skip"] = results[segment.skip].read(rows, columns)
-            if waiting is not None:
-                write(*waiting)
-            outputs = run(inputs)
-            if merged is not None:
-                merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), columns.stop - columns.start)
-            waiting = rows, columns, _host(outputs["result"])
-            del inputs, outputs
-            if not late:
-                write(*waiting)
-                waiting = None
+        for number, (rows, columns) in enumerate(step.tiles, 1):
+            shape = (batch, step.channels, rows.stop - rows.start, columns.stop - columns.start)
+            place = None if target is None else self._store.place(shape)
+            made = self._made(step, run, self._inputs(step, results, rows, columns) | extras, shape, place, merged)
+            if target is None:
+                write(rows, columns, made)
+            else:
+                self._store.keep(target, rows, columns, made, place)
+            del made, place
+            if number < len(step.tiles):
+                self._drop_above(step, results, step.tiles[number][0])
             self._on_tile()
-        if waiting is not None:
-            write(*waiting)
         return {} if merged is None else self._typed(mean=merged.mean, variance=merged.variance)
+
+    def _made(
+        self,
+        step: Step,
+        run: Run,
+        inputs: Mapping[str, Any],
+        shape: tuple[int, ...],
+        place: Array | None,
+        merged: GroupStatistics | None,
+    ) -> Array:
+        """A tile of that shape of the step's result, in `place` if there is one; its rows are added to `merged`."""
+        outputs = run(inputs, place)
+        if merged is not None:
+            merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), shape[3])
+        return _host(outputs["result"])
+
+    def _inputs(self, step: Step, results: Mapping[int, Activation], rows: slice, columns: slice) -> dict[str, Any]:
+        """What the engine takes for a tile of the result, beside what is the same for all tiles."""
+        segment = step.segment
+        down = segment.window(rows.start, rows.stop, step.source[0])
+        across = segment.window(columns.start, columns.stop, step.source[1])
+        seen = slice(down.start, down.stop), slice(across.start, across.stop)
+        inputs = {"tile": results[segment.source].read(*seen, self._pages["tile"])}
+        if any(tensor.name == "top" for tensor in step.graph.inputs):
+            zeros = (down.zeros_before, across.zeros_before, down.zeros_behind, across.zeros_behind)
+            for side, count in zip(("top", "left", "bottom", "right"), zeros, strict=True):
+                inputs[side] = np.array([count], np.int64)
+        if segment.skip is not None:
+            inputs["skip"] = results[segment.skip].read(rows, columns, self._pages["skip"])
+        return inputs
+
+    def _drop_above(self, step: Step, results: Mapping[int, Activation], rows: slice) -> None:
+        """Let go of what only this step reads, and not for a tile of these rows or behind them."""
+        segment = step.segment
+        seen = segment.window(rows.start, rows.stop, step.source[0])
+        for index, row in ((segment.source, seen.start), (segment.skip, rows.start)):
+            if index is not None and self._is_last(index, segment):
+                results[index].drop(row)
+
+    def _is_last(self, index: int, segment: Segment) -> bool:
+        """Whether no step behind this one reads that one's result."""
+        return self._last_use.get(index, -1) <= segment.index and index != segment.index
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
         """Keys and values of all positions, tile after tile: attention does not ask for their order."""
@@ -119,26 +144,13 @@ class ExactPass:
         shape = (source.shape[0], step.size[0] * step.size[1], step.channels)
         pair = {name: np.empty(shape, self._store.dtype) for name in ("keys", "values")}
         for rows, columns in step.tiles:
-            outputs = run({"tile": source.read(rows, columns), **statistics})
+            outputs = run({"tile": source.read(rows, columns, self._pages["tile"]), **statistics}, None)
             stop = start + (rows.stop - rows.start) * (columns.stop - columns.start)
             for name, array in pair.items():
                 array[:, start:stop] = _host(outputs[name])
             start = stop
             self._on_tile()
         return pair
-
-    def _target(self, step: Step, results: Mapping[int, Activation], batch: int) -> Activation:
-        """Where a step's result goes: over what it adds or reads, if that has the shape and is not needed any more.
-        What it reads may be replaced where tiles are whole rows: only the next one needs some of them, and it is read
-        before."""
-        segment, shape = step.segment, (batch, step.channels, *step.size)
-        whole_rows = step.tiles[0][1].stop == step.size[1]
-        over_source = segment.kind == "attention" or (segment.up == segment.down and whole_rows)
-        for index in (segment.skip, segment.source if over_source else None):
-            last = index is not None and index >= 0 and self._last_use[index] == segment.index
-            if index is not None and last and results[index].shape == shape:
-                return results[index]
-        return self._store.allocate(shape)
 
     def _typed(self, **arrays: NDArray[np.float64]) -> dict[str, Array]:
         return {name: array.astype(self._store.dtype) for name, array in arrays.items()}

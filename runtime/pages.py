@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["own_pages", "trim_heap"]
+__all__ = ["ReusedPages", "own_pages", "trim_heap"]
 
 _LEAST_BYTES = 1 << 16
 
@@ -28,6 +28,22 @@ def own_pages(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
     if size < _LEAST_BYTES:
         return np.zeros(shape, dtype)
     return np.frombuffer(_mapping(size), dtype, count).reshape(shape)
+
+
+class ReusedPages:
+    """Room for one array at a time, whose pages the next one takes: the system has none to find for that."""
+
+    def __init__(self) -> None:
+        self._room: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """A C-contiguous array with any content; the one before is not to be used any more."""
+        count = prod(shape)
+        size = count * np.dtype(dtype).itemsize
+        if self._room.size < size:
+            self._room = np.empty(0, np.uint8)  # freed before the larger one is there
+            self._room = own_pages((size,), np.uint8)
+        return np.frombuffer(self._room, dtype, count).reshape(shape)
 
 
 def _mapping(size: int) -> mmap.mmap:

@@ -1,6 +1,7 @@
 """What an exact pass holds between its steps, without running it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,68 +13,54 @@ from .exact_plan import Step
 
 __all__ = ["held_bytes"]
 
+Array = NDArray[Any]
+
 
 class _Ledger(ActivationStore):
-    """Counts what would lie in memory, and in files. `steps`: what lay in memory during each step."""
+    """Counts what would lie in memory, and in files. Its arrays have shapes, and take no memory."""
 
     def __init__(self, memory_bytes: int) -> None:
         super().__init__(memory_bytes, None, np.dtype(np.float32))
-        self.steps: list[int] = []
         self.in_files = 0
 
-    def note(self) -> None:
-        self.steps.append(sum(self._held.values()))
+    def _new(self, shape: tuple[int, ...]) -> Array:
+        return _on_paper(shape)
 
-    def allocate(self, shape: tuple[int, ...]) -> Activation:
-        size = int(np.prod(shape)) * self.dtype.itemsize
-        fits = sum(self._held.values()) + size <= self.memory_bytes
-        paper = _Paper(shape)
-        self._held[paper] = size if fits else 0
-        self.in_files += 0 if fits else size
-        return paper
-
-
-class _Paper:
-    """An activation that is only a shape."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        raise NotImplementedError
-
-    def write(self, rows: slice, columns: slice, tile: NDArray[Any]) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        return None
+    def _spilled(self, array: Array) -> tuple[None, int]:
+        self.in_files += array.nbytes
+        return None, 0
 
 
 class _Rehearsal(ExactPass):
-    """The pass's order of allocating and freeing, without its steps."""
+    """The pass's order of keeping and dropping, without its engines. `most`: what lay in memory during each step."""
 
-    def _step(self, *_: Any, **__: Any) -> dict[str, NDArray[Any]]:
-        self._note()
+    def __init__(self, steps: Sequence[Step], ledger: _Ledger) -> None:
+        super().__init__([replace(step, groups=0) for step in steps], self._begin, ledger)  # no norm: no statistics
+        self.most: list[int] = []
+
+    def _begin(self, graph: Any) -> Any:
+        self.most.append(self._store.held_bytes)
+
+    def _inputs(self, *_: Any) -> dict[str, Any]:
         return {}
 
-    def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        self._note()
-        return {}
+    def _made(self, step: Step, run: Any, inputs: Any, shape: tuple[int, ...], place: Any, merged: Any) -> Array:
+        self.most[-1] = max(self.most[-1], self._store.held_bytes)
+        return _on_paper(shape) if place is None else place
 
-    def _note(self) -> None:
-        assert isinstance(self._store, _Ledger)
-        self._store.note()
+    def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Any]) -> dict[str, Array]:
+        self._begin(step.graph)
+        return {}
 
 
 def held_bytes(steps: Sequence[Step], batch: int, memory_bytes: int) -> tuple[list[int], int]:
-    """The bytes of activations that lie in memory during each step, of which a store may hold `memory_bytes`, and the
-    bytes that are written to files."""
+    """The most bytes of activations that lie in memory during each step, of which a store may hold `memory_bytes`, and
+    the bytes that are written to files."""
     ledger = _Ledger(memory_bytes)
-    unused: Callable[..., Any] = _unused
-    shape = (batch, 1, *steps[0].source)
-    _Rehearsal(steps, unused, ledger).run(np.broadcast_to(np.float32(0), shape), unused)
-    return ledger.steps, ledger.in_files
+    rehearsal = _Rehearsal(steps, ledger)
+    rehearsal.run(_on_paper((batch, 1, *steps[0].source)), lambda rows, columns, tile: None)
+    return rehearsal.most, ledger.in_files
 
 
-def _unused(*_: Any) -> Any:
-    raise NotImplementedError
+def _on_paper(shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(np.float32(0), shape)

@@ -33,11 +33,14 @@ Array = NDArray[np.float32]
 class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
     gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
-    nobody asks for the states: they may be left out. Where it has `keeps_results`, it takes `keep_result=True` too:
-    then the first one also stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the
-    first one is uint8, (B, T, H, W, C)."""
+    nobody asks for the states: they may be left out. With `out` (C-contiguous, of the first one's shape and dtype) the
+    first one is written there. Where it has `keeps_results`, it takes `keep_result=True` too: then the first one also
+    stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the first one is uint8,
+    (B, T, H, W, C)."""
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]: ...
+    def step(
+        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+    ) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,9 @@ from architectures import KL, picture, relative_error
 
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.runtime import AutoencoderKL, BundleError, Cancelled, EngineError, InputError, OutputError, open_bundle
-from latentrt.runtime.activations import ActivationStore, InFile, InMemory
+from latentrt.runtime.activations import ActivationStore
 from latentrt.runtime.manifest import Manifest
+from latentrt.runtime.pages import ReusedPages
 
 NAMES = ["sd", "sdxl", "flux", "no_attention", "odd_groups", "flux2_small_decoder"]
 CELLS = (9, 7)
@@ -160,17 +161,19 @@ def test_activations_kept_in_float16_take_half_the_room_and_approximate(opened: 
     vae.enable_tiling(exact=True, strip=16, storage="float16", memory_bytes=0, folder=tmp_path)
     assert np.array_equal(vae.decode(z).sample, near.sample), "files hold what memory holds"
     shape = (1, 4, 8, 8)
-    for memory_bytes, place in ((512, InMemory), (511, InFile)):
+    shape, whole = (1, 4, 8, 8), (slice(0, 8), slice(0, 8))
+    for memory_bytes, held in ((512, 512), (511, 0)):
         with ActivationStore(memory_bytes, tmp_path, np.dtype(np.float32), np.dtype(np.float16)) as store:
-            kept = store.allocate(shape)
-            assert isinstance(kept, place)
+            kept = store.empty(shape)
             tile = np.random.default_rng(0).standard_normal(shape, np.float32)
-            kept.write(slice(0, 8), slice(0, 8), tile)
-            found = kept.read(slice(2, 5), slice(1, 8))
-            assert found.dtype == np.float32
+            assert store.place(shape) is None, "it is narrowed, so it cannot be made there"
+            store.keep(kept, *whole, tile, None)
+            assert store.held_bytes == held
+            found = kept.read(slice(2, 5), slice(1, 8), ReusedPages())
+            assert found.dtype == kept.read(*whole, ReusedPages()).dtype == np.float32
             assert np.array_equal(found, tile.astype(np.float16)[:, :, 2:5, 1:8])
             with pytest.raises(EngineError, match=r"does not fit into float16.*keep them in float32"):
-                kept.write(slice(0, 8), slice(0, 8), 70000 * np.ones(shape, np.float32))
+                store.keep(kept, *whole, 70000 * np.ones(shape, np.float32), None)
 
 
 def test_cancel_stops_between_tiles(opened: Open) -> None:

@@ -112,7 +112,9 @@ class OnnxRuntimeComponent:
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
         return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
+    def step(
+        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+    ) -> dict[str, Any]:
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, self._to_value(array))
@@ -124,12 +126,17 @@ class OnnxRuntimeComponent:
                 names.remove(name)
             elif state is not None and self._device == "cpu":
                 results[name] = own_pages(state.shape, state.dtype)
-                binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
+            elif name == self._output and out is not None:
+                results[name] = out
             else:
                 binding.bind_output(name, "cpu" if name == self._output else self._device)
+            if name in results:
+                binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
         self._run_bound(binding, call)
         values = dict(zip(names, binding.get_outputs(), strict=True)) | results
-        return values | {self._output: values[self._output].numpy()}
+        if out is None:
+            values[self._output] = values[self._output].numpy()
+        return values
 
     def _run_bound(self, binding: Any, call: Call) -> None:
         options = self._runtime.RunOptions()

@@ -128,14 +128,17 @@ class OpenVinoComponent:
         # A view, which keeps the tensor; the engine's device is the host.
         return outputs[0].data if out is None else out
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call, last: bool = False) -> dict[str, Any]:
+    def step(
+        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+    ) -> dict[str, Any]:
         outputs = self._outputs(self._model)
         names = [port.any_name for port in self._model.outputs]
         states = {f"next_{name}": own_pages(inputs[name].shape) for name in inputs if name.startswith("state_")}
-        for name, state in states.items():
-            outputs[names.index(name)] = self._library.Tensor(state, shared_memory=True)
+        ours = states if out is None else {names[0]: out, **states}
+        for name, array in ours.items():
+            outputs[names.index(name)] = self._library.Tensor(array, shared_memory=True)
         self._run(self._model, inputs, outputs, call)
-        return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)} | states
+        return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)} | ours
 
     def _outputs(self, model: Any) -> list[Any]:
         """Empty tensors, one per output, that OpenVINO makes as large as they must be: the caller owns them, while

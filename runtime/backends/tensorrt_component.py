@@ -102,11 +102,12 @@ class TensorRTComponent:
         *,
         call: Call,
         last: bool = False,
+        out: NDArray[Any] | None = None,
         keep_result: bool = False,
         pixels: bool = False,
     ) -> dict[str, Any]:
-        """As `StreamingComponent.step`: the result first, as an array, with `pixels` as uint8, or with `keep_result` as
-        `DeviceFrames` for the next stage; states stay on the device.
+        """As `StreamingComponent.step`: the result first, as an array (in `out`, if that is given), with `pixels` as
+        uint8, or with `keep_result` as `DeviceFrames` for the next stage; states stay on the device.
 
         Raises:
             NotFinite: as `run`.
@@ -118,7 +119,8 @@ class TensorRTComponent:
         with self._running(inputs, call, on_host, kept, None) as results:
             bad = int(results.pop(NOT_FINITE, 0))
             arrays: dict[str, Any] = {
-                name: results[name] if name in kept else _copied(results[name], None) for name in results
+                name: results[name] if name in kept else _copied(results[name], out if name == result else None)
+                for name in results
             }
         first = arrays.pop(result)
         if bad:
