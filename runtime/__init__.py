@@ -64,6 +64,7 @@ def open_bundle(
     threads: int | None = None,
     contexts: int = 1,
     session_options: Mapping[str, Any] | None = None,
+    allow_build: bool = True,
 ) -> Autoencoder:
     """Open a bundle as its family's class. Engines are loaded when they are first used.
 
@@ -71,8 +72,10 @@ def open_bundle(
     the computation, never lowered silently (OpenVINO computes in bfloat16 from the float32 graphs, where that is asked
     for). `provider`: ONNX Runtime's "cpu", "cuda" or "tensorrt". `threads`: CPU threads of one engine call (None: all
     cores). `contexts`: how many calls may run at a time. `session_options`: for ONNX Runtime attributes of
-    `onnxruntime.SessionOptions`, and config entries by their dotted names; for TensorRT `device_memory_bytes`, the most
-    device memory to take, and `workspace`, device memory of the caller's for activations.
+    `onnxruntime.SessionOptions`, and config entries by their dotted names; for TensorRT `device`, the GPU's number,
+    `device_memory_bytes`, the most device memory to take, and `workspace`, device memory of the caller's for
+    activations. `allow_build=False`: a call that would compile first (TensorRT-RTX its kernels for a size that nobody
+    warmed up, here or in an earlier process) is an error that names the command to run. Engines are never built here.
 
     Raises:
         BundleError: missing, damaged, unsafe or too new. BackendUnavailable: what was asked for cannot run here.
@@ -87,4 +90,5 @@ def open_bundle(
         threads=threads,
         contexts=contexts,
         session_options=session_options,
+        allow_build=allow_build,
     )

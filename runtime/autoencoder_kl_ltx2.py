@@ -118,6 +118,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         frames_per_chunk: int | None = None,
         *,
         output: str = "float32",
+        out: NDArray[Any] | None = None,
+        stream: int | None = None,
         causal: bool | None = None,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
@@ -128,19 +130,22 @@ class AutoencoderKLLTX2Video(Autoencoder):
         each if need be. Frames come in order, each once: float32 (B, out_channels, t', H, W), or uint8 (B, t', H, W,
         C). A non-causal decoder sees ahead, so its first frames come when that many latent frames are there (about 22
         for LTX-2.0, 14 for 2.3, or all of a shorter clip). `frames_per_chunk`: the most frames of an array; None
-        takes what keeps the widest layers within 256 MiB. `temb`, `rng`, `causal`: as for `decode`. With tiling
-        enabled, tiles divide height and width, and the numbers are no longer those of a single pass. The iterator is
-        to be read to its end, or closed.
+        takes what keeps the widest layers within 256 MiB. `out`: an array for the whole clip, into which frames go as
+        they come, where `z` is one array; what is given are views of it then. `stream` is refused: frames come to the
+        host. `temb`, `rng`, `causal`: as for `decode`. With tiling enabled, tiles divide height and width, and the
+        numbers are no longer those of a single pass. The iterator is to be read to its end, or closed.
 
         Raises:
-            InputError: wrong latents, a chunk of another size, no frames at all, an encoder or a precision that
-                cannot stream. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
+            InputError: wrong latents, a chunk of another size, no frames at all, an `out` that does not fit, an encoder
+                or a precision that cannot stream. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
         """
         return self._stream.decode(
             z,
             lambda latents: self._conditions(latents, temb, rng),
             frames_per_chunk=frames_per_chunk,
             output=output,
+            out=out,
+            stream=stream,
             causal=causal,
         )
 

@@ -72,6 +72,8 @@ class ClipStream:
         *,
         frames_per_chunk: int | None,
         output: str,
+        out: NDArray[Any] | None,
+        stream: int | None,
         causal: bool | None,
     ) -> Iterator[Any]:
         """Frames of the latents `z`, an array or an iterable of arrays; see `decode_stream`."""
@@ -80,11 +82,25 @@ class ClipStream:
         check_output(output, None, ())
         if output == "device":
             raise InputError("output='device' gives one result: a stream's frames are float32 or uint8")
+        if stream is not None:
+            raise InputError("stream: a stream's frames come to the host, in no CUDA stream of the caller's: leave it out")
+        if out is not None and not _is_array(z):
+            raise InputError("out: how long an iterator's clip will be is not known: give all latents as one array")
         chunks = self._checked(z, "latents", self._config.latent_channels)
+        if out is not None:
+            whole = next(chunks)
+            batch, cells = whole.frames.shape[0], whole.frames.shape[2:]
+            check_output(output, out, (batch, self._config.out_channels, *self._grid.sample_size(cells)))
+            chunks = iter([whole])
+            del whole
 
         def run() -> Iterator[Any]:
+            left = out
             for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk, pixels=output == "uint8"):
-                yield from _split(chunk.frames, frames_per_chunk, output)
+                yield from _split(chunk.frames, frames_per_chunk, output, left)
+                if left is not None:
+                    made = chunk.frames.shape[_time_axis(chunk.frames)]
+                    left = left[_behind(_time_axis(left), slice(made, None))]
                 del chunk  # not held while the next one is made
 
         return run()
@@ -202,7 +218,7 @@ class ClipStream:
 
     def _checked(self, source: Any, what: str, channels: int) -> Iterator[Chunk]:
         """The source's arrays, checked as they come; an array at once."""
-        if isinstance(source, np.ndarray) or hasattr(source, "__dlpack__"):
+        if _is_array(source):
             array = self._array(source, what, channels, None)
             if array.shape[2] == 0:
                 raise InputError(f"{what}: the clip has no frames, got shape {array.shape}")
@@ -234,13 +250,22 @@ def _chain(begin: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from rest
 
 
-def _split(frames: NDArray[Any], most: int | None, output: str) -> Iterator[Any]:
-    """At most that many frames at a time, in the form that is asked for; they may be pixels already."""
+def _split(frames: NDArray[Any], most: int | None, output: str, out: NDArray[Any] | None = None) -> Iterator[Any]:
+    """At most that many frames at a time, in the form that is asked for; they may be pixels already. `out`: where they
+    go, from its first frame on; then what is given are views of it."""
     axis = _time_axis(frames)
     step = most or frames.shape[axis]
     for start in range(0, frames.shape[axis], step):
-        part = frames[_behind(axis, slice(start, start + step))]
-        yield to_output(np.ascontiguousarray(part) if frames.dtype == output else part, output, None)
+        stop = min(start + step, frames.shape[axis])
+        part = frames[_behind(axis, slice(start, stop))]
+        if out is not None:
+            yield to_output(part, output, out[_behind(_time_axis(out), slice(start, stop))])
+        else:
+            yield to_output(np.ascontiguousarray(part) if frames.dtype == output else part, output, None)
+
+
+def _is_array(source: Any) -> bool:
+    return isinstance(source, np.ndarray) or hasattr(source, "__dlpack__")
 
 
 def _time_axis(frames: NDArray[Any]) -> int:

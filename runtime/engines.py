@@ -19,6 +19,7 @@ from .profiles import EngineKind, Profile
 __all__ = ["EngineRecord", "build_command", "engine_key"]
 
 _KEY_DIGITS = 16
+_AMPERE = "8.0"  # and later: what TensorRT calls hardware-compatible
 _OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact-tiles"}
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
 _MORE_TEXTS = ("library_version", "key", "file", "sha256")
@@ -105,17 +106,20 @@ class EngineRecord:
                 )
 
     def check_machine(self, library_version: str, compute_capability: str) -> None:
-        """Refuse an engine that another library version wrote, or that is for other GPUs.
+        """Refuse an engine that another library version wrote, or that is for other GPUs. One that was built to be
+        compatible runs with later versions, or on GPUs from Ampere on.
 
         Raises:
             EngineError: holds both values.
         """
-        if library_version != self.library_version and not self.settings.get("version_compatible"):
+        runs_newer = self.settings.get("version_compatible") and _reaches(library_version, self.library_version)
+        if library_version != self.library_version and not runs_newer:
             raise EngineError(
                 f"{self.file} was built with {self.backend} {self.library_version}, and {library_version} is installed"
                 f": {self.build_again}"
             )
-        if compute_capability not in self.compute_capabilities and not self.settings.get("hardware_compatible"):
+        from_ampere_on = self.settings.get("hardware_compatible") and _reaches(compute_capability, _AMPERE)
+        if compute_capability not in self.compute_capabilities and not from_ampere_on:
             raise EngineError(
                 f"{self.file} was built for compute capability {', '.join(self.compute_capabilities)}, and this GPU "
                 f"has {compute_capability}: {self.build_again}"
@@ -175,6 +179,12 @@ def engine_key(
         "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _reaches(version: str, least: str) -> bool:
+    """Whether a version ("11.3.0"), or a compute capability, is that one or a later one."""
+    left, right = (tuple(int(part) for part in text.split(".") if part.isdecimal()) for text in (version, least))
+    return left >= right
 
 
 def _kind(value: str) -> EngineKind:

@@ -69,7 +69,11 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
         )
     with partial_output(path, overwrite=overwrite) as partial:
         try:
+            # Some versions of safetensors write a temporary file of their own, with mode 0600, and rename it.
+            partial.touch()
+            mode = partial.stat().st_mode
             safetensors.numpy.save_file({_KEY: np.ascontiguousarray(latents)}, partial, _metadata(content))
+            partial.chmod(mode)
         except (OSError, safetensors.SafetensorError) as error:
             raise output_error(path, error) from error
 

@@ -8,7 +8,7 @@ reads every byte.
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -16,6 +16,7 @@ from typing import Any, Self
 from .config import ModelConfig, config_from_dict
 from .engines import EngineRecord
 from .errors import BundleError, ConfigError
+from .file_lock import locked
 from .hashing import sha256_of
 from .partial_output import is_partial
 from .profiles import EngineKind
@@ -245,6 +246,16 @@ class Manifest:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def update(cls, folder: Path, change: Callable[[Self], Self]) -> None:
+        """Write what `change` makes of a bundle's manifest as it is now; other processes that do so wait meanwhile.
+
+        Raises:
+            BundleError: the bundle is damaged. OSError: the folder cannot be written.
+        """
+        with locked(folder):
+            change(cls.open(folder)).write()
 
     def verify_hashes(self) -> None:
         """Read every file and compare its SHA-256.

@@ -34,6 +34,7 @@ class OpenedBundle:
         threads: int | None = None,
         contexts: int = 1,
         session_options: Mapping[str, Any] | None = None,
+        allow_build: bool = True,
     ) -> None:
         chosen = choose_backend(
             manifest,
@@ -43,6 +44,7 @@ class OpenedBundle:
             threads=threads,
             session_options=session_options,
             contexts=contexts,
+            allow_build=allow_build,
         )
         self._manifest = manifest
         self._sessions = Sessions(manifest, chosen, contexts)

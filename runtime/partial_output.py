@@ -75,7 +75,7 @@ def _check_free(path: Path, overwrite: bool) -> None:
         return
     if path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None:
         return
-    raise OutputError(f"{path} exists already: choose another name, or ask for it to be overwritten")
+    raise OutputError(f"{path} exists already: choose another name, or remove it first")
 
 
 def _publish(partial: Path, path: Path) -> None:

@@ -1,12 +1,14 @@
 """What the TensorRT backend does around engine calls: buffers, order, streams, states, strips, pixels, memory. The
 device and the library are stand-ins in host memory (support/host_device.py); real ones need a GPU."""
 
+import contextlib
 import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import host_device
@@ -22,10 +24,12 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
 from latentrt.runtime.added_outputs import added_outputs
+from latentrt.runtime.backends import devices
 from latentrt.runtime.backends.device_memory import MemoryLedger
 from latentrt.runtime.backends.smaller_tiles import smaller_tiles
 from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
 from latentrt.runtime.component import Call, NotFinite
+from latentrt.runtime.engines import EngineRecord
 from latentrt.runtime.errors import DeviceMemoryError
 from latentrt.runtime.finite import FiniteComponent
 from latentrt.runtime.manifest import Graph, Manifest
@@ -108,7 +112,7 @@ def test_copies_of_one_tile_do_not_wait_for_the_computation_of_the_other(pair: C
     _, vae = pair("sd")
     vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
     vae.decode(latents(1, 4, 24, 24))
-    log = HostGpu.current.log
+    log = HostGpu.latest.log
     lanes = {line.partition(":")[0] for line in log}
     assert len(lanes) == 2, "two calls are in flight"
     for lane in lanes:
@@ -137,7 +141,7 @@ def test_streams_keep_their_states_on_the_device(
     frames = np.concatenate(list(vae.decode_stream(z, frames_per_chunk=8)), axis=2)
     np.testing.assert_allclose(frames, wanted.decode(z).sample, atol=1e-4)
     assert set(chunks) == {"ndarray", "DeviceFrames"}, "latents come from the host, and frames stay between two stages"
-    joins = any(": rows " in line for line in HostGpu.current.log)
+    joins = any(": rows " in line for line in HostGpu.latest.log)
     assert joins == (name == "ltx20"), "a causal stage gives as many frames as the next one takes"
     assert {"ndarray"} in seen, "zeros, at first"
     assert {"DeviceArray"} in seen
@@ -209,7 +213,7 @@ def test_pixels_of_a_stream_come_from_the_device(name: str, dtype: str, pair: Ca
     assert {(part.dtype.name, part.shape[1] <= 3, part.flags.c_contiguous) for part in parts} == {("uint8", True, True)}
     assert np.abs(np.concatenate(parts, axis=1).astype(int) - whole).max() <= 1
     frame = whole[:, 0].nbytes
-    copied = {int(line.split()[2]) for line in HostGpu.current.log if line.split()[1] == "copy"}
+    copied = {int(line.split()[2]) for line in HostGpu.latest.log if line.split()[1] == "copy"}
     assert {frame * frames for frames in range(1, 9)} & copied, "a byte a value"
     assert not {4 * frame * frames for frames in range(1, whole.shape[1] + 1)} & copied, "and no floats"
     vae.enable_streaming(8)
@@ -232,8 +236,8 @@ def test_pixels_come_from_the_device(name: str, pair: Callable[..., Any]) -> Non
     z = latents(2, 4, 8, 6) if name == "sd" else latents(1, 16, 2, 4, 3)
     pixels = vae.decode(z, output="uint8").sample
     assert np.abs(pixels.astype(int) - wanted.decode(z, output="uint8").sample).max() <= 1
-    assert f"copy {pixels.nbytes}" in {line.partition(": ")[2] for line in HostGpu.current.log}
-    assert f"copy {4 * pixels.nbytes}" not in {line.partition(": ")[2] for line in HostGpu.current.log}
+    assert f"copy {pixels.nbytes}" in {line.partition(": ")[2] for line in HostGpu.latest.log}
+    assert f"copy {4 * pixels.nbytes}" not in {line.partition(": ")[2] for line in HostGpu.latest.log}
     out = np.zeros_like(pixels)
     assert vae.decode(z, output="uint8", out=out).sample is out
     np.testing.assert_array_equal(out, pixels)
@@ -264,6 +268,101 @@ def test_device_arrays_go_in_and_come_out_in_the_order_of_the_callers_stream(pai
         wanted.decode(z, stream=theirs.handle)
 
 
+@pytest.fixture
+def unhurried(bundles: dict[str, Path], device: None, tmp_path: Path) -> Iterator[Any]:
+    """Engines that count nothing, so that a call whose result stays on the device ends before it is there."""
+    bundle = Path(shutil.copytree(bundles["sd"], tmp_path / "bundle"))
+    config: Any = Manifest.open(bundle).config
+    host_device.with_engines(
+        bundle,
+        lambda graph: (segment_profiles if graph.segment else plan_profiles)(config, graph, SETTINGS["sd"]),
+        partial(added_outputs, Manifest.open(bundle)),
+    )
+    with open_bundle(bundle, backend="tensorrt", contexts=2) as vae:
+        yield vae
+
+
+def test_whoever_takes_a_result_waits_for_it(unhurried: Any, bundles: dict[str, Path]) -> None:
+    vae, z = unhurried, latents(1, 4, 8, 8)
+    with open_bundle(bundles["sd"], backend="onnxruntime") as wanted:
+        sample = wanted.decode(z).sample
+    theirs, taker = Stream([]), Stream([])
+    for asked, waits in ((taker.handle, taker), (None, HostGpu), (-1, None)):
+        made = vae.decode(z, output="device", stream=theirs.handle).sample
+        capsule = made.__dlpack__(stream=asked)
+        assert capsule is not None
+        stream: Any = HostGpu.latest.default if waits is HostGpu else waits
+        if stream is not None:
+            stream.sync()  # what the taker does with it comes behind this
+            np.testing.assert_allclose(
+                made._gpu.as_array(made._buffer, made.shape, made.dtype).values, sample, atol=1e-5
+            )
+        assert made._buffer.memory.freed_on == (theirs.handle if asked == -1 else asked)
+
+
+def test_a_result_goes_into_the_next_call_before_it_is_there(unhurried: Any, bundles: dict[str, Path]) -> None:
+    vae, z = unhurried, latents(1, 4, 8, 8)
+    theirs = Stream([])
+    made = vae.decode(z, output="device", stream=theirs.handle).sample
+    with open_bundle(bundles["sd"], backend="onnxruntime") as wanted:
+        moments = wanted.encode(wanted.decode(z).sample).latent_dist.parameters
+    np.testing.assert_allclose(vae.encode(made).latent_dist.parameters, moments, atol=1e-5)
+
+
+def test_half_precision_latents_on_the_device_are_widened(pair: Callable[..., Any]) -> None:
+    wanted, vae = pair("sd")
+    half = latents(1, 4, 8, 8).astype(np.float16)
+    theirs, late = Stream([]), OnDevice(np.zeros_like(half))
+    theirs.put("late", lambda: np.copyto(late.values, half))
+    sample = vae.decode(late, stream=theirs.handle).sample
+    np.testing.assert_allclose(sample, wanted.decode(half.astype(np.float32)).sample, atol=1e-5)
+
+
+class _View:
+    shape, strides, ptr, is_device_accessible = (1, 4, 8, 8), None, 4096, True
+
+    def __init__(self, dtype: Any = np.float32, device_id: int = 1) -> None:
+        self.dtype, self.device_id = np.dtype(dtype), device_id
+
+
+@pytest.mark.parametrize(
+    ("view", "sentence"),
+    [
+        (_View(np.int32), "latents: a device array must be float32 or float16 and C-contiguous, got int32"),
+        (_View(device_id=0), "latents: the array lies on GPU 0 and the engine on GPU 1: copy it"),
+        (BufferError("requires grad"), r"latents: the array cannot be read \(requires grad\): give float32 or"),
+    ],
+)
+def test_device_arrays_that_an_engine_does_not_take(view: Any, sentence: str) -> None:
+    def from_dlpack(array: Any, stream_ptr: int) -> Any:
+        if isinstance(array, Exception):
+            raise array
+        return array
+
+    gpu: Any = object.__new__(devices.Gpu)
+    gpu.index = 1
+    gpu._core = SimpleNamespace(utils=SimpleNamespace(StridedMemoryView=SimpleNamespace(from_dlpack=from_dlpack)))
+    assert gpu.view_input(_View(), Stream([]), "latents")[1:] == (4096, (1, 4, 8, 8))
+    with pytest.raises(InputError, match=sentence):
+        gpu.view_input(view, Stream([]), "latents")
+
+
+def test_the_threads_own_device_is_current_again_afterwards() -> None:
+    current = [0]
+    runtime = SimpleNamespace(
+        cudaGetDevice=lambda: (0, current[0]), cudaSetDevice=lambda index: current.__setitem__(0, index)
+    )
+    gpu: Any = object.__new__(devices.Gpu)
+    gpu.index, gpu._runtime = 1, runtime
+    gpu._device = SimpleNamespace(set_current=lambda: current.__setitem__(0, 1))
+    for ending in (None, RuntimeError("within")):
+        with contextlib.suppress(RuntimeError), gpu.current():
+            assert current == [1]
+            if ending is not None:
+                raise ending
+        assert current == [0]
+
+
 def on_device_of(array: np.ndarray) -> OnDevice:
     return OnDevice(array.copy())
 
@@ -278,8 +377,34 @@ def test_nan_is_seen_wherever_the_result_stays(output: str, pair: Callable[..., 
         vae.decode(z, output=output)
 
 
-def test_calls_of_one_size_are_recorded_once(bundles: dict[str, Path], device: None, tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(bundles["sd"], tmp_path / "bundle"))
+@pytest.mark.parametrize(("contexts", "recorded", "launched"), [(1, 1, 5), (2, 2, 4)])
+def test_calls_of_one_size_are_recorded_once(
+    contexts: int, recorded: int, launched: int, bundles: dict[str, Path], device: None, tmp_path: Path
+) -> None:
+    z = [latents(1, 4, 8, 8) + index for index in range(6)]
+    with (
+        static_engines(bundles, tmp_path, contexts) as vae,
+        open_bundle(bundles["sd"], backend="onnxruntime") as wanted,
+    ):
+        for one in z:
+            np.testing.assert_allclose(vae.decode(one).sample, wanted.decode(one).sample, atol=1e-5)
+    assert HostGpu.latest.recorded == recorded, "one for each workspace"
+    assert [line.partition(": ")[2] for line in HostGpu.latest.log].count("launch") == launched
+
+
+def test_what_cuda_does_not_record_runs_as_it_is(
+    bundles: dict[str, Path], device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostGpu, "records_graphs", False)
+    z = [latents(1, 4, 8, 8) + index for index in range(4)]
+    with static_engines(bundles, tmp_path) as vae, open_bundle(bundles["sd"], backend="onnxruntime") as wanted:
+        for one in z:
+            np.testing.assert_allclose(vae.decode(one).sample, wanted.decode(one).sample, atol=1e-5)
+    assert "launch" not in "".join(HostGpu.latest.log)
+
+
+def static_engines(bundles: dict[str, Path], folder: Path, contexts: int = 1) -> Any:
+    bundle = Path(shutil.copytree(bundles["sd"], folder / "bundle"))
     static = BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),), static=True)
     config = Manifest.open(bundle).config
     host_device.with_engines(
@@ -287,12 +412,54 @@ def test_calls_of_one_size_are_recorded_once(bundles: dict[str, Path], device: N
         lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (),
         partial(added_outputs, Manifest.open(bundle)),
     )
-    z = [latents(1, 4, 8, 8) + index for index in range(4)]
-    with open_bundle(bundle, backend="tensorrt") as vae, open_bundle(bundle, backend="onnxruntime") as wanted:
-        for one in z:
-            np.testing.assert_allclose(vae.decode(one).sample, wanted.decode(one).sample, atol=1e-5)
-    assert HostGpu.current.recorded == 1
-    assert [line.partition(": ")[2] for line in HostGpu.current.log].count("launch") == 3
+    return open_bundle(bundle, backend="tensorrt", contexts=contexts)
+
+
+def test_an_engine_file_is_read_whole_once(
+    bundles: dict[str, Path], device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(bundles["sd"], tmp_path / "bundle"))
+    hashed: list[str] = []
+    check = EngineRecord.check_file
+
+    def counted(self: EngineRecord, folder: Path) -> None:
+        hashed.append(self.file)
+        check(self, folder)
+
+    monkeypatch.setattr(EngineRecord, "check_file", counted)
+    z = latents(1, 4, 8, 8)
+    with open_bundle(bundle, backend="tensorrt") as vae:
+        for _ in range(3):
+            vae.decode(z)
+            vae.release()
+        assert hashed == ["decoder.onnx.engine"]
+        path = bundle / hashed[0]
+        path.write_bytes(path.read_bytes().replace(b"{", b"["))  # of the same length
+        with pytest.raises(EngineError, match="it is not the engine that was built"):
+            vae.decode(z)
+
+
+def test_engines_of_one_component_or_of_streams_alone_run_where_the_backend_is_named(
+    bundles: dict[str, Path], device: None, tmp_path: Path
+) -> None:
+    def only(name: str, keep: Callable[[Any], bool]) -> Path:
+        bundle = Path(shutil.copytree(bundles[name], tmp_path / name))
+        manifest = Manifest.open(bundle)
+        dataclasses.replace(manifest, engines=tuple(filter(keep, manifest.engines))).write()
+        return bundle
+
+    decoders = only("sd", lambda one: one.component == "decoder")
+    with open_bundle(decoders, backend="tensorrt") as vae:
+        assert vae.decode(latents(1, 4, 8, 8)).sample.shape == (1, 3, 64, 64)
+        with pytest.raises(EngineError, match=r"holds no tensorrt engine of encoder.onnx: run `latentrt build"):
+            vae.encode(picture(ALL["sd"], batch=1, frames=1, height=64, width=64))
+    with open_bundle(decoders) as vae:
+        assert vae.backend != "tensorrt", "auto takes what runs everything"
+    video: Any = open_bundle(only("ltx20", lambda one: one.kind == "stream"), backend="tensorrt")
+    with video:
+        assert next(video.decode_stream(latents(1, 16, 2, 2, 2))).shape[1] == 3
+    with pytest.raises(BackendUnavailable, match="holds no tensorrt engine"):
+        open_bundle(only("causal_decoder", lambda one: False), backend="tensorrt")
 
 
 def test_what_does_not_fit_names_the_tile_that_does(pair: Callable[..., Any]) -> None:
@@ -305,16 +472,28 @@ def test_what_does_not_fit_names_the_tile_that_does(pair: Callable[..., Any]) ->
     ):
         vae.decode(latents(1, 4, 8, 8))
     vae.decode(latents(1, 4, 4, 8))
-    assert 0 < HostGpu.current.ledger.taken <= limit
+    assert 0 < HostGpu.latest.ledger.taken <= limit
     vae.release()
-    assert HostGpu.current.ledger.taken == 0
+    assert HostGpu.latest.ledger.taken == 0
+
+
+@pytest.mark.parametrize(("name", "advice"), [("ltx20", "fewer frames at a time"), ("sd", "take lower strips")])
+def test_a_stream_or_strips_that_do_not_fit_say_what_to_make_smaller(
+    name: str, advice: str, pair: Callable[..., Any]
+) -> None:
+    _, vae = pair(name, session_options={"device_memory_bytes": 100_000})
+    if name == "sd":
+        vae.enable_tiling(exact=True)
+    frames = vae.decode_stream(latents(1, 16, 2, 2, 2)) if name == "ltx20" else None
+    with pytest.raises(DeviceMemoryError, match=advice):
+        vae.decode(latents(1, 4, 8, 8)) if frames is None else next(frames)
 
 
 def test_encoder_and_decoder_share_one_workspace(pair: Callable[..., Any]) -> None:
     _, vae = pair("sd")
     for _ in range(3):
         vae.decode(vae.encode(picture(ALL["sd"], batch=1, frames=1, height=64, width=64)).latent_dist.mean)
-    assert HostGpu.current.allocated.count("activations") == 2, "the encoder's, then the decoder's, which is larger"
+    assert HostGpu.latest.allocated.count("activations") == 2, "the encoder's, then the decoder's, which is larger"
 
 
 class _Overflows:
@@ -385,7 +564,11 @@ def test_a_workspace_of_the_callers_is_the_only_one(pair: Callable[..., Any]) ->
     [
         ({"device_memory_bytes": 0}, "device_memory_bytes must be a whole number of bytes, got 0"),
         ({"workspace": 7}, "workspace must be a device array, got int"),
-        ({"enable_mem_pattern": False}, "TensorRT takes device_memory_bytes and workspace, got enable_mem_pattern"),
+        ({"device": -1}, "device must be the number of a GPU, got -1"),
+        (
+            {"enable_mem_pattern": False},
+            "TensorRT takes device, device_memory_bytes, workspace, got enable_mem_pattern",
+        ),
     ],
 )
 def test_options_that_tensorrt_does_not_take(

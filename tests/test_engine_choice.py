@@ -125,7 +125,7 @@ def test_only_engines_that_calls_need_are_loaded_and_where_both_do_not_fit_one_g
         with open_bundle(folder, backend="tensorrt", session_options=options) as vae:
             for z in (small, large, small):
                 vae.decode(z)
-                found.append(HostGpu.current.ledger.taken // weights)
+                found.append(HostGpu.latest.ledger.taken // weights)
         return found
 
     assert taken({"device_memory_bytes": 4 * weights}) == [1, 2, 2]
@@ -155,7 +155,7 @@ def test_pixels_come_from_the_device_where_every_engine_makes_them(bundle: Calla
     def copied() -> set[str]:
         with open_bundle(folder, backend="tensorrt") as vae:
             assert np.abs(vae.decode(z, output="uint8").sample.astype(int) - pixels).max() <= 1
-        return {line.partition(": ")[2] for line in HostGpu.current.log}
+        return {line.partition(": ")[2] for line in HostGpu.latest.log}
 
     assert f"copy {pixels.nbytes}" in copied()
     manifest = Manifest.open(folder)

@@ -73,19 +73,21 @@ def test_real_architectures_become_portable_and_single_engines(
     export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=("float32", "float16")))
     frames = (9, 17) if name.startswith("ltx") else (1, 1)
     tiles = (Extent(1, 128, 128, frames[0]), Extent(2, 192, 256, frames[1]))
-    portable = build_engines(bundle, BuildSettings(RTX, dtypes=("float16",), tiles=tiles))
+    portable = build_engines(bundle, BuildSettings(RTX, dtypes=("float32", "float16"), tiles=tiles))
     single = BuildSettings(RTX, components=("decoder",), tiles=tiles[:1], static=True, compute_capabilities=("12.0",))
     engines = [one.record for one in (*portable, *build_engines(bundle, single))]
     assert [(record.component, record.dtype) for record in engines] == [
+        ("encoder", "float32"),
+        ("decoder", "float32"),
         ("encoder", "float16"),
         ("decoder", "float16"),
         ("decoder", "float32"),
     ]
-    assert [record.compute_capabilities for record in engines] == [("8.0", "8.6", "8.9", "12.0")] * 2 + [("12.0",)]
-    assert [len(record.profiles) for record in engines] == [2, 2, 1]
-    assert engines[2].profiles[0].is_static
+    assert [record.compute_capabilities for record in engines] == [("8.0", "8.6", "8.9", "12.0")] * 4 + [("12.0",)]
+    assert [len(record.profiles) for record in engines] == [2, 2, 2, 2, 1]
+    assert engines[4].profiles[0].is_static
     added = [record.settings["adds"] for record in engines]
-    assert added == [["not_finite"], ["pixels", "not_finite"], ["pixels"]]
+    assert added == [[], ["pixels"], ["not_finite"], ["pixels", "not_finite"], ["pixels"]]
     for record in engines:
         content = (bundle / record.file).read_bytes()
         for name in ("pixels", "not_finite"):
@@ -102,12 +104,15 @@ def test_the_demo_bundles_become_engines_in_both_precisions(kind: str, tmp_path:
     bundle = tmp_path / "bundle"
     export_bundle(DEMO / kind, bundle, ExportSettings(dtypes=("float32", "float16")))
     tile = Extent(1, 128, 128, 9 if kind == "video" else 1)
-    settings = BuildSettings(RTX, dtypes=("float32", "float16"), tiles=(tile,), compute_capabilities=("8.6", "8.9"))
-    built = build_engines(bundle, settings)
-    assert {(one.record.component, one.record.dtype, one.fresh) for one in built} == {
-        (component, dtype, True) for component in ("encoder", "decoder") for dtype in ("float32", "float16")
-    }
-    assert not any(one.fresh for one in build_engines(bundle, settings))
+    every = {(component, dtype, True) for component in ("encoder", "decoder") for dtype in ("float32", "float16")}
+    for capabilities in ((), ("8.6",)):
+        settings = BuildSettings(RTX, dtypes=("float32", "float16"), tiles=(tile,), compute_capabilities=capabilities)
+        built = build_engines(bundle, settings)
+        assert {(one.record.component, one.record.dtype, one.fresh) for one in built} == every
+        wanted = capabilities or ("8.0", "8.6", "8.9", "12.0")
+        assert {one.record.compute_capabilities for one in built} == {wanted}
+        assert not any(one.fresh for one in build_engines(bundle, settings))
+    assert len(Manifest.open(bundle).engines) == 8
 
 
 def test_conditions_noise_and_bfloat16_become_an_engine(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -298,6 +303,31 @@ def test_an_interrupted_build_leaves_nothing(bundle_of: Callable[[str], Path], t
         left = {path.name: path.stat().st_mtime_ns for path in bundle.iterdir() if path.name != "engines"}
         assert left == before
         assert not (bundle / "engines").exists() or not any((bundle / "engines").iterdir())
+
+
+def test_what_a_killed_build_left_is_gone_after_the_next_one(own: Path) -> None:
+    (record,) = Manifest.open(own).engines
+    (own / record.file).unlink()
+    left = own / "engines" / f".{Path(record.file).name}.0a1b2c3d.partial"
+    left.write_bytes(b"half of an engine")
+    assert quick(own)
+    assert [path.name for path in (own / "engines").iterdir()] == [Path(record.file).name]
+
+
+def test_two_builds_of_one_engine_make_it_once_and_none_is_lost(own: Path) -> None:
+    for record in Manifest.open(own).engines:
+        (own / record.file).unlink()
+    command = [*LATENTRT, "build", str(own), "--backend", RTX, "--compute-capability", "8.9", "--json", "--component"]
+    jobs = [("decoder", "64x64"), ("decoder", "64x64"), ("encoder", "64x64"), ("encoder", "128x128")]
+    processes = [
+        subprocess.Popen([*command, component, "--tile", tile], stdout=subprocess.PIPE, text=True)
+        for component, tile in jobs
+    ]
+    said = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert sorted(one["engines"][0]["fresh"] for one in said[:2]) == [False, True]
+    files = {one["engines"][0]["file"] for one in said}
+    assert len(files) == 3
+    assert files <= {record.file for record in Manifest.open(own).engines}
 
 
 def children_of(process: int) -> list[int]:

@@ -1,13 +1,17 @@
 """Running engines, as far as a machine without a GPU shows it: what is missing is said precisely, the engine that fits
 is found, and the libraries have every name that the backend uses. What needs a GPU is marked and at the end."""
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import logging
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,11 +33,21 @@ from latentrt.runtime.backends import (
     engine_tensors,
     jit_cache,
     lane,
+    onnxruntime,
     shared_device,
+    tensorrt,
     tensorrt_component,
 )
-from latentrt.runtime.backends.tensorrt import find_engines, missing_library, unusable_engines
-from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
+from latentrt.runtime.backends.choices import Choices
+from latentrt.runtime.backends.jit_cache import JitCache
+from latentrt.runtime.backends.tensorrt import (
+    EngineOpener,
+    find_engines,
+    missing_library,
+    unknown_gpu,
+    unusable_engines,
+)
+from latentrt.runtime.component import Call
 from latentrt.runtime.errors import DeviceMemoryError
 from latentrt.runtime.manifest import Manifest
 from latentrt.runtime.pixels import to_pixels
@@ -58,9 +72,9 @@ def test_without_a_gpu_the_driver_is_what_is_missing(built: Path) -> None:
     assert missing_library(RTX) == "no NVIDIA driver answers on this machine"
     with pytest.raises(BackendUnavailable, match="backend tensorrt-rtx cannot run: no NVIDIA driver answers on this"):
         open_bundle(built, backend=RTX)
-    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU answers on this machine"):
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU 0 answers on this machine"):
         devices.compute_capability()
-    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU answers on this machine"):
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU 0 answers on this machine"):
         devices.Gpu()
 
 
@@ -136,18 +150,155 @@ def test_engines_that_fit_are_found_the_newest_first(built: Path) -> None:
     assert find_engines(manifest, graph, RTX, capability="12.0", **options) == (other_gpu,)
 
 
-def test_a_damaged_engine_is_refused_before_the_library_sees_it(built: Path, tmp_path: Path) -> None:
-    record = Manifest.open(built).engines[1]
-    path = tmp_path / record.file
-    path.parent.mkdir()
-    path.write_bytes((built / record.file).read_bytes()[:-1])
+def test_a_damaged_engine_is_refused_before_the_library_sees_it(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(built, tmp_path / "bundle"))
+    manifest = Manifest.open(bundle)
+    record = manifest.engines[1]
+    path = bundle / record.file
+    path.write_bytes(path.read_bytes()[:-1])
 
     class Untouched:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(f"{name} was asked for")
 
+    untouched: Any = Untouched()
+    monkeypatch.setattr(tensorrt, "compute_capability", lambda device: record.compute_capabilities[0])
+    monkeypatch.setattr(EngineOpener, "shared", lambda self: untouched)
+    opener = EngineOpener(manifest, RTX)
     with pytest.raises(EngineError, match="bytes and its record says"):
-        TensorRTComponent(tmp_path, record, Manifest.open(built).graphs[1], 1, Untouched())  # type: ignore[arg-type]
+        opener.open(bundle / record.graph)
+
+
+def test_a_gpu_that_a_library_has_no_kernels_for_is_named() -> None:
+    import tensorrt_rtx as library
+
+    sentence = f"{RTX} {library.__version__} has kernels for compute capability 7.5, 8.0, 8.6, 8.9, 12.0"
+    reason = unknown_gpu(RTX, library, "9.0")
+    assert reason is not None
+    assert reason.startswith(sentence)
+    assert reason.endswith("and this GPU has 9.0: take tensorrt")
+    assert [unknown_gpu(RTX, library, known) for known in ("8.0", "8.9", "12.0")] == [None] * 3
+    assert unknown_gpu("tensorrt", SimpleNamespace(__version__="11.0"), "9.0") is None, "it does not say"
+
+
+def test_compatible_engines_run_with_later_versions_and_on_ampere_and_later(built: Path) -> None:
+    record = dataclasses.replace(
+        Manifest.open(built).engines[0],
+        library_version="11.2.0",
+        compute_capabilities=("8.9",),
+        settings={"version_compatible": True, "hardware_compatible": True},
+    )
+    for version, capability in (("11.2.0", "8.9"), ("11.10.0", "8.0"), ("12.0.1", "12.0")):
+        record.check_machine(version, capability)
+    with pytest.raises(EngineError, match=r"built with tensorrt-rtx 11.2.0, and 11.1.9 is installed"):
+        record.check_machine("11.1.9", "8.9")
+    with pytest.raises(EngineError, match=r"built for compute capability 8.9, and this GPU has 7.5"):
+        record.check_machine("11.2.0", "7.5")
+
+
+class RuntimeCache:
+    """TensorRT-RTX's, in which every call leaves a byte."""
+
+    def __init__(self, accepts: bool = True) -> None:
+        self.content, self.accepts = b"", accepts
+
+    def deserialize(self, content: bytes) -> bool:
+        self.content = content if self.accepts else b""
+        return self.accepts
+
+    def serialize(self) -> bytes:
+        self.content += b"x"
+        return self.content
+
+
+def jit(record: Any, accepts: bool = True) -> JitCache:
+    cache = JitCache(record)
+    cache.attach(
+        SimpleNamespace(create_runtime_cache=lambda: RuntimeCache(accepts), set_runtime_cache=lambda cache: None)
+    )
+    return cache
+
+
+def test_kernels_are_kept_for_the_sizes_that_were_run(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
+    record = Manifest.open(built).engines[0]
+    small, large = {"latents": (1, 4, 8, 8)}, {"latents": (1, 4, 16, 16)}
+    first = jit(record)
+    assert not first.knows(small)
+    first.keep(small)
+    path = next((tmp_path / "jit").glob("*.cache"))
+    written = path.stat().st_mtime_ns
+    first.keep(small)
+    assert path.stat().st_mtime_ns == written, "the second call of a size compiled nothing"
+    second = jit(record)
+    assert (second.knows(small), second.knows(large)) == (True, False)
+    second.keep(small)
+    assert path.stat().st_mtime_ns == written
+    second.keep(large)
+    assert jit(record).knows(large)
+    assert not jit(record, accepts=False).knows(small), "a file of another GPU or driver"
+    path.write_bytes(b"damaged")
+    assert not jit(record).knows(small)
+    path.with_suffix(".json").write_text("{")
+    assert not jit(record).knows(small)
+    assert {one.suffix for one in (tmp_path / "jit").iterdir()} == {".cache", ".json"}, "nothing half-written"
+
+
+def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Path) -> None:
+    record = Manifest.open(built).engines[1]
+    component = object.__new__(tensorrt_component.TensorRTComponent)
+    gpu = SimpleNamespace(current=lambda: contextlib.nullcontext())
+    known = {"latents": (1, 4, 8, 8)}
+    component.__dict__ |= {
+        "_record": record,
+        "_shared": SimpleNamespace(gpu=gpu, may_compile=False),
+        "_tensors": SimpleNamespace(result="sample", tells_finite=False, outputs=("sample",)),
+        "_jit": SimpleNamespace(knows=lambda sizes: sizes == known),
+        "_lane": lambda: contextlib.nullcontext(Lane()),
+    }
+
+    class Lane:
+        def take(self, profile: int, inputs: Any) -> None:
+            raise LookupError("it runs")
+
+    asked = {"latents": np.zeros((1, 4, 4, 8), np.float32)}
+    with pytest.raises(
+        EngineError, match=r"latents 1x4x4x8: its kernels would be compiled now.*`latentrt warmup BUNDLE"
+    ):
+        component.run(asked, call=Call())
+    for inputs, call in ((asked, Call(fits=True)), ({"latents": np.zeros(known["latents"], np.float32)}, Call())):
+        with pytest.raises(LookupError, match="it runs"):
+            component.run(inputs, call=call)
+
+
+def test_onnx_runtimes_providers_compute_float32_as_such(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, tensorrt_ep, cpu = (onnxruntime.PROVIDERS[name] for name in ("cuda", "tensorrt", "cpu"))
+    assert onnxruntime._providers([cuda], None) == [(cuda, {"use_tf32": "0"}), (cpu, {})]
+    assert onnxruntime._providers([cpu], None) == [(cpu, {})]
+    chain = onnxruntime._providers([tensorrt_ep, cuda], tmp_path)
+    assert [name for name, _ in chain] == [tensorrt_ep, cuda, cpu]
+    assert chain[0][1]["trt_engine_cache_path"] == chain[0][1]["trt_timing_cache_path"] == str(tmp_path)
+    manifest = Manifest.open(built)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    assert "TF32's 10 bits" in str(Choices(manifest, "float32", None, None)._builds_in_calls("tensorrt"))
+    assert Choices(manifest, "float16", None, None)._builds_in_calls("tensorrt") is None
+    monkeypatch.setitem(os.environ, "NVIDIA_TF32_OVERRIDE", "0")
+    assert Choices(manifest, "float32", None, None)._builds_in_calls("tensorrt") is None
+    forbidden = Choices(manifest, "float32", None, None, allow_build=False)
+    assert "allow_build=False forbids that" in str(forbidden._builds_in_calls("tensorrt"))
+    assert forbidden._builds_in_calls("cuda") is None
+
+
+def test_allow_build_is_taken_by_every_way_to_open(built: Path) -> None:
+    with open_bundle(built, backend="onnxruntime", allow_build=False) as vae:
+        assert vae.decode(np.zeros((1, 4, 8, 8), np.float32)).sample.shape[1] == 3
+        type(vae).from_pretrained(built, backend="onnxruntime", allow_build=False).close()
 
 
 def test_the_library_has_every_name_that_the_backend_uses() -> None:
@@ -201,9 +352,9 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
     from cuda.bindings import runtime
 
     for kind, names in {
-        core.Device: ["compute_capability", "create_stream", "set_current"],
+        core.Device: ["compute_capability", "create_stream", "name", "set_current"],
         core.DeviceMemoryResource: ["allocate"],
-        core: ["DeviceMemoryResourceOptions", "LEGACY_DEFAULT_STREAM"],
+        core: ["DeviceMemoryResourceOptions", "LEGACY_DEFAULT_STREAM", "PER_THREAD_DEFAULT_STREAM"],
         core.Stream: ["from_handle", "handle", "record", "sync", "wait"],
         core.Event: ["sync"],
         core.Buffer: ["handle", "set_deallocation_stream"],
@@ -211,6 +362,7 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
         core.utils.StridedMemoryView: [
             "__dlpack__",
             "__dlpack_device__",
+            "device_id",
             "dtype",
             "from_any_interface",
             "from_buffer",
@@ -221,6 +373,7 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
             "strides",
         ],
         runtime: [
+            "cudaGetDevice",
             "cudaGraphDestroy",
             "cudaGraphExecDestroy",
             "cudaGraphInstantiate",
@@ -229,6 +382,7 @@ def test_the_cuda_packages_have_every_name_that_the_backend_uses() -> None:
             "cudaMemcpy2DAsync",
             "cudaMemcpyAsync",
             "cudaMemcpyKind",
+            "cudaSetDevice",
             "cudaStreamBeginCapture",
             "cudaStreamCaptureMode",
             "cudaStreamEndCapture",

@@ -10,7 +10,9 @@ __all__ = ["Case", "Measurement"]
 @dataclass(frozen=True)
 class Case:
     """One component at one size on one backend. `size`: of the sample, (H, W) or (T, H, W), on the model's grid.
-    `strategy`: "whole", "tiled", "stream" or "exact"; `tile`, `overlap`, `blend` are the command line's, for tiles."""
+    `strategy`: "default" (what a plain call does), "whole", "tiled", "stream" or "exact"; `tile`, `overlap`, `blend` are
+    the command line's, for tiles. `warm`: the size was named to `warmup` before. `memory`: what calls are given as
+    `memory=`."""
 
     component: str
     size: tuple[int, ...]
@@ -24,6 +26,8 @@ class Case:
     tile: tuple[int, ...] | None = None
     overlap: tuple[int, ...] | None = None
     blend: str | None = None
+    warm: bool = False
+    memory: str | None = None
 
     @property
     def engine(self) -> str:
@@ -35,7 +39,12 @@ class Case:
 
     @property
     def label(self) -> str:
-        return f"{self.component} {self.size_text}, {self.engine}, {self.dtype}, {self.strategy}"
+        return f"{self.component} {self.size_text}, {self.engine}, {self.dtype}, {self.strategy}{self.setting}"
+
+    @property
+    def setting(self) -> str:
+        """What is set beside the strategy, as text behind it."""
+        return (", warm" if self.warm else "") + ("" if self.memory is None else f", within {self.memory}")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -45,7 +54,8 @@ class Case:
 class Measurement:
     """Of one case: `seconds` of each call, and `first_seconds` from opening the bundle to the end of the first call,
     which is not among them. `peak_bytes`: the most memory that the process held (of the host's, not of a GPU's);
-    None where the system does not tell. `start_bytes`: what it held before the bundle was opened."""
+    None where the system does not tell. `start_bytes`: what it held before the bundle was opened. `ran`: how a call of
+    the strategy "default", or one with `memory`, ran."""
 
     case: Case
     tiles: int
@@ -53,6 +63,18 @@ class Measurement:
     first_seconds: float
     peak_bytes: int | None
     start_bytes: int | None
+    ran: str | None = None
+
+    @property
+    def label(self) -> str:
+        case = self.case
+        return f"{case.component} {case.size_text}, {case.engine}, {case.dtype}, {self.strategy}"
+
+    @property
+    def strategy(self) -> str:
+        """For people: what was asked for, and how it ran where that does not say it."""
+        way = self.case.strategy if self.tiles == 1 else f"{self.tiles} tiles"
+        return f"{way}{'' if self.ran is None else f' ({self.ran})'}{self.case.setting}"
 
     @property
     def median_seconds(self) -> float:

@@ -44,7 +44,7 @@ def draw_chart(rows: Sequence[Measurement], path: Path, *, title: str = "") -> N
         [max(row.seconds) - median for row, median in zip(rows, medians, strict=True)],
     ]
     time.barh(places, medians, xerr=spread, color="#3b74b5", capsize=3)
-    time.set(yticks=places, yticklabels=[row.case.label for row in rows], xlabel="seconds a call")
+    time.set(yticks=places, yticklabels=[row.label for row in rows], xlabel="seconds a call")
     time.invert_yaxis()
     memory.barh(places, [(row.peak_bytes or 0) / 2**20 for row in rows], color="#b57a3b")
     memory.set(xlabel="peak memory of the process, MiB")

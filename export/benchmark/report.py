@@ -59,10 +59,11 @@ class BenchReport:
         first = self.measurements[0].case
         threads = "all threads" if first.threads is None else f"{first.threads} thread{'s' * (first.threads > 1)}"
         batch = "" if first.batch == 1 else f" of a batch of {first.batch}"
+        warm = " Sizes are warmed up: OpenVINO then has a model for each." if first.warm else ""
         return (
             f"Each row is a process of its own: {first.repeats} calls{batch} one after the other with {threads}, their "
             f"median, the fastest and the slowest; 'first' is from opening the bundle to the end of a call before "
-            f"them, and 'peak' the most memory that the process held. Inputs are random."
+            f"them, and 'peak' the most memory that the process held. Inputs are random.{warm}"
         )
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -80,7 +81,7 @@ def _row(row: Measurement, best: float) -> tuple[str, ...]:
         case.size_text,
         case.engine,
         case.dtype,
-        case.strategy if row.tiles == 1 else f"{row.tiles} tiles",
+        row.strategy,
         *(_seconds(value) for value in (row.median_seconds, min(row.seconds), max(row.seconds))),
         f"{row.median_seconds / best:.2f}x",
         _seconds(row.first_seconds),

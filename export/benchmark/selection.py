@@ -14,8 +14,7 @@ from .case import Case
 
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
 
-STRATEGIES = ("whole", "tiled", "stream", "exact")
-_BY_DEFAULT = ("whole", "tiled")
+STRATEGIES = ("default", "whole", "tiled", "stream", "exact")
 _OF_VIDEO = {"stream": True, "exact": False}
 _IMAGE_SIZE = (512, 512)
 _VIDEO_SIZE = (256, 256, 17)
@@ -31,9 +30,9 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to measure. Empty: every size, component, backend, precision or strategy by default. `sizes`: (H, W) or
-    (H, W, T), as the command line takes them; `tile`, `overlap` and `blend` too. Streams (of video models) and exact
-    strips (of image models) are measured where they are asked for."""
+    """What to measure. Empty: every size, component, backend or precision by default, and the strategies that
+    `chosen_strategies` tells. `sizes`: (H, W) or (H, W, T), as the command line takes them; `tile`, `overlap`, `blend`
+    and `memory` too. `warm`: name the size to `warmup` before."""
 
     sizes: Sequence[tuple[int, ...]] = ()
     components: Sequence[str] = ()
@@ -47,6 +46,14 @@ class Selection:
     tile: tuple[int, ...] | None = None
     overlap: tuple[int, ...] | None = None
     blend: str | None = None
+    warm: bool = False
+    memory: str | None = None
+
+    @property
+    def chosen_strategies(self) -> Sequence[str]:
+        """Those that were asked for; else what a plain call does, and tiles where there are options for them."""
+        tiled = any(option is not None for option in (self.tile, self.overlap, self.blend))
+        return tuple(dict.fromkeys(self.strategies)) or (("default", "tiled") if tiled else ("default",))
 
 
 def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], list[Skipped]]:
@@ -61,7 +68,7 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
     grid = Grid.of(manifest.config, video=video)
     by_default = (_VIDEO_SIZE if video else _IMAGE_SIZE,)
     sizes = [sample_size(size, manifest.family, grid) for size in wanted.sizes or by_default]
-    for strategy in wanted.strategies:
+    for strategy in wanted.chosen_strategies:
         if _OF_VIDEO.get(strategy, video) != video:
             raise InputError(
                 f"--strategy {strategy} is for {'image' if video else 'video'} models, not {manifest.family}"
@@ -81,10 +88,12 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
             strategy,
             wanted.threads,
             wanted.repeats,
-            *((wanted.tile, wanted.overlap, wanted.blend) if strategy == "tiled" else ()),
+            *((wanted.tile, wanted.overlap, wanted.blend) if strategy == "tiled" else (None, None, None)),
+            wanted.warm,
+            wanted.memory,
         )
         for component, size, (backend, provider, dtype), strategy in product(
-            components, sizes, engines, wanted.strategies or _BY_DEFAULT
+            components, sizes, engines, wanted.chosen_strategies
         )
     ]
     return cases, skipped

@@ -14,6 +14,8 @@ from ..benchmark.process import measure
 from ..benchmark.report import BenchReport
 from ..benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
 from .options import (
+    DTYPES,
+    Memory,
     as_json,
     batch_option,
     components_option,
@@ -36,13 +38,20 @@ __all__ = ["bench"]
     "--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="Only this; repeatable.  [default: all]"
 )
 @provider_option("Only this one of ONNX Runtime's.")
-@click.option("--dtype", "dtypes", multiple=True, help="Precision; repeatable.  [default: float32]")
+@click.option(
+    "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="Precision; repeatable.  [default: float32]"
+)
 @click.option(
     "--strategy",
     "strategies",
     multiple=True,
     type=click.Choice(STRATEGIES),
-    help="Only this; repeatable. 'stream' is for clips, 'exact' for pictures.  [default: whole, tiled]",
+    help="How calls run; repeatable. 'default' is what a plain call does, 'stream' is for clips, 'exact' for pictures.  "
+    "[default: default, and tiled with --tile, --overlap or --blend]",
+)
+@click.option("--warm", is_flag=True, help="Name each size to `warmup` first: OpenVINO compiles a model for it.")
+@click.option(
+    "--memory", type=Memory(), help="What a call may take, such as 8GiB, as memory= in Python: the planner chooses."
 )
 @tiling_options
 @batch_option
@@ -59,6 +68,8 @@ def bench(
     provider: str | None,
     dtypes: tuple[str, ...],
     strategies: tuple[str, ...],
+    warm: bool,
+    memory: str | None,
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
@@ -69,14 +80,23 @@ def bench(
     plot: Path | None,
     json_output: bool,
 ) -> None:
-    """Measure how fast BUNDLE runs on every backend that can run here: whole and in tiles, or as --strategy says.
+    """Measure how fast BUNDLE runs on every backend that can run here: as a plain call does, or as --strategy says.
+
+    A plain call ('default') streams a clip where that is the faster way to the same numbers, and what might not fit
+    into memory is planned; the table tells how it ran. 'whole' is one pass whatever the size.
 
     Every case gets a process of its own, one after the other: one call that is not counted, then --repeats calls,
     whose median, fastest and slowest are told, and the most memory that the process held (of the host's; what a GPU
     holds is not in it). A size off the model's grid is padded, as `encode` does. How near to the reference the results
     are is what `latentrt verify` tells.
     """
-    tiles_wanted(tile, overlap, blend)  # refuses what does not go together, before anything is measured
+    in_tiles = tiles_wanted(tile, overlap, blend, memory)  # refuses what does not go together, before anything runs
+    if in_tiles and strategies and "tiled" not in strategies:
+        raise click.UsageError("--tile, --overlap and --blend are for --strategy tiled: give it too, or leave them out")
+    if memory is not None and {"whole", "tiled"} & set(strategies):
+        raise click.UsageError("--memory chooses how calls run: give it with --strategy default, stream or exact")
+    if memory is not None and warm:
+        raise click.UsageError("calls within --memory run in engines for every size: leave --warm out")
     if plot is not None:
         check_chart(plot)
     for path in (markdown, plot):
@@ -84,7 +104,20 @@ def bench(
             require_folder(path)
     manifest = Manifest.open(bundle)
     wanted = Selection(
-        sizes, components, backends, dtypes, strategies, provider, threads, batch, repeats, tile, overlap, blend
+        sizes,
+        components,
+        backends,
+        dtypes,
+        strategies,
+        provider,
+        threads,
+        batch,
+        repeats,
+        tile,
+        overlap,
+        blend,
+        warm,
+        memory,
     )
     cases, skipped = select_cases(manifest, wanted)
     machine = describe_machine()

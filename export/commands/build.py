@@ -7,22 +7,11 @@ from typing import Any
 import click
 
 from ...runtime.budget import parse_memory
-from ...runtime.errors import InputError
 from ...runtime.stream_lengths import MOST_FRAMES
 from ..engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
-from .options import Size, as_json, components_option, emit_json, progress_bar
+from .options import DTYPES, Memory, Size, as_json, components_option, emit_json, progress_bar
 
 __all__ = ["build"]
-
-
-class _Bytes(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return parse_memory(value)
-        except InputError:
-            self.fail(f"{value!r} is not a size: give bytes, or 512MiB, 8GiB", param, ctx)
 
 
 class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
@@ -43,7 +32,7 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     "--dtype",
     "dtypes",
     multiple=True,
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=click.Choice(DTYPES),
     help="Precision of the graphs to build; repeatable.  [default: float32]",
 )
 @components_option("Build")
@@ -91,7 +80,7 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
     help="tensorrt-rtx: GPUs to build for, in one engine; repeatable.  [default: 8.0, 8.6, 8.9 and 12.0]",
 )
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="How long to search.  [default: the library's]")
-@click.option("--workspace", type=_Bytes(), help="The most scratch memory of one layer, such as 4GiB.")
+@click.option("--workspace", type=Memory(), help="The most scratch memory of one layer, such as 4GiB.")
 @click.option("--tf32", is_flag=True, help="Let float32 graphs multiply with 10 bits of mantissa, as TensorRT does.")
 @click.option(
     "--strip-weights", is_flag=True, help="tensorrt: leave out the weights, which loading takes from the bundle."
@@ -123,7 +112,7 @@ def build(
     static: bool,
     shapes: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...],
     capabilities: tuple[str, ...],
-    workspace: int | None,
+    workspace: str | None,
     source: Path | None,
     json_output: bool,
     **options: Any,
@@ -154,7 +143,7 @@ def build(
         static=static,
         shapes=tuple((Extent(*low), Extent(*best), Extent(*high)) for low, best, high in shapes),
         compute_capabilities=tuple(dict.fromkeys(capabilities)),
-        workspace_bytes=workspace,
+        workspace_bytes=None if workspace is None else parse_memory(workspace),
         **options,
     )
     with progress_bar("Building", hidden=json_output) as update:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import as_json, backend_options, components_option, emit_json, opened
+from .options import as_json, backend_options, components_option, emit_json, measuring_told, opened
 
 __all__ = ["calibrate"]
 
@@ -24,7 +24,7 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
     The results are kept in the cache folder. That happens by itself where a plan needs a measurement that is not there
     yet. This does it beforehand; what a size of its own still needs is added when it is planned.
     """
-    with opened(str(bundle), **engine) as vae:
+    with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         planner, calibration = vae.planner()
         held = calibration.count
         for component in components or vae._manifest.components:

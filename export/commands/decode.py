@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
+from ...runtime.errors import InputError
+from ...runtime.pictures import PICTURE_ENDINGS
+from .options import Interrupt, as_json, backend_options, emit_json, measuring_told, opened, progress_bar
 from .tiling_options import enable_streaming, enable_tiling, exact_options, memory_option, tiling_options
 
 __all__ = ["decode"]
@@ -73,7 +75,15 @@ def decode(
     from ...runtime.decoded_file import STANDARD_OUTPUT
     from ...runtime.files import decode_file
 
-    with opened(str(bundle), **engine) as vae, progress_bar("Decoding", hidden=json_output) as update:
+    if fps is not None and output.suffix.lower() in PICTURE_ENDINGS:
+        raise click.UsageError(f"--fps is for clips, and {output.name} is a picture: leave it out")
+    with (
+        opened(str(bundle), **engine) as vae,
+        measuring_told(hidden=json_output),
+        progress_bar("Decoding", hidden=json_output) as update,
+    ):
+        if fps is not None and not vae.video:
+            raise InputError(f"--fps is for clips, and the bundle is {vae.family}: leave it out")
         enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
         chosen = None if exact else memory  # exact strips have it already
         if stream:

@@ -30,6 +30,9 @@ _EXTRAS = {
     "cuda-bindings": "tensorrt-rtx",
     "pillow": "media",
     "av": "media",
+    "matplotlib": "plot",
+    "msgpack": "flax",
+    "huggingface_hub": "hub",
 }
 
 

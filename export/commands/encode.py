@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from .options import Interrupt, as_json, backend_options, emit_json, opened, progress_bar
+from ...runtime.errors import MediaError, OutputError
+from .options import Interrupt, as_json, backend_options, emit_json, measuring_told, opened, progress_bar
 from .tiling_options import enable_streaming, enable_tiling, exact_options, memory_option, tiling_options
 
 __all__ = ["encode"]
@@ -58,12 +59,19 @@ def encode(
         raise click.UsageError("--seed is for --sample: the mean latents need none")
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
-    with opened(str(bundle), **engine) as vae:
+    if not source.exists():
+        raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
+    with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
         chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)
         several = list_inputs(source, vae)
+        if several is not None and output.suffix.lower() == ".safetensors":
+            raise OutputError(
+                f"{output.name} is one latents file, and each of the {len(several)} files in {source} gets its own: "
+                f"name a folder for them"
+            )
         jobs = [(source, output)] if several is None else _outputs(several, output)
         waiting = [job for job in jobs if several is None or not job[1].exists()]
         if several is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..checkpoints import SourceOptions
-from .options import as_json, components_option, emit_json, progress_bar, scaling_options, source_options
+from .options import DTYPES, as_json, components_option, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["export"]
 
@@ -19,7 +19,7 @@ __all__ = ["export"]
     "--dtype",
     "dtypes",
     multiple=True,
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=click.Choice(DTYPES),
     help="Precision of the computation; repeatable, a graph each.  [default: float32]",
 )
 @scaling_options

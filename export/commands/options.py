@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import sys
 import threading
 import time
@@ -14,17 +15,21 @@ import click
 from ...runtime import open_bundle
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.backends import BACKENDS
-from ...runtime.errors import Cancelled
+from ...runtime.budget import parse_memory
+from ...runtime.errors import Cancelled, InputError
 from ..checkpoints import SourceOptions
 
 __all__ = [
+    "DTYPES",
     "Interrupt",
+    "Memory",
     "Size",
     "as_json",
     "backend_options",
     "batch_option",
     "components_option",
     "emit_json",
+    "measuring_told",
     "opened",
     "progress_bar",
     "provider_option",
@@ -36,7 +41,9 @@ __all__ = [
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
+DTYPES = ("float32", "float16", "bfloat16")
 _POLL_SECONDS = 0.1
+_CLEARED_LINE = "\r\033[K"  # a progress bar may stand there
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Report as JSON on standard output.")
 threads_option = click.option(
@@ -74,7 +81,13 @@ def backend_options(command: Function) -> Function:
     for option in (
         threads_option,
         provider_option("ONNX Runtime's provider."),
-        click.option("--dtype", default="float32", show_default=True, help="Precision; never lowered silently."),
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default="float32",
+            show_default=True,
+            help="Precision; never lowered silently.",
+        ),
         click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True),
     ):
         command = option(command)
@@ -194,6 +207,51 @@ class Size(click.ParamType):  # type: ignore[type-arg] # generic only since clic
         ):
             self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
         return tuple(map(int, numbers))
+
+
+class Memory(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
+    """What `parse_memory` reads, as the text that was given: messages then say what the user said."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            parse_memory(value)
+        except InputError:
+            self.fail(f"{value!r} is not a size: give bytes, or 800MiB, 8GiB, 8GB", param, ctx)
+        return str(value)
+
+
+@contextmanager
+def measuring_told(*, hidden: bool = False) -> Iterator[None]:
+    """One line on standard error, where that is a terminal, when a calibration begins: it may take half a minute. With
+    --verbose the log says so itself."""
+    log = logging.getLogger("latentrt.runtime.calibration")
+    if hidden or not sys.stderr.isatty() or log.isEnabledFor(logging.INFO):
+        yield
+        return
+    notice, level = _MeasuringNotice(), log.level
+    log.addFilter(notice)  # a filter, not a handler: the root's handlers would print the record once more
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeFilter(notice)
+
+
+class _MeasuringNotice(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            return True
+        if not self._said:
+            click.echo(f"{_CLEARED_LINE}measuring small calls once (kept for later): up to half a minute", err=True)
+        self._said = True
+        return False
 
 
 @contextmanager

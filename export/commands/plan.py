@@ -1,24 +1,43 @@
 """`latentrt plan`: how a size would run within a budget, or into which tiles it would be cut."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...runtime.budget import default_budget, parse_memory
+from ...runtime.autoencoder import Autoencoder
+from ...runtime.budget import default_budget, memory_text, parse_memory
+from ...runtime.clip_reader import CLIP_ENDINGS
 from ...runtime.errors import InputError
+from ...runtime.pictures import PICTURE_ENDINGS
 from ..sample_size import sample_size
-from .options import Size, as_json, backend_options, emit_json, opened
+from .options import Memory, Size, as_json, backend_options, batch_option, emit_json, measuring_told, opened
 from .tiling_options import enable_tiling, tiles_wanted, tiling_options
+
+if TYPE_CHECKING:
+    from ...runtime.planner import Decision
 
 __all__ = ["plan"]
 
+_CLIPS, _PICTURES = (tuple(ending.removeprefix(".") for ending in of) for of in (CLIP_ENDINGS, PICTURE_ENDINGS))
+_ARRAYS = ("float32", "uint8")
 
-@click.command(epilog="Example: latentrt plan bundle --size 1088x1920x121 --memory 8GiB --draw plan.png")
+
+@click.command(
+    epilog="Example: latentrt plan bundle --size 1088x1920x121 --memory 8GiB --output mp4 --draw plan.png"
+)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--size", required=True, type=Size(("HxW", "HxWxT")), metavar="HxW[xT]", help="Of the picture or clip.")
 @click.option("--component", type=click.Choice(["encoder", "decoder"]), default="decoder", show_default=True)
-@click.option("--memory", metavar="SIZE", help="What a call may take, such as 8GiB.  [default: 70 % of what is free]")
+@click.option("--memory", type=Memory(), help="What a call may take, such as 8GiB.  [default: 70 % of what is free]")
+@click.option(
+    "--output",
+    type=click.Choice([*_CLIPS, *_PICTURES, "npy", "folder", *_ARRAYS, "frames"]),
+    help="What a decoded sample becomes: a file by its ending, a folder of pictures, an array, or frames that nobody "
+    "keeps.  [default: float32, clips frames]",
+)
+@batch_option
 @tiling_options
 @backend_options
 @click.option("--draw", type=click.Path(path_type=Path), help="Draw strategies, or tiles, to this .png or .svg.")
@@ -28,6 +47,8 @@ def plan(
     size: tuple[int, ...],
     component: str,
     memory: str | None,
+    output: str | None,
+    batch: int,
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
@@ -38,22 +59,29 @@ def plan(
     """Show how BUNDLE would run a picture or clip of --size: every strategy with the memory and the seconds that it
     takes, and which one wins within --memory.
 
-    Memory is what the process holds for the call: the engine and its library, input, activations, result. It comes
-    from small calls, which are measured the first time. With --tile or --blend it shows these tiles instead. A size
-    off the model's grid is padded, as `encode` does.
+    Memory is what the process holds for the call: the engine and its library, input, activations, result; of a clip
+    that becomes a file the video encoder too. It comes from small calls, which are measured the first time. With --tile
+    or --blend it shows these tiles instead. A size off the model's grid is padded, as `encode` does.
     """
     in_tiles = tiles_wanted(tile, overlap, blend, memory)
-    with opened(str(bundle), **engine) as vae:
+    if in_tiles and (output is not None or batch != 1):
+        raise click.UsageError("tiles are the same for every --output and --batch: leave these out, or the tiles")
+    if output is not None and component == "encoder":
+        raise click.UsageError("--output is what a decoded sample becomes: leave it out for the encoder")
+    if batch != 1 and output in (*_CLIPS, *_PICTURES):
+        raise click.UsageError(f"one {output} file holds one sample: give --output folder or npy, or leave --batch out")
+    encoder_bytes = 0
+    with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         sample = sample_size(size, vae.family, vae.grid)
         title = f"{component}, {' x '.join(map(str, sample))}"
         if in_tiles:
             enable_tiling(vae, tile, overlap, blend or "linear")
             tiles = vae.tile_plan(component, sample)
         else:
-            budget = default_budget() if memory is None else parse_memory(memory, "--memory")
-            planner, _ = vae.planner()
-            work = vae.workload(component, 1, vae.grid.latent_size(sample), "frames" if vae.video else "float32")
-            decision = planner.decide(work, budget, vae.settings, complete=True)
+            held_as = "float32" if component == "encoder" else _held_as(vae, output)
+            if memory is not None and output in _CLIPS:  # without a budget `decode` gives the planner all there is
+                encoder_bytes = _video_encoder_bytes(size)
+            decision = _decided(vae, component, batch, sample, held_as, memory, encoder_bytes)
     if draw is not None:
         from ..plan_drawing import draw_decision, draw_plan
 
@@ -61,8 +89,10 @@ def plan(
             draw_plan(tiles, draw, title=f"{title}, {blend or 'linear'}")
         else:
             draw_decision(decision, draw, title=title)
-    report = tiles.to_json() if in_tiles else decision.to_json()
     if json_output:
+        report = tiles.to_json() if in_tiles else {**decision.to_json(), "output": held_as, "batch": batch}
+        if encoder_bytes:
+            report |= {"memory_bytes": decision.budget + encoder_bytes, "video_encoder_bytes": encoder_bytes}
         emit_json({"size": list(sample), "component": component, **report, "drawing": draw})
     else:
         click.echo((tiles if in_tiles else decision).table())
@@ -70,3 +100,59 @@ def plan(
             click.echo(f"{draw}: drawn")
     if not in_tiles and decision.chosen is None:
         raise InputError(f"--memory: {decision.reason}")
+
+
+def _held_as(vae: Autoencoder, output: str | None) -> str:
+    """What becomes of the result while it is made, as `Workload` has it; None: what was not said.
+
+    Raises:
+        InputError: the model's samples do not become that.
+    """
+    if output in (_PICTURES if vae.video else (*_CLIPS, "frames")):
+        kind = "a clip" if vae.video else "a picture"
+        raise InputError(f"--output {output}: {vae.family} decodes to {kind}: give another one, or leave it out")
+    match output:
+        case None:
+            return "frames" if vae.video else "float32"
+        case "float32" | "npy":
+            return "float32"
+        case "uint8":
+            return "uint8"
+        case _:  # files and folders; a clip's frames are written as they come
+            return "frames" if vae.video else "uint8"
+
+
+def _video_encoder_bytes(size: tuple[int, ...]) -> int:
+    """What the encoder of a clip's file holds of the budget, for frames of (height, width, ...) before padding."""
+    from ...runtime.video_writer import VideoWriter
+
+    return VideoWriter.held_bytes(*size[:2])
+
+
+def _decided(
+    vae: Autoencoder,
+    component: str,
+    batch: int,
+    sample: tuple[int, ...],
+    output: str,
+    memory: str | None,
+    encoder_bytes: int,
+) -> "Decision":
+    """The planner's decision for what of the budget is left beside the video encoder; the reason tells of it.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    budget = default_budget() if memory is None else parse_memory(memory, "--memory")
+    if budget <= encoder_bytes:
+        raise InputError(
+            f"--memory: encoding a clip of this size alone holds {memory_text(encoder_bytes)}, and the budget is "
+            f"{memory}"
+        )
+    planner, _ = vae.planner()
+    work = vae.workload(component, batch, vae.grid.latent_size(sample), output)
+    decision: Decision = planner.decide(work, budget - encoder_bytes, vae.settings, complete=True)
+    if not encoder_bytes:
+        return decision
+    beside = f"beside the video encoder, which holds {memory_text(encoder_bytes)} of {memory_text(budget)}"
+    return replace(decision, reason=f"{decision.reason}; {beside}")

@@ -11,7 +11,7 @@ from ...runtime.autoencoder_kl import AutoencoderKL
 from ...runtime.budget import parse_memory
 from ...runtime.errors import InputError
 from ...runtime.exact_settings import STORAGES
-from .options import Size
+from .options import Memory, Size
 
 __all__ = [
     "TILED_BLENDS",
@@ -80,7 +80,7 @@ def exact_options(command: Function) -> Function:
 
 memory_option = click.option(
     "--memory",
-    metavar="SIZE",
+    type=Memory(),
     help="What the call may take, such as 8GiB: the planner chooses how to run, exactly where that fits.",
 )
 
@@ -116,7 +116,7 @@ def enable_tiling(
     """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave.
 
     Raises:
-        click.UsageError: options that do not go together. InputError: sizes that are not legal.
+        click.UsageError: options that do not go together. InputError: what this bundle's model does not take.
     """
     if strip is not None and not exact:
         raise click.UsageError("--strip is the size of exact strips: give --exact too, or --tile for overlapping tiles")
@@ -126,7 +126,7 @@ def enable_tiling(
         if tile is not None or overlap is not None or blend is not None:
             raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
         if not isinstance(vae, AutoencoderKL):
-            raise click.UsageError("--exact is for image models: this bundle holds a video model")
+            raise InputError(f"--exact is for image models, and the bundle is {vae.family}: leave it out")
         vae.enable_tiling(
             exact=True,
             strip=strip[0] if strip is not None and len(strip) == 1 else strip,
@@ -139,7 +139,7 @@ def enable_tiling(
     sizes, overlaps, chosen = tile or (), overlap or (), blend or "linear"
     for name, given in (("--tile", sizes), ("--overlap", overlaps)):
         if len(given) > (3 if vae.video else 2):
-            raise click.UsageError(f"{name}: an image model takes HxW, got {'x'.join(map(str, given))}")
+            raise InputError(f"{name}: {vae.family} takes HxW, got {'x'.join(map(str, given))}")
     if len(overlaps) == 1:
         overlaps = overlaps * 2
     if not overlaps and chosen == "diffusers":

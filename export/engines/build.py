@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...runtime.backends.devices import compute_capability, has_nvidia_driver
+from ...runtime.backends.devices import compute_capability, gpu_name, has_nvidia_driver
 from ...runtime.cache_folder import cache_folder
 from ...runtime.engines import EngineRecord
 from ...runtime.errors import BackendUnavailable, EngineError
+from ...runtime.file_lock import locked
 from ...runtime.hashing import sha256_of
 from ...runtime.manifest import Manifest
 from ...runtime.partial_output import translated_errors
@@ -69,7 +70,7 @@ def build_engines(
 
         return tell
 
-    return tuple(_have(manifest, order, settings, told(index), source) for index, order in enumerate(orders))
+    return tuple(_have(manifest.folder, order, settings, told(index), source) for index, order in enumerate(orders))
 
 
 def _own_capability() -> str:
@@ -82,6 +83,13 @@ def _own_capability() -> str:
 
 
 def _have(
+    folder: Path, order: EngineOrder, settings: BuildSettings, progress: Progress, source: Path | None
+) -> BuiltEngine:
+    with locked(folder / order.file):  # who wants the same one meanwhile finds it afterwards
+        return _found_or_made(Manifest.open(folder), order, settings, progress, source)
+
+
+def _found_or_made(
     manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: Progress, source: Path | None
 ) -> BuiltEngine:
     for record in manifest.engines:
@@ -122,6 +130,8 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
     try:
         with translated_errors(path):
             path.parent.mkdir(exist_ok=True)
+            for left in path.parent.glob(f".{path.name}.*.partial"):
+                left.unlink()  # of a process that was killed: another one would hold the lock
             answer = run_worker(call, progress)
             size, digest = partial.stat().st_size, sha256_of(partial)
             partial.replace(path)
@@ -159,12 +169,17 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
 def _timing_cache(settings: BuildSettings, order: EngineOrder) -> str | None:
     if settings.backend == "tensorrt-rtx" or settings.timing_cache is False:
         return None
-    return str(cache_folder("timing") / f"tensorrt-{order.version}-sm{order.targets[0]}.cache")
+    name = "".join(sign if sign.isalnum() else "-" for sign in gpu_name())  # times are a model's, not a capability's
+    return str(cache_folder("timing") / f"tensorrt-{order.version}-{name}-sm{order.targets[0]}.cache")
 
 
 def _enter(folder: Path, record: EngineRecord) -> None:
-    """Add a record to the manifest as it is now; records of the same graph as it was before are of no use any more."""
-    manifest = Manifest.open(folder)
+    """Add a record to the manifest as it is now."""
+    Manifest.update(folder, lambda manifest: _with(manifest, record))
+
+
+def _with(manifest: Manifest, record: EngineRecord) -> Manifest:
+    """The manifest with that record; records of the same graph as it was before are of no use any more."""
     hashes = {file.name: file.sha256 for file in manifest.files}
     weights = next(hashes[graph.weights] for graph in manifest.every_graph if graph.file == record.graph)
     kept = []
@@ -175,4 +190,4 @@ def _enter(folder: Path, record: EngineRecord) -> None:
             manifest.path_of(other.file).unlink(missing_ok=True)
             continue
         kept.append(other)
-    replace(manifest, engines=(*kept, record)).write()
+    return replace(manifest, engines=(*kept, record))

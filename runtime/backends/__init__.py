@@ -26,9 +26,11 @@ def choose_backend(
     threads: int | None = None,
     session_options: Mapping[str, Any] | None = None,
     contexts: int = 1,
+    allow_build: bool = True,
 ) -> Backend:
     """The backend for a bundle. `auto` takes the fastest that can run (`Choices.fastest` says which that is) and logs
-    why it skipped the others; one that is named is taken or refused, never replaced.
+    why it skipped the others; one that is named is taken or refused, never replaced. With `allow_build=False` none that
+    compiles within calls.
 
     Raises:
         BackendUnavailable: what was asked for cannot run here (MissingExtra: it is not installed).
@@ -44,7 +46,7 @@ def choose_backend(
         raise InputError(f"provider is ONNX Runtime's: backend {backend!r} takes none, got {provider!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, or None for all cores, got {threads!r}")
-    choices = Choices(manifest, dtype, threads, session_options, contexts)
+    choices = Choices(manifest, dtype, threads, session_options, contexts, allow_build=allow_build)
     if backend == "auto" and provider is None:
         return choices.fastest()
     return choices.named(backend, provider)

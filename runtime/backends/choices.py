@@ -1,6 +1,7 @@
 """What can run a bundle here in one precision, and in which order `auto` looks."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ..cache_folder import cache_folder
 from ..component import Component
 from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra
@@ -71,8 +73,11 @@ class Choices:
         threads: int | None,
         session_options: Mapping[str, Any] | None,
         contexts: int = 1,
+        *,
+        allow_build: bool = True,
     ) -> None:
         self._manifest, self._dtype, self._contexts = manifest, dtype, contexts
+        self._allow_build = allow_build
         self._threads, self._session_options = threads, session_options
         self._held = any(graph.dtype == dtype for graph in manifest.graphs)
 
@@ -86,7 +91,7 @@ class Choices:
             return _usable(backend, self._openvino())
         graphs_of(self._manifest, self._dtype)
         if backend in LIBRARIES:
-            return _usable(backend, self._engines(backend))
+            return _usable(backend, self._engines(backend, every=False))
         if provider is not None:
             return _usable(f"onnxruntime with provider {provider!r}", self._onnxruntime(provider))
         return self._first(self._onnxruntimes())
@@ -130,13 +135,17 @@ class Choices:
             return f"the bundle holds no {self._dtype} graphs"
         if provider == "cpu" and self._dtype == "bfloat16":
             return "ONNX Runtime has no bfloat16 convolution for the CPU"
-        reason = missing_provider(provider)
+        reason = missing_provider(provider) or self._builds_in_calls(provider)
         if reason is not None:
             return reason
 
         def open_graph(path: Path) -> Component:
             return OnnxRuntimeComponent(
-                path, provider=provider, threads=self._threads, session_options=self._session_options
+                path,
+                provider=provider,
+                threads=self._threads,
+                session_options=self._session_options,
+                cache=_provider_cache(self._hash_of(path)) if provider == "tensorrt" else None,
             )
 
         device = "cpu" if provider == "cpu" else "cuda"
@@ -166,16 +175,36 @@ class Choices:
         wider = None if self._dtype == "float32" else partial(opened, "float32")
         return Backend("openvino", "", "cpu", partial(opened, self._dtype), self._dtype, "float32", wider)
 
+    def _builds_in_calls(self, provider: str) -> str | None:
+        """Why ONNX Runtime's TensorRT, which makes engines of its own while it runs, is not to be taken, or None."""
+        if provider != "tensorrt":
+            return None
+        if not self._allow_build:
+            return "it builds engines within calls, and allow_build=False forbids that: take backend='tensorrt'"
+        if self._dtype == "float32" and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0":
+            return (
+                "it computes float32 with TF32's 10 bits of mantissa unless the environment has NVIDIA_TF32_OVERRIDE=0 "
+                "when the process starts: set that, or take backend='tensorrt'"
+            )
+        return None
+
     def _content(self, path: Path) -> str:
         """A name for what a graph file and its weights hold; "" where the weights are too large to be kept again."""
         files = {file.name: file for file in self._manifest.files}
-        graph = next(graph for graph in self._manifest.every_graph if self._manifest.path_of(graph.file) == path)
-        if files[graph.weights].size_bytes > _MOST_CACHED_BYTES:
-            return ""
+        large = files[self._graph_at(path).weights].size_bytes > _MOST_CACHED_BYTES
+        return "" if large else self._hash_of(path)
+
+    def _hash_of(self, path: Path) -> str:
+        """A name for what a graph file and its weights hold."""
+        files, graph = {file.name: file for file in self._manifest.files}, self._graph_at(path)
         return sha256((files[graph.file].sha256 + files[graph.weights].sha256).encode()).hexdigest()[:32]
 
-    def _engines(self, backend: str) -> Backend | str:
-        """TensorRT, or why not: the library, the driver, the GPU, or an engine that fits it."""
+    def _graph_at(self, path: Path) -> Graph:
+        return next(graph for graph in self._manifest.every_graph if self._manifest.path_of(graph.file) == path)
+
+    def _engines(self, backend: str, *, every: bool = True) -> Backend | str:
+        """TensorRT, or why not: the library, the driver, the GPU, or an engine that fits it (`every`: of each
+        component)."""
         if not self._held:
             return f"the bundle holds no {self._dtype} graphs"
         reason = missing_library(backend)
@@ -183,10 +212,10 @@ class Choices:
             return reason
         try:
             options = DeviceOptions.of(self._session_options)
-            opener = EngineOpener(self._manifest, backend, self._contexts, options)
+            opener = EngineOpener(self._manifest, backend, self._contexts, options, may_compile=self._allow_build)
         except (BackendUnavailable, InputError) as error:
             return str(error)
-        return opener.unusable(self._dtype) or Backend(
+        return opener.unusable(self._dtype, every=every) or Backend(
             backend,
             "",
             "cuda",
@@ -198,6 +227,15 @@ class Choices:
             profiles=opener.profiles,
             shared=opener.shared,
         )
+
+
+def _provider_cache(content: str) -> Path | None:
+    """Where ONNX Runtime's TensorRT keeps engines of that content: it tells them apart by the graph alone."""
+    try:
+        return cache_folder(f"onnxruntime-tensorrt/{content}")
+    except OSError as error:
+        _log.warning("ONNX Runtime builds its TensorRT engines anew each time: %s", error)
+        return None
 
 
 def _usable(what: str, found: Backend | str) -> Backend:

@@ -54,6 +54,11 @@ class DeviceFrames:
         """These frames and then those of others; nothing is copied."""
         return DeviceFrames(tuple(part for one in (self, *others) for part in one.parts))
 
+    def let_wait(self, stream: Any) -> None:
+        """What is put into that stream from now on finds all frames."""
+        for array, _, _ in self.parts:
+            array.let_wait(stream)
+
     @property
     def whole(self) -> DeviceArray | None:
         """The array, where these are just its frames."""

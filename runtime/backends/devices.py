@@ -6,7 +6,8 @@ Imported by nothing at start-up: both packages are looked for when a GPU is firs
 import ctypes
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..extras import require
 from .device_frames import Rows
 from .device_memory import MemoryLedger, mib
 
-__all__ = ["Buffer", "Gpu", "compute_capability", "has_nvidia_driver", "translated"]
+__all__ = ["Buffer", "Gpu", "compute_capability", "gpu_name", "has_nvidia_driver", "translated"]
 
 _EXTRA = "tensorrt-rtx"
 
@@ -37,12 +38,27 @@ def compute_capability(device: int = 0) -> str:
     Raises:
         MissingExtra: cuda-core is not installed. BackendUnavailable: no driver or no GPU answers.
     """
+    major, minor = _device(device).compute_capability
+    return f"{major}.{minor}"
+
+
+def gpu_name(device: int = 0) -> str:
+    """A GPU's name, such as "NVIDIA H200".
+
+    Raises:
+        MissingExtra: cuda-core is not installed. BackendUnavailable: no driver or no GPU answers.
+    """
+    return str(_device(device).name)
+
+
+def _device(index: int) -> Any:
     core = require("cuda.core", extra=_EXTRA)
     try:
-        major, minor = core.Device(device).compute_capability
+        device = core.Device(index)
+        device.compute_capability  # noqa: B018 # a Device is made without one, too
     except Exception as error:  # cuda-core raises the driver's own errors, and RuntimeError without a driver
-        raise BackendUnavailable(f"no NVIDIA GPU answers on this machine ({_first_line(error)})") from error
-    return f"{major}.{minor}"
+        raise BackendUnavailable(f"no NVIDIA GPU {index} answers on this machine ({_first_line(error)})") from error
+    return device
 
 
 class Buffer:
@@ -83,34 +99,49 @@ class RecordedGraph:
 
 
 class Gpu:
-    """One GPU, of whose memory at most `ledger` allows is taken. Every thread that uses it calls `make_current` first.
+    """One GPU, by its number, of whose memory at most `ledger` allows is taken. Whoever uses it does so within
+    `current`.
 
     Raises:
         MissingExtra: cuda-core or cuda-bindings is not installed. BackendUnavailable: no GPU answers.
     """
 
     def __init__(self, index: int = 0, ledger: MemoryLedger | None = None) -> None:
+        self.index = index
         self.ledger = ledger or MemoryLedger()
         self._core = require("cuda.core", extra=_EXTRA)
         self._runtime = require("cuda.bindings.runtime", extra=_EXTRA)
-        self.capability = compute_capability(index)
-        self._device = self._core.Device(index)
-        self.make_current()
-        # A pool of our own: it goes back to the system with its last buffer, where the default pool would keep it.
-        self._pool = self._core.DeviceMemoryResource(index, options=self._core.DeviceMemoryResourceOptions())
+        self._device = _device(index)
+        with self.current():
+            # A pool of our own: it goes back to the system with its last buffer, where the default pool would keep it.
+            self._pool = self._core.DeviceMemoryResource(index, options=self._core.DeviceMemoryResourceOptions())
         self._pinned: Any = None
 
-    def make_current(self) -> None:
-        """CUDA's current device is a thread's own."""
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """This GPU is the thread's current device within it, and then again the one that was: other libraries of the
+        caller's go by it."""
+        _, before = self._runtime.cudaGetDevice()
         self._device.set_current()
+        try:
+            yield
+        finally:
+            if before is not None and int(before) != self.index:
+                self._runtime.cudaSetDevice(int(before))
 
     def new_stream(self) -> Any:
         """A stream of our own: on the default one the library synchronises with everything else."""
         return self._device.create_stream()
 
     def stream_of(self, pointer: int) -> Any:
-        """A stream of the caller's, by its pointer (0: the default stream)."""
-        return self._core.Stream.from_handle(pointer) if pointer else self._core.LEGACY_DEFAULT_STREAM
+        """A stream of the caller's, by its pointer (0 and 1: the default stream, 2: the thread's own default one, as
+        CUDA and DLPack have it)."""
+        special = {
+            0: self._core.LEGACY_DEFAULT_STREAM,
+            1: self._core.LEGACY_DEFAULT_STREAM,
+            2: self._core.PER_THREAD_DEFAULT_STREAM,
+        }
+        return special[pointer] if pointer in special else self._core.Stream.from_handle(pointer)
 
     def allocate(self, size: int, stream: Any, what: str) -> Buffer:
         """`size` bytes on the device; freed with the last reference.
@@ -139,7 +170,9 @@ class Gpu:
         """`size` bytes of page-locked host memory: the buffer that owns them, and an array over them."""
         if self._pinned is None:
             self._pinned = self._core.LegacyPinnedMemoryResource()
-        buffer = self._pinned.allocate(max(size, 1))
+        buffer = translated(
+            lambda: self._pinned.allocate(max(size, 1)), f"the host has no {mib(size)} of page-locked memory"
+        )
         array = (ctypes.c_uint8 * max(size, 1)).from_address(int(buffer.handle))
         return buffer, np.ctypeslib.as_array(array)
 
@@ -195,15 +228,25 @@ class Gpu:
         translated(stream.sync, "the GPU failed while running")
 
     def view_input(self, array: Any, stream: Any, what: str) -> tuple[Any, int, tuple[int, ...]]:
-        """A device array (anything with `__dlpack__`) as (what keeps it alive, its address, its shape), ready to be
-        read on `stream`.
+        """A device array (anything with `__dlpack__`) as (what keeps it alive, with its `dtype`, its address, its
+        shape), ready to be read on `stream`.
 
         Raises:
-            InputError: it is not float32 and contiguous.
+            InputError: it is not float32 or float16, or not contiguous, or lies on another GPU.
         """
-        view = self._core.utils.StridedMemoryView.from_dlpack(array, stream_ptr=int(stream.handle))
-        if view.dtype != np.float32 or not _is_contiguous(view.shape, view.strides):
-            raise InputError(f"{what}: a device array must be float32 and C-contiguous, got {view.dtype}")
+        try:
+            view = self._core.utils.StridedMemoryView.from_dlpack(array, stream_ptr=int(stream.handle))
+            dtype = view.dtype
+        except Exception as error:  # the array's own library refuses: BufferError, RuntimeError; or an unknown dtype
+            raise InputError(
+                f"{what}: the array cannot be read ({_first_line(error)}): give float32 or float16 without gradients"
+            ) from error
+        if dtype not in (np.float32, np.float16) or not _is_contiguous(view.shape, view.strides):
+            raise InputError(f"{what}: a device array must be float32 or float16 and C-contiguous, got {dtype}")
+        if int(view.device_id) != self.index:
+            raise InputError(
+                f"{what}: the array lies on GPU {view.device_id} and the engine on GPU {self.index}: copy it"
+            )
         return view, int(view.ptr), tuple(view.shape)
 
     def view_memory(self, array: Any) -> tuple[Any, int, int]:

@@ -117,16 +117,18 @@ class Lane:
 
     def _brought(self, name: str, array: Any) -> int:
         """The address of an input."""
-        if isinstance(array, DeviceArray):
+        if isinstance(array, DeviceArray | DeviceFrames):
             self._kept.append(array)
-            return array.address
-        if isinstance(array, DeviceFrames):
-            self._kept.append(array)
+            array.let_wait(self.stream)  # another lane may still be making it
+            if isinstance(array, DeviceArray):
+                return array.address
             return array.whole.address if array.whole is not None else self._gathered(name, array)
         if not isinstance(array, np.ndarray):
-            view, address, _ = self.gpu.view_input(array, self.stream, name)
+            view, address, shape = self.gpu.view_input(array, self.stream, name)
             self._kept.append(view)
-            return int(address)
+            if view.dtype == np.float32:
+                return int(address)
+            array = self._fetched(name, address, shape, view.dtype)
         values = np.ascontiguousarray(array, self._tensors.dtype(name))
         if self._tensors.is_on_host(name):  # it decides sizes, which the library asks for before anything runs
             self._kept.append(values)
@@ -136,6 +138,15 @@ class Lane:
         pinned[: values.nbytes] = values.reshape(-1).view(np.uint8)
         self.gpu.copy(int(target.handle), int(host.handle), values.nbytes, self.stream)
         return int(target.handle)
+
+    def _fetched(self, name: str, address: int, shape: Shape, dtype: Any) -> NDArray[Any]:
+        """A device array on the host, where it can be widened: latents of a pipeline in float16, which are few."""
+        values = np.empty(shape, dtype)
+        host, pinned = self._pinned_memory(name, values.nbytes)
+        self.gpu.copy(int(host.handle), address, values.nbytes, self.stream)
+        self.gpu.synchronise(self.stream)
+        values[...] = pinned[: values.nbytes].view(dtype).reshape(shape)
+        return values
 
     def _gathered(self, name: str, frames: DeviceFrames) -> int:
         """The address of frames, put one after the other on the device."""

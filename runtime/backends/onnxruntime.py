@@ -1,6 +1,6 @@
 """ONNX Runtime on the CPU, CUDA and TensorRT providers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class OnnxRuntimeComponent:
 
     `session_options` sets attributes of `onnxruntime.SessionOptions` by name (`graph_optimization_level`,
     `enable_mem_pattern`, ...); a name with a dot is a session config entry. `threads` is the number of threads one
-    engine call may use (None: as many as there are cores).
+    engine call may use (None: as many as there are cores). `cache`: a folder for what the TensorRT provider builds
+    of this graph and these weights.
 
     Raises:
         BackendUnavailable: the provider cannot run here.
@@ -63,6 +64,7 @@ class OnnxRuntimeComponent:
         provider: str = "cpu",
         threads: int | None = None,
         session_options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,
     ) -> None:
         reason = missing_provider(provider)
         if reason is not None:
@@ -75,9 +77,7 @@ class OnnxRuntimeComponent:
             self._arena = shared_arena(provider) if options.enable_cpu_mem_arena else None
             if self._arena is not None:
                 self._arena.use_for(options)
-            self._session = self._runtime.InferenceSession(
-                str(graph), options, providers=[*chain, *([] if provider == "cpu" else [PROVIDERS["cpu"]])]
-            )
+            self._session = self._runtime.InferenceSession(str(graph), options, providers=_providers(chain, cache))
         except (BackendUnavailable, InputError):
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -180,6 +180,17 @@ class OnnxRuntimeComponent:
                 except TypeError as error:
                     raise InputError(f"session_options: {name} does not take {value!r}: see ONNX Runtime") from error
         return options
+
+
+def _providers(chain: Sequence[str], cache: Path | None) -> list[tuple[str, dict[str, str]]]:
+    """The chain with what each provider is told: no TF32, which CUDA's would compute float32 in, and where TensorRT's
+    keeps its engines. The CPU's is the last."""
+    told = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
+    if cache is not None:
+        kept = ("trt_engine_cache", "trt_timing_cache")
+        told[PROVIDERS["tensorrt"]] = dict.fromkeys((f"{name}_enable" for name in kept), "1")
+        told[PROVIDERS["tensorrt"]] |= dict.fromkeys((f"{name}_path" for name in kept), str(cache))
+    return [(name, told.get(name, {})) for name in dict.fromkeys([*chain, PROVIDERS["cpu"]])]
 
 
 def _first_line(error: Exception) -> str:

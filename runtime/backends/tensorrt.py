@@ -1,15 +1,16 @@
 """TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fit."""
 
 import importlib.util
+import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..component import Component
 from ..engines import EngineRecord, build_command
-from ..errors import EngineError
+from ..errors import BackendUnavailable, EngineError
 from ..extras import require
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
@@ -29,7 +30,25 @@ def missing_library(backend: str) -> str | None:
     for module in (LIBRARIES[backend], "cuda.core", "cuda.bindings"):
         if not _is_installed(module):
             return f'{module} is not installed: run `pip install "latentrt[{backend}]"`'
-    return None if has_nvidia_driver() else "no NVIDIA driver answers on this machine"
+    if not has_nvidia_driver():
+        return "no NVIDIA driver answers on this machine"
+    try:
+        return unknown_gpu(backend, require(LIBRARIES[backend], extra=backend), compute_capability())
+    except BackendUnavailable as error:
+        return str(error)
+
+
+def unknown_gpu(backend: str, library: Any, capability: str) -> str | None:
+    """Why a library has no kernels for GPUs of a compute capability, or None: TensorRT-RTX names those that it has."""
+    known = getattr(library, "ComputeCapability", None)
+    names = [] if known is None else [name for name in dir(known) if re.fullmatch(r"SM\d+", name)]
+    if not names or f"SM{capability.replace('.', '')}" in names:
+        return None
+    listed = ", ".join(f"{name[2:-1]}.{name[-1]}" for name in sorted(names, key=lambda name: int(name[2:])))
+    return (
+        f"{backend} {library.__version__} has kernels for compute capability {listed}, and this GPU has {capability}: "
+        f"take tensorrt"
+    )
 
 
 def find_engines(
@@ -63,43 +82,57 @@ def find_engines(
 
 
 def unusable_engines(
-    manifest: Manifest, backend: str, dtype: str, *, library_version: str, capability: str
+    manifest: Manifest, backend: str, dtype: str, *, every: bool = True, library_version: str, capability: str
 ) -> str | None:
-    """Why the bundle's engines of a precision cannot stand in for its graphs here, or None: every component needs one
-    of its first graph (that of the config's own causality)."""
-    for component in manifest.components:
-        graph = next((one for one in manifest.find_graphs(component) if one.dtype == dtype), None)
-        if graph is None:
-            continue
+    """Why the bundle's engines of a precision cannot stand in for its graphs here, or None. `every`: each component
+    needs one of its first graph (that of the config's own causality); otherwise a single one of any graph will do, and
+    a call that needs another says so."""
+    own = ([one for one in manifest.find_graphs(name) if one.dtype == dtype] for name in manifest.components)
+    graphs = [found[0] for found in own if found]
+    if not every:
+        graphs += [graph for graph in manifest.every_graph if graph.dtype == dtype and graph not in graphs]
+    reasons = []
+    for graph in graphs:
         try:
             find_engines(manifest, graph, backend, library_version=library_version, capability=capability)
         except EngineError as error:
-            return str(error)
-    return None
+            reasons.append(str(error))
+    return reasons[0] if reasons and (every or len(reasons) == len(graphs)) else None
 
 
 class EngineOpener:
     """Opens the engines of one autoencoder on this machine's GPU; they share the GPU, its workspaces and the library.
+    `may_compile`: whether a call may, which nobody has warmed up.
 
     Raises:
         BackendUnavailable: the library or the GPU is missing.
     """
 
     def __init__(
-        self, manifest: Manifest, backend: str, contexts: int = 1, options: DeviceOptions | None = None
+        self,
+        manifest: Manifest,
+        backend: str,
+        contexts: int = 1,
+        options: DeviceOptions | None = None,
+        *,
+        may_compile: bool = True,
     ) -> None:
-        self._manifest = manifest
+        self._manifest, self._may_compile = manifest, may_compile
         self._contexts = contexts
         self._options = options
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
-        self._capability = compute_capability()
+        self._capability = compute_capability(0 if options is None else options.device)
         # Weak: released engines take the workspaces along, and the next one makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
         self._lock = threading.Lock()
+        self._checked: set[tuple[str, tuple[int, int, int]]] = set()
 
-    def unusable(self, dtype: str) -> str | None:
-        return unusable_engines(self._manifest, self._backend, dtype, **self._machine)
+    def unusable(self, dtype: str, *, every: bool = True) -> str | None:
+        """As `unusable_engines`."""
+        return unknown_gpu(self._backend, self._library, self._capability) or unusable_engines(
+            self._manifest, self._backend, dtype, every=every, **self._machine
+        )
 
     def open(self, graph_file: Path) -> Component:
         """The engine of a graph file of the bundle, or the choice among several, which are loaded when they are needed.
@@ -116,6 +149,7 @@ class EngineOpener:
         shared = self.shared()
 
         def load(record: EngineRecord) -> TensorRTComponent:
+            self._check(record)
             return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
 
         return load(records[0]) if len(records) == 1 else EngineChoice(records, load)
@@ -127,7 +161,7 @@ class EngineOpener:
         with self._lock:
             shared = self._shared()
             if shared is None:
-                shared = SharedDevice(self._library, self._contexts, self._options)
+                shared = SharedDevice(self._library, self._contexts, self._options, may_compile=self._may_compile)
                 self._shared = weakref.ref(shared)
             return shared
 
@@ -139,6 +173,14 @@ class EngineOpener:
         """
         records = find_engines(self._manifest, graph, self._backend, **self._machine)
         return tuple(profile for record in records for profile in record.profiles)
+
+    def _check(self, record: EngineRecord) -> None:
+        """Refuse a file that is not the one that was built, before the library sees it. One that was read and has not
+        been written since is not read again: a gigabyte takes longer to hash than to load."""
+        path = self._manifest.folder / record.file
+        if not path.is_file() or (record.key, _state(path)) not in self._checked:
+            record.check_file(self._manifest.folder)
+            self._checked.add((record.key, _state(path)))
 
     @property
     def _machine(self) -> Mapping[str, str]:
@@ -154,6 +196,12 @@ def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ..
             kept.append(record)
         newer += record.profiles
     return tuple(kept)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _is_installed(module: str) -> bool:

@@ -4,6 +4,7 @@ Not run yet by us: no GPU was there while this was written. It follows the docum
 TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
 """
 
+import mmap
 import threading
 import weakref
 from collections.abc import Collection, Iterator, Mapping
@@ -32,33 +33,50 @@ from .smaller_tiles import tile_that_fits
 
 __all__ = ["TensorRTComponent"]
 
+_SMALLER = {
+    "stream": "; give it fewer frames at a time (frames_per_chunk), or stream in tiles (enable_tiling)",
+    "exact": "; take lower strips (enable_tiling(exact=True, strip=...))",
+}
+
 
 class TensorRTComponent:
-    """The engine of `record`, built from `graph`; `ratio` is the model's pixels per latent cell.
+    """The engine of `record`, built from `graph`, whose file was looked at; `ratio` is the model's pixels per latent
+    cell.
 
     Raises:
-        EngineError: the file is not the one that was built (it is looked at before the library sees it), or the
-            library does not read it. DeviceMemoryError: its weights do not fit.
+        EngineError: the library does not read it. DeviceMemoryError: its weights do not fit.
     """
 
     keeps_results = True  # of a stage, for the next one
 
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
-        record.check_file(folder)
         self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
-        shared.gpu.make_current()
         weights_bytes = record.bytes + record.stripped_bytes
         shared.gpu.ledger.take(weights_bytes, f"weights of {record.file}")
         weakref.finalize(self, shared.gpu.ledger.give_back, weights_bytes)
-        self._engine = shared.runtime.deserialize_cuda_engine((folder / record.file).read_bytes())
-        if self._engine is None:
-            raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
-        if record.settings.get("strip_weights") or record.settings.get("refit"):
-            self._refit(folder / record.graph)
+        with shared.gpu.current():
+            self._engine = self._deserialised(folder / record.file, weights_bytes)
+            if record.settings.get("strip_weights") or record.settings.get("refit"):
+                self._refit(folder / record.graph)
         self._tensors = EngineTensors(self._engine, shared.library)
-        self._jit = JitCache(self._engine, record) if record.backend == "tensorrt-rtx" else None
+        self._jit = JitCache(record) if record.backend == "tensorrt-rtx" else None
+
+    def _deserialised(self, path: Path, weights_bytes: int) -> Any:
+        shared, record = self._shared, self._record
+        if record.settings.get("version_compatible"):
+            shared.runtime.engine_host_code_allowed = True  # it brings a runtime of its own; its hash is the record's
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            engine = shared.runtime.deserialize_cuda_engine(content)
+        if engine is None and shared.gpu.available < weights_bytes:
+            raise DeviceMemoryError(
+                f"the GPU has no room for the {mib(weights_bytes)} of {record.file}: {mib(shared.gpu.available)} are "
+                f"free; release other models, or build in a lower precision"
+            )
+        if engine is None:
+            raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
+        return engine
 
     @property
     def gives_pixels(self) -> bool:
@@ -138,11 +156,18 @@ class TensorRTComponent:
     ) -> Iterator[dict[str, Any]]:
         """One call: its outputs by name, as arrays that are the lane's until the body ends, and as device arrays."""
         shared, tensors = self._shared, self._tensors
-        profile = choose_profile(self._record.profiles, sizes_of(inputs), self._record.kind)
+        sizes = sizes_of(inputs)
+        profile = choose_profile(self._record.profiles, sizes, self._record.kind)
         call.check()
-        shared.gpu.make_current()
-        with self._lane() as lane:
+        with shared.gpu.current(), self._lane() as lane:
             theirs = None if callers is None else shared.gpu.stream_of(callers)
+            if self._jit is not None and not (shared.may_compile or call.fits or self._jit.knows(sizes)):
+                given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
+                raise EngineError(
+                    f"{self._record.file}, {given}: its kernels would be compiled now, and allow_build=False forbids "
+                    f"that: run `latentrt warmup BUNDLE --backend {self._record.backend} --size HxW` for this size, or "
+                    f"vae.warmup([shape])"
+                )
             try:
                 if theirs is not None:
                     lane.stream.wait(theirs)
@@ -163,7 +188,7 @@ class TensorRTComponent:
             if on_host or theirs is None:
                 shared.gpu.synchronise(lane.stream)
             if self._jit is not None:
-                self._jit.keep(lane.shape(tensors.result))
+                self._jit.keep(sizes)
             yield results
 
     def _is_captured(self, profile: int) -> bool:
@@ -174,7 +199,7 @@ class TensorRTComponent:
         """The error with the tile that would fit, as far as the library tells."""
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
         given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
-        advice = ""
+        advice = _SMALLER.get(self._record.kind, "")
         if self._record.kind == "whole":
             available = self._shared.gpu.available
             found = tile_that_fits(

@@ -9,7 +9,8 @@ stripped of its `weights`, and runs after it was refitted from a graph that has 
 import ctypes
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from latentrt.runtime.backends.device_frames import Rows
 from latentrt.runtime.backends.device_memory import MemoryLedger
 from latentrt.runtime.backends.devices import Buffer
 from latentrt.runtime.engines import EngineRecord
-from latentrt.runtime.errors import DeviceMemoryError
+from latentrt.runtime.errors import DeviceMemoryError, EngineError
 from latentrt.runtime.hashing import sha256_of
 from latentrt.runtime.manifest import Graph, Manifest
 from latentrt.runtime.pixels import to_pixels
@@ -82,13 +83,15 @@ class HostGpu:
     """Stands where `devices.Gpu` does. `room`: the bytes that it has."""
 
     room = 1 << 40
-    current: "HostGpu"
+    records_graphs = True
+    latest: "HostGpu"
     made = 0
 
     def __init__(self, index: int = 0, ledger: MemoryLedger | None = None) -> None:
-        self.ledger, self.log = ledger or MemoryLedger(), list[str]()
+        self.index, self.ledger, self.log = index, ledger or MemoryLedger(), list[str]()
         self.recorded, self.allocated = 0, list[str]()
-        HostGpu.current = self
+        self.default = Stream(self.log)
+        HostGpu.latest = self
         HostGpu.made += 1
 
     @property
@@ -96,14 +99,15 @@ class HostGpu:
         free = self.room - self.ledger.taken
         return free if self.ledger.left is None else min(free, self.ledger.left)
 
-    def make_current(self) -> None:
-        pass
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        yield
 
     def new_stream(self) -> Stream:
         return Stream(self.log)
 
     def stream_of(self, pointer: int) -> Stream:
-        return _STREAMS[pointer]
+        return _STREAMS[pointer] if pointer else self.default
 
     def allocate(self, size: int, stream: Any, what: str) -> Buffer:
         size = max(size, 1)
@@ -135,6 +139,8 @@ class HostGpu:
         stream.put(f"rows {rows.count}", move)
 
     def record_graph(self, enqueue: Callable[[], None], stream: Stream) -> SimpleNamespace:
+        if not self.records_graphs:
+            raise EngineError("CUDA records no graph: cudaErrorStreamCaptureUnsupported")
         self.recorded += 1
         ops = stream.recorded(enqueue)
         return SimpleNamespace(launch=lambda on: [on.put("launch", op) for op in ops])
@@ -164,7 +170,8 @@ class OnDevice:
     def __init__(self, values: Any) -> None:
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
+        assert stream == -1, "who waits for the values has seen to it"
         return self.values.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -173,7 +180,7 @@ class OnDevice:
 
 class Engine:
     def __init__(self, content: bytes) -> None:
-        said = json.loads(content)
+        said = json.loads(bytes(content))
         self.adds, self.weights = said["adds"], said.get("weights", [])
         if not self.weights:
             self.load(said["graph"])
@@ -313,7 +320,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
     """Let backend "tensorrt" find this device and this library."""
     patch.setattr(choices, "missing_library", lambda backend: None if backend == "tensorrt" else "not here")
     patch.setattr(tensorrt, "require", lambda name, extra: LIBRARY)
-    patch.setattr(tensorrt, "compute_capability", lambda: "0.0")
+    patch.setattr(tensorrt, "compute_capability", lambda device=0: "0.0")
     patch.setattr(shared_device, "Gpu", HostGpu)
     patch.setattr(shared_device, "engine_log", lambda library: SimpleNamespace(last_error="nothing"))
 
