@@ -1,12 +1,13 @@
 """Which models at which sizes, and who competes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from benchmarks.cases import MODELS
+from numpy.typing import NDArray
 
-__all__ = ["DRY_CASES", "REAL_CASES", "Case", "Contender", "contenders", "precisions_of"]
+__all__ = ["DRY_CASES", "REAL_CASES", "Case", "Contender", "compilers", "peers"]
 
 _SDXL = MODELS["sd"] | {"scaling_factor": 0.13025, "sample_size": 1024, "force_upcast": True}
 _SMALL_KL = MODELS["sd"] | {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1}
@@ -21,62 +22,116 @@ _SMALL_LTX = MODELS["ltx2"] | {
 
 @dataclass(frozen=True)
 class Case:
-    """One decode: a model, its config, and the shape of the latents."""
+    """A model, its config, the shape of the latents, and what a decode and an encode compute, in TFLOP (two operations
+    for a multiply-add)."""
 
     model: str
     config: dict[str, Any]
     latents: tuple[int, ...]
+    decode_tflop: float
+    encode_tflop: float
 
     @property
     def video(self) -> bool:
         return len(self.latents) == 5
 
     @property
+    def ratio(self) -> int:
+        """Pixels per latent cell, along height and width."""
+        return 32 if self.video else 8
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The shape of the sample: (B, 3, H, W), or (B, 3, T, H, W)."""
+        frames = (8 * (self.latents[2] - 1) + 1,) if self.video else ()
+        return (self.latents[0], 3, *frames, *(size * self.ratio for size in self.latents[-2:]))
+
+    @property
     def name(self) -> str:
-        ratio = 32 if self.video else 8
-        height, width = (size * ratio for size in self.latents[-2:])
-        frames = f"x{8 * (self.latents[2] - 1) + 1}" if self.video else ""
-        return f"{self.model} {width}x{height}{frames}"
+        height, width = self.sample[-2:]
+        return f"{self.model} {width}x{height}{f'x{self.sample[2]}' if self.video else ''}"
+
+    @property
+    def extent(self) -> Any:
+        """The size of the sample, as engines are built for it."""
+        from latentrt.export.engines.settings import Extent
+
+        height, width = self.sample[-2:]
+        return Extent(self.sample[0], height, width, self.sample[2] if self.video else 1)
+
+    @property
+    def tile(self) -> Any:
+        """Half of the sample's height and width, on the grid."""
+        whole = self.extent
+        half = {side: max(getattr(whole, side) // 2 // self.ratio, 2) * self.ratio for side in ("height", "width")}
+        return replace(whole, **half)
+
+    def array(self, component: str) -> NDArray[np.float32]:
+        """What the component takes, drawn: latents, standard normal, or a sample in [-1, 1]."""
+        shape = self.sample if component == "encoder" else self.latents
+        drawn = np.random.default_rng(1).standard_normal(shape, np.float32)
+        return np.tanh(drawn, out=drawn) if component == "encoder" else drawn
+
+    def tflop(self, component: str) -> float:
+        return self.encode_tflop if component == "encoder" else self.decode_tflop
 
 
 REAL_CASES = (
-    Case("sdxl", _SDXL, (1, 4, 128, 128)),
-    Case("ltx2", MODELS["ltx2"], (1, 128, 16, 16, 24)),
-    Case("ltx2", MODELS["ltx2"], (1, 128, 16, 22, 38)),
+    Case("sdxl", _SDXL, (1, 4, 128, 128), 10.470392594432, 4.87895072768),
+    Case("ltx2", MODELS["ltx2"], (1, 128, 16, 16, 24), 60.21527371776, 139.720227028992),
+    Case("ltx2", MODELS["ltx2"], (1, 128, 16, 22, 38), 131.09366882304, 304.182577594368),
 )
-DRY_CASES = (Case("sdxl", _SMALL_KL, (1, 4, 8, 8)), Case("ltx2", _SMALL_LTX, (1, 16, 2, 2, 3)))
+DRY_CASES = (
+    Case("sdxl", _SMALL_KL, (1, 4, 8, 8), 0.000513165312, 0.000238460928),
+    Case("ltx2", _SMALL_LTX, (1, 16, 2, 2, 3), 0.00017584128, 0.000408830976),
+)
+"""Small models, for what does not depend on the size, and for the dry run."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to run a decoder. `kind` is "torch", "torch.compile" or a backend of ours; `detail` is torch's memory
-    layout or ONNX Runtime's provider."""
+    """One way to run a model. `kind` is "torch", "torch.compile" or a backend of ours; `detail` is torch's memory
+    layout or ONNX Runtime's provider; `mode` is torch.compile's."""
 
     kind: str
     dtype: str
     detail: str = ""
+    mode: str = ""
+
+    @classmethod
+    def of(cls, label: str, dtype: str) -> "Contender":
+        """A backend by its label, such as "onnxruntime:cuda"."""
+        kind, _, provider = label.partition(":")
+        return cls(kind, dtype, provider)
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, (self.kind, self.detail, self.dtype)))
+        return " ".join(filter(None, (self.kind, self.detail, self.mode, self.dtype)))
+
+    @property
+    def is_torch(self) -> bool:
+        return self.kind.startswith("torch")
+
+    def least_db(self, output: str = "float32") -> float:
+        """The distance to the reference that is promised, in dB: of float32 so much that TF32 would not reach it, of
+        bfloat16, which has 8 bits, little, and of torch, whose low precisions have no float32 islands, none. Pixels are
+        rounded."""
+        if self.is_torch:
+            return 0
+        promised = {"float32": 80.0, "float16": 45.0, "bfloat16": 30.0}[self.dtype]
+        return min(promised, 40.0) if output == "uint8" else promised
 
 
-def contenders(*, dry: bool, backends: Sequence[str]) -> tuple[Contender, ...]:
-    """Ours first, so that a run that is cut short has measured them; `backends` are labels as `latentrt doctor` has
-    them."""
-    ours = [
-        Contender(kind, dtype, provider)
-        for kind, _, provider in (label.partition(":") for label in backends)
-        for dtype in precisions_of(kind)
-    ]
-    if dry:
-        return (*ours, Contender("torch", "float32"), Contender("torch", "bfloat16", "channels_last"))
-    layouts = ("channels_last", "")
-    peers = [Contender(kind, "bfloat16", layout) for kind in ("torch", "torch.compile") for layout in layouts]
-    return (*ours, *peers, Contender("torch", "float32"))
+def peers(case: Case) -> tuple[Contender, ...]:
+    """Torch as it is, the reference first."""
+    low = [Contender("torch", dtype, layout) for dtype in ("bfloat16", "float16") for layout in (_layout(case), "")]
+    return (Contender("torch", "float32"), *low)
 
 
-def precisions_of(backend: str) -> tuple[str, ...]:
-    """What is measured of a backend, and so built for it, the most telling first: time is short."""
-    several = {"tensorrt-rtx": ("float16", "float32", "bfloat16"), "onnxruntime": ("float16", "float32")}
-    return several.get(backend, ("float16",))
+def compilers(case: Case, mode: str = "") -> tuple[Contender, ...]:
+    """torch.compile, the likelier one first."""
+    return tuple(Contender("torch.compile", dtype, _layout(case), mode) for dtype in ("bfloat16", "float16"))
+
+
+def _layout(case: Case) -> str:
+    return "channels_last_3d" if case.video else "channels_last"

@@ -1,179 +1,122 @@
-"""What is asked of a backend beside plain decodes: pixels, tiles with copies beside them, streams, exact strips, and
-results that stay on the GPU. Each runs in a process of its own."""
+"""What is asked of a backend beside plain calls: tiles with copies beside them, streams, exact strips, the caller's
+stream."""
 
-import dataclasses
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cases import Case, Contender
-from .measures import extent_of, latents_of, open_vae
+from .calls import clip_written
+from .cases import Case
+from .clock import median_seconds
+from .engines import CHUNK
+from .processes import Measures
+from .subject import Subject
 
-__all__ = ["build_parts", "build_refittable", "build_tiles", "feature", "features_of"]
+__all__ = ["feature_measures", "tiled"]
 
-_CALLS = 3
-_PARTS_LEVEL = 1  # the lowest at which kernels are timed, and only the likeliest: there are dozens of graphs
-_CHUNK = 8  # frames of a stream's step
-
-
-def features_of(case: Case, contender: Contender, device: str) -> tuple[str, ...]:
-    """By name, in the contender's precision. The rest is in float16 alone; the caller's stream is TensorRT's."""
-    parts = "stream" if case.video else "exact strips"
-    if contender.dtype == "float32":
-        return (parts,)
-    device_too = ("device array",) if device == "cuda" and contender.kind.startswith("tensorrt") else ()
-    return (parts, "uint8", "tiles, overlapped", "tiles, one by one", *device_too)
+Call = Callable[[], Any]
 
 
-def build_tiles(case: Case, bundle: Path, backend: str, dtype: str, capabilities: tuple[str, ...]) -> dict[str, Any]:
-    """An engine with a static profile for the whole sample and one for a tile."""
-    return _build(bundle, backend, capabilities, dtypes=(dtype,), tiles=(extent_of(case), _tile(case)), static=True)
-
-
-def build_parts(case: Case, bundle: Path, backend: str, dtype: str, capabilities: tuple[str, ...]) -> dict[str, Any]:
-    """Engines of the streaming graphs, or of the steps of exact strips: quickly, with little search for fast kernels,
-    and as much in both precisions. In float32 the whole graph's too, without which no bundle opens; float16 has it."""
-    whole = extent_of(case)
-    asked: dict[str, Any] = {"stream": True, "chunk": _CHUNK} if case.video else {"exact": True}
-    tile = whole if case.video else _tile(case)
-    picture = (whole.height, whole.width)
-    return _build(
-        bundle,
-        backend,
-        capabilities,
-        dtypes=(dtype,),
-        tiles=(tile,),
-        picture=picture,
-        whole=dtype == "float32",
-        optimization_level=_PARTS_LEVEL,
-        **asked,
-    )
-
-
-def build_refittable(case: Case, bundle: Path) -> dict[str, Any]:
-    """An engine of `tensorrt` without weights, which takes those of any fine-tune."""
-    return _build(
-        bundle,
-        "tensorrt",
-        (),
-        dtypes=("float16",),
-        tiles=(extent_of(case),),
-        static=True,
-        strip_weights=True,
-        refit=True,
-    )
-
-
-def _build(bundle: Path, backend: str, capabilities: tuple[str, ...], **options: Any) -> dict[str, Any]:
-    from latentrt.export.engines.build import build_engines
-    from latentrt.export.engines.settings import BuildSettings
-
-    started = time.perf_counter()
-    settings = BuildSettings(backend, components=("decoder",), compute_capabilities=capabilities, **options)
-    built = build_engines(bundle, settings)
-    return {"seconds": time.perf_counter() - started, "engine_bytes": sum(one.record.bytes for one in built)}
-
-
-def _tile(case: Case) -> Any:
-    """Half of the sample's height and width, on the grid."""
-    whole, ratio = extent_of(case), 32 if case.video else 8
-    half = {side: max(getattr(whole, side) // 2 // ratio, 2) * ratio for side in ("height", "width")}
-    return dataclasses.replace(whole, **half)
-
-
-def feature(name: str, case: Case, contender: Contender, bundle: Path, wanted: Path) -> dict[str, Any]:
-    """Seconds of a call (median), for a stream also those to its first frames as pixels, and the distance to the
-    reference. (Tiles approximate: theirs is only told.)"""
-    from latentrt.export.quality import psnr
-
-    reference = np.load(wanted, mmap_mode="r")
-    vae, z = open_vae(contender, bundle), latents_of(case)
-    run = {
-        "refitted": _whole,
-        "uint8": _pixels,
-        "tiles, overlapped": _tiles,
-        "tiles, one by one": _tiles_one_by_one,
-        "stream": _stream,
-        "exact strips": _strips,
-        "device array": _device_array,
-    }[name](vae, z, case)
-    result = run()
-    seconds = _median_seconds(run)
-    if name == "uint8":
-        reference = np.clip(reference, -1, 1)
-    exact = name in ("stream", "exact strips")
+def feature_measures(subject: Subject, folder: Path) -> Measures:
+    by = subject.contender.name
     return {
-        "seconds": seconds,
-        "first_frame_seconds": _median_seconds(lambda: _first_frames(vae, z)) if name == "stream" else None,
-        "psnr_db": psnr(result, reference),
-        "wanted_db": 0 if name.startswith("tiles") else 45 if exact else 40,
+        ("tiles, overlapped", by): lambda: _tiles(subject, one_by_one=False),
+        ("tiles, one by one", by): lambda: _tiles(subject, one_by_one=True),
+        ("caller's stream", by): lambda: _callers_stream(subject),
+        ("stream", by): lambda: _stream(subject),
+        ("stream to a clip", by): lambda: _stream_to_clip(subject, folder),
+        ("exact strips", by): lambda: _strips(subject),
     }
 
 
-def _median_seconds(run: Callable[[], Any]) -> float:
-    seconds = []
-    for _ in range(_CALLS):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+def _measured(subject: Subject, call: Call, least_db: float) -> dict[str, Any]:
+    result = call()
+    return {
+        "seconds": median_seconds(call, subject.device),
+        "psnr_db": subject.psnr_db(result),
+        "least": {"psnr_db": least_db},
+    }
 
 
-Run = Callable[[], NDArray[np.float32]]
-
-
-def _pixels(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    from latentrt.runtime.pixels import to_samples
-
-    return lambda: to_samples(vae.decode(z, output="uint8").sample)
-
-
-def _whole(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    return lambda: vae.decode(z).sample  # type: ignore[no-any-return]
-
-
-def _tiles(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    tile = _tile(case)
+@contextmanager
+def tiled(vae: Any, case: Case) -> Iterator[None]:
+    """The autoencoder works in the case's tiles within it."""
+    tile = case.tile
     frames = {"tile_sample_min_num_frames": tile.frames} if case.video else {}
     vae.enable_tiling(tile_sample_min_height=tile.height, tile_sample_min_width=tile.width, **frames)
-    return lambda: vae.decode(z).sample  # type: ignore[no-any-return]
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
 
 
-def _tiles_one_by_one(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    vae._sessions.backend = dataclasses.replace(vae._sessions.backend, in_flight=1)
-    return _tiles(vae, z, case)
+def _tiles(subject: Subject, *, one_by_one: bool) -> dict[str, Any]:
+    """Tiles approximate: how far they are is only told."""
+    sessions = subject.vae._sessions
+    backend = sessions.backend
+    if one_by_one:
+        sessions.backend = replace(backend, in_flight=1)
+    try:
+        with tiled(subject.vae, subject.case):
+            return _measured(subject, subject.on_host, 0) | {"in_flight": sessions.backend.in_flight}
+    finally:
+        sessions.backend = backend
 
 
-def _stream(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    return lambda: np.concatenate(list(vae.decode_stream(z, frames_per_chunk=_CHUNK)), axis=2)
-
-
-def _first_frames(vae: Any, z: NDArray[np.float32]) -> None:
-    frames = vae.decode_stream(z, frames_per_chunk=_CHUNK, output="uint8")
-    next(frames)
-    frames.close()
-
-
-def _strips(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    vae.enable_tiling(exact=True)
-    return lambda: vae.decode(z).sample  # type: ignore[no-any-return]
-
-
-def _device_array(vae: Any, z: NDArray[np.float32], case: Case) -> Run:
-    """In and out by DLPack, in a stream of torch's."""
+def _callers_stream(subject: Subject) -> dict[str, Any]:
+    """Latents in and sample out by DLPack, in a stream of torch's; what is put into it later finds the result."""
+    subject.need_engines("stream of the caller's")
     import torch
+    from torch.utils.dlpack import from_dlpack
 
-    stream = torch.cuda.Stream()
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    vae = subject.vae
 
-    def run() -> NDArray[np.float32]:
+    def call() -> Any:
         with torch.cuda.stream(stream):
-            latents = torch.from_numpy(z).cuda()
-            sample = vae.decode(latents, output="device", stream=stream.cuda_stream).sample
-            return np.asarray(torch.from_dlpack(sample).cpu().numpy())
+            latents = torch.from_numpy(subject.array).pin_memory().to("cuda", non_blocking=True)
+            sample = subject.run(vae, latents, "device", stream=stream.cuda_stream)
+            return from_dlpack(sample).mul(1.0)  # in the stream, as whatever comes next
 
-    return run
+    def checked() -> Any:
+        result = call()
+        stream.synchronize()
+        return result
+
+    return _measured(subject, checked, subject.contender.least_db())
+
+
+def _stream(subject: Subject) -> dict[str, Any]:
+    """A whole clip, frames after frames, and how soon the first of them are there as pixels."""
+    vae, array = subject.vae, subject.array
+
+    def call() -> NDArray[np.float32]:
+        return np.concatenate(list(vae.decode_stream(array, frames_per_chunk=CHUNK)), axis=2)
+
+    def first_frames() -> None:
+        frames = vae.decode_stream(array, frames_per_chunk=CHUNK, output="uint8")
+        next(frames)
+        frames.close()
+
+    found = _measured(subject, call, subject.contender.least_db())
+    first_frames()
+    return found | {"first_frame_seconds": median_seconds(first_frames, subject.device)}
+
+
+def _stream_to_clip(subject: Subject, folder: Path) -> dict[str, Any]:
+    """From latents to an MP4 whose frames are encoded while the next ones are computed."""
+    frames = subject.vae.decode_stream(subject.array, frames_per_chunk=CHUNK, output="uint8")
+    return clip_written(frames, folder / f"{subject.contender.name} stream.mp4")
+
+
+def _strips(subject: Subject) -> dict[str, Any]:
+    subject.vae.enable_tiling(exact=True)
+    try:
+        return _measured(subject, subject.on_host, subject.contender.least_db())
+    finally:
+        subject.vae.disable_tiling()

@@ -1,0 +1,68 @@
+"""How far a result is from the reference, wherever the result is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["psnr_db", "psnr_to"]
+
+_MOST_DB = 200.0  # of equal arrays
+_AT_ONCE = 1 << 24  # values: in float64 that many take 128 MiB
+
+
+def psnr_to(wanted: Path, result: Any, device: str) -> float | None:
+    """`psnr_db` of a result to the reference in a .npy file; None where there is no such file."""
+    return psnr_db(result, np.load(wanted), device) if wanted.exists() else None
+
+
+def psnr_db(result: Any, wanted: Any, device: str) -> float:
+    """Peak signal-to-noise ratio in dB, at most 200, with the range of `wanted`, (B, C, ...), as the peak; 0 where the
+    result holds NaN or infinity. It is `latentrt.export.quality.psnr`; of a tensor, or with a GPU, on the device and a
+    piece at a time: two clips in float64 take longer on a host than all that is measured.
+
+    `result`: an array or tensor of `wanted`'s shape, or uint8 pixels, channels last, which are compared with `wanted`
+    clipped to [-1, 1].
+    """
+    if device == "cpu" and isinstance(result, np.ndarray):
+        return _on_host(result, wanted)
+    return _on_device(result, wanted, device)
+
+
+def _on_host(result: NDArray[Any], wanted: NDArray[np.float32]) -> float:
+    from latentrt.export.quality import psnr
+    from latentrt.runtime.pixels import to_samples
+
+    if result.dtype == np.uint8:
+        result, wanted = to_samples(result), np.clip(wanted, -1, 1)
+    return max(psnr(result, wanted), 0.0)
+
+
+def _on_device(result: Any, wanted: Any, device: str) -> float:
+    import torch
+
+    ours, theirs = _tensor(result), _tensor(wanted)
+    pixels = ours.dtype == torch.uint8
+    if pixels:
+        ours = ours.movedim(-1, 1)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"wanted a result of shape {tuple(theirs.shape)}, got {tuple(ours.shape)}")
+    step = max(_AT_ONCE // max(theirs[:, :, :1].numel(), 1), 1)
+    total, low, high = 0.0, float("inf"), float("-inf")
+    for first in range(0, theirs.shape[2], step):
+        left, right = (array[:, :, first : first + step].to(device) for array in (ours, theirs))
+        if pixels:
+            left, right = left.double() / 127.5 - 1, right.clamp(-1, 1)
+        total += float((left.double() - right.double()).square().sum())
+        low, high = min(low, float(right.min())), max(high, float(right.max()))
+    if not np.isfinite(total):
+        return 0.0
+    error, peak = total / theirs.numel(), (high - low) or 1.0
+    return min(_MOST_DB, max(10 * float(np.log10(peak**2 / error)), 0.0)) if error else _MOST_DB
+
+
+def _tensor(values: Any) -> Any:
+    import torch
+
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(values))

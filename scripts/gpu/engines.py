@@ -1,0 +1,93 @@
+"""What is measured with: random weights, bundles, and the engines in them."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.checkpoints import write_checkpoint
+
+from .cases import Case
+from .processes import Measures
+
+__all__ = ["CHUNK", "EngineJob", "build", "bundle_measures", "engine_measures"]
+
+CHUNK = 8  # frames of a stream's step
+
+
+def bundle_measures(case: Case, checkpoint: Path, bundle: Path, component: str, dtypes: tuple[str, ...]) -> Measures:
+    """A checkpoint of random weights, and a bundle of one component of it in several precisions; each as far as it is
+    not there yet."""
+
+    def weights() -> dict[str, Any]:
+        started = time.perf_counter()
+        if checkpoint.exists():
+            return {"seconds": 0.0, "kept": True}
+        return {"parameters": write_checkpoint(checkpoint, case.config), "seconds": time.perf_counter() - started}
+
+    def export() -> dict[str, Any]:
+        from latentrt.export.bundle import ExportSettings, export_bundle
+
+        started = time.perf_counter()
+        if bundle.exists():
+            return {"seconds": 0.0, "kept": True}
+        export_bundle(checkpoint, bundle, ExportSettings((component,), dtypes))
+        return {"seconds": time.perf_counter() - started}
+
+    return {("weights", "random"): weights, ("export", component): export}
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """An engine to build, or several: `part` is what the report calls them and `options` are of `BuildSettings`.
+    `kind`: "whole" is a static profile for the case (with `tile`: and one for its tile); "parts" are the streaming
+    graphs of a video model, or the steps of exact strips of an image model."""
+
+    part: str
+    case: Case
+    bundle: Path
+    backend: str
+    dtype: str
+    capabilities: tuple[str, ...]
+    component: str = "decoder"
+    kind: str = "whole"
+    tile: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def by(self) -> str:
+        return f"{self.backend} {self.dtype}"
+
+
+def engine_measures(job: EngineJob) -> Measures:
+    def measured() -> dict[str, Any]:
+        case = job.case
+        options: dict[str, Any] = dict(job.options)
+        if job.kind == "whole":
+            options |= {"tiles": (case.extent, case.tile) if job.tile else (case.extent,), "static": True}
+        elif case.video:
+            options |= {"tiles": (case.extent,), "stream": True, "chunk": CHUNK, "whole": False}
+        else:
+            picture = (case.extent.height, case.extent.width)
+            options |= {"tiles": (case.tile,), "exact": True, "picture": picture, "whole": False}
+        options |= {"dtypes": (job.dtype,), "components": (job.component,)}
+        return build(job.bundle, job.backend, compute_capabilities=job.capabilities, **options)
+
+    return {(job.part, job.by): measured}
+
+
+def build(bundle: Path, backend: str, **options: Any) -> dict[str, Any]:
+    """Build engines; seconds of all together, the sum of their bytes, and the most activation memory of one. `built`:
+    how many were not there before."""
+    from latentrt.export.engines.build import build_engines
+    from latentrt.export.engines.settings import BuildSettings
+
+    started = time.perf_counter()
+    engines = build_engines(bundle, BuildSettings(backend, **options))
+    return {
+        "seconds": time.perf_counter() - started,
+        "engine_bytes": sum(one.record.bytes for one in engines),
+        "activation_bytes": max((one.record.activation_bytes or 0 for one in engines), default=0),
+        "built": sum(one.fresh for one in engines),
+    }

@@ -1,0 +1,200 @@
+"""Living beside something larger: memory let go and taken back, limited, or the caller's; and calls side by side."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from .clock import MemoryWatch, median_seconds, seconds_of, synchronise
+from .distance import psnr_db
+from .heard import heard
+from .processes import Measures
+from .subject import Subject
+
+__all__ = ["RELOAD_SECONDS", "residency_measures", "without_graphs"]
+
+RELOAD_SECONDS = 0.2
+"""What release and reload may take together, of engines."""
+_SAME_DB = 100.0  # of results that ought to be equal; kernels that add in any order would still reach it
+_ROUNDS = 3
+
+
+def residency_measures(subject: Subject) -> Measures:
+    by = subject.contender.name
+    return {
+        ("release and reload", by): lambda: _reloaded(subject),
+        ("replayed call", by): lambda: _replayed(subject),
+        ("memory cap", by): lambda: _capped(subject),
+        ("caller's workspace", by): lambda: _own_workspace(subject),
+        ("two contexts", by): lambda: _two_contexts(subject),
+        ("no build within a call", by): lambda: _no_build(subject),
+    }
+
+
+def _reloaded(subject: Subject) -> dict[str, Any]:
+    """Seconds of `release()` and of what the next call takes longer than others, and their sum; medians."""
+    call, vae = subject.on_host, subject.vae
+    call()
+    normal = median_seconds(call, subject.device)
+    released, longer = [], []
+    for _ in range(_ROUNDS):
+        released.append(seconds_of(vae.release, subject.device))
+        longer.append(max(seconds_of(call, subject.device) - normal, 0.0))
+    both = [sum(pair) for pair in zip(released, longer, strict=True)]
+    promised = {"reload_seconds": RELOAD_SECONDS} if subject.contender.kind.startswith("tensorrt") else {}
+    return {
+        "release_seconds": statistics.median(released),
+        "first_call_longer_seconds": statistics.median(longer),
+        "reload_seconds": statistics.median(both),
+        "seconds": normal,
+        "most": promised,
+    }
+
+
+def _replayed(subject: Subject) -> dict[str, Any]:
+    """The third call of one size, which launches what the second one recorded, against the first one and against calls
+    that are never recorded, in PSNR and in time."""
+    vae, call = subject.vae, subject.on_host
+    vae.release()
+    with heard() as said:
+        first, _, third = call(), call(), call()
+    seconds = median_seconds(call, subject.device)
+    vae.release()
+    with without_graphs():
+        plain = call()
+        plain_seconds = median_seconds(call, subject.device)
+        vae.release()
+    same = {"to_first_db": psnr_db(third, first, subject.device), "to_plain_db": psnr_db(third, plain, subject.device)}
+    least = {"psnr_db": subject.contender.least_db(), **dict.fromkeys(same, _SAME_DB)}
+    notes = [line for line in said if "one kernel after the other" in line]
+    values = {"seconds": seconds, "plain_seconds": plain_seconds, "psnr_db": subject.psnr_db(third), **same}
+    return values | {"least": least} | ({"says": notes[0]} if notes else {})
+
+
+@contextmanager
+def without_graphs() -> Iterator[None]:
+    """Engines opened within it run kernel after kernel: neither we record calls, nor does TensorRT-RTX."""
+    from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
+
+    with mock.patch.object(TensorRTComponent, "_is_captured", return_value=False):
+        try:
+            import tensorrt_rtx
+        except ImportError:
+            yield
+            return
+        of = tensorrt_rtx.CudaGraphStrategy
+        with mock.patch.object(of, "WHOLE_GRAPH_CAPTURE", of.DISABLED):
+            yield
+
+
+def _capped(subject: Subject) -> dict[str, Any]:
+    """Within a cap of just what the call needs it runs, and within less it is refused with our error, which says what
+    would fit."""
+    subject.need_engines("device_memory_bytes")
+    weights, rest = _needs(subject)
+    cap = weights + rest
+    with MemoryWatch(subject.device) as memory, subject.opened(session_options={"device_memory_bytes": cap}) as vae:
+        result = subject.run(vae, subject.array)
+        synchronise(subject.device)
+    small = weights + rest // 3
+    with subject.opened(session_options={"device_memory_bytes": small}) as vae:
+        said = _refused(lambda: subject.run(vae, subject.array), "device_memory_bytes")
+    return {
+        "cap_bytes": cap,
+        "peak_bytes": memory.peak_bytes,
+        "refused_bytes": small,
+        "says": said,
+        "psnr_db": subject.psnr_db(result),
+        "least": {"psnr_db": subject.contender.least_db()},
+    }
+
+
+def _own_workspace(subject: Subject) -> dict[str, Any]:
+    """Activations in memory of the caller's, and the refusal of too little of it."""
+    subject.need_engines("workspace")
+    size = _needs(subject)[1]
+    memory = subject.empty_bytes(size)
+    with subject.opened(session_options={"workspace": memory}) as vae:
+        result = subject.run(vae, subject.array)
+    with subject.opened(session_options={"workspace": memory[: 1 << 12]}) as vae:
+        said = _refused(lambda: subject.run(vae, subject.array), "the workspace has")
+    least = {"psnr_db": subject.contender.least_db()}
+    return {"workspace_bytes": size, "says": said, "psnr_db": subject.psnr_db(result), "least": least}
+
+
+def _needs(subject: Subject) -> tuple[int, int]:
+    """The bytes of the weights of the engine that the case runs in, and of everything else that a call holds on the
+    device, by our own count."""
+    from latentrt.runtime.manifest import Manifest
+
+    subject.vae.release()
+    subject.on_host()
+    held = int(subject.vae._sessions.backend.shared().gpu.ledger.taken)
+    subject.vae.release()
+    shapes = {("sample" if subject.component == "encoder" else "latents"): subject.array.shape}
+    wanted = subject.component, subject.contender.kind, subject.contender.dtype, "whole"
+    for record in reversed(Manifest.open(subject.bundle).engines):
+        of = record.component, record.backend, record.dtype, record.kind
+        if of == wanted and any(profile.holds(shapes) for profile in record.profiles):
+            weights = record.bytes + record.stripped_bytes
+            return weights, held - weights
+    raise RuntimeError(f"{subject.bundle} has no engine for {subject.case.name}")
+
+
+def _refused(call: Callable[[], Any], words: str) -> str:
+    """What our error says; it is wrong if there is none, or if it does not say `words`."""
+    from latentrt.runtime.errors import DeviceMemoryError
+
+    try:
+        call()
+    except DeviceMemoryError as error:
+        if words not in str(error):
+            raise RuntimeError(f"the refusal does not say {words!r}: {error}") from error
+        return str(error)
+    raise RuntimeError("a call ran that needs more memory than it was given")
+
+
+def _two_contexts(subject: Subject) -> dict[str, Any]:
+    """Two threads with a context each and different arrays: seconds per call, and whether each got its own result."""
+    subject.vae.release()
+    arrays = [subject.array, np.ascontiguousarray(0.5 * subject.array[..., ::-1])]
+    with subject.opened(contexts=2) as vae, ThreadPoolExecutor(2) as threads:
+
+        def repeated(array: Any) -> Any:
+            for _ in range(_ROUNDS - 1):
+                subject.run(vae, array)
+            return subject.run(vae, array)
+
+        alone = [subject.run(vae, array) for array in arrays]
+        alone_seconds = median_seconds(lambda: subject.run(vae, arrays[0]), subject.device)
+        list(threads.map(repeated, arrays))  # both contexts have run
+        started = time.perf_counter()
+        together = list(threads.map(repeated, arrays))
+        seconds = (time.perf_counter() - started) / (_ROUNDS * len(arrays))
+    same = min(psnr_db(ours, theirs, subject.device) for ours, theirs in zip(together, alone, strict=True))
+    return {
+        "seconds": seconds,
+        "alone_seconds": alone_seconds,
+        "to_alone_db": same,
+        "psnr_db": subject.psnr_db(together[0]),
+        "least": {"psnr_db": subject.contender.least_db(), "to_alone_db": _SAME_DB},
+    }
+
+
+def _no_build(subject: Subject) -> dict[str, Any]:
+    """A size that has been run before runs where nothing may be compiled within a call."""
+    subject.vae.release()
+    with subject.opened(allow_build=False) as vae:
+        started = time.perf_counter()
+        result = subject.run(vae, subject.array)
+        seconds = time.perf_counter() - started
+    return {
+        "first_seconds": seconds,
+        "psnr_db": subject.psnr_db(result),
+        "least": {"psnr_db": subject.contender.least_db()},
+    }

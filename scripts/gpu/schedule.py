@@ -1,0 +1,189 @@
+"""Which jobs there are, in the order in which they are worth most: time is short, and what is left over is not run."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from .cases import Case, Contender, compilers, peers
+from .processes import Job
+from .report import Report
+from .setup import Setup
+from .small import BUILD_PARTS, small_measures
+
+__all__ = ["GROUPS", "schedule"]
+
+_QUICK = {"optimization_level": 1}  # the lowest level at which kernels are timed: for what is built for its parity
+_QUICK_SECONDS = 60.0
+_STREAM_SECONDS, _STRIPS_SECONDS = 90.0, 170.0  # a few graphs, and dozens
+_SMALL_SECONDS = 60.0
+_OUTPUTS = ("on the host", "on the device", "uint8")
+_DECODED = tuple(f"decode, {output}" for output in _OUTPUTS)
+_ENCODED = tuple(f"encode, {output}" for output in _OUTPUTS[:2])
+_OVERHEAD = tuple(f"host overhead, {way}" for way in ("on the host", "uint8", "tiles"))
+_SEARCH = "max-autotune-no-cudagraphs"
+_NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}  # without which ONNX Runtime's TensorRT is refused in float32
+
+Jobs = Iterator[Job]
+
+
+def schedule(setup: Setup, report: Report, groups: tuple[str, ...]) -> Jobs:
+    """The jobs of some of `GROUPS`; which comes next may depend on what the report says of those before.
+
+    Weights, references and engines of float16 come first, since everything needs them.
+    """
+    for model in setup.models[1:]:
+        yield setup.prepared(model, meanwhile=True)
+    yield setup.prepared(setup.models[0])
+    for case in setup.firsts:
+        yield from _engines(setup, report, case, tile=True)
+        if "decodes" in groups:
+            yield from _decodes(setup, report, case)
+        else:
+            yield setup.by_torch(case, {}, reference=True)
+    for group, jobs in GROUPS.items():
+        if group in groups:
+            yield from jobs(setup, report)
+
+
+def _engines(setup: Setup, report: Report, case: Case, *, tile: bool = False) -> Jobs:
+    """An engine in float16 by each library; of one that took too long another try, that searches less."""
+    for library in setup.libraries:
+        engine = setup.engine(case, library, "float16", tile=tile)
+        yield setup.built(engine)
+        if report.status("engine", case.name, engine.by) == "timed out":
+            yield setup.built(replace(engine, options=_QUICK), _QUICK_SECONDS)
+
+
+def _decodes(setup: Setup, report: Report, case: Case) -> Jobs:
+    """A model's first case by torch and by our engines in float16, and what a call is made of."""
+    clip = ("clip",) if case.video else ()
+    results = ("decode, on the device", "decode, on the host", "decode, uint8")
+    reference, fastest, *others = peers(case)
+    asked = {reference: results, fastest: (*results, *clip)} | dict.fromkeys(others, results)
+    yield setup.by_torch(case, asked, reference=True)
+    beside = ("tiles, overlapped", "tiles, one by one", "caller's stream", "release and reload", "replayed call")
+    for label in setup.engines:
+        parts = (*_DECODED, *clip, *beside, *_OVERHEAD)
+        yield setup.by_us(case, Contender.of(label, "float16"), parts, report)
+
+
+def _features(setup: Setup, report: Report) -> Jobs:
+    """Living beside others, in float16; streams; and a small model for what does not depend on the size."""
+    held = ("memory cap", "caller's workspace", "two contexts", "no build within a call")
+    for case in setup.firsts:
+        for label in setup.engines:
+            contender = Contender.of(label, "float16")
+            yield setup.by_us(case, contender, held, report)
+            yield setup.by_us(case, contender, ("warm start",), report)
+    for small in setup.small:
+        yield from _small(setup, small)
+    for case in setup.firsts:
+        if case.video:
+            yield from _parts(setup, report, case, "float16")
+
+
+def _small(setup: Setup, case: Case) -> Jobs:
+    for label in setup.engines:
+        contender = Contender.of(label, "float16")
+        library = contender.kind if contender.kind in setup.libraries else (*setup.libraries, "tensorrt")[0]
+        folder = setup.folder(case.model) / f"small {contender.name}"
+        asked = (("verify", contender.name), ("overflow", contender.name), *((part, library) for part in BUILD_PARTS))
+        arguments = (case, contender, library, setup.capabilities(library), folder, setup.device)
+        yield Job(f"{case.model} small", asked, small_measures, arguments, _SMALL_SECONDS)
+
+
+def _parts(setup: Setup, report: Report, case: Case, dtype: str) -> Jobs:
+    """The engines of streams, or of the steps of exact strips, and what runs on them."""
+    for library in setup.libraries if case.video else setup.libraries_of(dtype):
+        engine = setup.engine(case, library, dtype, part="engines of parts", kind="parts", options=_QUICK)
+        yield setup.built(engine, _STREAM_SECONDS if case.video else _STRIPS_SECONDS)
+    parts = ("stream", "stream to a clip") if case.video else ("exact strips",)
+    for label in setup.engines:
+        yield setup.by_us(case, Contender.of(label, dtype), parts, report, engine="engines of parts")
+
+
+def _precisions(setup: Setup, report: Report) -> Jobs:
+    """The other precisions of our engines, and ONNX Runtime on the GPU."""
+    for dtype in ("float32", "bfloat16"):
+        for case in setup.firsts:
+            for library in setup.libraries_of(dtype):
+                yield setup.built(setup.engine(case, library, dtype, options=_QUICK), _QUICK_SECONDS)
+            for label in setup.engines:
+                yield setup.by_us(case, Contender.of(label, dtype), _DECODED, report)
+        if dtype == "float32" and "onnxruntime:cuda" in setup.providers:
+            for case in setup.firsts:
+                for each in ("float16", "float32"):
+                    yield setup.by_us(case, Contender("onnxruntime", each, "cuda"), _DECODED, report)
+
+
+def _sizes(setup: Setup, report: Report) -> Jobs:
+    """The other cases of a model."""
+    for case in setup.cases:
+        if case in setup.firsts:
+            continue
+        yield from _engines(setup, report, case)
+        reference, *low = (one for one in peers(case) if one.detail or one.dtype == "float32")
+        asked: dict[Contender, tuple[str, ...]] = {reference: ("decode, on the device",)}
+        asked |= dict.fromkeys(low, ("decode, on the device", "decode, on the host"))
+        yield setup.by_torch(case, asked, reference=True)
+        for label in setup.engines:
+            parts = (*_DECODED, *(("clip",) if case.video else ()))
+            yield setup.by_us(case, Contender.of(label, "float16"), parts, report)
+
+
+def _encoders(setup: Setup, report: Report) -> Jobs:
+    for case in setup.firsts:
+        yield setup.prepared(case.model, "encoder")
+        for library in setup.libraries:
+            yield setup.built(setup.engine(case, library, "float16", component="encoder"))
+        asked = dict.fromkeys(peers(case)[:2], _ENCODED[::-1])
+        yield setup.by_torch(case, asked, "encoder", reference=True)
+        for label in dict.fromkeys((*setup.engines, *setup.providers[:1])):
+            yield setup.by_us(case, Contender.of(label, "float16"), _ENCODED, report, component="encoder")
+
+
+def _compiled(setup: Setup, report: Report) -> Jobs:
+    """torch.compile, which compiles for longer than it runs; the likelier precision of every case first."""
+    for index in range(2):
+        for case in setup.firsts:
+            yield setup.by_torch(case, {compilers(case)[index]: ("decode, on the device", "decode, on the host")})
+
+
+def _slow(setup: Setup, report: Report) -> Jobs:
+    """What takes long, or tells least."""
+    for case in setup.firsts:
+        if not case.video:
+            yield from _parts(setup, report, case, "float16")
+    for case in setup.firsts:
+        for library in setup.libraries:
+            options = _QUICK | {"strip_weights": True, "refit": True}
+            engine = setup.engine(case, library, "float16", part="engine that is refitted", options=options)
+            yield setup.built(engine, _QUICK_SECONDS)
+        for label in setup.engines:  # the newest engine of the case's size is that one from here on
+            contender = Contender.of(label, "float16")
+            yield setup.by_us(case, contender, ("refitted",), report, engine="engine that is refitted")
+    for case in setup.firsts if "onnxruntime:cuda" in setup.providers else ():
+        yield setup.by_us(case, Contender("onnxruntime", "bfloat16", "cuda"), _DECODED[:1], report)
+    for case in setup.firsts if "onnxruntime:tensorrt" in setup.providers else ():
+        for dtype in ("float16", "float32"):
+            contender = Contender("onnxruntime", dtype, "tensorrt")
+            yield setup.by_us(case, contender, _DECODED, report, environment=_NO_TF32)
+    for case in setup.firsts:
+        yield setup.by_torch(case, {compilers(case, _SEARCH)[0]: ("decode, on the device",)})
+    for case in setup.firsts[::-1]:
+        yield from _parts(setup, report, case, "float32")
+
+
+def _nothing(setup: Setup, report: Report) -> Jobs:
+    yield from ()
+
+
+GROUPS: dict[str, Callable[[Setup, Report], Jobs]] = {
+    "decodes": _nothing,  # they are the beginning of everything
+    "features": _features,
+    "precisions": _precisions,
+    "sizes": _sizes,
+    "encoders": _encoders,
+    "compiled": _compiled,
+    "slow": _slow,
+}
+"""In the order in which they are run."""

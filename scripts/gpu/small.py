@@ -1,0 +1,211 @@
+"""What does not depend on the size, on a small model: `latentrt verify`, overflow, and the ways to build an engine."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.checkpoints import write_checkpoint
+
+from .cases import Case, Contender
+from .distance import psnr_db
+from .engines import build
+from .heard import heard
+from .processes import Measures, Unable
+
+__all__ = ["BUILD_PARTS", "small_measures"]
+
+_QUICK = 0  # the optimisation level: what is built is right at any
+_TUNED = np.float32(0.9)  # times the first weights: a fine-tune
+_TOO_LARGE = np.float32(3e5)  # times these weights: no float16 holds what follows, and a norm brings it back in float32
+_LARGE = {"sdxl": "decoder.mid_block.attentions.0.to_out.0.weight", "ltx2": "decoder.conv_in.conv.weight"}
+_FLAGS = {
+    "engine without weights": "strip_weights",
+    "version-compatible engine": "version_compatible",
+    "hardware-compatible engine": "hardware_compatible",
+}
+BUILD_PARTS = ("build again", "engine for other weights", *_FLAGS, "timing cache")
+"""What is measured of a library; `small_measures` has "verify" and "overflow" of a backend beside them."""
+
+
+def small_measures(
+    case: Case, contender: Contender, library: str, capabilities: tuple[str, ...], folder: Path, device: str
+) -> Measures:
+    model, by = _Small(case, contender, library, capabilities, folder, device), contender.name
+    measures: dict[Any, Callable[[], dict[str, Any]]] = {
+        ("verify", by): lambda: _verified(model),
+        ("overflow", by): lambda: _overflowed(model),
+        ("build again", library): lambda: _built_again(model),
+        ("engine for other weights", library): lambda: _other_weights(model),
+        ("timing cache", library): lambda: _timing_cache(model),
+    }
+    return measures | {(part, library): partial(_flagged, model, flag) for part, flag in _FLAGS.items()}
+
+
+@dataclass(frozen=True)
+class _Small:
+    """A checkpoint of random weights, and bundles of it."""
+
+    case: Case
+    contender: Contender
+    library: str
+    capabilities: tuple[str, ...]
+    folder: Path
+    device: str
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        path = self.folder / "checkpoint"
+        if not path.exists():
+            write_checkpoint(path, self.case.config)
+        return path
+
+    @cached_property
+    def exported(self) -> Path:
+        """Both components in every precision that is compared, with no engines."""
+        return self.bundle_of(self.checkpoint, "exported", self.dtypes)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """ONNX Runtime has no bfloat16 convolution for the CPU."""
+        return ("float32", "float16", *(("bfloat16",) if self.contender.kind == self.library else ()))
+
+    @cached_property
+    def running(self) -> Path:
+        """Such a bundle with what the contender runs on: engines for all sizes that `verify` compares, or nothing."""
+        bundle = self.copied("running")
+        if self.contender.kind == self.library:
+            from latentrt.export.engines.settings import Extent
+
+            tile = Extent(2, 128, 128, 17 if self.case.video else 1)
+            self.built(bundle, dtypes=self.dtypes, components=("encoder", "decoder"), tiles=(tile,), static=False)
+        return bundle
+
+    def tuned(self, name: str, scale: np.float32, only: str | None = None) -> Path:
+        """A bundle with every weight, or one of them, scaled."""
+        from safetensors.numpy import load_file, save_file
+
+        folder = Path(shutil.copytree(self.checkpoint, self.folder / f"{name} weights", dirs_exist_ok=True))
+        weights = next(folder.glob("*.safetensors"))
+        scaled = {key: values * scale if only in (None, key) else values for key, values in load_file(weights).items()}
+        if only not in (None, *scaled):
+            raise RuntimeError(f"the model has no {only}")
+        save_file(scaled, weights)
+        return self.bundle_of(folder, name)
+
+    def bundle_of(self, checkpoint: Path, name: str, dtypes: tuple[str, ...] = ("float32", "float16")) -> Path:
+        from latentrt.export.bundle import ExportSettings, export_bundle
+
+        bundle = self.folder / name
+        if not bundle.exists():
+            export_bundle(checkpoint, bundle, ExportSettings(dtypes=dtypes, stream=False, exact=False))
+        return bundle
+
+    def copied(self, name: str) -> Path:
+        return Path(shutil.copytree(self.exported, self.folder / name, dirs_exist_ok=True))
+
+    def built(self, bundle: Path, **options: Any) -> dict[str, Any]:
+        """Build the decoder's engine of float16 for the case, as fast as can be."""
+        usual: dict[str, Any] = {"dtypes": ("float16",), "components": ("decoder",), "static": True}
+        usual |= {"tiles": (self.case.extent,), "optimization_level": _QUICK, "compute_capabilities": self.capabilities}
+        return build(bundle, self.library, **usual | options)
+
+    def ran(self, bundle: Path) -> dict[str, Any]:
+        """A decode by the library, against ONNX Runtime's in float32."""
+        from latentrt.runtime import open_bundle
+
+        latents = self.case.array("decoder")
+        with open_bundle(bundle, backend="onnxruntime", provider="cpu") as vae:
+            wanted = vae.decode(latents).sample
+        started = time.perf_counter()
+        with open_bundle(bundle, backend=self.library, dtype="float16") as vae:
+            result = vae.decode(latents).sample
+            seconds = time.perf_counter() - started
+        return {
+            "open_and_first_seconds": seconds,
+            "psnr_db": psnr_db(result, wanted, self.device),
+            "least": {"psnr_db": 45.0},
+        }
+
+
+def _verified(model: _Small) -> dict[str, Any]:
+    """`latentrt verify` of encoder and decoder, in every precision of the bundle, at three sizes each."""
+    from latentrt.export.parity import verify_bundle
+
+    of, checkpoint = model.contender, model.checkpoint
+    bundle = model.running
+    started, reached, compared = time.perf_counter(), {}, 0
+    for dtype in model.dtypes:
+        report = verify_bundle(bundle, checkpoint, backend=of.kind, provider=of.detail or None, dtype=dtype)
+        reached[f"{dtype}_db"], compared = report.worst_psnr_db, compared + len(report.comparisons)
+    least = {f"{dtype}_db": Contender(of.kind, dtype).least_db() for dtype in model.dtypes}
+    return {"seconds": time.perf_counter() - started, "comparisons": compared, **reached, "least": least}
+
+
+def _overflowed(model: _Small) -> dict[str, Any]:
+    """A model that overflows float16: that is seen, and what overflowed runs again in float32."""
+    from latentrt.runtime import open_bundle
+
+    of, latents = model.contender, model.case.array("decoder")
+    bundle = model.tuned("overflowing", _TOO_LARGE, _LARGE[model.case.model])
+    if of.kind == model.library:
+        model.built(bundle, dtypes=("float32", "float16"))
+    options: dict[str, Any] = {"backend": of.kind, "provider": of.detail or None}
+    with open_bundle(bundle, dtype="float32", **options) as vae:
+        wanted = vae.decode(latents).sample
+    with heard() as said, open_bundle(bundle, dtype="float16", **options) as vae:
+        result = vae.decode(latents).sample
+    told = [line for line in said if "run again in float32" in line]
+    if not told:
+        raise RuntimeError("nothing was run again in float32: float16 did not overflow, or nobody saw it")
+    return {"psnr_db": psnr_db(result, wanted, model.device), "says": told[0], "least": {"psnr_db": 80.0}}
+
+
+def _built_again(model: _Small) -> dict[str, Any]:
+    """A second time there is nothing to build."""
+    bundle = model.copied("again")
+    first, second = model.built(bundle), model.built(bundle)
+    if second["built"]:
+        raise RuntimeError("an engine was built that was there already")
+    return {"first_seconds": first["seconds"], "seconds": second["seconds"]}
+
+
+def _flagged(model: _Small, flag: str) -> dict[str, Any]:
+    bundle = model.copied(flag)
+    built = model.built(bundle, **{flag: True})
+    return {"build_seconds": built["seconds"], "engine_bytes": built["engine_bytes"], **model.ran(bundle)}
+
+
+def _other_weights(model: _Small) -> dict[str, Any]:
+    """An engine that was built for one set of weights, taken by a bundle with others."""
+    from latentrt.export.engines.build import build_engines
+    from latentrt.export.engines.settings import BuildSettings
+
+    first = model.copied("refit")
+    built = model.built(first, strip_weights=True, refit=True)
+    second = model.tuned("tuned", _TUNED)
+    settings = BuildSettings(
+        model.library,
+        ("float16",),
+        ("decoder",),
+        tiles=(model.case.extent,),
+        static=True,
+        optimization_level=_QUICK,
+        strip_weights=True,
+    )
+    (taken,) = build_engines(second, settings, source=first)
+    if not taken.taken:
+        raise RuntimeError("the other bundle did not take the engine")
+    return {"build_seconds": built["seconds"], **model.ran(second)}
+
+
+def _timing_cache(model: _Small) -> dict[str, Any]:
+    """The same build in two bundles: what was timed in the first one is not timed again."""
+    if model.library == "tensorrt-rtx":
+        raise Unable("tensorrt-rtx times nothing while it builds")
+    first, second = (model.built(model.copied(f"timed-{n}"), optimization_level=None) for n in (1, 2))
+    return {"first_seconds": first["seconds"], "seconds": second["seconds"]}
