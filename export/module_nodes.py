@@ -167,15 +167,12 @@ def _window(
     return Value(builder.node("Concat", *parts, axis=2))
 
 
-def _delayed(
-    builder: GraphBuilder, module: Delayed, name: str, state: Value, chunk: Value, first: Size, last: Size
-) -> Value:
+def _delayed(builder: GraphBuilder, module: Delayed, name: str, joined: Value, first: Size, last: Size) -> Value:
     offset, frames = (builder.constant([number], "int64") for number in (2 - module.frames, module.frames))
     start = builder.shared_node("Add", builder.shared_node("Mul", first.name, frames), offset)
-    late = builder.shared_node("Add", builder.shared_node("Mul", last.name, frames), offset)
-    end = builder.shared_node("Add", as_size_tensor(builder, Dimension(chunk.name, 2)), late)
-    joined = builder.node("Concat", state.name, chunk.name, axis=2)
-    return Value(cut(builder, joined, Size(start), Size(end), 2))
+    count = builder.shared_node("Sub", as_size_tensor(builder, Dimension(joined.name, 2)), frames)
+    end = builder.shared_node("Add", count, builder.shared_node("Mul", last.name, frames))
+    return Value(cut(builder, joined.name, Size(start), Size(end), 2))
 
 
 def linear(builder: GraphBuilder, hidden: Value, weight: Value, bias: Value) -> Value:

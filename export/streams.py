@@ -1,10 +1,11 @@
-"""The graphs that run a clip chunk after chunk: one per resolution of the decoder, and one for the encoder.
+"""The graphs that run a clip chunk after chunk: one per stage of the decoder, and one for the encoder.
 
 Each takes `chunk` (frames as they come), `first` and, if not causal, `last` (int64 (1,), 0 or 1), what its whole-clip
 graph takes beside its latents, and every layer's state; it gives `result` and the next states. A non-causal decoder's
 layers are late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.config import AutoencoderKLLTX2VideoConfig, NoiseStack
+from ..runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig, NoiseStack
 from .components import GraphSpec, Stage, meta_model
 from .graph import TensorSpec
 from .models.time_axis import Stream
@@ -79,13 +80,24 @@ def stream_specs(config: Config, model: nn.Module, component: str) -> Iterator[G
     # Neither timesteps nor noise change a shape, so shapes are looked up in a model without them.
     plain: Any = meta_model(replace(config, timestep_conditioning=False, decoder_inject_noise=False))
     shape: Shape = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
-    for index in range(1 + len(config.decoder_block_out_channels)):
-        stack = noise.get("noise_mid_block" if index == 0 else f"noise_up_block_{index - 1}")
+    for index, part in enumerate(plain.decoder.stages):
+        stack = noise.get("noise_mid_block" if part.block == 0 else f"noise_up_block_{part.block - 1}")
         module = DecoderStream(model, index, config.decoder_causal, config.timestep_conditioning, stack is not None)
         lead, shapes = _probe(DecoderStream(plain, index, config.decoder_causal, False, False), shape)
         extras = _decoder_extras(config, stack)
-        yield _spec("decoder", module, Stage(index, lead, 1), shape, extras, shapes, config.decoder_causal)
+        stage = Stage(index, lead, 1, _frames_ratio(config, part.block, begun=part.layers.start > 0))
+        yield _spec("decoder", module, stage, shape, extras, shapes, config.decoder_causal)
         shape = (1, shapes[0][1], 1, *shapes[0][-2:])
+
+
+def _frames_ratio(config: Config, block: int, *, begun: bool) -> int:
+    """Frames of the clip per frame that goes into a block of the decoder (0: the mid block), or, where that has
+    `begun`, into its residual blocks."""
+    doubled = [
+        SAMPLING_STRIDES[kind][0] if scales else 1
+        for kind, scales in zip(config.upsample_type, config.decoder_scaling, strict=False)
+    ]
+    return config.temporal_ratio // math.prod(doubled[: max(block - 1 + begun, 0)])
 
 
 def _from(rest: Any, index: int) -> Iterator[Any]:
@@ -100,7 +112,7 @@ def _encoder_spec(config: Config, model: nn.Module) -> GraphSpec:
     pixels = _PROBE_CELLS * config.spatial_ratio
     shape = (1, config.in_channels, 1, pixels, pixels)
     _, shapes = _probe(module, shape)
-    return _spec("encoder", module, Stage(0, 1, config.temporal_ratio), shape, (), shapes, True)
+    return _spec("encoder", module, Stage(0, 1, config.temporal_ratio, 1), shape, (), shapes, True)
 
 
 def _decoder_extras(config: Config, stack: NoiseStack | None) -> tuple[TensorSpec, ...]:

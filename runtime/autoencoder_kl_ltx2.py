@@ -137,7 +137,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
         Raises:
             InputError: wrong latents, a chunk of another size, no frames at all, an `out` that does not fit, an encoder
-                or a precision that cannot stream. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
+                or a precision that cannot stream. BundleError: exported without streaming graphs. EngineError,
+                Cancelled: see there.
         """
         return self._stream.decode(
             z,

@@ -83,7 +83,7 @@ class ClipStream:
         if output == "device":
             raise InputError("output='device' gives one result: a stream's frames are float32 or uint8")
         if stream is not None:
-            raise InputError("stream: a stream's frames come to the host, in no CUDA stream of the caller's: leave it out")
+            raise InputError("stream: frames come to the host as they are made, in no CUDA stream: leave it out")
         if out is not None and not _is_array(z):
             raise InputError("out: how long an iterator's clip will be is not known: give all latents as one array")
         chunks = self._checked(z, "latents", self._config.latent_channels)
@@ -179,7 +179,7 @@ class ClipStream:
             tiles = {(len(tile.pieces[0].cells), len(tile.pieces[1].cells)) for tile in plan.tiles}
             one = max(rows * columns for rows, columns in tiles)
             frames = frames_per_chunk or self._default_frames(graphs, batch * one)
-            most = stage_frames(self._config, graphs, frames)
+            most = [stage_frames(graph, frames) for graph in graphs]
             if profiles := self._sessions.backend.profiles:
                 most = [
                     frames_within(graph, profiles(graph), own, batch, tiles)

@@ -16,11 +16,11 @@ from .exact_execution import PART_FOR_TILES, plan_exact
 from .exact_settings import ExactStrips
 from .jobs import Job
 from .ladder import ladder
-from .manifest import Graph, Manifest
+from .manifest import Manifest
 from .probe import Point, Probe
 from .rehearsal import held_bytes
 from .strategy import WHOLE, Strategy
-from .stream_lengths import MOST_FRAMES
+from .stream_lengths import MOST_FRAMES, frames_ahead
 from .workload import Workload, volume
 
 __all__ = ["Cost", "Costs", "exact_job", "plan_of"]
@@ -169,7 +169,7 @@ class Costs:
         """The clip, or as much of it as a stream's memory grows with: all stages have had their first chunks, and whole
         ones after them; with as many frames as the first chunks take, they would be the last ones, too."""
         chunk = -(-(strategy.frames_per_chunk or work.grid.temporal) // work.grid.temporal)
-        lead = self._lead(work.component) + max(1 + 2 * chunk, 5 if work.decodes else 3)
+        lead = self._lead(work) + max(1 + 2 * chunk, 5 if work.decodes else 3)
         return (min(work.cells[0], lead), *work.cells[1:])
 
     def _pass(self, work: Workload, strategy: Strategy, cells: Sequence[int]) -> Cost:
@@ -242,14 +242,10 @@ class Costs:
     def _minimum(self, component: str) -> int:
         return max(self._manifest.config.min_latent_size(component), 1)
 
-    def _lead(self, component: str) -> int:
+    def _lead(self, work: Workload) -> int:
         """Latent frames that a stream's stages take before anything comes out."""
-        ratio, lead = 1.0, 0.0
-        for graph in self._manifest.find_streams(component):
-            assert graph.stage is not None
-            ratio = max(ratio, float(_scale(graph)))
-            lead += graph.stage.lead / ratio
-        return math.ceil(lead) if component == "decoder" else 0
+        frames = frames_ahead(self._manifest.find_streams(work.component)) if work.decodes else 0
+        return math.ceil(frames / work.grid.temporal)
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:
@@ -358,10 +354,3 @@ def _solved(rising: Callable[[float], float], wanted: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < wanted else (low, middle)
     return high
-
-
-def _scale(graph: Graph) -> int:
-    """How many frames per latent frame a stage takes, as far as its height tells: time is doubled where space is."""
-    chunk = graph.inputs[0].shape[3]
-    factor = chunk.partition("*")[0] if isinstance(chunk, str) and "*" in chunk else "1"
-    return int(factor)

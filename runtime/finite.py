@@ -87,6 +87,11 @@ class FiniteComponent:
     def keeps_results(self) -> bool:
         return getattr(self._component, "keeps_results", False)
 
+    @property
+    def reuses_states(self) -> bool:
+        """Not where a step may be run again, from the states that it was given."""
+        return self._streams and getattr(self._component, "reuses_states", False)
+
     def step(self, inputs: Mapping[str, Any], *, call: Call, **options: Any) -> dict[str, Any]:
         try:
             results: dict[str, Any] = self._component.step(inputs, call=call, **options)

@@ -24,7 +24,7 @@ from .segment import Segment
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Manifest", "Stage", "TensorInfo"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 Axis = int | str
 
@@ -46,11 +46,14 @@ class TensorInfo:
 @dataclass(frozen=True)
 class Stage:
     """What a streaming graph is of its component: the `index`-th to run. Its first chunk needs `lead` frames (fewer
-    only if it is also the last), and has one frame more than a multiple of `multiple`, where later chunks have one."""
+    only if it is also the last), and has one frame more than a multiple of `multiple`, where later chunks have one.
+    `ratio`: frames of the clip per frame that goes in. A state may be written over by the next one: nothing reads it
+    any more when that is made."""
 
     index: int
     lead: int
     multiple: int
+    ratio: int
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,22 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
 from .manifest import Graph
 from .profiles import Profile
 
-__all__ = ["MOST_ENCODER_FRAMES", "MOST_FRAMES", "StepFrames", "frames_within", "most_frames", "stage_frames"]
+__all__ = [
+    "MOST_ENCODER_FRAMES",
+    "MOST_FRAMES",
+    "StepFrames",
+    "frames_ahead",
+    "frames_within",
+    "most_frames",
+    "stage_frames",
+]
 
-MOST_FRAMES = 12
-"""The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain no time,
-and hold more than a clip's end does, where a stage gives at once what it held back."""
+MOST_FRAMES = 8
+"""The most frames of the clip that a step of a decoder brings where the caller does not say: those of one latent frame.
+Longer ones gain no time and come about at a clip's ends only, where they hold the most."""
 MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
 
@@ -39,16 +46,15 @@ class StepFrames:
         return cls(begin + (first - begin) // multiple * multiple, max(most, multiple) // multiple * multiple, multiple)
 
 
-def stage_frames(config: AutoencoderKLLTX2VideoConfig, graphs: Sequence[Graph], frames: int) -> list[int]:
-    """The most frames of a step of each of a component's stages, all of them in order, where a step brings at most
-    `frames` frames of the clip."""
-    if graphs[0].component == "encoder":
-        return [max(1, frames)]
-    ratios = [config.temporal_ratio] * 2  # frames of the clip per frame that a stage takes
-    for index in range(len(graphs) - 2):
-        scaled = config.decoder_scaling[index]
-        ratios.append(ratios[-1] // (SAMPLING_STRIDES[config.upsample_type[index]][0] if scaled else 1))
-    return [max(1, frames // ratio) for ratio in ratios]
+def stage_frames(graph: Graph, frames: int) -> int:
+    """The most frames of a step of a stage, where a step brings at most `frames` frames of the clip."""
+    assert graph.stage is not None
+    return max(1, frames // graph.stage.ratio)
+
+
+def frames_ahead(graphs: Iterable[Graph]) -> int:
+    """About how many frames of the clip a component's stages take in before the last one gives any."""
+    return sum(graph.stage.lead * graph.stage.ratio for graph in graphs if graph.stage is not None)
 
 
 def frames_within(

@@ -36,7 +36,8 @@ class StreamingComponent(Protocol):
     nobody asks for the states: they may be left out. With `out` (C-contiguous, of the first one's shape and dtype) the
     first one is written there. Where it has `keeps_results`, it takes `keep_result=True` too: then the first one also
     stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the first one is uint8,
-    (B, T, H, W, C)."""
+    (B, T, H, W, C). Where it `reuses_states`, it takes `in_place=True`: it may then write the next states over those
+    that it was given."""
 
     def step(
         self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
@@ -152,6 +153,7 @@ def _stage(
     if not hasattr(component, "step"):
         raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
     options = {"keep_result": True} if between and getattr(component, "keeps_results", False) else {}
+    options |= {"in_place": True} if getattr(component, "reuses_states", False) else {}
     options |= {"pixels": True} if pixels and getattr(component, "gives_pixels", False) else {}
     wanted = {tensor.name for tensor in graph.inputs}
     extras = {name: array for name, array in conditions.inputs().items() if name in wanted}

@@ -58,7 +58,7 @@ def bundles(
         def profiles(graph: Graph, manifest: Manifest = manifest, settings: Any = settings) -> tuple[Profile, ...]:
             config: Any = manifest.config
             if graph.stage is not None:
-                return stream_profiles(config, graph, manifest.find_streams(graph.component), settings)
+                return stream_profiles(config, graph, settings)
             return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
         def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:

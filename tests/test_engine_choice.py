@@ -69,7 +69,7 @@ def engines(manifest: Manifest, key: str, settings: BuildSettings) -> Iterable[E
 
     def profiles(graph: Graph) -> tuple[Profile, ...]:
         if graph.stage is not None:
-            return stream_profiles(config, graph, manifest.find_streams(graph.component), settings)
+            return stream_profiles(config, graph, settings)
         return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
     host_device.with_engines(manifest.folder, profiles, partial(added_outputs, manifest))

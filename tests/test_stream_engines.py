@@ -93,11 +93,11 @@ def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> No
     streams = Manifest.open(bundle_of("ltx20")).streams
     encoder, *decoder = streams
     settings = BuildSettings(RTX, tiles=(Extent(2, 64, 96),), chunk=8)
-    first, later = stream_profiles(config, encoder, [encoder], settings)
+    first, later = stream_profiles(config, encoder, settings)
     assert str(first).startswith("chunk 1x3x1x64x64 to 2x3x9x64x96, first 1, state_00")
     assert str(later).startswith("chunk 1x3x8x64x64 to 2x3x8x64x96, first 0, state_00")
     for graph, most in zip(decoder, (1, 1, 2, 4), strict=True):
-        ends, between = stream_profiles(config, graph, decoder, settings)
+        ends, between = stream_profiles(config, graph, settings)
         assert graph.stage is not None
         begin = max(most, graph.stage.lead)
         for profile, longest, largest in ((ends, begin, 1), (between, most, 0)):
@@ -107,11 +107,11 @@ def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> No
         shapes = {name: of.minimum for name, of in between.ranges.items()}
         assert choose_profile([ends, between], shapes) == 1, "what both take runs where less memory is planned for"
         assert choose_profile([ends, between], shapes | {"last": (1,)}) == 0
-    (long, _) = stream_profiles(config, decoder[-1], decoder, BuildSettings(RTX, chunk=64))
+    (long, _) = stream_profiles(config, decoder[-1], BuildSettings(RTX, chunk=64))
     assert long.ranges["chunk"].maximum[2] == 32
     off = BuildSettings(RTX, tiles=(Extent(1, 64, 72),))
     with pytest.raises(InputError, match="a stream's height and width are multiples of 32 pixels, got 64x72"):
-        stream_profiles(config, encoder, [encoder], off)
+        stream_profiles(config, encoder, off)
 
 
 def test_the_steps_of_exact_strips_become_engines_once(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:

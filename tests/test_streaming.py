@@ -67,20 +67,23 @@ class TestModel:
         model: Any = model_from_config(config).double().eval()
         hidden = torch.randn(2, config.latent_channels, 19, 2, 3, dtype=torch.float64)
         temb = torch.tensor([0.1, 0.7], dtype=torch.float64) if config.timestep_conditioning else None
-        stacks = iter(config.noise_stacks)
+        stacks = {stack.name: stack for stack in config.noise_stacks}
         whole_clip, stream = WholeClip(config.decoder_causal), Stream(config.decoder_causal)
+        noise_of: dict[int, torch.Tensor] = {}
         with torch.no_grad():
-            for index, noisy in enumerate(config.inject_noise):
-                noise = None
-                if noisy:
-                    stack = next(stacks)
-                    noise = torch.randn(stack.maps, 2 * stack.scale, 3 * stack.scale, dtype=torch.float64)
+            for index, part in enumerate(model.decoder.stages):
+                name_of_block = "noise_mid_block" if part.block == 0 else f"noise_up_block_{part.block - 1}"
+                noise = noise_of.get(part.block)
+                if noise is None and name_of_block in stacks:
+                    stack = stacks[name_of_block]
+                    shape = (stack.maps, 2 * stack.scale, 3 * stack.scale)
+                    noise = noise_of[part.block] = torch.randn(shape, dtype=torch.float64)
                 whole = model.decoder.stage(index, hidden, whole_clip, temb, noise)
                 got, states, done = [], None, 0
-                for part in pieces(hidden.numpy(), lengths):
-                    first, done = int(done == 0), done + part.shape[2]
+                for frames in pieces(hidden.numpy(), lengths):
+                    first, done = int(done == 0), done + frames.shape[2]
                     stream.begin(states, first, int(done == hidden.shape[2]))
-                    got.append(model.decoder.stage(index, torch.from_numpy(part), stream, temb, noise))
+                    got.append(model.decoder.stage(index, torch.from_numpy(frames), stream, temb, noise))
                     states = stream.states
                 assert torch.allclose(torch.cat(got, dim=2), whole, rtol=0, atol=1e-10 * whole.abs().max())
                 hidden = whole[:, :, :40]
@@ -114,7 +117,7 @@ class TestModel:
         hidden = torch.randn(1, config.latent_channels, 20, 2, 3)
         stream, whole_clip = Stream(config.decoder_causal), WholeClip(config.decoder_causal)
         with torch.no_grad():
-            for index in range(model.decoder.stages):
+            for index in range(len(model.decoder.stages)):
                 counts.clear()
                 whole = model.decoder.stage(index, hidden, whole_clip)
                 wanted = sum(counts)
@@ -181,6 +184,36 @@ class TestDecode:
             assert relative_error(result.sample, whole) < 2e-5
         finally:
             vae.disable_streaming()
+            vae.disable_tiling()
+
+    @pytest.mark.parametrize("per_chunk", [None, 3, 8])
+    @pytest.mark.parametrize("output", ["float32", "uint8"])
+    def test_frames_go_into_an_array_of_the_callers_and_are_views_of_it(
+        self, output: str, per_chunk: int | None, opened: Open
+    ) -> None:
+        vae = opened("ltx20")
+        z = latents_of(vae, 5, batch=2)
+        axis = 1 if output == "uint8" else 2
+        wanted = np.concatenate(list(vae.decode_stream(z, per_chunk, output=output)), axis=axis)
+        out = np.zeros_like(wanted)
+        done = 0
+        for frames in vae.decode_stream(torch.from_numpy(z), per_chunk, output=output, out=out):
+            assert np.shares_memory(frames, out)
+            start, done = done, done + frames.shape[axis]
+            np.testing.assert_array_equal(frames, wanted[:, start:done] if axis == 1 else wanted[:, :, start:done])
+        assert done == wanted.shape[axis] == 33
+        np.testing.assert_array_equal(out, wanted)
+
+    def test_with_tiles_they_go_into_it_too(self, opened: Open) -> None:
+        vae = opened("ltx20")
+        z = latents_of(vae, 3, size=(5, 7))
+        vae.enable_tiling(tile_sample_min_height=96, tile_sample_stride_height=64)
+        try:
+            wanted = np.concatenate(list(vae.decode_stream(z, 8)), axis=2)
+            out = np.zeros_like(wanted)
+            assert all(np.shares_memory(frames, out) for frames in vae.decode_stream(z, 8, out=out))
+            np.testing.assert_array_equal(out, wanted)
+        finally:
             vae.disable_tiling()
 
     @pytest.mark.parametrize("name", ["ltx20", "noise_timestep"])
@@ -327,6 +360,13 @@ class TestEnds:
             vae.decode_stream(z, output="device")
         with pytest.raises(InputError, match="causal=False, as the config is, got causal=True"):
             vae.decode_stream(z, causal=True)
+        with pytest.raises(InputError, match="out: how long an iterator's clip will be is not known: give all latents"):
+            vae.decode_stream(pieces(z, [1]), out=np.zeros((1, 3, 9, 64, 96), np.float32))
+        for output, shape in (("float32", (1, 3, 8, 64, 96)), ("uint8", (1, 3, 9, 64, 96))):
+            with pytest.raises(InputError, match=f"out must be a writeable {output} array of shape"):
+                vae.decode_stream(z, output=output, out=np.zeros(shape, output))
+        with pytest.raises(InputError, match="stream: frames come to the host as they are made, in no CUDA stream"):
+            vae.decode_stream(z, stream=1)
 
     def test_an_exception_in_the_source_and_cancel_reach_the_caller(self, opened: Open) -> None:
         vae = opened("ltx20")

@@ -115,7 +115,7 @@ def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tupl
     config = manifest.config
     if graph.stage is not None:
         assert isinstance(config, AutoencoderKLLTX2VideoConfig)
-        return stream_profiles(config, graph, manifest.find_streams(graph.component, graph.dtype), settings)
+        return stream_profiles(config, graph, settings)
     if graph.segment is not None:
         return segment_profiles(config, graph, settings)
     return plan_profiles(config, graph, settings)

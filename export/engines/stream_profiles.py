@@ -1,6 +1,6 @@
 """The profiles of the graphs that run a clip chunk after chunk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
@@ -18,10 +18,10 @@ _LATER, _ANY, _FIRST = (0, 0, 0), (0, 0, 1), (1, 1, 1)
 
 
 def stream_profiles(
-    config: AutoencoderKLLTX2VideoConfig, graph: Graph, stages: Sequence[Graph], settings: BuildSettings
+    config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings: BuildSettings
 ) -> tuple[Profile, ...]:
-    """The profiles of one of a component's `stages`, for the height and width of each tile and steps of at most
-    `settings.chunk` frames of the clip.
+    """The profiles of a stage, for the height and width of each tile and steps of at most `settings.chunk` frames of
+    the clip.
 
     Two profiles each. The encoder's first chunk has 1 + a multiple of frames and its later ones a multiple, and no
     range holds both. A decoder's takes any number, but where `first` and `last` may be 1, the library's bounds on how
@@ -32,9 +32,7 @@ def stream_profiles(
     Raises:
         InputError: a height or width off the model's grid.
     """
-    assert graph.stage is not None
-    most = stage_frames(config, stages, settings.chunk)[graph.stage.index]
-    frames = StepFrames.of(graph, most)
+    frames = StepFrames.of(graph, stage_frames(graph, settings.chunk))
     told_last = any(tensor.name == "last" for tensor in graph.inputs)
     ends = (1, frames.first, frames.first), {"first": _ANY if told_last else _FIRST, "last": _ANY}
     between = (frames.multiple, frames.later, frames.later), {"first": _LATER, "last": _LATER}

@@ -3,6 +3,8 @@
 Source: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`, whose parameter names these are.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,7 @@ from .timestep_embedding import TimestepEmbedding
 __all__ = ["AutoencoderKLLTX2Video"]
 
 Config = AutoencoderKLLTX2VideoConfig
+_MOST_LAYERS = 2
 
 
 class DownBlock(nn.Module):
@@ -74,13 +77,20 @@ class UpBlock(Stack):
             self.upsamplers.append(DepthToSpace(block, factor, stride, config.residual_upsampling[index], mode))
 
     def forward(
-        self, hidden: Tensor, time: TimeAxis, timesteps: Tensor | None = None, noise: Tensor | None = None
+        self,
+        hidden: Tensor,
+        time: TimeAxis,
+        timesteps: Tensor | None = None,
+        noise: Tensor | None = None,
+        layers: range | None = None,
     ) -> Tensor:
-        if self.conv_in is not None:
-            hidden = self.conv_in(hidden, time)
-        for upsampler in self.upsamplers:
-            hidden = upsampler(hidden, time)
-        return super().forward(hidden, time, timesteps, noise)
+        """As `Stack.forward`; what stands before the residual blocks goes with the first of them."""
+        if layers is None or layers.start == 0:
+            if self.conv_in is not None:
+                hidden = self.conv_in(hidden, time)
+            for upsampler in self.upsamplers:
+                hidden = upsampler(hidden, time)
+        return super().forward(hidden, time, timesteps, noise, layers)
 
 
 class Encoder(nn.Module):
@@ -110,6 +120,15 @@ class Encoder(nn.Module):
         # The last channel is the log-variance that all latent channels share; the first one stands in `hidden`.
         logvar = hidden[:, self.latent_channels :]
         return torch.cat([hidden] + [logvar] * (self.latent_channels - 1), dim=1)
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """A part of the decoder that runs by itself in a stream: `layers` (residual blocks) of a block, the mid block being
+    0, with what stands before the first of them."""
+
+    block: int
+    layers: range
 
 
 class Decoder(nn.Module):
@@ -145,10 +164,16 @@ class Decoder(nn.Module):
             self.scale_shift_table = nn.Parameter(torch.randn(2, widths[-1]) / widths[-1] ** 0.5)
 
     @property
-    def stages(self) -> int:
-        """One per resolution: the mid block with the convolution before it, and each up block; the last one ends with
-        the picture."""
-        return 1 + len(self.up_blocks)
+    def stages(self) -> tuple["DecoderStage", ...]:
+        """The mid block with the convolution before it, and each up block; the last of these, where frames are the
+        largest, in pieces of `_MOST_LAYERS` residual blocks: a stage's first step has to see as many frames as all its
+        convolutions look ahead, and that would be what holds the most."""
+        blocks: list[Stack] = [self.mid_block, *self.up_blocks]  
+        parts = [DecoderStage(index, range(len(block.resnets))) for index, block in enumerate(blocks[:-1])]
+        count = len(blocks[-1].resnets)
+        starts = range(0, max(count, 1), _MOST_LAYERS)
+        parts += [DecoderStage(len(parts), range(start, min(start + _MOST_LAYERS, count))) for start in starts]
+        return tuple(parts)
 
     def forward(
         self,
@@ -158,25 +183,40 @@ class Decoder(nn.Module):
         time: TimeAxis | None = None,
     ) -> Tensor:
         time = WholeClip(self.is_causal) if time is None else time
-        hidden = latents
-        for index, maps in enumerate(noise or (None,) * self.stages):
-            hidden = self.stage(index, hidden, time, temb, maps)
-        return hidden
+        hidden, timesteps = latents, self._scaled(temb)
+        for block, maps in enumerate(noise or (None,) * (1 + len(self.up_blocks))):
+            hidden = self._block(block, None, hidden, time, timesteps, maps)
+        return self._picture(hidden, time, timesteps)
 
     def stage(
         self, index: int, hidden: Tensor, time: TimeAxis, temb: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
-        """One stage: what the stage before gave (latents, for the first) to what the next one takes, or the clip."""
-        timesteps = None
-        if self.timestep_scale_multiplier is not None:
-            assert temb is not None
-            timesteps = temb * self.timestep_scale_multiplier
-        if index == 0:
-            hidden = self.mid_block(self.conv_in(hidden, time), time, timesteps, noise)
-        else:
-            hidden = self.up_blocks[index - 1](hidden, time, timesteps, noise)
-        if index + 1 < self.stages:
-            return hidden
+        """One of `stages`: what the one before gave (latents, for the first) to what the next one takes, or the clip.
+        `noise`: that of its block."""
+        stage, timesteps = self.stages[index], self._scaled(temb)
+        hidden = self._block(stage.block, stage.layers, hidden, time, timesteps, noise)
+        return hidden if index + 1 < len(self.stages) else self._picture(hidden, time, timesteps)
+
+    def _scaled(self, temb: Tensor | None) -> Tensor | None:
+        if self.timestep_scale_multiplier is None:
+            return None
+        assert temb is not None
+        return temb * self.timestep_scale_multiplier
+
+    def _block(
+        self,
+        index: int,
+        layers: range | None,
+        hidden: Tensor,
+        time: TimeAxis,
+        timesteps: Tensor | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        if index > 0:
+            return self.up_blocks[index - 1](hidden, time, timesteps, noise, layers)
+        return self.mid_block(self.conv_in(hidden, time), time, timesteps, noise, layers)
+
+    def _picture(self, hidden: Tensor, time: TimeAxis, timesteps: Tensor | None) -> Tensor:
         hidden = self.norm_out(hidden)
         if self.time_embedder is not None and self.scale_shift_table is not None:
             shift, scale = affine(self.time_embedder(timesteps), self.scale_shift_table, 2)

@@ -154,13 +154,18 @@ class Stack(nn.Module):
         )
 
     def forward(
-        self, hidden: Tensor, time: TimeAxis, timesteps: Tensor | None = None, noise: Tensor | None = None
+        self,
+        hidden: Tensor,
+        time: TimeAxis,
+        timesteps: Tensor | None = None,
+        noise: Tensor | None = None,
+        layers: range | None = None,
     ) -> Tensor:
-        """`timesteps`: (B,), scaled; `noise`: (2 * layers, H, W), two maps per residual block."""
+        """`timesteps`: (B,), scaled; `noise`: (2 * layers, H, W), two maps per residual block; `layers`: only those."""
         embedding = None if self.time_embedder is None else self.time_embedder(timesteps)
-        for index, resnet in enumerate(self.resnets):
+        for index in range(len(self.resnets)) if layers is None else layers:
             maps = None if noise is None else (noise[2 * index], noise[2 * index + 1])
-            hidden = resnet(hidden, time, embedding, maps)
+            hidden = self.resnets[index](hidden, time, embedding, maps)
         return hidden
 
 

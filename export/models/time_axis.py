@@ -80,21 +80,21 @@ class Window(nn.Module):
 
 
 class Delayed(nn.Module):
-    """Of the state's two frames and the chunk, those that stand beside the result of `frames` (1 or 2) convolutions:
-    that many frames late, and at the end of a clip all that are left."""
+    """Of the state's two frames and the chunk behind them, those that stand beside the result of `frames` (1 or 2)
+    convolutions: that many frames late, and at the end of a clip all that are left."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
         self.frames = frames
 
-    def forward(self, state: Tensor, chunk: Tensor, first: int, last: int) -> Tensor:
-        offset = 2 - self.frames
-        joined = torch.cat([state, chunk], dim=2)
-        return joined[:, :, offset + self.frames * first : chunk.shape[2] + offset + self.frames * last]
+    def forward(self, joined: Tensor, first: int, last: int) -> Tensor:
+        late = self.frames * (1 - last)
+        return joined[:, :, 2 - self.frames + self.frames * first : joined.shape[2] - late]
 
 
 class Stream(nn.Module):
-    """One chunk of a clip: reads each layer's state and writes its next one, in the order in which layers run.
+    """One chunk of a clip: reads each layer's state and writes its next one, in the order in which layers run. One
+    operation reads a state, and the next one is cut out of its result, so that both may lie in the same memory.
 
     A stream is made once for its module; `begin` starts a chunk and `states` is what it leaves. Begun without states
     it starts from zeros, whose shapes are then those of `states`.
@@ -120,9 +120,9 @@ class Stream(nn.Module):
     def delayed(self, hidden: Tensor, frames: int) -> Tensor:
         if self.causal:
             return hidden
-        state = self._state(hidden)
-        self.states.append(torch.cat([state, hidden], dim=2)[:, :, -2:])
-        return self.delays[frames - 1](state, hidden, self._first, self._last)
+        joined = torch.cat([self._state(hidden), hidden], dim=2)
+        self.states.append(joined[:, :, -2:])
+        return self.delays[frames - 1](joined, self._first, self._last)
 
     def first_twice(self, hidden: Tensor) -> Tensor:
         return torch.cat([hidden[:, :, : self._first], hidden], dim=2)

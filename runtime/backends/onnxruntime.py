@@ -112,8 +112,19 @@ class OnnxRuntimeComponent:
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
         return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
 
+    @property
+    def reuses_states(self) -> bool:
+        """On a CPU, where operators run one after the other and read their inputs as they stand in the graph."""
+        return self._device == "cpu"
+
     def step(
-        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        last: bool = False,
+        out: NDArray[Any] | None = None,
+        in_place: bool = False,
     ) -> dict[str, Any]:
         binding = self._session.io_binding()
         for name, array in inputs.items():
@@ -125,7 +136,7 @@ class OnnxRuntimeComponent:
             if state is not None and last:
                 names.remove(name)
             elif state is not None and self._device == "cpu":
-                results[name] = own_pages(state.shape, state.dtype)
+                results[name] = state if in_place else own_pages(state.shape, state.dtype)
             elif name == self._output and out is not None:
                 results[name] = out
             else:

@@ -128,12 +128,24 @@ class OpenVinoComponent:
         # A view, which keeps the tensor; the engine's device is the host.
         return outputs[0].data if out is None else out
 
+    reuses_states = True  # operators run one after the other and read their inputs as they stand in the graph
+
     def step(
-        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        last: bool = False,
+        out: NDArray[Any] | None = None,
+        in_place: bool = False,
     ) -> dict[str, Any]:
         outputs = self._outputs(self._model)
         names = [port.any_name for port in self._model.outputs]
-        states = {f"next_{name}": own_pages(inputs[name].shape) for name in inputs if name.startswith("state_")}
+        states = {
+            f"next_{name}": array if in_place else own_pages(array.shape)
+            for name, array in inputs.items()
+            if name.startswith("state_")
+        }
         ours = states if out is None else {names[0]: out, **states}
         for name, array in ours.items():
             outputs[names.index(name)] = self._library.Tensor(array, shared_memory=True)
