@@ -19,9 +19,21 @@ from latentrt.export.benchmark.machine import describe_machine
 from latentrt.export.benchmark.process import measure
 from latentrt.export.benchmark.report import BenchReport
 from latentrt.export.benchmark.selection import Selection, select_cases
+from latentrt.export.benchmark.worker import measured
 from latentrt.export.cli import cli
-from latentrt.runtime import BackendUnavailable, BundleError, EngineError, InputError, MissingExtra, OutputError
+from latentrt.runtime import (
+    AutoencoderKL,
+    BackendUnavailable,
+    BundleError,
+    EngineError,
+    InputError,
+    MissingExtra,
+    OutputError,
+)
+from latentrt.runtime.backends.openvino import OpenVinoComponent
+from latentrt.runtime.clip_stream import ClipStream
 from latentrt.runtime.manifest import Manifest
+from latentrt.runtime.probe import Point
 
 BundleOf = Callable[[str], Path]
 
@@ -40,37 +52,38 @@ def measurement(seconds: tuple[float, ...], **changes: Any) -> Measurement:
     return Measurement(case(**changes), 1, seconds, 1.0, 64 << 20, 32 << 20)
 
 
-def test_a_bundle_is_measured_whole_and_in_tiles_and_the_report_is_written_three_times(
+def test_a_plain_call_and_tiles_are_measured_and_the_report_is_written_three_times(
     bundle_of: BundleOf, tmp_path: Path
 ) -> None:
     files = {"--markdown": tmp_path / "bench.md", "--plot": tmp_path / "bench.png"}
     options = ["--component", "decoder", "--size", "128x128", "--tile", "64x64", "--backend", "onnxruntime"]
     options += ["--threads", "1", "--repeats", "3", *(str(part) for pair in files.items() for part in pair)]
     report = json.loads(invoke(bundle_of("sd"), *options, "--json").stdout)
-    whole, tiled = report["measurements"]
-    assert (whole["strategy"], whole["tiles"], tiled["strategy"]) == ("whole", 1, "tiled")
+    plain, tiled = report["measurements"]
+    assert (plain["strategy"], plain["ran"], plain["tiles"]) == ("default", "whole", 1)
+    assert (tiled["strategy"], tiled["ran"]) == ("tiled", None)
     assert tiled["tiles"] > 1
-    for row in (whole, tiled):
+    for row in (plain, tiled):
         assert len(row["seconds"]) == 3
         assert row["low_seconds"] <= row["median_seconds"] <= row["high_seconds"]
         assert row["first_seconds"] > row["low_seconds"]
         assert row["peak_bytes"] > row["start_bytes"] > 10 << 20
     assert report["not_measured"] == []
     text = files["--markdown"].read_text()
-    assert "| decoder | 128x128 | onnxruntime:cpu | float32 | whole |" in text
+    assert "| decoder | 128x128 | onnxruntime:cpu | float32 | default (whole) |" in text
     assert str(bundle_of("sd")) not in text, "a report is for others: no path of this machine"
     assert files["--plot"].read_bytes().startswith(b"\x89PNG")
 
 
 def test_by_default_every_backend_here_is_measured_and_the_others_are_told(bundle_of: BundleOf) -> None:
-    result = invoke(bundle_of("ltx20"), "--size", "60x64x9", "--repeats", "1", "--threads", "1", "--strategy", "whole")
+    result = invoke(bundle_of("ltx20"), "--size", "60x64x9", "--repeats", "1", "--threads", "1")
     lines = result.stdout.splitlines()
-    measured = [line.split()[:5] for line in lines if line.startswith(("encoder", "decoder"))]
+    measured = [line.split()[:6] for line in lines if line.startswith(("encoder", "decoder"))]
     assert measured == [
-        [component, "64x64x9", engine, "float32", "whole"]
+        [component, "64x64x9", engine, "float32", "default", ran]
         for component in ("encoder", "decoder")
-        for engine in ("onnxruntime:cpu", "openvino")
-    ], "and the size is padded to the model's grid"
+        for engine, ran in (("onnxruntime:cpu", "(stream)"), ("openvino", "(whole)"))
+    ], "as `decode` does, and the size is padded to the model's grid"
     assert any(line.startswith("not measured: tensorrt: ") for line in lines)
 
 
@@ -82,7 +95,8 @@ def test_what_a_decoder_takes_beside_latents_is_given(name: str, size: str, bund
 
 
 def test_tiles_that_would_be_one_are_not_measured_twice(bundle_of: BundleOf) -> None:
-    report = json.loads(invoke(bundle_of("sd"), "--size", "64x64", "--component", "decoder", "--json").stdout)
+    options = ["--size", "64x64", "--component", "decoder", "--strategy", "whole", "--strategy", "tiled"]
+    report = json.loads(invoke(bundle_of("sd"), *options, "--json").stdout)
     assert {row["strategy"] for row in report["measurements"]} == {"whole"}
     told = [row["reason"] for row in report["not_measured"] if row["what"].endswith("tiled")]
     assert set(told) == {"one tile holds it, which is the same as whole"}
@@ -99,6 +113,88 @@ def test_streams_and_exact_strips_are_measured_where_they_are_asked_for(
     other, kind = ("exact", "image") if strategy == "stream" else ("stream", "video")
     with pytest.raises(InputError, match=f"--strategy {other} is for {kind} models, not AutoencoderKL"):
         invoke(bundle_of(name), "--strategy", other)
+
+
+@pytest.mark.parametrize("component", ["encoder", "decoder"])
+def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams(
+    component: str, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    run = ClipStream._run
+
+    def noted(*given: Any, **options: Any) -> Any:
+        steps.append("stream")
+        return run(*given, **options)
+
+    monkeypatch.setattr(ClipStream, "_run", noted)
+    bundle, clip = bundle_of("ltx20"), {"component": component, "size": (9, 64, 64), "repeats": 1}
+    for strategy, wanted, ran in (("whole", 0, None), ("default", 2, "stream"), ("stream", 2, None)):
+        steps.clear()
+        answer = measured(bundle, case(strategy=strategy, **clip).to_json())
+        assert (len(steps), answer["ran"]) == (wanted, ran)
+
+
+def test_warm_sizes_run_in_models_of_their_own(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool | None] = []
+    choose = OpenVinoComponent._model_for
+
+    def noted(self: Any, inputs: Any, *, fits: bool | None) -> Any:
+        seen.append(fits)
+        return choose(self, inputs, fits=fits)
+
+    monkeypatch.setattr(OpenVinoComponent, "_model_for", noted)
+    for warm in (False, True):
+        seen.clear()
+        measured(bundle_of("rgba_gelu"), case(backend="openvino", provider=None, warm=warm, repeats=1).to_json())
+        assert seen == [True if warm else None, None], "the decoder alone, at first and then as any call"
+    options = ["--size", "64x64", "--component", "decoder", "--backend", "openvino", "--repeats", "1", "--threads", "1"]
+    lines = invoke(bundle_of("sd"), *options, "--warm").stdout.splitlines()
+    assert any("default (whole), warm" in line for line in lines)
+    assert any("OpenVINO then has a model for each" in line for line in lines)
+
+
+def test_calls_within_memory_are_planned_and_the_table_tells_how_they_ran(
+    bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def points(self: Any, probe: Any) -> Point:
+        area = probe.cells[-2] * probe.cells[-1]
+        return Point((50 + area * (1 if probe.strategy.kind == "whole" else 0)) << 20, 50 << 20, 0.01 * area)
+
+    monkeypatch.setattr("latentrt.runtime.calibration.Calibration.point", points)
+    own = case(size=(128, 128), strategy="default", memory="200MiB", repeats=1)
+    answer = measured(bundle_of("sd"), own.to_json())
+    assert answer["ran"].startswith("strips of")
+    assert Measurement(own, **answer | {"seconds": (1.0,)}).strategy == f"default ({answer['ran']}), within 200MiB"
+    strips: list[Any] = []
+    enable = AutoencoderKL.enable_tiling
+
+    def noted(*given: Any, **options: Any) -> None:
+        strips.append(options.get("memory_bytes"))
+        enable(*given, **options)
+
+    monkeypatch.setattr(AutoencoderKL, "enable_tiling", noted)
+    measured(bundle_of("sd"), case(size=(128, 128), strategy="exact", memory="200MiB", repeats=1).to_json())
+    assert strips[-1] == 200 << 20
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--dtype", "int8"], "'int8' is not one of 'float32', 'float16', 'bfloat16'"),
+        (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "1GiB", "--strategy", "whole"], "give it with --strategy default, stream or exact"),
+        (["--memory", "1GiB", "--tile", "64x64"], "--memory chooses the tiles"),
+        (["--memory", "1GiB", "--warm"], "leave --warm out"),
+        (["--tile", "64x64", "--strategy", "whole"], "are for --strategy tiled"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(
+    options: list[str], sentence: str, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentrt.export.commands.bench.measure", lambda *_: pytest.fail("measured"))
+    result = invoke(bundle_of("sd"), *options)
+    assert result.exit_code == 2
+    assert sentence in result.output
 
 
 def test_peak_memory_is_of_one_case_alone(bundle_of: BundleOf) -> None:

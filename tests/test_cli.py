@@ -204,6 +204,30 @@ def test_inspect_tells_of_bundles_and_checkpoints(tmp_path: Path, bundle_of: Bun
     assert "export needs --scaling-factor" in invoke("inspect", folder).stdout
 
 
+def test_doctor_lists_what_every_extra_brings() -> None:
+    import importlib.metadata
+    import re
+
+    packages = json.loads(invoke("doctor", "--json").stdout)["packages"]
+    wanted = set()
+    for line in importlib.metadata.requires("latentrt") or []:
+        if found := re.match(
+            r"([\w.-]+).*;\s*extra == ['\"](cpu|gpu|openvino|export|tensorrt|tensorrt-rtx|flax|hub|media|plot)['\"]",
+            line,
+        ):
+            wanted.add(found[1].replace("_", "-"))
+    assert {"matplotlib", "msgpack", "huggingface-hub"} < wanted
+    assert wanted <= {name.replace("_", "-") for name in packages}
+    assert packages["matplotlib"] == importlib.metadata.version("matplotlib")
+
+
+def test_doctor_names_the_extra_of_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentrt.export.commands.doctor.installed_version", lambda name: None)
+    lines = {line.split()[0]: line for line in invoke("doctor").stdout.splitlines() if line.strip()}
+    for package, extra in (("matplotlib", "plot"), ("msgpack", "flax"), ("huggingface_hub", "hub")):
+        assert f'pip install "latentrt[{extra}]"' in lines[package]
+
+
 def test_doctor_says_what_can_run() -> None:
     report = json.loads(invoke("doctor", "--json").stdout)
     usable = {backend["name"]: backend["usable"] for backend in report["backends"]}
@@ -266,7 +290,16 @@ def test_what_cannot_be_written_or_read_is_said_before_the_work(
         (("decode", bundle_of("sd"), latents, "-o", tmp_path / "x.png", "--seed", 1), "injects no noise"),
         (("decode", bundle_of("ltx20"), clip, "-o", tmp_path / "x.mp4", "--fps", "1e12"), "frames per second"),
         (("decode", bundle_of("ltx20"), clip, "-o", tmp_path / "x.gif", "--fps", "120"), "frames per second"),
-        (("encode", bundle_of("sd"), tmp_path / "no.npy", "-o", tmp_path / "y.safetensors"), "not a whole .npy"),
+        (("encode", bundle_of("sd"), tmp_path / "no.npy", "-o", tmp_path / "y.safetensors"), "no.npy does not exist"),
+        (("encode", bundle_of("sd"), tmp_path / "no", "-o", tmp_path / "y"), "no does not exist: give a picture"),
+        (
+            ("encode", bundle_of("sd"), tmp_path / "pictures", "-o", tmp_path / "y.safetensors"),
+            "y.safetensors is one latents file, and each of the 1 files in .* gets its own: name a folder",
+        ),
+        (
+            ("decode", bundle_of("sd"), latents, "-o", tmp_path / "x", "--fps", "24"),
+            "--fps is for clips, and the bundle",
+        ),
         (("encode", bundle_of("sd"), tmp_path / "empty.npy", "-o", tmp_path / "y.safetensors"), "at least one element"),
         (("encode", bundle_of("sd"), tmp_path / "pictures", "-o", tmp_path / "a.png"), "cannot write"),
         (("verify", bundle_of("sd"), "--source", checkpoint_of("sd"), "--dtype", "float16"), "holds no float16"),
@@ -333,7 +366,48 @@ def test_where_torch_and_onnx_are_missing_the_rest_works(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back.safetensors", "out.png", "z.safetensors"]
 
 
+@pytest.mark.parametrize("command", ["decode", "encode", "plan", "calibrate", "warmup", "verify", "bench", "export"])
+def test_an_unknown_precision_is_wrong_usage_everywhere(command: str, bundle_of: BundleOf) -> None:
+    rest = {"decode": ["z", "-o", "y"], "encode": ["x", "-o", "y"], "plan": ["--size", "64x64"], "export": ["new"]}
+    result = invoke(command, bundle_of("sd"), *rest.get(command, []), "--dtype", "int8")
+    assert result.exit_code == 2
+    assert "Invalid value for '--dtype': 'int8' is not one of 'float32', 'float16', 'bfloat16'" in result.output
+
+
+@pytest.mark.parametrize("command", ["decode", "encode", "plan", "bench"])
+def test_what_is_no_size_of_memory_is_wrong_usage_everywhere(command: str, bundle_of: BundleOf) -> None:
+    rest = {"decode": ["z", "-o", "y"], "encode": ["x", "-o", "y"], "plan": ["--size", "64x64"]}
+    for text in ("lots", "0", "8 GiBs"):
+        result = invoke(command, bundle_of("sd"), *rest.get(command, []), "--memory", text)
+        assert result.exit_code == 2
+        assert f"Invalid value for '--memory': '{text}' is not a size: give bytes, or 800MiB" in result.output
+
+
+def test_what_depends_on_the_bundle_exits_with_1(bundle_of: BundleOf) -> None:
+    for bundle, *arguments in (
+        ("sd", "--stream"),
+        ("ltx20", "--exact"),
+        ("sd", "--tile", "64x64x9"),
+        ("sd", "--dtype", "float16"),
+    ):
+        with pytest.raises(LatentRTError):
+            invoke("decode", bundle_of(bundle), "z.safetensors", "-o", "y", *arguments)
+
+
+def test_a_folder_that_is_there_is_not_overwritten_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    with pytest.raises(LatentRTError, match="there exists already: choose another name, or remove it first"):
+        invoke("demo", tmp_path / "there")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "file"]
+
+
 def test_wrong_usage_exits_with_2(bundle_of: BundleOf) -> None:
+    picture_rate = run("decode", bundle_of("sd"), "x.safetensors", "-o", "y.png", "--fps", "24")
+    assert (picture_rate.returncode, picture_rate.stderr.splitlines()[-1]) == (
+        2,
+        "Error: --fps is for clips, and y.png is a picture: leave it out",
+    )
     assert run("encode", bundle_of("sd")).returncode == 2
     assert run("decode", bundle_of("sd"), "x.safetensors", "-o", "y.png", "--fps", "0").returncode == 2
     assert run("encode", bundle_of("sd"), "x.png", "-o", "y.safetensors", "--sample").returncode == 2

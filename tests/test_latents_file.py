@@ -1,5 +1,7 @@
 """Latents on disk: all fields come back, files from elsewhere are read, and damage is one sentence."""
 
+import os
+import stat
 import subprocess
 import sys
 from fractions import Fraction
@@ -41,6 +43,18 @@ def test_the_metadata_is_what_other_tools_are_told(tmp_path: Path) -> None:
             "frame_rate": "24",
             "scaled": "false",
         }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX's")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_who_may_read_the_file_follows_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        for _ in range(2):  # over an existing file too
+            write_latents(tmp_path / "a.safetensors", LatentsFile(LATENTS))
+            assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == mode
+    finally:
+        os.umask(before)
 
 
 def test_strided_latents_are_written_as_they_look(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ __all__ = ["Case", "Measurement"]
 @dataclass(frozen=True)
 class Case:
     """One component at one size on one backend. `size`: of the sample, (H, W) or (T, H, W), on the model's grid.
-    `strategy`: "default" (what a plain call does), "whole", "tiled", "stream" or "exact"; `tile`, `overlap`, `blend` are
-    the command line's, for tiles. `warm`: the size was named to `warmup` before. `memory`: what calls are given as
+    `strategy`: "default" (what a plain call does), "whole", "tiled", "stream" or "exact"; `tile`, `overlap`, `blend`
+    are the command line's, for tiles. `warm`: the size was named to `warmup` before. `memory`: what calls are given as
     `memory=`."""
 
     component: str

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...runtime.answering_process import answer_once
 
-__all__ = ["main"]
+__all__ = ["main", "measured"]
 
 
 def main() -> None:
@@ -22,12 +22,13 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     import click
 
     try:
-        return _measured(Path(order["bundle"]), order["case"])
+        return measured(Path(order["bundle"]), order["case"])
     except click.UsageError as error:  # tiles that do not go together
         return {"error": error.message}
 
 
-def _measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
+def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a case, in this process, for JSON."""
     import numpy as np
 
     from ...runtime import open_bundle

@@ -46,7 +46,7 @@ __all__ = ["bench"]
     "strategies",
     multiple=True,
     type=click.Choice(STRATEGIES),
-    help="How calls run; repeatable. 'default' is what a plain call does, 'stream' is for clips, 'exact' for pictures.  "
+    help="How calls run; repeatable. 'default': as a plain call does; 'stream' is for clips, 'exact' for pictures.  "
     "[default: default, and tiled with --tile, --overlap or --blend]",
 )
 @click.option("--warm", is_flag=True, help="Name each size to `warmup` first: OpenVINO compiles a model for it.")

@@ -71,7 +71,11 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         lines.append("  not verified against the reference yet (latentrt verify)")
     else:
         verdict = "passed" if checked["passed"] else "failed"
-        lines.append(f"  verification {verdict}: worst PSNR {checked['worst_psnr_db']:.1f} dB")
+        missing = [f"{row['backend']} {row['dtype']}" for row in checked.get("not_compared") or ()]
+        left_out = f", not compared: {', '.join(dict.fromkeys(missing))}" if missing else ""
+        worst = checked["worst_psnr_db"]  # None: a result held NaN or infinity, which JSON has no number for
+        text = "results that are not finite" if worst is None else f"worst PSNR {worst:.1f} dB"
+        lines.append(f"  verification {verdict}: {text}{left_out}")
     return lines
 
 

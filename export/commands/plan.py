@@ -24,9 +24,7 @@ _CLIPS, _PICTURES = (tuple(ending.removeprefix(".") for ending in of) for of in 
 _ARRAYS = ("float32", "uint8")
 
 
-@click.command(
-    epilog="Example: latentrt plan bundle --size 1088x1920x121 --memory 8GiB --output mp4 --draw plan.png"
-)
+@click.command(epilog="Example: latentrt plan bundle --size 1088x1920x121 --memory 8GiB --output mp4 --draw plan.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--size", required=True, type=Size(("HxW", "HxWxT")), metavar="HxW[xT]", help="Of the picture or clip.")
 @click.option("--component", type=click.Choice(["encoder", "decoder"]), default="decoder", show_default=True)

@@ -9,7 +9,7 @@ import click
 from ...runtime.backends import BACKENDS
 from ...runtime.extras import require
 from ..checkpoints import SourceOptions
-from .options import as_json, emit_json, opened, provider_option, source_options, threads_option
+from .options import DTYPES, as_json, emit_json, opened, provider_option, source_options, threads_option
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 _HEAD = (
-    f"{'backend':<18}{'dtype':<9}{'graph':<20}{'input':<18}{'shape':<24}{'max abs':>10}{'relative':>10}{'PSNR dB':>9}"
-    f"{'s':>8}{'torch s':>9}"
+    f"{'backend':<18}{'dtype':<9}{'graph':<21}{'strategy':<9}{'input':<18}{'shape':<24}{'max abs':>10}{'relative':>10}"
+    f"{'PSNR dB':>9}{'s':>8}{'torch s':>9}"
 )
 _TILING_HEAD = (
     f"{'sample':<18}{'graph':<9}{'blend':<11}{'tiles':<9}{'work':>6}{'PSNR dB':>9}{'seam':>7}{'whole s':>9}"
@@ -45,7 +45,7 @@ _TILING_HEAD = (
 @click.option("--max-frames", type=click.IntRange(min=1), help="Cut clips to this.  [default: 17; 49 with --tiling]")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Only this one.")
 @provider_option("Only this one.")
-@click.option("--dtype", help="Only this precision.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Only this precision.")
 @threads_option
 @source_options
 @as_json
@@ -69,8 +69,10 @@ def verify(
 ) -> None:
     """Compare BUNDLE on every backend that can run here with the PyTorch reference.
 
-    Encoder and decoder run at several sizes on random arrays and latents, and on your own samples. PSNR takes the
-    reference's range as its peak. The result is stored in the bundle.
+    Encoder and decoder run at several sizes on random arrays and latents, and on your own samples: in a single pass
+    ('whole'), of clips as 'stream' and as a plain call runs where that is another way ('default'), of pictures in exact
+    'strips'. Engines run at sizes that they were built for. PSNR takes the reference's range as its peak. The result is
+    stored in the bundle.
 
     With --tiling each backend's tiled results are compared with its own whole ones instead, on your samples or a drawn
     one, with every blend or the one given (tiles of 256x256, and 24 frames, unless --tile says otherwise): PSNR, what
@@ -89,8 +91,15 @@ def verify(
     require("torch", extra="export")
     from ..parity import verify_bundle
 
-    if not json_output:
-        click.echo(_HEAD)
+    rows = 0
+
+    def on_row(row: "Comparison") -> None:
+        nonlocal rows
+        if not rows:  # what cannot be compared at all is said without a table
+            click.echo(_HEAD)
+        rows += 1
+        _print_row(row)
+
     report = verify_bundle(
         bundle,
         source,
@@ -102,11 +111,13 @@ def verify(
         threads=threads,
         dtype=dtype,
         source_options=source_options,
-        on_row=None if json_output else _print_row,
+        on_row=None if json_output else on_row,
     )
     if json_output:
         emit_json(report.to_json())
     else:
+        for missing in report.not_compared:
+            click.echo(f"not compared: {missing.backend}, {missing.dtype}: {missing.reason}")
         verdict = "passed" if report.passed else "FAILED"
         click.echo(f"{verdict}: the worst PSNR is {report.worst_psnr_db:.1f} dB, wanted {min_psnr:g}")
     if not report.passed:
@@ -151,6 +162,6 @@ def _print_row(row: "Comparison") -> None:
     graph = row.component if row.causal is None else f"{row.component} causal={row.causal}"
     shape = "x".join(map(str, row.shape))
     click.echo(
-        f"{row.backend:<18}{row.dtype:<9}{graph:<20}{row.sample[:17]:<18}{shape:<24}{row.max_abs:>10.2e}"
+        f"{row.backend:<18}{row.dtype:<9}{graph:<21}{row.strategy:<9}{row.sample[:17]:<18}{shape:<24}{row.max_abs:>10.2e}"
         f"{row.relative:>10.2e}{row.psnr_db:>9.1f}{row.seconds:>8.2f}{row.reference_seconds:>9.2f}"
     )
