@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.decision import Candidate, Decision
 from ..runtime.errors import OutputError
 from ..runtime.extras import require
 from ..runtime.partial_output import partial_output, translated_errors
-from ..runtime.planner import Candidate, Decision
 from ..tiling import Line, Plan
 
 __all__ = ["draw_decision", "draw_plan"]
@@ -61,8 +61,9 @@ def draw_decision(decision: Decision, path: Path, *, title: str = "") -> None:
     memory.axvline(decision.budget / 2**30, color="#b03a2e", linewidth=1.2)
     memory.set(xlabel="GiB (line: the budget)", xscale="log", yticks=places, yticklabels=[_named(row) for row in rows])
     memory.invert_yaxis()
-    time.barh(places, [row.cost.seconds for row in rows if row.cost], color=colours)
-    time.set(xlabel="seconds", xscale="log")
+    time.barh(places, [row.cost.seconds or 0 for row in rows if row.cost], color=colours)
+    if any(row.cost.seconds for row in rows if row.cost):  # on a device nobody knows
+        time.set(xlabel="seconds", xscale="log")
     figure.suptitle(f"{title}: {decision.reason}".lstrip(": "), fontsize="medium")
     with partial_output(path, overwrite=True) as partial, translated_errors(path):
         figure.savefig(partial, dpi=_DOTS_PER_INCH)

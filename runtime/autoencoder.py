@@ -25,6 +25,7 @@ from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
 from .strategy import Strategy
 from .warmup_calls import warmup_calls
+from .workload import Workload
 
 __all__ = ["Autoencoder"]
 
@@ -121,7 +122,8 @@ class Autoencoder(OpenedBundle, ABC):
 
     def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
-        its defaults. Options are `encode`'s."""
+        its defaults. Options are `encode`'s, but for `memory`."""
+        _refuse_memory("tiled_encode", options)
         return self._encode(x, self._tiled_strategy, gated=False, **options)
 
     def tiled_decode(
@@ -134,7 +136,8 @@ class Autoencoder(OpenedBundle, ABC):
         **options: Any,
     ) -> DecoderOutput:
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
-        its defaults. Further options are `decode`'s."""
+        its defaults. Further options are `decode`'s, but for `memory`."""
+        _refuse_memory("tiled_decode", options)
         job = self._decode_job(z, self._tiled_strategy, gated=False, **options)
         return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream), job.is_exact)
 
@@ -150,8 +153,9 @@ class Autoencoder(OpenedBundle, ABC):
         **decode_options: Any,
     ) -> DecoderOutput:
         """Encode and decode: the mean latents, or with `sample_posterior` ones drawn with `rng`. With `pad` a sample
-        of any size comes back in its own size. Further options are `decode`'s."""
-        posterior = self.encode(x, pad=pad, causal=encoder_causal).latent_dist
+        of any size comes back in its own size. Further options are `decode`'s; `memory` is for both."""
+        memory = decode_options.get("memory")
+        posterior = self.encode(x, pad=pad, causal=encoder_causal, memory=memory).latent_dist
         if sample_posterior:
             if rng is None:
                 raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
@@ -280,11 +284,17 @@ class Autoencoder(OpenedBundle, ABC):
         causal: bool | None,
         *,
         pad: bool = False,
+        beside_bytes: int = 0,
+    ) -> Strategy:
+        work = self._planning.workload_of(component, array, output, pad=pad, beside_bytes=beside_bytes)
+        return self._planned(work, self.settings, memory, causal)
+
+    def _planned(
+        self, work: Workload | None, enabled: Strategy, memory: int | str | None, causal: bool | None = None
     ) -> Strategy:
         may_stream = self._may_stream and causal is None  # streaming graphs are of one causality
-        return self._planning.strategy(
-            component, array, self.settings, memory=memory, output=output, pad=pad, may_stream=may_stream
-        )
+        with self._sessions.call() as call:
+            return self._planning.strategy(work, enabled, memory=memory, may_stream=may_stream, check=call.check)
 
     def _encode(
         self,
@@ -330,3 +340,9 @@ class Autoencoder(OpenedBundle, ABC):
 
     def _latents(self, z: Array) -> Array:
         return self._jobs.array(z, "latents", self.config.latent_channels, device="cpu")  # type: ignore[no-any-return]
+
+
+def _refuse_memory(method: str, options: dict[str, Any]) -> None:
+    if options.pop("memory", None) is not None:
+        planned = method.removeprefix("tiled_")
+        raise InputError(f"memory: {method} runs the tiles that enable_tiling made; for a plan, call {planned}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -90,6 +90,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
         memory: int | str | None = None,
+        memory_beside: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[Any]:
         """Decode, and give the frames as they are finished: float32 (B, C, t, H, W), or with `output="uint8"`
@@ -99,13 +100,14 @@ class AutoencoderKLLTX2Video(Autoencoder):
         held at a time, whatever the length of the clip. Otherwise, or where one tile holds the whole clip, there is one
         group. The arguments are `decode`'s, and they are checked at once; the engine runs as the iterator is read, with
         tiles one tile ahead. Close the iterator to stop early. `memory` counts what is held on the way; arrays that
-        the caller keeps are the caller's.
+        the caller keeps are the caller's, and `memory_beside` bytes of it are what the caller makes of them.
 
         Raises:
             InputError, BundleError, EngineError, Cancelled: as `decode`.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        strategy = self._strategy("decoder", z, memory, "frames" if output == "uint8" else output, causal)
+        kept_as = "frames" if output == "uint8" else output
+        strategy = self._strategy("decoder", z, memory, kept_as, causal, beside_bytes=memory_beside)
         job = self._decode_job(z, strategy, **options)
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)
@@ -164,6 +166,26 @@ class AutoencoderKLLTX2Video(Autoencoder):
                 not causal. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
         """
         return self._stream.encode(frames, frames_per_chunk=frames_per_chunk, causal=causal)
+
+    def clip_strategy(self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool) -> Strategy:
+        """How to encode a clip of `size()`, (T, H, W), that is read from a disk chunk by chunk where it streams, within
+        `memory`; without it nobody asks for the size. `stream`: chunk by chunk in any case.
+
+        Raises:
+            InputError: a size off the grid, or nothing fits. BundleError: exported without streaming graphs.
+        """
+        base = self.settings
+        if stream:
+            self._stream.stages("encoder", None)
+            base = replace(base, streaming=True)
+        if memory is None:
+            return base
+        cells = self.grid.latent_size(size())
+        return self._planned(self.workload("encoder", 1, cells, comes_in_chunks=True), base, memory)
+
+    def encode_chunks(self, chunks: Iterable[NDArray[np.float32]], strategy: Strategy) -> Iterator[NDArray[np.float32]]:
+        """`encode_stream` by a strategy that `clip_strategy` gave, which streams."""
+        return self._stream_of(strategy).encode(chunks, frames_per_chunk=strategy.frames_per_chunk, causal=None)
 
     def enable_streaming(self, frames_per_chunk: int | None = None) -> None:
         """Let `encode`, `decode` and `decode_frames` work chunk by chunk. With tiling enabled too, tiles then divide
@@ -241,10 +263,10 @@ class AutoencoderKLLTX2Video(Autoencoder):
         return {"temb": np.zeros(batch, np.float32) if conditioned else None, "rng": 0}
 
     def _called_graphs(self, component: str) -> Sequence[Graph]:
-        by_itself = self._may_stream and self.settings == Strategy() and self._planning.streams_faster(component)
-        return (
-            self._stream.stages(component, None) if self._streaming or by_itself else super()._called_graphs(component)
-        )
+        stages = self._stream.stages(component, None) if self._streaming else ()
+        if self._may_stream and self.settings == Strategy() and self._planning.streams_well(component):
+            stages = self._stream.stages(component, None)  # of large clips
+        return stages if self._streaming else (*stages, *super()._called_graphs(component))
 
     @property
     def _ltx_config(self) -> AutoencoderKLLTX2VideoConfig:

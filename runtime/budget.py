@@ -1,9 +1,11 @@
 """How much memory a call may take: what a user writes, and what is free."""
 
+import math
+import operator
 import re
 
+from .available_memory import available_bytes
 from .errors import InputError
-from .exact_settings import available_bytes
 
 __all__ = ["DEFAULT_SHARE", "default_budget", "memory_text", "parse_memory"]
 
@@ -20,8 +22,10 @@ def parse_memory(value: int | str, name: str = "memory") -> int:
     Raises:
         InputError: neither, or nothing at all.
     """
-    size = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, str):
+    size = None
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        size = operator.index(value)
+    elif isinstance(value, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
         if found and found[2].upper() in _UNITS:
             size = int(float(found[1]) * _UNITS[found[2].upper()])
@@ -30,9 +34,12 @@ def parse_memory(value: int | str, name: str = "memory") -> int:
     return size
 
 
-def memory_text(size: float) -> str:
-    """Bytes for people: 3.25 GiB, 812 MiB."""
-    return f"{size / 2**30:.2f} GiB" if size >= 1 << 30 else f"{size / 2**20:.0f} MiB"
+def memory_text(size: float, *, up: bool = False) -> str:
+    """Bytes for people: 3.25 GiB, 812 MiB. `up`: rounded to what is at least as much, for what is to be allowed."""
+    value, digits, unit = (size / 2**30, 2, "GiB") if size >= 1 << 30 else (size / 2**20, 0, "MiB")
+    if up:
+        value = math.ceil(value * 10**digits) / 10**digits
+    return f"{value:.{digits}f} {unit}"
 
 
 def default_budget() -> int:

@@ -5,12 +5,13 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 from .cache_folder import cache_folder
+from .file_lock import locked
 from .manifest import Manifest
 from .probe import EngineChoice, Point, Probe, measure
 from .strategy import Strategy
@@ -18,7 +19,7 @@ from .strategy import Strategy
 __all__ = ["Calibration", "Points"]
 
 _log = logging.getLogger(__name__)
-_SCHEMA = 2
+_SCHEMA = 3
 _PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
@@ -32,10 +33,11 @@ class Points(Protocol):
 
 class Calibration:
     """The points of one bundle with one choice of engine. What is not there yet is measured when it is asked for, and
-    kept; a file that is damaged, or from another machine or version, is as if it were not there."""
+    kept; a file that is damaged, or from another machine or version, is as if it were not there. `check` is called
+    while something is measured and may raise, to stop."""
 
-    def __init__(self, manifest: Manifest, engine: EngineChoice) -> None:
-        self._manifest, self._engine = manifest, engine
+    def __init__(self, manifest: Manifest, engine: EngineChoice, check: Callable[[], None] = lambda: None) -> None:
+        self._manifest, self._engine, self._check = manifest, engine, check
         self.identity = _identity(manifest, engine)
         name = sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:32]
         self._name = f"{name}.json"
@@ -52,7 +54,7 @@ class Calibration:
         if found is None:
             if not self.measured:
                 _log.info("calibrating %s with %s: seconds, once", self._manifest.folder, self._engine.backend)
-            found = measure(self._manifest.folder, self._engine, probe)
+            found = measure(self._manifest.folder, self._engine, probe, self._check)
             self.measured += 1
             self._points[probe.key] = found
             self._write()
@@ -94,15 +96,16 @@ class Calibration:
             return {}
 
     def _write(self) -> None:
-        points = {key: vars(point) for key, point in {**self._read(), **self._points}.items()}
-        text = json.dumps({"identity": self.identity, "points": points}, indent=1)
         try:
-            temporary = self.path.with_name(f".{self._name}.{os.getpid()}")
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(self.path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with locked(self.path):
+                points = {key: vars(point) for key, point in {**self._read(), **self._points}.items()}
+                temporary = self.path.with_name(f".{self._name}.{os.getpid()}")
+                try:
+                    text = json.dumps({"identity": self.identity, "points": points}, indent=1)
+                    temporary.write_text(text, encoding="utf-8")
+                    temporary.replace(self.path)
+                finally:
+                    temporary.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("the calibration is not kept: %s (LATENTRT_CACHE chooses another folder)", error)
 

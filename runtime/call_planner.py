@@ -1,14 +1,14 @@
 """How a call of an opened bundle runs: as the user has enabled it, or as it is planned."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .backends import Backend
-from .budget import default_budget, parse_memory
-from .candidates import has_faster_streams
-from .errors import BackendUnavailable, InputError, LatentRTError
+from .budget import DEFAULT_SHARE, default_budget, parse_memory
+from .errors import BackendUnavailable, Cancelled, InputError, LatentRTError
+from .exact_settings import ExactStrips
 from .grid import Grid
 from .manifest import Manifest
 from .strategy import Strategy
@@ -18,11 +18,14 @@ __all__ = ["CallPlanner"]
 
 _log = logging.getLogger(__name__)
 _ALWAYS_FITS_BYTES = 1 << 28  # below this nobody looks at how much memory there is
+_LEAST_STREAMED_BYTES = 2 << 30  # below this bound a stream's many short steps take longer than one pass
+Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class CallPlanner:
-    """Looks at a call before it runs. The fields are what the bundle was opened with."""
+    """Looks at a call before it runs. The fields are what the bundle was opened with; `planned`: what was found for
+    calls like earlier ones."""
 
     manifest: Manifest
     backend: Backend
@@ -30,90 +33,109 @@ class CallPlanner:
     dtype: str
     threads: int | None
     session_options: Mapping[str, Any] | None
+    planned: dict[Any, Strategy] = field(default_factory=dict)
 
     def strategy(
         self,
-        component: str,
-        array: Any,
+        work: Workload | None,
         enabled: Strategy,
         *,
         memory: int | str | None,
-        output: str,
-        pad: bool,
         may_stream: bool,
+        check: Check = lambda: None,
     ) -> Strategy:
-        """The strategy for a call on `array`, a sample or latents; `enabled` is what the user has enabled.
+        """The strategy for a call; `enabled` is what the user has enabled, and `check` is called while it is planned
+        and may raise, to stop. `work` is None where the call is not legal, which is then refused elsewhere.
 
         Raises:
             InputError: `memory` beside tiling, or nothing fits into it. EngineError: the calibration failed.
         """
-        if memory is not None and enabled.tiling is not None:
+        plain = Strategy(sliced=enabled.sliced)
+        if memory is not None and not _may_be_planned(enabled):
             raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
         budget = None if memory is None else parse_memory(memory)
-        if memory is None and enabled != Strategy(sliced=enabled.sliced):
+        if work is None or (memory is None and enabled != plain):
             return enabled
-        can_stream = may_stream and self._can_stream(component, enabled, output)
-        work = self._workload_of(component, array, output, pad)
-        if work is None or (budget is None and not self._might_not_fit(work, enabled)):
-            streams = can_stream and self.streams_faster(component)
+        can_stream = may_stream and self._can_stream(work, enabled)
+        if budget is None and not self._might_not_fit(work, enabled):
+            large = work.most_bytes > _LEAST_STREAMED_BYTES
+            streams = large and can_stream and self.streams_well(work.component)
             return replace(enabled, streaming=True) if streams else enabled
         (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
-        allowed = default_budget() if budget is None else budget
+        key = (work, budget, enabled, may_stream)
+        if budget is not None and key in self.planned:
+            return self.planned[key]
         try:
-            planner, _ = self.planner()
+            planner, _ = self.planner(check)
+            allowed = self.default_budget() if budget is None else budget
             chosen: Strategy = planner.choose(work, allowed, enabled, may_stream=may_stream).strategy
+        except Cancelled:
+            raise
         except LatentRTError as error:
             if budget is not None:
                 raise
             way = "streams, which holds least" if can_stream else "runs whole"
-            _log.warning("%s %s, and may not fit: it was not planned (%s)", component, way, error)
+            _log.warning("%s %s, and may not fit: it was not planned (%s)", work.component, way, error)
             return replace(enabled, streaming=can_stream)
-        return replace(chosen, budgeted=True)
+        self.planned[key] = replace(chosen, budgeted=True)
+        return self.planned[key]
 
-    def planner(self) -> Any:
-        """The `Planner` of this bundle with this backend, and its `Calibration`.
+    def planner(self, check: Check = lambda: None) -> Any:
+        """The `Planner` of this bundle with this backend, and its `Calibration` (None where engines' records say what
+        they take).
 
         Raises:
-            BackendUnavailable: the backend runs on a device whose memory is not measured.
+            BackendUnavailable: the backend runs on a device whose memory nobody knows.
         """
         from .calibration import Calibration  # here: a call that is not planned does not pay for it
+        from .costs import Costs
         from .planner import Planner
         from .probe import EngineChoice
 
         backend = self.backend
+        if backend.engines is not None:
+            from .device_costs import DeviceCosts
+
+            device_costs = DeviceCosts(self.manifest, backend.engines, backend.graphs)
+            return Planner(self.manifest, device_costs, dtype=backend.graphs), None
         if backend.device != "cpu":
             raise BackendUnavailable(
-                f"memory: calls are planned for the host's memory, and {backend.label} takes the GPU's: enable tiling"
+                f"memory: {backend.label} takes the GPU's memory, and nobody knows how much: enable tiling, or take "
+                f"backend='tensorrt'"
             )
         engine = EngineChoice(backend.name, backend.provider or None, self.dtype, self.threads, self.session_options)
-        calibration = Calibration(self.manifest, engine)
-        planner = Planner(
-            self.manifest, backend.name, calibration, dtype=self.dtype, streams_faster=backend.takes_cpu_files
-        )
-        return planner, calibration
+        calibration = Calibration(self.manifest, engine, check)
+        costs = Costs(self.manifest, backend.name, calibration, backend.graphs)
+        return Planner(self.manifest, costs, dtype=backend.graphs), calibration
 
-    def workload(self, component: str, batch: int, cells: Sequence[int], output: str) -> Workload:
-        """A call on latents of `cells`, (T,) H, W, as the planner takes it."""
-        return Workload(self.manifest.config, self.grid, component, batch, tuple(cells), output)
+    def default_budget(self) -> int:
+        """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
+        free = self.backend.free_bytes
+        return default_budget() if free is None else int(DEFAULT_SHARE * free())
 
-    def _workload_of(self, component: str, array: Any, output: str, pad: bool) -> Workload | None:
-        """The call as numbers; None where the array has no shape that is legal, which is then refused elsewhere."""
+    def workload(self, component: str, batch: int, cells: Sequence[int], output: str, **options: Any) -> Workload:
+        """A call on latents of `cells`, (T,) H, W, as the planner takes it; `options`: further fields of `Workload`."""
+        return Workload(self.manifest.config, self.grid, component, batch, tuple(cells), output, **options)
+
+    def workload_of(self, component: str, array: Any, output: str, *, pad: bool, **options: Any) -> Workload | None:
+        """The call on an array as numbers; None where the array has no shape that is legal."""
         shape = tuple(getattr(array, "shape", ()))
         if len(shape) != (5 if self.grid.video else 4) or min(shape) < 1:
             return None
         cells = shape[2:]
         if component == "encoder":
             cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
-        return self.workload(component, shape[0], cells, output) if min(cells) > 0 else None
+        return self.workload(component, shape[0], cells, output, **options) if min(cells) > 0 else None
 
-    def streams_faster(self, component: str) -> bool:
-        """Whether chunks of a clip are the faster way to the same numbers: a backend has faster graphs for them."""
-        return self.backend.takes_cpu_files and has_faster_streams(self.manifest, component, self.backend.graphs)
+    def streams_well(self, component: str) -> bool:
+        """Whether chunks of a clip are about as fast a way to the same numbers, in less memory: a backend has faster
+        graphs for them."""
+        return self.backend.takes_cpu_files and self.manifest.has_cpu_streams(component, self.backend.graphs)
 
-    def _can_stream(self, component: str, enabled: Strategy, output: str) -> bool:
+    def _can_stream(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a clip can go through in chunks as it was asked for."""
-        held = self.manifest.find_streams(component, self.backend.graphs)
-        return bool(held) and not enabled.sliced and output != "device"
+        held = self.manifest.find_streams(work.component, self.backend.graphs)
+        return bool(held) and not enabled.sliced and work.output != "device"
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""
@@ -121,3 +143,9 @@ class CallPlanner:
             return False
         own = replace(work, batch=1) if enabled.sliced else work
         return own.most_bytes > _ALWAYS_FITS_BYTES and own.most_bytes > default_budget()
+
+
+def _may_be_planned(enabled: Strategy) -> bool:
+    """Whether the planner has something to choose: not tiles, and of exact strips their size."""
+    strips = enabled.tiling
+    return strips is None or (isinstance(strips, ExactStrips) and strips.memory_bytes is None)

@@ -1,7 +1,7 @@
 """The strategies that a bundle has for a call, the exact ones first."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from .errors import InputError
 from .exact_execution import strip_rows
@@ -12,16 +12,24 @@ from .stream_lengths import most_frames
 from .tiling_settings import AxisTiles, TilingSettings
 from .workload import Workload
 
-__all__ = ["candidates", "has_faster_streams", "strips_within"]
+__all__ = ["TileSizes", "candidates", "strips_within"]
 
-_TILE_PIXELS = (1024, 768, 512, 384, 256, 192, 128)
-_TILE_FRAMES = (10, 7, 5, 4)  # latent frames
-_SHORT_CHUNK = 8  # frames
-_SHORTEST_CHUNK = 4  # frames; before anything that is not exact
+_SHORTER_CHUNKS = (8, 4)  # frames
+_LEAST_FRAMES = 3  # latent ones of a tile in time: two that overlap, and one more
 _LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 
 
-def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str) -> Iterator[Strategy]:
+@dataclass(frozen=True)
+class TileSizes:
+    """Of the tiles that are looked at, the largest first: pixels of a side, and latent frames."""
+
+    pixels: tuple[int, ...] = (1024, 768, 512, 384, 256, 192, 128)
+    frames: tuple[int, ...] = (10, 7, 5, 4)
+
+
+def candidates(
+    manifest: Manifest, work: Workload, base: Strategy, *, dtype: str, sizes: TileSizes
+) -> Iterator[Strategy]:
     """Every strategy but strips, whose memory is a number to choose. `base` is what the user has set: streaming, or
     one element at a time."""
     streams = bool(manifest.find_streams(work.component, dtype))
@@ -31,32 +39,35 @@ def candidates(manifest: Manifest, work: Workload, base: Strategy, *, dtype: str
         if work.batch > 1 and not base.sliced:
             yield replace(plain, sliced=True)
     own = base.frames_per_chunk if base.streaming else None
-    chunks = (own,) if own else (most_frames(work.component), _SHORT_CHUNK)
+    chunks = (own,) if own else (most_frames(work.component), *_SHORTER_CHUNKS)
     if streams:
-        for frames in (*chunks, *(() if base.frames_per_chunk else (_SHORTEST_CHUNK,))):
+        for frames in chunks:
             yield replace(plain, streaming=True, frames_per_chunk=frames)
-    for pixels in _TILE_PIXELS:
-        for tiling in _tilings(work, pixels):
+    for pixels in sizes.pixels:
+        for tiling in _tilings(work, pixels, sizes.frames):
             if base.streaming:
                 break
             yield replace(plain, tiling=tiling)
-    for pixels in _TILE_PIXELS if streams else ():
-        for tiling in _tilings(work, pixels, in_time=False):
-            for frames in chunks:
+    for pixels in sizes.pixels if streams else ():
+        for tiling in _tilings(work, pixels, None):
+            for frames in chunks[:2]:
                 yield replace(plain, streaming=True, frames_per_chunk=frames, tiling=tiling)
 
 
-def has_faster_streams(manifest: Manifest, component: str, dtype: str) -> bool:
-    """Whether there are streaming graphs in the form for CPUs, in which some backends run faster than whole."""
-    return any(graph.cpu_file is not None for graph in manifest.find_streams(component, dtype))
-
-
-def strips_within(manifest: Manifest, work: Workload, memory_bytes: int) -> Strategy | None:
-    """Exact strips that hold about `memory_bytes` beside input and output, or None where the bundle has none."""
-    segments = manifest.find_segments(work.component)
+def strips_within(
+    manifest: Manifest,
+    work: Workload,
+    memory_bytes: int,
+    settings: ExactStrips | None = None,
+    *,
+    dtype: str = "float32",
+) -> Strategy | None:
+    """Exact strips that hold about `memory_bytes` beside input and output, or None where the bundle has none.
+    `settings`: what else of them was set."""
+    segments = manifest.find_segments(work.component, dtype)
     if not segments:
         return None
-    settings = ExactStrips(None, None, max(memory_bytes, 0))
+    settings = replace(settings or ExactStrips(), memory_bytes=max(memory_bytes, 0))
     try:
         rows = strip_rows(segments, settings, work.batch, work.size, work.cells)
     except InputError:
@@ -64,8 +75,8 @@ def strips_within(manifest: Manifest, work: Workload, memory_bytes: int) -> Stra
     return Strategy(replace(settings, rows=rows))
 
 
-def _tilings(work: Workload, pixels: int, *, in_time: bool = True) -> Iterator[TilingSettings]:
-    """Tiles of that many pixels, which overlap by a quarter, and of several lengths."""
+def _tilings(work: Workload, pixels: int, lengths: Sequence[int] | None) -> Iterator[TilingSettings]:
+    """Tiles of that many pixels, which overlap by a quarter, and of those lengths of a clip; None: none in time."""
     grid = work.grid
     size = pixels // grid.spatial
     least = grid.decoder_minimum if work.decodes else grid.encoder_minimum
@@ -80,13 +91,13 @@ def _tilings(work: Workload, pixels: int, *, in_time: bool = True) -> Iterator[T
         if not covers:
             yield TilingSettings("linear", space)
         return
-    if not in_time:
+    if lengths is None:
         if not covers:
             yield TilingSettings("linear", (AxisTiles(2, 1), *space))
         return
-    for frames in _TILE_FRAMES:
-        if covers and frames >= work.cells[0]:
+    for frames in lengths:
+        if frames < _LEAST_FRAMES or (covers and frames >= work.cells[0]):
             continue
-        if frames >= work.cells[0] and frames != _TILE_FRAMES[-1] and _TILE_FRAMES[-1] >= work.cells[0]:
+        if frames >= work.cells[0] and frames != lengths[-1] and lengths[-1] >= work.cells[0]:
             continue  # longer ones are the same
         yield TilingSettings("linear", (AxisTiles(frames, frames - (3 if frames > 5 else 2), even=True), *space))

@@ -5,11 +5,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Reply", "ask"]
+
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -21,14 +24,12 @@ class Reply:
     said: list[str]
 
 
-def ask(module: str, question: Mapping[str, Any]) -> Reply:
-    """Run a module in a fresh interpreter: a line of JSON in, a line of JSON out. On an exception, KeyboardInterrupt
-    too, the process is ended first."""
-    # -P: a json.py in the user's folder is none of our business.
-    command = [sys.executable, "-P", "-m", module]
+def ask(module: str, question: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> Reply:
+    """Run a module in a fresh interpreter: a line of JSON in, a line of JSON out. `check` is called while it runs, and
+    may raise. On an exception, KeyboardInterrupt too, the process is ended first."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+            _command(module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -36,15 +37,33 @@ def ask(module: str, question: Mapping[str, Any]) -> Reply:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(question) + "\n")
                 process.stdin.flush()
-            text = process.stdout.readline()
+            said: list[str] = []
+            reader = threading.Thread(target=lambda: said.append(_line_of(process)), daemon=True)
+            reader.start()
+            while reader.is_alive():
+                check()
+                reader.join(_POLL_SECONDS)
+            text = said[0]
         except BaseException:
             process.kill()
             raise
         finally:
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
+                process.stdin.close()  # which ends it, if it has not
             process.wait()
+            process.stdout.close()
         log.seek(0)
-        said = log.read().decode(errors="replace").strip().splitlines()[-1:]
-    return Reply(json.loads(text) if text else None, process.returncode, said)
+        logged = log.read().decode(errors="replace").strip().splitlines()[-1:]
+    return Reply(json.loads(text) if text else None, process.returncode, logged)
+
+
+def _command(module: str) -> list[str]:
+    # -P: a json.py in the user's folder is none of our business.
+    return [sys.executable, "-P", "-m", module]
+
+
+def _line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError):  # it was closed meanwhile
+        return process.stdout.readline()
+    return ""

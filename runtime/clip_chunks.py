@@ -29,6 +29,23 @@ class ClipChunks:
         self.frame_rate: Fraction | None = None
         self.frame_count: int | None = None
 
+    def padded_size(self) -> tuple[int, int, int]:
+        """(T, H, W) of what this gives in all, by the file's head; where that does not tell how many frames there are,
+        they are counted.
+
+        Raises:
+            MediaError: the file is missing, damaged or no clip.
+        """
+        with open_clip(self._path, self._channels) as clip:
+            count = clip.frame_count
+            if count is None:
+                count = 0
+                for _ in clip:
+                    self._check()
+                    count += 1
+            size = (max(count, 1), clip.height, clip.width)
+        return self._grid.padded_size(size)  # type: ignore[return-value] # three in, three out
+
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Read the clip from its start.
 

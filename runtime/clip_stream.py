@@ -19,7 +19,7 @@ from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
 from .pages import trim_heap
 from .sessions import Sessions
-from .stream_lengths import frames_within, most_frames, stage_frames
+from .stream_lengths import frames_within, most_frames, step_frames, values_per_cell
 from .streaming import Chunk, run_stages, run_tiles, with_last
 from .tiling_settings import TilingSettings
 
@@ -179,7 +179,7 @@ class ClipStream:
             tiles = {(len(tile.pieces[0].cells), len(tile.pieces[1].cells)) for tile in plan.tiles}
             one = max(rows * columns for rows, columns in tiles)
             frames = frames_per_chunk or self._default_frames(graphs, batch * one)
-            most = [stage_frames(graph, frames) for graph in graphs]
+            most = step_frames(graphs, frames)
             if profiles := self._sessions.backend.profiles:
                 most = [
                     frames_within(graph, profiles(graph), own, batch, tiles)
@@ -212,7 +212,7 @@ class ClipStream:
 
     def _default_frames(self, graphs: tuple[Graph, ...], cells: int) -> int:
         """As many frames of the clip as keep the widest layers within 256 MiB: at least one latent frame's."""
-        widest = max(_values_per_cell(tensor.shape) for graph in graphs for tensor in graph.outputs[1:])
+        widest = max(map(values_per_cell, graphs))
         frames = _CHUNK_BYTES // max(1, _LIVE_TENSORS * 4 * widest * cells)
         return int(min(max(frames, self._grid.temporal), most_frames(graphs[0].component)))
 
@@ -276,12 +276,6 @@ def _time_axis(frames: NDArray[Any]) -> int:
 def _behind(axis: int, *slices: slice) -> tuple[slice, ...]:
     """Slices of the axes from `axis` on, behind the others."""
     return (*[slice(None)] * axis, *slices)
-
-
-def _values_per_cell(shape: tuple[int | str, ...]) -> int:
-    """A state's values per frame and latent cell: channels times how much finer than the latents it is."""
-    scales = [int(axis.partition("*")[0]) if "*" in axis else 1 for axis in shape[3:] if isinstance(axis, str)]
-    return int(shape[1]) * int(np.prod(scales))
 
 
 def _check_frames(frames_per_chunk: int | None) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-from .budget import memory_text, parse_memory
 from .clip_writer import write_clip
 from .errors import InputError, OutputError
 from .extras import require
@@ -62,9 +61,9 @@ class DecodedFile:
                 self._decode(out=sample)
                 del sample  # unmaps the file
         elif self.vae.video:
-            encoder = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
+            beside = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
             with write_clip(output, rate) as writer:
-                for written, frame in enumerate(self._each_frame(encoder), 1):
+                for written, frame in enumerate(self._each_frame(beside), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])
         elif ending in PICTURE_ENDINGS:
@@ -83,20 +82,11 @@ class DecodedFile:
             self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
         ).sample
 
-    def _each_frame(self, held: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `held`: bytes of the
-        budget that whoever takes them needs.
-
-        Raises:
-            InputError: that is all of it.
-        """
+    def _each_frame(self, beside: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `beside`: bytes that
+        whoever takes them holds of the budget."""
         assert isinstance(self.vae, AutoencoderKLLTX2Video)
-        memory = None if self.memory is None else parse_memory(self.memory) - held
-        if memory is not None and memory < 1:
-            raise InputError(
-                f"memory: encoding a clip of this size alone holds {memory_text(held)}, and the budget is {self.memory}"
-            )
-        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": memory}
+        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "memory_beside": beside}
         if not self.vae.streaming:  # which counts the very frames that are counted when they are written
             options["progress"] = counting("tiles", self.progress)
         for group in self.vae.decode_frames(self.latents, **options, **self.conditions):

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .available_memory import available_bytes
 from .errors import InputError
 from .grid import Grid
 
-__all__ = ["STORAGES", "ExactStrips", "available_bytes", "exact_strips"]
+__all__ = ["STORAGES", "ExactStrips", "exact_strips"]
 
 STORAGES = ("float32", "float16")
 """Precisions in which activations may wait between the steps."""
 
-_UNKNOWN_BYTES = 8 << 30  # where the system does not tell how much memory there is
 _PART_OF_AVAILABLE = 0.5
 
 
@@ -69,17 +69,3 @@ def exact_strips(
     if storage not in STORAGES:
         raise InputError(f"storage: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
     return ExactStrips(pair[0], pair[1], memory_bytes, path, storage)
-
-
-def available_bytes() -> int:
-    """The memory that new work can have without swapping; the whole machine's where only that is known."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # no sysconf on Windows
-        return _UNKNOWN_BYTES

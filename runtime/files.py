@@ -16,7 +16,7 @@ from .errors import InputError, OutputError
 from .latents_file import LatentsFile, read_latents, write_latents
 from .partial_output import require_folder
 from .posterior import DiagonalGaussian
-from .sources import read_sample
+from .sources import is_array, read_sample
 
 __all__ = ["DEFAULT_FRAME_RATE", "decode_file", "encode_file"]
 
@@ -52,8 +52,10 @@ def encode_file(
         raise OutputError(f"{output} exists already: give another name, or delete it first")
     require_folder(output)
     check = check or (lambda: None)
-    if stream:
-        posterior, size, frame_rate = _encode_stream(vae, source, check, progress)
+    if stream and not isinstance(vae, AutoencoderKLLTX2Video):
+        raise InputError(f"stream: only video models stream, and this is {vae.family}")
+    if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
+        posterior, size, frame_rate = _encode_clip(vae, source, check, progress, memory, stream=stream)
     else:
         posterior, size, frame_rate = _encode_whole(vae, source, check, progress, memory)
     check()
@@ -84,12 +86,22 @@ def _encode_whole(
     return encoded, read.size, read.frame_rate
 
 
-def _encode_stream(vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None) -> _Encoded:
-    if not isinstance(vae, AutoencoderKLLTX2Video):
-        raise InputError(f"stream: only video models stream, and this is {vae.family}")
+def _encode_clip(
+    vae: AutoencoderKLLTX2Video,
+    source: Path,
+    check: Callable[[], None],
+    progress: Progress | None,
+    memory: int | str | None,
+    *,
+    stream: bool,
+) -> _Encoded:
+    """A clip in the way that fits its budget: read chunk by chunk where it streams, else whole."""
     chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check)
+    strategy = vae.clip_strategy(chunks.padded_size, memory, stream=stream)
+    if not strategy.streaming:
+        return _encode_whole(vae, source, check, progress, memory)
     moments = []
-    for part in vae.encode_stream(chunks):
+    for part in vae.encode_chunks(chunks, strategy):
         check()
         moments.append(part)
         if progress is not None:

@@ -81,24 +81,33 @@ class OpenedBundle:
         return graphs_of(self._manifest, self._sessions.backend.graphs)
 
     def planner(self) -> Any:
-        """The `Planner` of this bundle with this backend, and its `Calibration`.
+        """The `Planner` of this bundle with this backend, and its `Calibration` (None where engines' records say what
+        they take).
 
         Raises:
-            BackendUnavailable: the backend runs on a device whose memory is not measured.
+            BackendUnavailable: the backend runs on a device whose memory nobody knows.
         """
         return self._planning.planner()
 
-    def workload(self, component: str, batch: int, cells: Sequence[int], output: str = "float32") -> Workload:
-        """A call on latents of `cells`, (T,) H, W, as the planner takes it."""
-        return self._planning.workload(component, batch, cells, output)
+    def default_budget(self) -> int:
+        """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
+        return self._planning.default_budget()
 
-    def load(self, component: str) -> None:
-        """Load the engine of the "encoder" or the "decoder" that a whole pass runs on.
+    def workload(
+        self, component: str, batch: int, cells: Sequence[int], output: str = "float32", **options: Any
+    ) -> Workload:
+        """A call on latents of `cells`, (T,) H, W, as the planner takes it; `options`: further fields of `Workload`."""
+        return self._planning.workload(component, batch, cells, output, **options)
+
+    def load(self, component: str, *, streaming: bool = False) -> None:
+        """Load what a whole pass, or a stream, of the "encoder" or the "decoder" runs on.
 
         Raises:
             BundleError: the bundle lacks it. EngineError: it does not load.
         """
-        self._sessions.component(self._jobs.graph(component, None))
+        streams = self._manifest.find_streams(component, self._sessions.backend.graphs) if streaming else ()
+        for graph in streams or (self._jobs.graph(component, None),):
+            self._sessions.component(graph)
 
     def cancel(self) -> None:
         """Stop the calls that run or wait now, from another thread; each raises `Cancelled`."""

@@ -1,7 +1,7 @@
 """One call measured in a process of its own: what calibration is made of."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,15 @@ class Point:
         )
 
 
-def measure(bundle: Path, engine: EngineChoice, probe: Probe) -> Point:
-    """Run a probe in a fresh interpreter. On an exception, KeyboardInterrupt too, the process is ended first.
+def measure(bundle: Path, engine: EngineChoice, probe: Probe, check: Callable[[], None] = lambda: None) -> Point:
+    """Run a probe in a fresh interpreter. `check` is called meanwhile and may raise, to stop. On an exception,
+    KeyboardInterrupt too, the process is ended first.
 
     Raises:
         EngineError: it does not run, whatever the reason, or this system does not tell how much memory it took.
     """
     order = {"bundle": str(bundle), "engine": asdict(engine), "probe": probe.to_json()}
-    reply = ask("latentrt.runtime.probe_worker", order)
+    reply = ask("latentrt.runtime.probe_worker", order, check)
     answer = reply.answer or {"error": f"its process ended with {reply.returncode}: {reply.said}"}
     if "error" in answer:
         raise EngineError(f"calibration of {probe.component} at {probe.cells} failed: {answer['error']}")

@@ -33,8 +33,8 @@ def _measured(order: dict[str, Any]) -> dict[str, Any]:
     probe, strategy = order["probe"], Strategy.from_json(order["probe"]["strategy"])
     with open_bundle(order["bundle"], **order["engine"]) as vae:
         decodes, cells = probe["component"] == "decoder", tuple(probe["cells"])
-        if strategy.kind in ("whole", "tiles"):
-            vae.load(probe["component"])
+        if strategy.kind != "strips":  # whose engines are opened one by one
+            vae.load(probe["component"], streaming=strategy.streaming)
         loaded = resident_bytes() or peak_bytes() or start
         shape = (probe["batch"], vae.config.latent_channels if decodes else vae.config.in_channels)
         array = _random((*shape, *(cells if decodes else vae.grid.sample_size(cells))))

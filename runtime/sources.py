@@ -15,7 +15,7 @@ from .npy_file import load_npy
 from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
 from .pixels import to_samples
 
-__all__ = ["SampleSource", "list_inputs", "read_sample"]
+__all__ = ["SampleSource", "is_array", "list_inputs", "read_sample"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,11 @@ def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
     return clips or None
 
 
+def is_array(path: Path) -> bool:
+    """Whether that is an array on disk, rather than a picture or a clip."""
+    return path.suffix.lower() == ".npy"
+
+
 def read_sample(
     path: Path, vae: Autoencoder, *, max_frames: int | None = None, check: Callable[[], None] | None = None
 ) -> SampleSource:
@@ -68,8 +73,7 @@ def read_sample(
     """
     check = check or (lambda: None)
     check()
-    is_array = path.suffix.lower() == ".npy"
-    array = load_npy(path, mmap_mode="r") if is_array else None
+    array = load_npy(path, mmap_mode="r") if is_array(path) else None
     if array is not None and array.dtype == np.float32:
         return _from_samples(array, vae, path, max_frames)
     if array is not None and array.dtype != np.uint8:

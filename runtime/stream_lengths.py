@@ -1,12 +1,14 @@
 """How many frames a step of a stream takes: what the stages work in, and what engines of them are built for."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .manifest import Graph
+from .manifest import Graph, Stage
 from .profiles import Profile
 
 __all__ = [
+    "ENGINE_FRAMES",
     "MOST_ENCODER_FRAMES",
     "MOST_FRAMES",
     "StepFrames",
@@ -14,13 +16,18 @@ __all__ = [
     "frames_within",
     "most_frames",
     "stage_frames",
+    "step_frames",
+    "values_per_cell",
 ]
 
-MOST_FRAMES = 8
-"""The most frames of the clip that a step of a decoder brings where the caller does not say: those of one latent frame.
-Longer ones gain no time and come about at a clip's ends only, where they hold the most."""
+MOST_FRAMES = 16
+"""The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain little
+time (benchmarks/streaming.md)."""
+ENGINE_FRAMES = 8
+"""The most that engines are built for where nobody says: a latent frame's. Their memory is that of the longest step."""
 MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
+_EARLY_SHARE = 0.5
 
 
 def most_frames(component: str) -> int:
@@ -39,22 +46,47 @@ class StepFrames:
     @classmethod
     def of(cls, graph: Graph, most: int) -> "StepFrames":
         """For steps of at most `most` frames, or of the fewest out of which something comes."""
-        assert graph.stage is not None
-        multiple = graph.stage.multiple
+        stage = _stage(graph)
+        multiple = stage.multiple
         begin = int(multiple > 1)  # chunks of 1 + a multiple, then of multiples
-        first = max(most, graph.stage.lead, begin + multiple)
+        first = max(most, stage.lead, begin + multiple)
         return cls(begin + (first - begin) // multiple * multiple, max(most, multiple) // multiple * multiple, multiple)
 
 
 def stage_frames(graph: Graph, frames: int) -> int:
     """The most frames of a step of a stage, where a step brings at most `frames` frames of the clip."""
-    assert graph.stage is not None
-    return max(1, frames // graph.stage.ratio)
+    return max(1, frames // _stage(graph).ratio)
+
+
+def step_frames(graphs: Sequence[Graph], frames: int) -> list[int]:
+    """The most frames of a step of each of a component's stages, where a step of the last one brings at most `frames`
+    frames of the clip. Those before it, whose frames are smaller, take more where they are there: as many as make
+    tensors of `_EARLY_SHARE` of its size, since every step sees the frames around its own once more."""
+    ratios = [_stage(graph).ratio for graph in graphs[1:]] + [1]
+    largest = frames * values_per_cell(graphs[-1])
+
+    def most(graph: Graph, given: int) -> int:
+        made = values_per_cell(graph) * _stage(graph).ratio // given  # per frame that goes in
+        return max(stage_frames(graph, frames), int(_EARLY_SHARE * largest / made))
+
+    return [most(graph, given) for graph, given in zip(graphs[:-1], ratios[:-1], strict=True)] + [
+        stage_frames(graphs[-1], frames)
+    ]
+
+
+def values_per_cell(graph: Graph) -> int:
+    """Of a stage's widest layer, per frame and latent cell: channels times how much finer than the latents it is."""
+
+    def values(shape: Sequence[int | str]) -> int:
+        scales = [int(axis.partition("*")[0]) if "*" in axis else 1 for axis in shape[3:] if isinstance(axis, str)]
+        return int(shape[1]) * math.prod(scales)
+
+    return max(values(tensor.shape) for tensor in graph.outputs[1:])
 
 
 def frames_ahead(graphs: Iterable[Graph]) -> int:
     """About how many frames of the clip a component's stages take in before the last one gives any."""
-    return sum(graph.stage.lead * graph.stage.ratio for graph in graphs if graph.stage is not None)
+    return sum(_stage(graph).lead * _stage(graph).ratio for graph in graphs)
 
 
 def frames_within(
@@ -69,3 +101,8 @@ def frames_within(
         holding = [of.maximum[2] for of in between if of.holds((*shape[:2], of.maximum[2], *shape[3:]))]
         most = min(most, max(holding, default=most))
     return most
+
+
+def _stage(graph: Graph) -> Stage:
+    assert graph.stage is not None
+    return graph.stage

@@ -19,7 +19,8 @@ _LIVE_TENSORS = 12  # as large as the widest one: twice what was measured for an
 @dataclass(frozen=True)
 class Workload:
     """One encode or decode. `cells`: of the latents, (T,) H, W. `output`: "float32", "uint8", or "frames" where pixels
-    are handed on as they come and nobody keeps them."""
+    are handed on as they come and nobody keeps them. `comes_in_chunks`: the input, where a stream takes it so.
+    `beside_bytes`: what whoever calls holds meanwhile of the same budget."""
 
     config: ModelConfig
     grid: Grid
@@ -27,6 +28,8 @@ class Workload:
     batch: int
     cells: tuple[int, ...]
     output: str = "float32"
+    comes_in_chunks: bool = False
+    beside_bytes: int = 0
 
     @property
     def decodes(self) -> bool:

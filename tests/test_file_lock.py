@@ -28,9 +28,7 @@ def test_nothing_is_lost_between_processes(tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["count"], "no file beside it"
 
 
-def test_threads_wait_for_each_other_and_other_names_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_wait_for_each_other_and_other_names_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
     inside = threading.Event()
 

@@ -22,7 +22,7 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.quality import psnr
 from latentrt.runtime import BundleError, EngineError, InputError, open_bundle
-from latentrt.runtime.candidates import candidates
+from latentrt.runtime.candidates import TileSizes, candidates
 from latentrt.runtime.manifest import Graph, Manifest
 from latentrt.runtime.strategy import Strategy
 
@@ -192,7 +192,10 @@ def test_the_planner_streams_in_the_precision_that_there_is(mixed: Mixed) -> Non
     with opened(mixed("conv_down"), "float16") as vae:
         work = vae.workload("decoder", 1, (5, 4, 4))
     for dtype, streams in (("float16", True), ("bfloat16", False)):
-        assert any(one.streaming for one in candidates(manifest, work, Strategy(), dtype=dtype)) == streams
+        assert (
+            any(one.streaming for one in candidates(manifest, work, Strategy(), dtype=dtype, sizes=TileSizes()))
+            == streams
+        )
     whole = dataclasses.replace(manifest, streams=manifest.find_streams("decoder", "float32"))
     assert [graph.dtype for graph in whole.find_streams("decoder")] == ["float32"] * 2
 

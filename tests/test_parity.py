@@ -64,8 +64,9 @@ def shapes(report: ParityReport, component: str, strategy: str = "whole") -> set
 
 
 def test_streams_and_the_call_without_options_are_compared_where_a_bundle_holds_streaming_graphs(
-    copied: BundleOf, checkpoint_of: BundleOf
+    copied: BundleOf, checkpoint_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("latentrt.runtime.call_planner._LEAST_STREAMED_BYTES", 0)
     bundle = copied("ltx20")
     report = verify_bundle(bundle, checkpoint_of("ltx20"), threads=1)
     both = {"encoder", "decoder"}
@@ -106,6 +107,7 @@ def test_exact_strips_are_compared_where_a_bundle_holds_their_steps(
 def test_a_stream_that_gives_something_else_is_seen(
     broken: str, seen: set[str], copied: BundleOf, checkpoint_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("latentrt.runtime.call_planner._LEAST_STREAMED_BYTES", 0)
     decode, job = AutoencoderKLLTX2Video.decode_stream, ClipStream.job
 
     def other(*given: Any, **options: Any) -> Any:

@@ -51,8 +51,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
         elif strategy == "stream":
             enable_streaming(vae, None)
         elif strategy == "exact":
-            enable_tiling(vae, None, None, None, exact=True, memory=memory)
-            memory = None  # the strips have it
+            enable_tiling(vae, None, None, None, exact=True)
         config, generator = vae.config, np.random.default_rng(0)
 
         def run() -> None:

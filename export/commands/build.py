@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ...runtime.budget import parse_memory
-from ...runtime.stream_lengths import MOST_FRAMES
+from ...runtime.stream_lengths import ENGINE_FRAMES
 from ..engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
 from .options import DTYPES, Memory, Size, as_json, components_option, emit_json, progress_bar
 
@@ -59,7 +59,7 @@ class _Capability(click.ParamType):  # type: ignore[type-arg] # generic only sin
 @click.option(
     "--chunk",
     type=click.IntRange(min=1),
-    default=MOST_FRAMES,
+    default=ENGINE_FRAMES,
     show_default=True,
     help="--stream: the most frames of a chunk.",
 )

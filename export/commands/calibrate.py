@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ...runtime.errors import BackendUnavailable
 from .options import as_json, backend_options, components_option, emit_json, measuring_told, opened
 
 __all__ = ["calibrate"]
@@ -26,11 +27,13 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
     """
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         planner, calibration = vae.planner()
+        if calibration is None:
+            raise BackendUnavailable(f"{vae.backend}: nothing to measure, engines' records say what calls take")
         held = calibration.count
         for component in components or vae._manifest.components:
             cells = vae.grid.latent_size(vae.grid.padded_size(_VIDEO_SIZE if vae.video else _IMAGE_SIZE))
             work = vae.workload(component, 1, cells)
-            planner.decide(work, 1 << 60, vae.settings, complete=True)
+            planner.decide(work, 1 << 60, vae.settings, complete=True, spend=vae.default_budget())
         report = {
             "engine": calibration.identity["engine"],
             "held_before": held,

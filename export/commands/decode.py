@@ -85,7 +85,6 @@ def decode(
         if fps is not None and not vae.video:
             raise InputError(f"--fps is for clips, and the bundle is {vae.family}: leave it out")
         enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
-        chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)
         interrupt = Interrupt(vae)
@@ -99,7 +98,7 @@ def decode(
             "frame_rate": fps,
             "temb": timestep,
             "seed": seed,
-            "memory": chosen,
+            "memory": memory,
         }
         report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))
     if output == STANDARD_OUTPUT:

@@ -63,7 +63,6 @@ def encode(
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
-        chosen = None if exact else memory  # exact strips have it already
         if stream:
             enable_streaming(vae, tile)
         several = list_inputs(source, vae)
@@ -84,7 +83,7 @@ def encode(
                 "seed": seed,
                 "scaled": scaled,
                 "stream": stream,
-                "memory": chosen,
+                "memory": memory,
                 "progress": update,
             }
             for index, (path, target) in enumerate(waiting):

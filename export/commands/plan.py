@@ -1,22 +1,18 @@
 """`latentrt plan`: how a size would run within a budget, or into which tiles it would be cut."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ...runtime.autoencoder import Autoencoder
-from ...runtime.budget import default_budget, memory_text, parse_memory
+from ...runtime.budget import memory_text, parse_memory
 from ...runtime.clip_reader import CLIP_ENDINGS
 from ...runtime.errors import InputError
 from ...runtime.pictures import PICTURE_ENDINGS
 from ..sample_size import sample_size
 from .options import Memory, Size, as_json, backend_options, batch_option, emit_json, measuring_told, opened
 from .tiling_options import enable_tiling, tiles_wanted, tiling_options
-
-if TYPE_CHECKING:
-    from ...runtime.planner import Decision
 
 __all__ = ["plan"]
 
@@ -68,7 +64,7 @@ def plan(
         raise click.UsageError("--output is what a decoded sample becomes: leave it out for the encoder")
     if batch != 1 and output in (*_CLIPS, *_PICTURES):
         raise click.UsageError(f"one {output} file holds one sample: give --output folder or npy, or leave --batch out")
-    encoder_bytes = 0
+    beside = 0
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         sample = sample_size(size, vae.family, vae.grid)
         title = f"{component}, {' x '.join(map(str, sample))}"
@@ -78,8 +74,13 @@ def plan(
         else:
             held_as = "float32" if component == "encoder" else _held_as(vae, output)
             if memory is not None and output in _CLIPS:  # without a budget `decode` gives the planner all there is
-                encoder_bytes = _video_encoder_bytes(size)
-            decision = _decided(vae, component, batch, sample, held_as, memory, encoder_bytes)
+                beside = _video_encoder_bytes(size)
+            budget = vae.default_budget() if memory is None else parse_memory(memory, "--memory")
+            planner, _ = vae.planner()
+            work = vae.workload(component, batch, vae.grid.latent_size(sample), held_as, beside_bytes=beside)
+            decision = planner.decide(
+                work, budget, vae.settings, complete=True, spend=max(budget, vae.default_budget())
+            )
     if draw is not None:
         from ..plan_drawing import draw_decision, draw_plan
 
@@ -89,11 +90,13 @@ def plan(
             draw_decision(decision, draw, title=title)
     if json_output:
         report = tiles.to_json() if in_tiles else {**decision.to_json(), "output": held_as, "batch": batch}
-        if encoder_bytes:
-            report |= {"memory_bytes": decision.budget + encoder_bytes, "video_encoder_bytes": encoder_bytes}
+        if beside:
+            report["video_encoder_bytes"] = beside
         emit_json({"size": list(sample), "component": component, **report, "drawing": draw})
     else:
         click.echo((tiles if in_tiles else decision).table())
+        if beside:
+            click.echo(f"the video encoder is part of every row's memory: {memory_text(beside)}")
         if draw is not None:
             click.echo(f"{draw}: drawn")
     if not in_tiles and decision.chosen is None:
@@ -125,32 +128,3 @@ def _video_encoder_bytes(size: tuple[int, ...]) -> int:
     from ...runtime.video_writer import VideoWriter
 
     return VideoWriter.held_bytes(*size[:2])
-
-
-def _decided(
-    vae: Autoencoder,
-    component: str,
-    batch: int,
-    sample: tuple[int, ...],
-    output: str,
-    memory: str | None,
-    encoder_bytes: int,
-) -> "Decision":
-    """The planner's decision for what of the budget is left beside the video encoder; the reason tells of it.
-
-    Raises:
-        InputError: nothing is left.
-    """
-    budget = default_budget() if memory is None else parse_memory(memory, "--memory")
-    if budget <= encoder_bytes:
-        raise InputError(
-            f"--memory: encoding a clip of this size alone holds {memory_text(encoder_bytes)}, and the budget is "
-            f"{memory}"
-        )
-    planner, _ = vae.planner()
-    work = vae.workload(component, batch, vae.grid.latent_size(sample), output)
-    decision: Decision = planner.decide(work, budget - encoder_bytes, vae.settings, complete=True)
-    if not encoder_bytes:
-        return decision
-    beside = f"beside the video encoder, which holds {memory_text(encoder_bytes)} of {memory_text(budget)}"
-    return replace(decision, reason=f"{decision.reason}; {beside}")

@@ -8,7 +8,6 @@ import click
 from ...runtime import AutoencoderKLLTX2Video
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.autoencoder_kl import AutoencoderKL
-from ...runtime.budget import parse_memory
 from ...runtime.errors import InputError
 from ...runtime.exact_settings import STORAGES
 from .options import Memory, Size
@@ -113,7 +112,8 @@ def enable_tiling(
     storage: str | None = None,
     memory: str | None = None,
 ) -> bool:
-    """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave.
+    """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave, which tiles
+    do not go with; of exact strips the planner makes the most.
 
     Raises:
         click.UsageError: options that do not go together. InputError: what this bundle's model does not take.
@@ -130,7 +130,6 @@ def enable_tiling(
         vae.enable_tiling(
             exact=True,
             strip=strip[0] if strip is not None and len(strip) == 1 else strip,
-            memory_bytes=None if memory is None else parse_memory(memory, "--memory"),
             storage=storage or STORAGES[0],
         )
         return True

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runtime.errors import BackendUnavailable, InputError
-from ...runtime.stream_lengths import MOST_FRAMES
+from ...runtime.stream_lengths import ENGINE_FRAMES
 
 __all__ = ["LARGEST_PICTURE", "LIBRARIES", "PORTABLE", "BuildSettings", "Extent"]
 
@@ -51,7 +51,7 @@ class BuildSettings:
     whole: bool = True
     shapes: tuple[tuple[Extent, Extent, Extent], ...] = ()
     stream: bool = False
-    chunk: int = MOST_FRAMES
+    chunk: int = ENGINE_FRAMES
     exact: bool = False
     picture: tuple[int, int] = LARGEST_PICTURE
     compute_capabilities: tuple[str, ...] = ()

@@ -17,9 +17,7 @@ _Flag = tuple[int, int, int]  # the smallest, the usual and the largest value of
 _LATER, _ANY, _FIRST = (0, 0, 0), (0, 0, 1), (1, 1, 1)
 
 
-def stream_profiles(
-    config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings: BuildSettings
-) -> tuple[Profile, ...]:
+def stream_profiles(config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
     """The profiles of a stage, for the height and width of each tile and steps of at most `settings.chunk` frames of
     the clip.
 

@@ -168,7 +168,7 @@ class Decoder(nn.Module):
         """The mid block with the convolution before it, and each up block; the last of these, where frames are the
         largest, in pieces of `_MOST_LAYERS` residual blocks: a stage's first step has to see as many frames as all its
         convolutions look ahead, and that would be what holds the most."""
-        blocks: list[Stack] = [self.mid_block, *self.up_blocks]  
+        blocks: list[Stack] = [self.mid_block, *self.up_blocks]
         parts = [DecoderStage(index, range(len(block.resnets))) for index, block in enumerate(blocks[:-1])]
         count = len(blocks[-1].resnets)
         starts = range(0, max(count, 1), _MOST_LAYERS)

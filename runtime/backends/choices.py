@@ -12,6 +12,7 @@ from typing import Any
 from ..cache_folder import cache_folder
 from ..component import Component
 from ..config import AutoencoderKLLTX2VideoConfig
+from ..engines import EngineRecord
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
@@ -39,7 +40,9 @@ class Backend:
     `in_flight`: how many calls it wants at a time, so that copies run beside the computation. `takes_stream`: whether
     its components order a call in a CUDA stream of the caller's. `profiles`: the sizes that what runs a graph was built
     for; None: it runs any. `shared`: what its components have in common, to be kept where they are let go one by one.
-    `takes_cpu_files`: whether it runs a graph's `cpu_file`, where the bundle has one.
+    `takes_cpu_files`: whether it runs a graph's `cpu_file`, where the bundle has one. `engines`: the records of what
+    was built for a graph, by which calls are planned for the device's memory, and `free_bytes`, what of that is free;
+    None: calls are planned by measuring.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Backend:
     profiles: Callable[[Graph], tuple[Profile, ...]] | None = None
     shared: Callable[[], object] = lambda: None
     takes_cpu_files: bool = False
+    engines: Callable[[Graph], tuple[EngineRecord, ...]] | None = None
+    free_bytes: Callable[[], int] | None = None
 
     @property
     def label(self) -> str:
@@ -226,6 +231,8 @@ class Choices:
             takes_stream=True,
             profiles=opener.profiles,
             shared=opener.shared,
+            engines=opener.engines,
+            free_bytes=opener.free_bytes,
         )
 
 

@@ -171,8 +171,19 @@ class EngineOpener:
         Raises:
             EngineError: none fits.
         """
-        records = find_engines(self._manifest, graph, self._backend, **self._machine)
-        return tuple(profile for record in records for profile in record.profiles)
+        return tuple(profile for record in self.engines(graph) for profile in record.profiles)
+
+    def engines(self, graph: Graph) -> tuple[EngineRecord, ...]:
+        """What was built for a graph and runs here, the newest first.
+
+        Raises:
+            EngineError: nothing was.
+        """
+        return find_engines(self._manifest, graph, self._backend, **self._machine)
+
+    def free_bytes(self) -> int:
+        """Of the GPU's memory, as far as it may be taken."""
+        return self.shared().gpu.available
 
     def _check(self, record: EngineRecord) -> None:
         """Refuse a file that is not the one that was built, before the library sees it. One that was read and has not

@@ -1,0 +1,134 @@
+"""Bytes and seconds of one pass of the engines over its size: a line through sizes that were measured."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from .calibration import Points
+from .config import ImageConfig
+from .ladder import ladder
+from .probe import Point, Probe
+from .strategy import Strategy
+from .workload import Workload, volume
+
+__all__ = ["CostLines", "Line", "attention_bytes"]
+
+Cells = tuple[int, ...]
+_LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the smallest ones
+_SHORTER = {"onnxruntime": 0.5}  # of that, where memory is proportional to the size
+_SHARE_OF_CALL, _LONGEST_SECONDS = 0.04, 30.0  # of a long call's own time may be measured, and at all
+_LEAST_SLOPE = 0.05  # of what was measured beyond the engine lies in memory that grows: small calls differ by chance
+_MOST_STEP = 16  # times as large as the one before it may a calibrating call be
+_APART = (2.5, 6.0)  # times as large as the other one is the larger of the two that a line goes through
+_SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
+_ATTENTION_INPUTS = 9  # arrays of the size of attention's input, beside its scores
+_MOST_ATTENTION = 0.75  # of what was measured beyond the engine
+_ITEM_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Line:
+    """Through a point at `volume`, with a slope in bytes."""
+
+    point: Point
+    volume: int
+    slope: float
+
+    def at(self, volume: float) -> float:
+        return max(self.point.peak_bytes + self.slope * (volume - self.volume), self.loaded_bytes)
+
+    @property
+    def loaded_bytes(self) -> int:
+        return self.point.loaded_bytes
+
+    @property
+    def unit_seconds(self) -> float:
+        return self.point.seconds / self.volume
+
+
+@dataclass(frozen=True)
+class CostLines:
+    """Measures what a line needs, small sizes first: as large ones as take little time, or a small part of the call's
+    own, and none of which the smaller ones say that it needs more than `most_bytes`. `minimum`: of latents' height and
+    width, by component."""
+
+    points: Points
+    backend: str
+    minimum: Callable[[str], int]
+
+    def line(self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None) -> Line:
+        """For passes over latents of about `cells`.
+
+        Raises:
+            EngineError: a size had to be measured, and does not run.
+        """
+        grid = work.grid
+        stretched = (*cells[:-1], cells[-1] * work.batch)
+        rungs = ladder(grid, stretched, self.minimum(work.component), whole_clip=strategy.streaming)
+        seen: dict[Cells, Point] = {}
+
+        def measured(rung: Cells) -> Point:
+            if rung not in seen:
+                seen[rung] = self.points.point(Probe(work.component, rung, strategy))
+            return seen[rung]
+
+        wanted = volume(grid, cells) * work.batch
+        *_, chosen = rungs[0], *self._climb(work, strategy, rungs, measured, wanted, most_bytes)
+        if len(seen) == 1 < len(rungs):
+            chosen = rungs[1]
+        while chosen not in (rungs[0], rungs[-1]) and self._attends(work, chosen, measured(chosen)):
+            chosen = rungs[rungs.index(chosen) - 1]
+        stop = volume(grid, chosen)
+        below = [rung for rung in rungs if _APART[0] < stop / volume(grid, rung) < _APART[1]]
+        # Memory bends where buffers are small: a line through the larger ones is better.
+        other = below[-1] if below and chosen != rungs[-1] else rungs[0]
+        point, first = measured(chosen), measured(other)
+        if other == chosen:
+            return Line(point, stop, 0.0)
+        slope = (point.peak_bytes - first.peak_bytes) / (stop - volume(grid, other))
+        return Line(point, stop, max(slope, _LEAST_SLOPE * (point.peak_bytes - point.loaded_bytes) / stop))
+
+    def _climb(
+        self,
+        work: Workload,
+        strategy: Strategy,
+        rungs: Sequence[Cells],
+        measured: Callable[[Cells], Point],
+        wanted: int,
+        most_bytes: int | None,
+    ) -> Iterator[Cells]:
+        """Ever larger sizes, each of them measured, as far as it may go."""
+        grid, place = work.grid, 0
+        short = _LIMIT_SECONDS[strategy.streaming] * _SHORTER.get(self.backend, 1.0)
+        while True:
+            point, size = measured(rungs[place]), volume(grid, rungs[place])
+            unit = (min(point.work_seconds, point.seconds) or point.seconds) / size
+            held = (point.peak_bytes - point.loaded_bytes) / size  # small calls hold more for their size
+            limit = max(short, min(_LONGEST_SECONDS, _SHARE_OF_CALL * unit * wanted))
+            reachable = [
+                index
+                for index in range(place + 1, len(rungs))
+                if unit * volume(grid, rungs[index]) <= limit
+                and (most_bytes is None or point.loaded_bytes + held * volume(grid, rungs[index]) <= most_bytes)
+            ]
+            if not reachable:
+                return
+            near = [index for index in reachable if volume(grid, rungs[index]) <= _MOST_STEP * size]
+            place = near[-1] if near else reachable[0]
+            measured(rungs[place])
+            yield rungs[place]
+
+    def _attends(self, work: Workload, cells: Cells, point: Point) -> bool:
+        """Whether it was attention that held the most, of which nothing is learned about the rest."""
+        held = attention_bytes(replace(work, batch=1, cells=cells), self.backend)
+        return held > _MOST_ATTENTION * (point.peak_bytes - point.loaded_bytes)
+
+
+def attention_bytes(work: Workload, backend: str) -> int:
+    """What attention holds in one pass: its scores, and what is as large as its input."""
+    copies = _SCORES.get(backend, 0)
+    if not work.scores or not copies:
+        return 0
+    assert isinstance(work.config, ImageConfig)
+    inputs = _ATTENTION_INPUTS * work.config.block_out_channels[-1] * work.batch * math.prod(work.cells)
+    return _ITEM_BYTES * (copies * work.scores + inputs)
