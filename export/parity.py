@@ -44,8 +44,8 @@ _log = logging.getLogger(__name__)
 class Comparison:
     """One graph on one input. `max_abs` and `relative` (max_abs over the reference's largest magnitude) are of the
     output; `psnr_db` takes the reference's range (max - min) as its peak; times are of one call, in seconds.
-    `strategy`: how it ran: "whole", as a "stream", in exact "strips", or "default", where a plain call does not run
-    whole."""
+    `strategy`: how it ran: "whole" (or as it is planned, where that might not fit into memory), as a "stream", or in
+    exact "strips"."""
 
     backend: str
     dtype: str
@@ -244,7 +244,7 @@ def _can_run(manifest: Manifest, name: str, provider: str | None, precision: str
 
 @dataclass(frozen=True, eq=False)
 class _Input:
-    """A sample or latents, and how it goes through: some of "whole", "default", "stream" and "strips"."""
+    """A sample or latents, and how it goes through: some of "whole", "stream" and "strips"."""
 
     label: str
     array: Array
@@ -267,8 +267,6 @@ def _compare(
             wanted: Array | None = None
             for way in given.ways:
                 strategy = _strategy_of(vae, graph, given.array, way)
-                if strategy is None:
-                    continue
                 try:
                     got, seconds = _timed(partial(_run, vae, graph, given.array, way))
                 except InputError as refusal:
@@ -277,7 +275,7 @@ def _compare(
                     _log.warning("not compared: %s", refusal)  # an engine takes the sizes it was built for
                     continue
                 except EngineError as error:  # in float16 a stream cannot be run again in float32
-                    if way not in ("default", "stream"):
+                    if way != "stream":
                         raise
                     yield NotCompared(vae.backend, dtype, f"{graph.component}, {strategy}: {error}")
                     continue
@@ -300,15 +298,9 @@ def _compare(
                 )
 
 
-def _strategy_of(vae: Autoencoder, graph: Graph, array: Array, way: str) -> str | None:
-    """What a row calls the way, or None where another row has it: a call without options often runs whole."""
-
-    def kind(causal: bool | None) -> str:
-        return vae._strategy(graph.component, array, None, "float32", causal).kind
-
-    if way == "whole":
-        return kind(graph.causal)  # what might not fit into memory is planned
-    return way if way != "default" or kind(None) != kind(graph.causal) else None
+def _strategy_of(vae: Autoencoder, graph: Graph, array: Array, way: str) -> str:
+    """What a row calls the way: what might not fit into memory is planned."""
+    return way if way != "whole" else vae._strategy(graph.component, array, None, "float32", graph.causal).kind
 
 
 def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
@@ -351,12 +343,12 @@ class _Inputs:
         if segments:
             yield _random(graph, wide, ("strips",))
         for shape in self._stream_shapes(graph, streams):
-            yield _random(graph, shape, ("default", "stream"))
+            yield _random(graph, shape, ("stream",))
 
     def own(self, graph: Graph, samples: Iterable[tuple[str, Array]], reference: _Reference) -> Iterator[_Input]:
         """The user's samples; for the decoder what the reference encodes them to."""
         whole = self._engines is None or self._profiles(graph)
-        ways = (*(("whole",) if whole else ()), *(("default", "stream") if self._streams(graph) else ()))
+        ways = (*(("whole",) if whole else ()), *(("stream",) if self._streams(graph) else ()))
         for label, sample in samples if ways else ():
             array = sample
             if graph.component == "decoder":

@@ -263,10 +263,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         return {"temb": np.zeros(batch, np.float32) if conditioned else None, "rng": 0}
 
     def _called_graphs(self, component: str) -> Sequence[Graph]:
-        stages = self._stream.stages(component, None) if self._streaming else ()
-        if self._may_stream and self.settings == Strategy() and self._planning.streams_well(component):
-            stages = self._stream.stages(component, None)  # of large clips
-        return stages if self._streaming else (*stages, *super()._called_graphs(component))
+        return self._stream.stages(component, None) if self._streaming else super()._called_graphs(component)
 
     @property
     def _ltx_config(self) -> AutoencoderKLLTX2VideoConfig:

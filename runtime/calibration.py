@@ -19,7 +19,7 @@ from .strategy import Strategy
 __all__ = ["Calibration", "Points"]
 
 _log = logging.getLogger(__name__)
-_SCHEMA = 3
+_SCHEMA = 4
 _PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 

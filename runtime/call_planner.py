@@ -18,7 +18,6 @@ __all__ = ["CallPlanner"]
 
 _log = logging.getLogger(__name__)
 _ALWAYS_FITS_BYTES = 1 << 28  # below this nobody looks at how much memory there is
-_LEAST_STREAMED_BYTES = 2 << 30  # below this bound a stream's many short steps take longer than one pass
 Check = Callable[[], None]
 
 
@@ -58,9 +57,7 @@ class CallPlanner:
             return enabled
         can_stream = may_stream and self._can_stream(work, enabled)
         if budget is None and not self._might_not_fit(work, enabled):
-            large = work.most_bytes > _LEAST_STREAMED_BYTES
-            streams = large and can_stream and self.streams_well(work.component)
-            return replace(enabled, streaming=True) if streams else enabled
+            return enabled
         (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
         key = (work, budget, enabled, may_stream)
         if budget is not None and key in self.planned:
@@ -126,11 +123,6 @@ class CallPlanner:
         if component == "encoder":
             cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
         return self.workload(component, shape[0], cells, output, **options) if min(cells) > 0 else None
-
-    def streams_well(self, component: str) -> bool:
-        """Whether chunks of a clip are about as fast a way to the same numbers, in less memory: a backend has faster
-        graphs for them."""
-        return self.backend.takes_cpu_files and self.manifest.has_cpu_streams(component, self.backend.graphs)
 
     def _can_stream(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a clip can go through in chunks as it was asked for."""

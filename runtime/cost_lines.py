@@ -16,7 +16,8 @@ __all__ = ["CostLines", "Line", "attention_bytes"]
 Cells = tuple[int, ...]
 _LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the smallest ones
 _SHORTER = {"onnxruntime": 0.5}  # of that, where memory is proportional to the size
-_SHARE_OF_CALL, _LONGEST_SECONDS = 0.04, 30.0  # of a long call's own time may be measured, and at all
+_SHARE_OF_CALL = {False: 0.04, True: 0.08}  # of a long call's own time may be measured, and
+_LONGEST_SECONDS = {False: 30.0, True: 60.0}  # at all; streams bend more, since every stage has its own largest step
 _LEAST_SLOPE = 0.05  # of what was measured beyond the engine lies in memory that grows: small calls differ by chance
 _MOST_STEP = 16  # times as large as the one before it may a calibrating call be
 _APART = (2.5, 6.0)  # times as large as the other one is the larger of the two that a line goes through
@@ -35,7 +36,8 @@ class Line:
     slope: float
 
     def at(self, volume: float) -> float:
-        return max(self.point.peak_bytes + self.slope * (volume - self.volume), self.loaded_bytes)
+        call = self.point.call_bytes + self.slope * (volume - self.volume)
+        return max(self.loaded_bytes + max(call, 0), self.point.opening_bytes)
 
     @property
     def loaded_bytes(self) -> int:
@@ -85,8 +87,8 @@ class CostLines:
         point, first = measured(chosen), measured(other)
         if other == chosen:
             return Line(point, stop, 0.0)
-        slope = (point.peak_bytes - first.peak_bytes) / (stop - volume(grid, other))
-        return Line(point, stop, max(slope, _LEAST_SLOPE * (point.peak_bytes - point.loaded_bytes) / stop))
+        slope = (point.call_bytes - first.call_bytes) / (stop - volume(grid, other))
+        return Line(point, stop, max(slope, _LEAST_SLOPE * point.call_bytes / stop))
 
     def _climb(
         self,
@@ -103,8 +105,9 @@ class CostLines:
         while True:
             point, size = measured(rungs[place]), volume(grid, rungs[place])
             unit = (min(point.work_seconds, point.seconds) or point.seconds) / size
-            held = (point.peak_bytes - point.loaded_bytes) / size  # small calls hold more for their size
-            limit = max(short, min(_LONGEST_SECONDS, _SHARE_OF_CALL * unit * wanted))
+            held = point.call_bytes / size  # small calls hold more for their size
+            share = _SHARE_OF_CALL[strategy.streaming] * unit * wanted
+            limit = max(short, min(_LONGEST_SECONDS[strategy.streaming], share))
             reachable = [
                 index
                 for index in range(place + 1, len(rungs))
@@ -121,7 +124,7 @@ class CostLines:
     def _attends(self, work: Workload, cells: Cells, point: Point) -> bool:
         """Whether it was attention that held the most, of which nothing is learned about the rest."""
         held = attention_bytes(replace(work, batch=1, cells=cells), self.backend)
-        return held > _MOST_ATTENTION * (point.peak_bytes - point.loaded_bytes)
+        return held > _MOST_ATTENTION * point.call_bytes
 
 
 def attention_bytes(work: Workload, backend: str) -> int:

@@ -7,14 +7,14 @@ from typing import Protocol
 
 from ..tiling import Plan
 from ..tiling.plan import Direction
-from .backends.onnxruntime_arena import BLOCK_BYTES, TABLE_BYTES
+from .backends.onnxruntime_arena import BLOCK_BYTES, FURTHER_BYTES, TABLE_BYTES
 from .calibration import Points
 from .candidates import TileSizes
 from .cost_lines import CostLines, attention_bytes
 from .exact_settings import ExactStrips
 from .manifest import Manifest
 from .strategy import WHOLE, Strategy
-from .stream_lengths import frames_ahead
+from .stream_lengths import frames_ahead, most_frames, step_frames, values_per_cell
 from .strip_costs import strip_cost
 from .workload import Workload, volume
 
@@ -22,6 +22,8 @@ __all__ = ["Cost", "Costing", "Costs", "largest_tile", "plan_of"]
 
 _LEAN = 1.06  # predictions are a little high rather than low
 _IDLE_SHARE = 0.06  # of what lies in more than one block
+_STREAM_LEAN = 1.05  # beyond the others': every stage has its own largest step
+_SEEN_FRAMES = 3  # side by side in the largest tensor of a stream's step (docs/streaming.md)
 _ITEM_BYTES = 4
 
 
@@ -105,9 +107,9 @@ class Costs:
 
     def _stream(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         probed = self._probed(work, strategy)
-        held, seconds = self._pass(work, strategy.untiled, probed, most_bytes)
+        held, seconds = self._pass(work, strategy.untiled, probed, most_bytes, self._largest(work, strategy))
         own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # what it was cut from is counted around
-        return held - own, seconds * work.cells[0] / probed[0]
+        return _STREAM_LEAN * held - own, seconds * work.cells[0] / probed[0]
 
     def _stream_tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         """Streams side by side share the engine. Each of them holds its states, and its part of a chunk of the clip
@@ -153,24 +155,39 @@ class Costs:
         lead = math.ceil(ahead / work.grid.temporal) + max(1 + 2 * chunk, 5 if work.decodes else 3)
         return (min(work.cells[0], lead), *work.cells[1:])
 
+    def _largest(self, work: Workload, strategy: Strategy) -> int:
+        """Bytes of the largest tensor of a stream's steps."""
+        graphs = self._manifest.find_streams(work.component, self._dtype)
+        frames = step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component))
+        values = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
+        return _ITEM_BYTES * _SEEN_FRAMES * values * work.batch * math.prod(work.cells[1:])
+
     def _pass(
-        self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None
+        self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None, largest: int = 0
     ) -> tuple[float, float]:
-        """One pass of the engines over latents of `cells`, with what goes in and what comes out."""
+        """One pass of the engines over latents of `cells`, with what goes in and what comes out. `largest`: bytes of a
+        tensor, where many are as large."""
         line = self._lines.line(work, strategy, cells, most_bytes)
         wanted = volume(work.grid, cells) * work.batch
         held = line.at(wanted)
         if not strategy.streaming:
             attention = attention_bytes(replace(work, cells=tuple(cells)), self._backend)
             held = max(held, line.at(0) + attention)
-        held += self._further_blocks(held - line.loaded_bytes)
+        held += self._further_blocks(held - line.loaded_bytes, largest)
         return held, line.unit_seconds * wanted
 
-    def _further_blocks(self, held: float) -> float:
+    def _further_blocks(self, held: float, largest: int) -> float:
         """What it costs that so many bytes lie in more than one block of an arena: their accounts, and room that stays
         idle, since no tensor lies across two of them."""
-        further = int(held // BLOCK_BYTES) if self._backend == "onnxruntime" else 0
-        return further * TABLE_BYTES + (_IDLE_SHARE * held if further else 0)
+
+        def filled(block: int) -> float:
+            idle = block % largest if 0 < largest <= block else 0
+            return block - max(idle, _IDLE_SHARE * block)
+
+        if self._backend != "onnxruntime" or held <= filled(BLOCK_BYTES):
+            return 0
+        further = (held - filled(BLOCK_BYTES)) * FURTHER_BYTES / filled(FURTHER_BYTES)
+        return BLOCK_BYTES + further * (1 + TABLE_BYTES / BLOCK_BYTES) - held
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:

@@ -141,10 +141,6 @@ class Manifest:
         found = _of_precision(self.streams, component, dtype)
         return tuple(sorted(found, key=lambda graph: graph.stage.index if graph.stage is not None else 0))
 
-    def has_cpu_streams(self, component: str, dtype: str) -> bool:
-        """Whether there are streaming graphs in the form for CPUs, in which some backends run faster than whole."""
-        return any(graph.cpu_file is not None for graph in self.find_streams(component, dtype))
-
     def find_segments(self, component: str, dtype: str | None = None) -> tuple[Graph, ...]:
         """The same of the component's steps of exact strips."""
         return _of_precision(self.segments, component, dtype)

@@ -43,15 +43,22 @@ class Probe:
 
 @dataclass(frozen=True)
 class Point:
-    """What came out. `peak_bytes`: the most memory that the process held above what it held before the bundle was
-    opened: the engine's library, the engine, input, activations and result. `loaded_bytes`: with the engine open, and
-    nothing run yet. `seconds`: of a call that is not the first, unless the first was slow. `work_seconds`: the
-    processor's time of that call over the cores, which other processes do not stretch."""
+    """What came out, in bytes above what the process held before the bundle was opened. `peak_bytes`: the most that it
+    held during the call: the engine's library, the engine, input, activations and result. `loaded_bytes`: with the
+    engine open, and nothing run yet; `opening_bytes`: the most until then. (Where the system cannot tell these apart,
+    the peak is that of everything.) `seconds`: of a call that is not the first, unless the first was slow.
+    `work_seconds`: the processor's time of that call over the cores, which other processes do not stretch."""
 
     peak_bytes: int
     loaded_bytes: int
     seconds: float
     work_seconds: float = 0.0
+    opening_bytes: int = 0
+
+    @property
+    def call_bytes(self) -> int:
+        """What the call added to the open engine: what an engine takes to open differs from one time to the next."""
+        return self.peak_bytes - self.loaded_bytes
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Point":
@@ -60,6 +67,7 @@ class Point:
             int(values["loaded_bytes"]),
             float(values["seconds"]),
             float(values["work_seconds"]),
+            int(values["opening_bytes"]),
         )
 
 

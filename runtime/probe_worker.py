@@ -11,7 +11,7 @@ import numpy as np
 
 from . import open_bundle
 from .answering_process import answer_once
-from .process_memory import peak_bytes, resident_bytes
+from .process_memory import forget_peak, peak_bytes, resident_bytes
 from .strategy import Strategy
 
 __all__ = ["main"]
@@ -35,7 +35,8 @@ def _measured(order: dict[str, Any]) -> dict[str, Any]:
         decodes, cells = probe["component"] == "decoder", tuple(probe["cells"])
         if strategy.kind != "strips":  # whose engines are opened one by one
             vae.load(probe["component"], streaming=strategy.streaming)
-        loaded = resident_bytes() or peak_bytes() or start
+        opening, loaded = peak_bytes() or start, resident_bytes() or peak_bytes() or start
+        forget_peak()
         shape = (probe["batch"], vae.config.latent_channels if decodes else vae.config.in_channels)
         array = _random((*shape, *(cells if decodes else vae.grid.sample_size(cells))))
         seconds, work = [], [0.0]
@@ -51,6 +52,7 @@ def _measured(order: dict[str, Any]) -> dict[str, Any]:
     return {
         "peak_bytes": peak - start,
         "loaded_bytes": loaded - start,
+        "opening_bytes": opening - start,
         "seconds": seconds[-1],
         "work_seconds": work[-1],
     }

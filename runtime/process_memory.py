@@ -1,11 +1,13 @@
 """How much memory this process holds, and the most it has held."""
 
+import contextlib
 import sys
 from pathlib import Path
 
-__all__ = ["peak_bytes", "resident_bytes"]
+__all__ = ["forget_peak", "peak_bytes", "resident_bytes"]
 
 _STATUS = Path("/proc/self/status")
+_CLEAR_REFS, _RESET_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5)
 
 
 def peak_bytes() -> int | None:
@@ -24,6 +26,12 @@ def peak_bytes() -> int | None:
 def resident_bytes() -> int | None:
     """Resident bytes now, or None where the system does not tell."""
     return _of_status("VmRSS") if _STATUS.exists() else None
+
+
+def forget_peak() -> None:
+    """From now on `peak_bytes` counts anew, where the system can do that (Linux); otherwise nothing changes."""
+    with contextlib.suppress(OSError):
+        _CLEAR_REFS.write_text(_RESET_PEAK)
 
 
 def _of_status(name: str) -> int:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -30,9 +31,11 @@ from latentrt.runtime import (
     OutputError,
 )
 from latentrt.runtime.backends.openvino import OpenVinoComponent
+from latentrt.runtime.call_planner import CallPlanner
 from latentrt.runtime.clip_stream import ClipStream
 from latentrt.runtime.manifest import Manifest
 from latentrt.runtime.probe import Point
+from latentrt.runtime.strategy import Strategy
 
 BundleOf = Callable[[str], Path]
 
@@ -115,7 +118,7 @@ def test_streams_and_exact_strips_are_measured_where_they_are_asked_for(
 
 
 @pytest.mark.parametrize("component", ["encoder", "decoder"])
-def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams(
+def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_not_fit(
     component: str, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -126,7 +129,10 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams(
         return run(*given, **options)
 
     monkeypatch.setattr(ClipStream, "_run", noted)
-    monkeypatch.setattr("latentrt.runtime.call_planner._LEAST_STREAMED_BYTES", 0)
+    monkeypatch.setattr(CallPlanner, "_might_not_fit", lambda *_: True)
+    chosen = SimpleNamespace(strategy=Strategy(streaming=True))
+    planner = SimpleNamespace(choose=lambda *_, **__: chosen)
+    monkeypatch.setattr(CallPlanner, "planner", lambda *_: (planner, None))
     bundle, clip = bundle_of("ltx20"), {"component": component, "size": (9, 64, 64), "repeats": 1}
     for strategy, wanted, ran in (("whole", 0, None), ("default", 2, "stream"), ("stream", 2, None)):
         steps.clear()

@@ -20,7 +20,6 @@ from latentrt.export.parity import Comparison, ParityReport, verify_bundle
 from latentrt.runtime import CheckpointError, EngineError
 from latentrt.runtime.added_outputs import added_outputs
 from latentrt.runtime.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-from latentrt.runtime.clip_stream import ClipStream
 from latentrt.runtime.manifest import Graph, Manifest
 from latentrt.runtime.profiles import Profile, choose_profile
 
@@ -63,20 +62,17 @@ def shapes(report: ParityReport, component: str, strategy: str = "whole") -> set
     return {row.shape for row in rows if (row.component, row.strategy) == (component, strategy)}
 
 
-def test_streams_and_the_call_without_options_are_compared_where_a_bundle_holds_streaming_graphs(
-    copied: BundleOf, checkpoint_of: BundleOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("latentrt.runtime.call_planner._LEAST_STREAMED_BYTES", 0)
+def test_streams_are_compared_where_a_bundle_holds_streaming_graphs(copied: BundleOf, checkpoint_of: BundleOf) -> None:
     bundle = copied("ltx20")
     report = verify_bundle(bundle, checkpoint_of("ltx20"), threads=1)
     both = {"encoder", "decoder"}
-    assert ways(report, "onnxruntime:cpu") == {(one, way) for one in both for way in ("whole", "default", "stream")}
-    assert ways(report, "openvino") == {(one, way) for one in both for way in ("whole", "stream")}, "which runs whole"
+    assert ways(report, "onnxruntime:cpu") == {(one, way) for one in both for way in ("whole", "stream")}
+    assert ways(report, "openvino") == ways(report, "onnxruntime:cpu")
     frames = {row.shape[2] for row in report.comparisons if (row.component, row.strategy) == ("decoder", "stream")}
     assert min(frames) > 5, "long enough for states to go from step to step"
     assert report.passed
     stored: Any = Manifest.open(bundle).verification
-    assert {row["strategy"] for row in stored["comparisons"]} == {"whole", "default", "stream"}
+    assert {row["strategy"] for row in stored["comparisons"]} == {"whole", "stream"}
     assert stored["not_compared"] == []
 
 
@@ -103,23 +99,18 @@ def test_exact_strips_are_compared_where_a_bundle_holds_their_steps(
     assert {row.strategy for row in plain.comparisons} == {"whole"}
 
 
-@pytest.mark.parametrize(("broken", "seen"), [("stream", {"stream"}), ("job", {"default"})])
 def test_a_stream_that_gives_something_else_is_seen(
-    broken: str, seen: set[str], copied: BundleOf, checkpoint_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+    copied: BundleOf, checkpoint_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latentrt.runtime.call_planner._LEAST_STREAMED_BYTES", 0)
-    decode, job = AutoencoderKLLTX2Video.decode_stream, ClipStream.job
+    decode = AutoencoderKLLTX2Video.decode_stream
 
     def other(*given: Any, **options: Any) -> Any:
         return (frames + 0.1 for frames in decode(*given, **options))
 
-    if broken == "stream":
-        monkeypatch.setattr(AutoencoderKLLTX2Video, "decode_stream", other)
-    else:
-        monkeypatch.setattr(ClipStream, "job", lambda *given: job(*given) + 0.1)
+    monkeypatch.setattr(AutoencoderKLLTX2Video, "decode_stream", other)
     report = verify_bundle(copied("ltx20"), checkpoint_of("ltx20"), threads=1, backend="onnxruntime")
     assert not report.passed
-    assert {row.strategy for row in report.comparisons if row.psnr_db < 45} == seen
+    assert {row.strategy for row in report.comparisons if row.psnr_db < 45} == {"stream"}
 
 
 def test_a_stream_that_ends_with_an_error_has_not_passed(

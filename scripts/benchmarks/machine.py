@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["describe_machine", "load_average"]
 
-_PACKAGES = ("latentrt", "onnxruntime", "torch", "diffusers", "onnx", "numpy", "tensorrt-rtx-cu13")
+_PACKAGES = ("latentrt", "onnxruntime", "openvino", "torch", "diffusers", "onnx", "numpy", "tensorrt-rtx-cu13")
 
 
 def describe_machine() -> dict[str, Any]:

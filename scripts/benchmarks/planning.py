@@ -82,7 +82,8 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
         used = calibration.holds(Probe(case.component, cells, strategy))
         engine = EngineChoice(vae._sessions.backend.name, vae._sessions.backend.provider or None, "float32", threads)
         point = measure(bundle, engine, Probe(case.component, cells, strategy))
-    ratio = cost.bytes / point.peak_bytes
+    peak = max(point.peak_bytes, point.opening_bytes)
+    ratio = cost.bytes / peak
     return {
         "model": case.model,
         "backend": case.backend,
@@ -90,7 +91,7 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
         "size": case.size,
         "strategy": case.strategy,
         "predicted_bytes": cost.bytes,
-        "measured_bytes": point.peak_bytes,
+        "measured_bytes": peak,
         "ratio": ratio,
         "predicted_seconds": cost.seconds,
         "measured_seconds": point.seconds,
