@@ -2,41 +2,32 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..runtime import open_bundle
 from ..runtime.autoencoder import Autoencoder
 from ..runtime.backends import backends_here, choose_backend
-from ..runtime.backends.tensorrt import LIBRARIES, EngineOpener
-from ..runtime.conditions import DECODE_TIMESTEP, draw_noise
-from ..runtime.config import AutoencoderKLLTX2VideoConfig, MissingScalingFactor
+from ..runtime.backends.tensorrt import LIBRARIES
+from ..runtime.conditions import DECODE_TIMESTEP
+from ..runtime.config import MissingScalingFactor
 from ..runtime.errors import BackendUnavailable, CheckpointError, EngineError, InputError
 from ..runtime.manifest import Graph, Manifest
-from ..runtime.profiles import Profile, choose_profile
 from ..runtime.sources import list_inputs, read_sample
-from ..runtime.stream_lengths import frames_ahead
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
-from .models import model_from_config
+from .parity_inputs import ParityInputs
 from .quality import psnr
+from .reference import SEED, Reference, timed
 
 __all__ = ["Comparison", "NotCompared", "ParityReport", "verify_bundle"]
 
 Array = NDArray[np.float32]
-_SEED = 0
-_MAIN_INPUT = {"encoder": "sample", "decoder": "latents"}
-_KEPT_BYTES = 16 << 20  # of one result of the reference: random arrays' are smaller, and every backend asks for them
-_MOST_STREAM_CELLS = 2048  # of the clip that goes through a stream: the reference takes it whole
 _log = logging.getLogger(__name__)
 
 
@@ -128,7 +119,7 @@ def verify_bundle(
     """
     manifest = Manifest.open(bundle)
     precisions = dict.fromkeys(graph.dtype for graph in manifest.graphs) if dtype is None else (dtype,)
-    reference = _Reference(_matching_checkpoint(manifest, source, source_options))
+    reference = Reference(_matching_checkpoint(manifest, source, source_options))
     rows: list[Comparison] = []
     missing: list[NotCompared] = []
     for chosen, name, precision in _runs(manifest, backend, provider, precisions):
@@ -149,47 +140,6 @@ def verify_bundle(
     report = ParityReport(tuple(rows), min_psnr_db, tuple(missing))
     Manifest.update(bundle, lambda now: replace(now, verification=report.to_json()))
     return report
-
-
-class _Reference:
-    """The PyTorch model with the checkpoint's weights, on NumPy arrays. Small results are kept, with their seconds."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.config = checkpoint.config
-        self.video = isinstance(self.config, AutoencoderKLLTX2VideoConfig)
-        self.model: Any = model_from_config(self.config)
-        state = {name: torch.from_numpy(tensor.read()) for name, tensor in checkpoint.tensors.items()}
-        self.model.load_state_dict(state, strict=True, assign=True)
-        self._kept: dict[tuple[str, bool | None, tuple[int, ...], bytes], tuple[Array, float]] = {}
-
-    def timed(self, component: str, array: Array, causal: bool | None) -> tuple[Array, float]:
-        """What the component makes of a sample or of latents, and the seconds that it took."""
-        key = component, causal, array.shape, sha256(np.ascontiguousarray(array).data).digest()
-        if key in self._kept:
-            return self._kept[key]
-        found = _timed(partial(self.encode if component == "encoder" else self.decode, array, causal))
-        if found[0].nbytes <= _KEPT_BYTES:
-            self._kept[key] = found
-        return found
-
-    def encode(self, sample: Array, causal: bool | None) -> Array:
-        with torch.no_grad():
-            return np.asarray(self.model.encode(torch.from_numpy(sample), **self._causal(causal)))
-
-    def decode(self, latents: Array, causal: bool | None) -> Array:
-        options: dict[str, Any] = self._causal(causal)
-        if isinstance(self.config, AutoencoderKLLTX2VideoConfig):
-            height, width = latents.shape[-2:]
-            drawn = draw_noise(self.config, (height, width), _SEED)
-            maps = iter(torch.from_numpy(noise) for noise in drawn.values())
-            options["noise"] = tuple(next(maps) if noisy else None for noisy in self.config.inject_noise)
-            if self.config.timestep_conditioning:
-                options["temb"] = torch.full((latents.shape[0],), DECODE_TIMESTEP)
-        with torch.no_grad():
-            return np.asarray(self.model.decode(torch.from_numpy(latents), **options))
-
-    def _causal(self, causal: bool | None) -> dict[str, Any]:
-        return {"causal": causal} if self.video else {}
 
 
 def _matching_checkpoint(manifest: Manifest, source: Path, options: SourceOptions | None) -> Checkpoint:
@@ -242,33 +192,24 @@ def _can_run(manifest: Manifest, name: str, provider: str | None, precision: str
     return True
 
 
-@dataclass(frozen=True, eq=False)
-class _Input:
-    """A sample or latents, and how it goes through: some of "whole", "stream" and "strips"."""
-
-    label: str
-    array: Array
-    ways: tuple[str, ...]
-
-
 def _compare(
     vae: Autoencoder,
     manifest: Manifest,
-    reference: _Reference,
+    reference: Reference,
     dtype: str,
     samples: Sequence[Path],
     max_frames: int,
 ) -> Iterator[Comparison | NotCompared]:
     files = [file for path in samples for file in list_inputs(path, vae) or [path]]
     own = [(file.name, read_sample(file, vae, max_frames=max_frames).sample) for file in files]
-    inputs = _Inputs(vae, manifest)
+    inputs = ParityInputs(vae, manifest)
     for graph in vae.graphs:
         for given in [*inputs.random(graph), *inputs.own(graph, own, reference)]:
             wanted: Array | None = None
             for way in given.ways:
                 strategy = _strategy_of(vae, graph, given.array, way)
                 try:
-                    got, seconds = _timed(partial(_run, vae, graph, given.array, way))
+                    got, seconds = timed(partial(_run, vae, graph, given.array, way))
                 except InputError as refusal:
                     if vae.backend not in LIBRARIES:
                         raise
@@ -307,7 +248,7 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
     """Moments of a sample, or the sample of latents."""
     options: dict[str, Any] = {}
     if graph.component == "decoder":
-        options = {"rng": _SEED}
+        options = {"rng": SEED}
         if getattr(vae.config, "timestep_conditioning", False):
             options["temb"] = DECODE_TIMESTEP
     if way == "stream":
@@ -324,108 +265,3 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
         return np.asarray(vae.decode(array, **options).sample)
     finally:
         vae.disable_tiling()
-
-
-class _Inputs:
-    """What one backend is compared on. Where it runs engines, their profiles say what they take."""
-
-    def __init__(self, vae: Autoencoder, manifest: Manifest) -> None:
-        self._manifest, self._config, self._grid = manifest, manifest.config, vae.grid
-        self._engines = EngineOpener(manifest, vae.backend) if vae.backend in LIBRARIES else None
-        self._base = max(self._grid.encoder_minimum, self._grid.decoder_minimum, 64 // self._grid.spatial)
-
-    def random(self, graph: Graph) -> Iterator[_Input]:
-        """Arrays of several sizes; of engines as many more as it takes for each profile to be called."""
-        streams, segments, profiles = self._streams(graph), self._segments(graph), self._profiles(graph)
-        wide = self._default_shapes(graph)[-1]
-        for shape in self._default_shapes(graph) if self._engines is None else self._held_shapes(graph, profiles):
-            yield _random(graph, shape, ("whole",))
-        if segments:
-            yield _random(graph, wide, ("strips",))
-        for shape in self._stream_shapes(graph, streams):
-            yield _random(graph, shape, ("stream",))
-
-    def own(self, graph: Graph, samples: Iterable[tuple[str, Array]], reference: _Reference) -> Iterator[_Input]:
-        """The user's samples; for the decoder what the reference encodes them to."""
-        whole = self._engines is None or self._profiles(graph)
-        ways = (*(("whole",) if whole else ()), *(("stream",) if self._streams(graph) else ()))
-        for label, sample in samples if ways else ():
-            array = sample
-            if graph.component == "decoder":
-                moments, _ = reference.timed("encoder", sample, None)
-                array = np.ascontiguousarray(moments[:, : self._config.latent_channels])
-            yield _Input(label, array, ways)
-
-    def _default_shapes(self, graph: Graph) -> list[tuple[int, ...]]:
-        """Square, a batch of two that is not square, and a wider (for video: longer) one."""
-        base = self._base
-        sizes = ((1, 2, base, base), (2, 1, base, base + 1), (1, 3, base + 1, 2 * base))
-        return [self._shape(graph, batch, cells if self._grid.video else cells[1:]) for batch, *cells in sizes]
-
-    def _held_shapes(self, graph: Graph, profiles: Sequence[Profile]) -> Iterable[tuple[int, ...]]:
-        """Those of the default ones that an engine takes, and one for each profile."""
-        name = _MAIN_INPUT[graph.component]
-        shapes = [of for of in self._default_shapes(graph) if any(one.ranges[name].holds(of) for one in profiles)]
-        chosen = (_shape_choosing(profiles, index, name) for index in range(len(profiles)))
-        return dict.fromkeys([*shapes, *filter(None, chosen)])
-
-    def _stream_shapes(self, graph: Graph, streams: Sequence[Graph]) -> Iterator[tuple[int, ...]]:
-        """Clips that go through in several steps, of heights and widths that the engines take."""
-        if not streams:
-            return
-        chunks: Iterable[tuple[int, ...]] = [(1, self._base, self._base)]
-        if self._engines is not None:
-            ratio = self._grid.spatial if graph.component == "encoder" else 1
-            later = [one for one in self._profiles(streams[0]) if one.ranges["first"].maximum == (0,)]
-            chosen = filter(None, (_shape_choosing(later, index, "chunk") for index in range(len(later))))
-            chunks = dict.fromkeys((shape[0], shape[-2] // ratio, shape[-1] // ratio) for shape in chosen)
-        for batch, height, width in chunks:
-            most = max(_MOST_STREAM_CELLS // (height * width), 3)
-            yield self._shape(graph, batch, (min(self._stream_frames(streams), most), height, width))
-
-    def _stream_frames(self, streams: Sequence[Graph]) -> int:
-        """Latent frames: what the stages hold back until the first frame comes, and a few."""
-        assert isinstance(self._config, AutoencoderKLLTX2VideoConfig)
-        return math.ceil(frames_ahead(streams) / self._config.temporal_ratio) + 4
-
-    def _shape(self, graph: Graph, batch: int, cells: Sequence[int]) -> tuple[int, ...]:
-        if graph.component == "encoder":
-            return (batch, self._config.in_channels, *self._grid.sample_size(cells))
-        return (batch, self._config.latent_channels, *cells)
-
-    def _streams(self, graph: Graph) -> Sequence[Graph]:
-        return self._usable(graph, self._manifest.find_streams(graph.component, graph.dtype))
-
-    def _segments(self, graph: Graph) -> Sequence[Graph]:
-        return self._usable(graph, self._manifest.find_segments(graph.component, graph.dtype))
-
-    def _usable(self, graph: Graph, steps: Sequence[Graph]) -> Sequence[Graph]:
-        """The steps of what `graph` does at once; none where another causality was cut, or an engine is missing."""
-        runs = self._engines is None or all(map(self._profiles, steps))
-        return steps if runs and all(step.causal == graph.causal for step in steps) else ()
-
-    def _profiles(self, graph: Graph) -> tuple[Profile, ...]:
-        """Of the engines of a graph; none where there are none."""
-        try:
-            return () if self._engines is None else self._engines.profiles(graph)
-        except EngineError:
-            return ()
-
-
-def _shape_choosing(profiles: Sequence[Profile], index: int, name: str) -> tuple[int, ...] | None:
-    """The smallest shape of the input `name` with which a call runs in a profile; None where others take all its
-    calls."""
-    of, alone = profiles[index].ranges[name], [Profile({name: one.ranges[name]}) for one in profiles]
-    shapes = sorted(product(*map(set, zip(of.minimum, of.optimum, of.maximum, strict=True))), key=math.prod)
-    return next((shape for shape in shapes if choose_profile(alone, {name: shape}) == index), None)
-
-
-def _random(graph: Graph, shape: tuple[int, ...], ways: tuple[str, ...]) -> _Input:
-    values = np.random.default_rng(_SEED).standard_normal(shape, np.float32)
-    return _Input("random", np.tanh(values) if graph.component == "encoder" else values, ways)
-
-
-def _timed(function: Callable[[], Array]) -> tuple[Array, float]:
-    started = time.perf_counter()
-    result = function()
-    return result, time.perf_counter() - started
