@@ -23,6 +23,15 @@ def peers() -> Any:
         sys.path.remove(str(SCRIPT.parent))
 
 
+def test_no_second_of_an_engine_counts_twice(peers: Any) -> None:
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        opened = importlib.import_module("peers.contenders").Opened(int, int, [(5.0, 6.0), (0.0, 2.0), (1.0, 3.0)])
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    assert opened.engine_seconds == 4.0
+
+
 def test_the_quick_mode_measures_compares_and_goes_on(tmp_path: Path) -> None:
     names = ("optimum", "onnxruntime", "stream float32")
     files = ["--json", str(tmp_path / "peers.json"), "--markdown", str(tmp_path / "peers.md")]

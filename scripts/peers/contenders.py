@@ -25,12 +25,21 @@ class Unavailable(Exception):
 
 @dataclass
 class Opened:
-    """`run` is the call to time and `warm` what to do before; `engine_seconds` adds up what it spent in engine calls,
-    of a contender that tells (None: it does not)."""
+    """`run` is the call to time and `warm` what to do before; `engine_calls`: when each call of an engine began and
+    ended, of a contender that tells (None: it does not)."""
 
     run: Callable[[], Array]
     warm: Callable[[], Any]
-    engine_seconds: list[float] | None = None
+    engine_calls: list[tuple[float, float]] | None = None
+
+    @property
+    def engine_seconds(self) -> float:
+        """In which an engine was at work. Some are opened beside others' calls: no second counts twice."""
+        covered, until = 0.0, float("-inf")
+        for began, ended in sorted(self.engine_calls or ()):
+            covered += max(ended - max(began, until), 0.0)
+            until = max(until, ended)
+        return covered
 
 
 @dataclass(frozen=True)
@@ -173,9 +182,9 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
 
 
 class _Timed:
-    """A component, or one that steps, and the seconds of its calls."""
+    """A component, or one that steps, and when its calls began and ended."""
 
-    def __init__(self, inner: Any, spent: list[float]) -> None:
+    def __init__(self, inner: Any, spent: list[tuple[float, float]]) -> None:
         self._inner, self._spent = inner, spent
         if hasattr(inner, "step"):
             self.step = self._clocked(inner.step)
@@ -187,20 +196,20 @@ class _Timed:
             try:
                 return call(*arguments, **options)
             finally:
-                self._spent.append(time.perf_counter() - started)
+                self._spent.append((started, time.perf_counter()))
 
         return clocked
 
 
-def _timed_engines(vae: Any) -> list[float]:
-    """Let the autoencoder's engines add up what they take; loading one counts, as an exact pass loads its own."""
-    spent: list[float] = []
+def _timed_engines(vae: Any) -> list[tuple[float, float]]:
+    """Let the autoencoder's engines note when they are called; loading one counts, as an exact pass loads its own."""
+    spent: list[tuple[float, float]] = []
     opened = vae._sessions.backend.open
 
     def open_timed(path: Path) -> Any:
         started = time.perf_counter()
         component = opened(path)
-        spent.append(time.perf_counter() - started)
+        spent.append((started, time.perf_counter()))
         return _Timed(component, spent)
 
     vae._sessions.backend = replace(vae._sessions.backend, open=open_timed)

@@ -45,8 +45,8 @@ def measure(
             called = time.perf_counter()
             result = opened.run()
             seconds.append(time.perf_counter() - called)
-            if opened.engine_seconds is not None:
-                shares.append(1 - sum(opened.engine_seconds) / seconds[-1])
+            if opened.engine_calls is not None:
+                shares.append(1 - opened.engine_seconds / seconds[-1])
     except Unavailable as reason:
         return {"status": "skipped", "reason": str(reason)}
     except Exception as error:  # whatever a peer raises is its row, and the others go on
