@@ -29,19 +29,17 @@ _ITEM_BYTES = 4
 
 @dataclass(frozen=True)
 class Line:
-    """Through a point at `volume`, with a slope in bytes."""
+    """Through a point at `volume`, with a slope in bytes. `loaded_bytes`: the most that an open engine was seen to
+    hold."""
 
     point: Point
     volume: int
     slope: float
+    loaded_bytes: int
 
     def at(self, volume: float) -> float:
         call = self.point.call_bytes + self.slope * (volume - self.volume)
         return max(self.loaded_bytes + max(call, 0), self.point.opening_bytes)
-
-    @property
-    def loaded_bytes(self) -> int:
-        return self.point.loaded_bytes
 
     @property
     def unit_seconds(self) -> float:
@@ -85,10 +83,11 @@ class CostLines:
         # Memory bends where buffers are small: a line through the larger ones is better.
         other = below[-1] if below and chosen != rungs[-1] else rungs[0]
         point, first = measured(chosen), measured(other)
+        loaded = max(one.loaded_bytes for one in seen.values())
         if other == chosen:
-            return Line(point, stop, 0.0)
+            return Line(point, stop, 0.0, loaded)
         slope = (point.call_bytes - first.call_bytes) / (stop - volume(grid, other))
-        return Line(point, stop, max(slope, _LEAST_SLOPE * point.call_bytes / stop))
+        return Line(point, stop, max(slope, _LEAST_SLOPE * point.call_bytes / stop), loaded)
 
     def _climb(
         self,

@@ -124,7 +124,8 @@ class Costs:
         plan = plan_of(work, strategy)
         chunk = self._chunk_bytes(work, strategy)
         others = (plan.count - 1) * math.prod(largest_tile(plan))
-        return int((self._state_bytes(work) + chunk) * others + chunk * math.prod(work.cells[1:]))
+        both = 2 * chunk * math.prod(work.cells[1:])  # put together, and the one before it, which the caller holds
+        return int((self._state_bytes(work) + chunk) * others + both)
 
     def _chunk_bytes(self, work: Workload, strategy: Strategy) -> float:
         """Of the largest chunk of the clip that a stream gives in float32, per latent cell of height and width: at its

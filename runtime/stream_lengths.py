@@ -20,14 +20,14 @@ __all__ = [
     "values_per_cell",
 ]
 
-MOST_FRAMES = 16
+MOST_FRAMES = 12
 """The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain little
 time (benchmarks/streaming.md)."""
 ENGINE_FRAMES = 8
 """The most that engines are built for where nobody says: a latent frame's. Their memory is that of the longest step."""
 MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
-_EARLY_SHARE = 0.5
+_EARLY_SHARE = 0.25
 
 
 def most_frames(component: str) -> int:

@@ -114,8 +114,9 @@ def run_tiles(
         )
         for source, tile in zip(sources, tiles, strict=True)
     ]
-    for parts in zip(*streams, strict=True):
-        shape = parts[0].frames.shape
+    for part in streams[0]:
+        parts = [part, *map(next, streams[1:])]  # zip would keep each chunk until its stream gives the next one
+        shape = part.frames.shape
         whole = np.empty((*shape[:3], *plan.target_size), np.float32)
         canvas = Canvas(tuple(plan.groups()), partial(_rows, whole))
         blend = blend_of(plan, canvas)
