@@ -164,31 +164,33 @@ class Costs:
         return _ITEM_BYTES * _SEEN_FRAMES * values * work.batch * math.prod(work.cells[1:])
 
     def _pass(
-        self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None, largest: int = 0
+        self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None, large: int | None = None
     ) -> tuple[float, float]:
-        """One pass of the engines over latents of `cells`, with what goes in and what comes out. `largest`: bytes of a
-        tensor, where many are as large."""
+        """One pass of the engines over latents of `cells`, with what goes in and what comes out. `large`: bytes of the
+        large tensors (None: as a whole pass has them)."""
         line = self._lines.line(work, strategy, cells, most_bytes)
         wanted = volume(work.grid, cells) * work.batch
         held = line.at(wanted)
+        own, extra = replace(work, cells=tuple(cells)), 0
         if not strategy.streaming:
-            attention = attention_bytes(replace(work, cells=tuple(cells)), self._backend)
-            held = max(held, line.at(0) + attention)
-        held += self._further_blocks(held - line.loaded_bytes, largest)
+            held = max(held, line.at(0) + attention_bytes(own, self._backend))
+            # A clip's result, before its patches are taken apart: larger than what was there, it finds no room in it.
+            extra = max(own.result_bytes() - own.usual_bytes, 0) if work.grid.video and work.decodes else 0
+        held += self._further_blocks(held - line.loaded_bytes, large or own.usual_bytes, extra)
         return held, line.unit_seconds * wanted
 
-    def _further_blocks(self, held: float, largest: int) -> float:
-        """What it costs that so many bytes lie in more than one block of an arena: their accounts, and room that stays
-        idle, since no tensor lies across two of them."""
+    def _further_blocks(self, held: float, large: int, extra: int) -> float:
+        """What it costs that so many bytes lie in more than one block of an arena: their accounts, room that stays
+        idle, since no tensor lies across two of them, and `extra` bytes."""
 
         def filled(block: int) -> float:
-            idle = block % largest if 0 < largest <= block else 0
+            idle = block % large if large <= block else 0
             return block - max(idle, _IDLE_SHARE * block)
 
         if self._backend != "onnxruntime" or held <= filled(BLOCK_BYTES):
             return 0
         further = (held - filled(BLOCK_BYTES)) * FURTHER_BYTES / filled(FURTHER_BYTES)
-        return BLOCK_BYTES + further * (1 + TABLE_BYTES / BLOCK_BYTES) - held
+        return BLOCK_BYTES + further * (1 + TABLE_BYTES / BLOCK_BYTES) - held + extra
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:

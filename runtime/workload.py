@@ -73,6 +73,19 @@ class Workload:
         return self.batch * max(widest, image[0] * ratio**2) * math.prod(self.cells)
 
     @property
+    def usual_bytes(self) -> int:
+        """Of one of the activations of which a pass has most: those of the layers at the highest resolution."""
+        config, ratio = self.config, self.grid.spatial
+        if isinstance(config, AutoencoderKLLTX2VideoConfig):
+            widths = config.decoder_block_out_channels if self.decodes else config.block_out_channels
+            values = min(widths) * (ratio // config.patch_size) ** 2 * volume(self.grid, self.cells)
+        else:
+            assert isinstance(config, ImageConfig)
+            image = config.decoder_widths if self.decodes else config.block_out_channels
+            values = image[0] * ratio**2 * math.prod(self.cells)
+        return _ITEM_BYTES * self.batch * values
+
+    @property
     def too_large(self) -> str | None:
         """Why no engine runs this in one pass, whatever the memory, or None."""
         for what, count in (("an activation", self.widest), ("the scores of attention", self.scores)):

@@ -39,14 +39,14 @@ class Case:
 
 
 CASES: tuple[Case, ...] = (
-    Case("ltx2-narrow", "onnxruntime", "decoder", (129, 512, 896), "whole"),
+    Case("ltx2-narrow", "onnxruntime", "decoder", (193, 512, 896), "whole"),
     Case("ltx2-narrow", "onnxruntime", "decoder", (97, 896, 1280), "stream 12"),
     Case("ltx2-narrow", "onnxruntime", "decoder", (65, 512, 768), "tiles 256 5"),
     Case("ltx2-narrow", "onnxruntime", "decoder", (65, 512, 768), "stream 8 tiles 256"),
     Case("ltx2-narrow", "openvino", "decoder", (153, 544, 992), "whole"),
     Case("ltx2-narrow", "openvino", "decoder", (161, 960, 1280), "stream 16"),
     Case("ltx2-narrow", "onnxruntime", "encoder", (97, 512, 704), "stream 24"),
-    Case("ltx2-quarter", "onnxruntime", "decoder", (33, 256, 352), "whole"),
+    Case("ltx2-quarter", "onnxruntime", "decoder", (41, 288, 416), "whole"),
     Case("ltx2-quarter", "onnxruntime", "decoder", (57, 416, 512), "stream 8"),
     Case("ltx2-quarter", "openvino", "decoder", (33, 448, 576), "whole"),
     Case("ltx2-quarter", "openvino", "decoder", (57, 384, 512), "stream 16"),
