@@ -6,15 +6,11 @@ from typing import Any
 import numpy as np
 
 from ..runtime.decision import Candidate, Decision
-from ..runtime.errors import OutputError
 from ..runtime.extras import require
-from ..runtime.partial_output import partial_output, translated_errors
 from ..tiling import Line, Plan
+from .figure_file import new_figure, write_figure
 
 __all__ = ["draw_decision", "draw_plan"]
-
-_ENDINGS = (".png", ".svg", ".pdf")
-_DOTS_PER_INCH = 120
 
 
 def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
@@ -24,10 +20,9 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     Raises:
         OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
     """
-    matplotlib_figure = _figures(path)
     rectangle = require("matplotlib.patches", extra="plot").Rectangle
     spatial, rows = plan.lines[-2:], len(plan.lines)
-    figure = matplotlib_figure.Figure(figsize=(12, 1.6 * rows + 1.4), layout="constrained")
+    figure = new_figure(1.6 * rows + 1.4)
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.3])
     axes = left.subplots()
     for down in spatial[0].pieces:
@@ -40,43 +35,41 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
         _draw_weights(panel, line)
     kind = "feed-forward" if plan.feed_forward else "weighted sum"
     figure.suptitle(f"{title}: {plan.count} tiles, {plan.work:.2f} times the cells, {kind}".lstrip(": "))
-    with partial_output(path, overwrite=True) as partial, translated_errors(path):
-        figure.savefig(partial, dpi=_DOTS_PER_INCH)
+    write_figure(figure, path)
 
 
 def draw_decision(decision: Decision, path: Path, *, title: str = "") -> None:
     """Draw a planner's decision to a `.png`, `.svg` or `.pdf` file: memory of every strategy against the budget, and
-    its seconds, the chosen one filled. An existing file is replaced.
+    its seconds, the chosen one filled; or why it is out, where its cost is not known. An existing file is replaced.
 
     Raises:
         OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
     """
-    figures = _figures(path)
-    rows = [candidate for candidate in decision.candidates if candidate.cost is not None]
-    figure = figures.Figure(figsize=(12, 0.3 * len(rows) + 1.6), layout="constrained")
+    rows = decision.candidates
+    figure = new_figure(0.3 * len(rows) + 1.6)
     memory, time = figure.subplots(1, 2, sharey=True)
     places = range(len(rows))
     colours = ["#3b74b5" if row is decision.chosen else "#9db9d8" if row.refused is None else "#d9d9d9" for row in rows]
-    memory.barh(places, [row.cost.bytes / 2**30 for row in rows if row.cost], color=colours)
+    memory.barh(places, [row.cost.bytes / 2**30 if row.cost else 0 for row in rows], color=colours)
     memory.axvline(decision.budget / 2**30, color="#b03a2e", linewidth=1.2)
     memory.set(xlabel="GiB (line: the budget)", xscale="log", yticks=places, yticklabels=[_named(row) for row in rows])
     memory.invert_yaxis()
-    time.barh(places, [row.cost.seconds or 0 for row in rows if row.cost], color=colours)
+    for place, row in enumerate(rows):
+        if row.cost is None:
+            beside = {"transform": memory.get_yaxis_transform(), "va": "center", "fontsize": "x-small"}
+            memory.text(0.02, place, row.refused, **beside)
+    time.barh(places, [row.cost.seconds or 0 if row.cost else 0 for row in rows], color=colours)
     if any(row.cost.seconds for row in rows if row.cost):  # on a device nobody knows
         time.set(xlabel="seconds", xscale="log")
+    for axes in (memory, time):  # plain numbers on a logarithmic axis
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}" if axes is memory else "")
     figure.suptitle(f"{title}: {decision.reason}".lstrip(": "), fontsize="medium")
-    with partial_output(path, overwrite=True) as partial, translated_errors(path):
-        figure.savefig(partial, dpi=_DOTS_PER_INCH)
+    write_figure(figure, path)
 
 
 def _named(candidate: Candidate) -> str:
     return f"{candidate.label} (exact)" if candidate.is_exact else candidate.label
-
-
-def _figures(path: Path) -> Any:
-    if path.suffix.lower() not in _ENDINGS:
-        raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
-    return require("matplotlib.figure", extra="plot")
 
 
 def _draw_weights(panel: Any, line: Line) -> None:

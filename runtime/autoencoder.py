@@ -76,7 +76,7 @@ class Autoencoder(OpenedBundle, ABC):
             BundleError: the bundle has no encoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"output": output, "out": out, "stream": stream}
-        strategy = self._strategy("encoder", x, memory, output, causal, pad=pad)
+        strategy = self._strategy("encoder", x, memory, output, causal, stream, pad=pad)
         return self._encode(x, strategy, pad=pad, causal=causal, progress=progress, **options)
 
     def decode(
@@ -115,7 +115,7 @@ class Autoencoder(OpenedBundle, ABC):
             BundleError: the bundle has no decoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        strategy = self._strategy("decoder", z, memory, output, causal)
+        strategy = self._strategy("decoder", z, memory, output, causal, stream)
         job = self._decode_job(z, strategy, **options)
         sample = self._execute(job, strategy, output=output, out=out, stream=stream)
         return DecoderOutput(sample, exact=self._is_exact(job, strategy))
@@ -282,11 +282,14 @@ class Autoencoder(OpenedBundle, ABC):
         memory: int | str | None,
         output: str,
         causal: bool | None,
+        stream: int | None = None,
         *,
         pad: bool = False,
         beside_bytes: int = 0,
     ) -> Strategy:
-        work = self._planning.workload_of(component, array, output, pad=pad, beside_bytes=beside_bytes)
+        one = output == "device" or stream is not None
+        options = {"in_one_pass": one, "beside_bytes": beside_bytes}
+        work = self._planning.workload_of(component, array, output, pad=pad, **options)
         return self._planned(work, self.settings, memory, causal)
 
     def _planned(

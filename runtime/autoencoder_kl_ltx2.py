@@ -112,7 +112,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)
             return self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, output)
-        return execute_in_groups(self._sessions, job, output=output)
+        fits = False if strategy.budgeted else None
+        return execute_in_groups(self._sessions, job, output=output, fits=fits)
 
     def decode_stream(
         self,
@@ -199,7 +200,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     def disable_streaming(self) -> None:
         """Work on whole clips again, also where `memory` is given and a stream would be the better plan."""
-        self._streaming, self._may_stream = False, False
+        self._streaming, self._may_stream, self._frames_per_chunk = False, False, None
 
     @property
     def streaming(self) -> bool:

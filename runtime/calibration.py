@@ -52,8 +52,7 @@ class Calibration:
         """
         found = self._points.get(probe.key)
         if found is None:
-            if not self.measured:
-                _log.info("calibrating %s with %s: seconds, once", self._manifest.folder, self._engine.backend)
+            _log.info("calibrating %s: %s", self._engine.backend, probe.label)
             found = measure(self._manifest.folder, self._engine, probe, self._check)
             self.measured += 1
             self._points[probe.key] = found

@@ -55,17 +55,23 @@ class CallPlanner:
         budget = None if memory is None else parse_memory(memory)
         if work is None or (memory is None and enabled != plain):
             return enabled
+        if work.in_one_pass and enabled.streaming:
+            raise InputError(
+                "memory: streaming is enabled, and what stays on the device or is made in the caller's stream comes of "
+                "one pass; disable_streaming() first"
+            )
         can_stream = may_stream and self._can_stream(work, enabled)
         if budget is None and not self._might_not_fit(work, enabled):
             return enabled
         (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
-        key = (work, budget, enabled, may_stream)
+        key = (work, budget, enabled, can_stream)
         if budget is not None and key in self.planned:
             return self.planned[key]
         try:
             planner, _ = self.planner(check)
             allowed = self.default_budget() if budget is None else budget
-            chosen: Strategy = planner.choose(work, allowed, enabled, may_stream=may_stream).strategy
+            required = budget is not None
+            chosen: Strategy = planner.choose(work, allowed, enabled, may_stream=can_stream, required=required).strategy
         except Cancelled:
             raise
         except LatentRTError as error:
@@ -127,7 +133,7 @@ class CallPlanner:
     def _can_stream(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a clip can go through in chunks as it was asked for."""
         held = self.manifest.find_streams(work.component, self.backend.graphs)
-        return bool(held) and not enabled.sliced and work.output != "device"
+        return bool(held) and not enabled.sliced and not work.in_one_pass
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""

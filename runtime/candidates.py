@@ -31,7 +31,7 @@ def candidates(
     manifest: Manifest, work: Workload, base: Strategy, *, dtype: str, sizes: TileSizes
 ) -> Iterator[Strategy]:
     """Every strategy but strips, whose memory is a number to choose. `base` is what the user has set: streaming, or
-    one element at a time."""
+    one element at a time (streams take all elements of a batch at once, whatever is set)."""
     streams = bool(manifest.find_streams(work.component, dtype))
     plain = replace(base, streaming=False, frames_per_chunk=None, tiling=None)
     if not base.streaming:
@@ -42,7 +42,7 @@ def candidates(
     chunks = (own,) if own else (most_frames(work.component), *_SHORTER_CHUNKS)
     if streams:
         for frames in chunks:
-            yield replace(plain, streaming=True, frames_per_chunk=frames)
+            yield replace(plain, streaming=True, frames_per_chunk=frames, sliced=False)
     for pixels in sizes.pixels:
         for tiling in _tilings(work, pixels, sizes.frames):
             if base.streaming:
@@ -51,7 +51,7 @@ def candidates(
     for pixels in sizes.pixels if streams else ():
         for tiling in _tilings(work, pixels, None):
             for frames in chunks[:2]:
-                yield replace(plain, streaming=True, frames_per_chunk=frames, tiling=tiling)
+                yield replace(plain, streaming=True, frames_per_chunk=frames, sliced=False, tiling=tiling)
 
 
 def strips_within(

@@ -23,6 +23,13 @@ class Reply:
     returncode: int
     said: list[str]
 
+    @property
+    def ending(self) -> str:
+        """How it ended, for a message: what a process without an answer died of."""
+        if self.returncode in (-9, 137):
+            return "the process was ended by the system, as when memory runs out"
+        return f"the process ended with code {self.returncode}{': ' + self.said[-1] if self.said else ''}"
+
 
 def ask(module: str, question: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> Reply:
     """Run a module in a fresh interpreter: a line of JSON in, a line of JSON out. `check` is called while it runs, and

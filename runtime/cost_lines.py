@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from .calibration import Points
 from .config import ImageConfig
+from .grid import Grid
 from .ladder import ladder
 from .probe import Point, Probe
 from .strategy import Strategy
@@ -74,8 +75,8 @@ class CostLines:
 
         wanted = volume(grid, cells) * work.batch
         *_, chosen = rungs[0], *self._climb(work, strategy, rungs, measured, wanted, most_bytes)
-        if len(seen) == 1 < len(rungs):
-            chosen = rungs[1]
+        if len(seen) == 1 < len(rungs) and self._within(most_bytes, measured(rungs[0]), rungs[:2], grid):
+            chosen = rungs[1]  # whatever it takes: two tell more than one
         while chosen not in (rungs[0], rungs[-1]) and self._attends(work, chosen, measured(chosen)):
             chosen = rungs[rungs.index(chosen) - 1]
         stop = volume(grid, chosen)
@@ -85,7 +86,7 @@ class CostLines:
         point, first = measured(chosen), measured(other)
         loaded = max(one.loaded_bytes for one in seen.values())
         if other == chosen:
-            return Line(point, stop, 0.0, loaded)
+            return Line(point, stop, point.call_bytes / stop, loaded)
         slope = (point.call_bytes - first.call_bytes) / (stop - volume(grid, other))
         return Line(point, stop, max(slope, _LEAST_SLOPE * point.call_bytes / stop), loaded)
 
@@ -104,14 +105,13 @@ class CostLines:
         while True:
             point, size = measured(rungs[place]), volume(grid, rungs[place])
             unit = (min(point.work_seconds, point.seconds) or point.seconds) / size
-            held = point.call_bytes / size  # small calls hold more for their size
             share = _SHARE_OF_CALL[strategy.streaming] * unit * wanted
             limit = max(short, min(_LONGEST_SECONDS[strategy.streaming], share))
             reachable = [
                 index
                 for index in range(place + 1, len(rungs))
                 if unit * volume(grid, rungs[index]) <= limit
-                and (most_bytes is None or point.loaded_bytes + held * volume(grid, rungs[index]) <= most_bytes)
+                and self._within(most_bytes, point, (rungs[place], rungs[index]), grid)
             ]
             if not reachable:
                 return
@@ -119,6 +119,12 @@ class CostLines:
             place = near[-1] if near else reachable[0]
             measured(rungs[place])
             yield rungs[place]
+
+    def _within(self, most_bytes: int | None, point: Point, rungs: Sequence[Cells], grid: Grid) -> bool:
+        """Whether the second size takes no more than that, as the first one says, whose point it is: small calls hold
+        more for their size."""
+        held = point.call_bytes * volume(grid, rungs[1]) / volume(grid, rungs[0])
+        return most_bytes is None or point.loaded_bytes + held <= most_bytes
 
     def _attends(self, work: Workload, cells: Cells, point: Point) -> bool:
         """Whether it was attention that held the most, of which nothing is learned about the rest."""

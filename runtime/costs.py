@@ -64,7 +64,7 @@ class Costs:
         held: float
         match strategy.kind:
             case "strips":
-                held, seconds = strip_cost(self._manifest, self._points, own, strategy)
+                held, seconds = strip_cost(self._manifest, self._points, own, strategy, self._dtype)
             case "tiles":
                 held, seconds = self._tiles(own, strategy, most_bytes)
             case "stream":

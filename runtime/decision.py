@@ -29,6 +29,11 @@ class Candidate:
         known = self.cost is not None and self.cost.seconds is not None
         return self.cost.seconds if known else float("inf")  # type: ignore[union-attr, return-value]
 
+    @property
+    def bytes(self) -> float:
+        """For comparing: infinite where nobody knows."""
+        return float("inf") if self.cost is None else self.cost.bytes
+
     def to_json(self) -> dict[str, Any]:
         return {
             "strategy": self.label,
@@ -81,7 +86,7 @@ def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int) 
     """Why that one of those that were looked at, at least one of which has a cost, or none of them."""
     allowed = memory_text(budget)
     if chosen is None:
-        least = min((one for one in seen if one.cost), key=lambda one: one.cost.bytes if one.cost else 0)
+        least = min(seen, key=lambda one: one.bytes)
         assert least.cost is not None
         needed = memory_text(least.cost.bytes, up=True)
         return (

@@ -29,7 +29,7 @@ _PIXELS_SHARE = 0.25  # of a decoder's float32 result: its uint8 form, which eng
 class DeviceCosts:
     """`engines` gives the records of a graph's engines, the newest first, or raises EngineError; `dtype`: of the graphs
     that run. Counted are weights, activations (of the largest call that an engine was built for), and what goes in and
-    out of calls. Nobody knows the seconds."""
+    out of calls; what the caller holds beside them lies in the host's memory. Nobody knows the seconds."""
 
     def __init__(self, manifest: Manifest, engines: Callable[[Graph], Sequence[EngineRecord]], dtype: str) -> None:
         self._manifest, self._engines, self._dtype = manifest, engines, dtype
@@ -53,7 +53,7 @@ class DeviceCosts:
                 held = self._stream(own, strategy, largest_tile(plan), plan.count)
             case _:
                 held = self._whole(own, 1)
-        return Cost(int(_LEAN * held) + work.beside_bytes, None)
+        return Cost(int(_LEAN * held), None)
 
     about = of
 
@@ -62,7 +62,11 @@ class DeviceCosts:
         graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
         ratio = 1 if work.decodes else work.grid.spatial
         sides, frames = set[int](), set[int]()
-        for record in self._engines(graph):
+        try:
+            records = self._engines(graph)
+        except EngineError:  # there are engines of streams or strips alone
+            records = ()
+        for record in records:
             for profile in record.profiles:
                 most = profile.ranges[graph.inputs[0].name].maximum
                 sides.add(min(most[-2:]) // ratio * work.grid.spatial)
@@ -105,7 +109,7 @@ class DeviceCosts:
         return weights + activations + count * (states + between) + made
 
     def _strips(self, work: Workload, strategy: Strategy) -> float:
-        job = exact_job(self._manifest, work, strategy)
+        job = exact_job(self._manifest, work, strategy, self._dtype)
         steps = plan_exact(job, lambda graph: tuple(one for found in self._engines(graph) for one in found.profiles))
         opened, most = [], 0.0
         for step in steps:

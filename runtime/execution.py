@@ -21,9 +21,16 @@ Array = NDArray[np.float32]
 
 
 def execute(
-    sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] | None = None, stream: int | None = None
+    sessions: Sessions,
+    job: Job,
+    *,
+    output: str,
+    out: NDArray[Any] | None = None,
+    stream: int | None = None,
+    fits: bool | None = None,
 ) -> Any:
-    """Run the job; the result in the form `output` and, if that is given, in `out`.
+    """Run the job; the result in the form `output` and, if that is given, in `out`. `fits`: as `Call.fits`; None: as
+    the thread's calls have it.
 
     Raises:
         InputError: `output` or `out` does not fit the job. EngineError, Cancelled: see there.
@@ -40,7 +47,7 @@ def execute(
     plan, jobs = job.tiled, list(job.elements())
     if output == "device" and (plan is not None or len(jobs) > 1 or job.wanted_shape != job.shape):
         raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
-    with sessions.call() as call:
+    with sessions.call(fits) as call:
         component = sessions.component(job.graph)  # the first call loads it, after everything is checked
         if plan is not None:
             return _tiled(sessions, call, component, job, plan, output, out)
@@ -59,9 +66,10 @@ def execute(
         return out
 
 
-def execute_in_groups(sessions: Sessions, job: Job, *, output: str) -> Iterator[Any]:
+def execute_in_groups(sessions: Sessions, job: Job, *, output: str, fits: bool | None = None) -> Iterator[Any]:
     """Run the job and give its result group by group along the first trailing axis, each an array of its own as soon
-    as it is final. Without tiles that is one group. Nothing runs before the first one is asked for.
+    as it is final. Without tiles that is one group. Nothing runs before the first one is asked for. `fits`: as
+    `Call.fits`; None: as the thread's calls have it then.
 
     Raises:
         InputError: no such `output`, at once. EngineError, Cancelled: see there.
@@ -69,15 +77,15 @@ def execute_in_groups(sessions: Sessions, job: Job, *, output: str) -> Iterator[
     check_output(output, None, job.wanted_shape)
     if output == "device":
         raise InputError("output='device' gives one result: groups of frames are float32 or uint8")
-    return _in_groups(sessions, job, output)
+    return _in_groups(sessions, job, output, fits)
 
 
-def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
+def _in_groups(sessions: Sessions, job: Job, output: str, fits: bool | None) -> Iterator[Any]:
     plan = job.tiled
     if plan is None:
-        yield execute(sessions, job, output=output)
+        yield execute(sessions, job, output=output, fits=fits)
         return
-    with sessions.call() as call:
+    with sessions.call(fits) as call:
         component = sessions.component(job.graph)
         for _, group in _groups(sessions, call, component, job, plan, lambda span: _group_array(job, span)):
             result = to_output(group, output, None)

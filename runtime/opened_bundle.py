@@ -75,6 +75,11 @@ class OpenedBundle:
         return self._sessions.backend.label
 
     @property
+    def device(self) -> str:
+        """Where the engines run, and whose memory a budget is of: "cpu" or "cuda"."""
+        return self._sessions.backend.device
+
+    @property
     def graphs(self) -> tuple[Graph, ...]:
         """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
         where the backend lowers them itself."""

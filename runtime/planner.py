@@ -1,7 +1,7 @@
 """From a size and a memory budget to a strategy: the fastest that fits, and an exact one wherever one fits."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = ["Planner"]
 _log = logging.getLogger(__name__)
 _STRIP_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)  # of what the budget leaves for them
 _LEAST_STRIPS = 1 << 26
+_CLEARLY = 2  # times the bound of the other one is no matter of what lies around
 _SURE_SHARE = 0.7  # of an estimate: above the budget even so, nobody measures
 
 
@@ -70,7 +71,7 @@ class Planner:
         exact = [one for one in self._every(work, base, may_stream) if is_exact(work, one)]
         for streaming in (False, True):
             look_at(one for one in exact if one.streaming is streaming)
-        if (complete or not fitting) and not base.streaming:
+        if (complete or not fitting) and not base.streaming and not work.in_one_pass:
             strips = base.tiling if isinstance(base.tiling, ExactStrips) else ExactStrips()
             look_at(self._strips(work, budget, strips, most))
         chosen = min(fitting, key=lambda one: one.seconds, default=None)
@@ -92,43 +93,62 @@ class Planner:
             raise EngineError(f"nothing could be planned: {'; '.join(reasons) or 'no strategy is left'}")
         return Decision(budget, tuple(seen), chosen, reason_of(seen, chosen, budget))
 
-    def choose(self, work: Workload, budget: int, base: Strategy, *, may_stream: bool = True) -> Candidate:
-        """The strategy to run.
+    def choose(
+        self, work: Workload, budget: int, base: Strategy, *, may_stream: bool = True, required: bool = True
+    ) -> Candidate:
+        """The strategy to run. Where nothing fits and that is not `required`, the exact one that holds least.
 
         Raises:
             InputError: nothing fits; the message says what would. EngineError: nothing could be measured.
         """
         decision = self.decide(work, budget, base, may_stream=may_stream)
         if decision.chosen is None:
-            raise InputError(f"memory: {decision.reason}")
+            least = min((one for one in decision.candidates if one.is_exact), key=lambda one: one.bytes, default=None)
+            if required or least is None or least.cost is None:
+                raise InputError(f"memory: {decision.reason}")
+            _log.warning("%s may not fit: %s; it runs as %s", work.component, decision.reason, least.label)
+            return least
         chosen = decision.chosen
         level = logging.INFO if chosen.is_exact else logging.WARNING
         _log.log(level, "%s: %s", work.component, decision.reason)
         return chosen
 
     def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[Candidate]:
-        """Of each kind of strategy the one of the smallest pieces, up to the first that fits; none where the budget is
-        so large that there is no need to look."""
+        """Of each kind of strategy the one that holds least, up to the first that fits; none where the budget is so
+        large that there is no need to look."""
         every = list(self._every(work, base, may_stream))
         every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
-        around = work.input_bytes + work.result_bytes() + sum(file.size_bytes for file in self._manifest.files)
+        kept = work.result_bytes() if work.output != "frames" else 0
+        around = work.input_bytes + kept + sum(file.size_bytes for file in self._manifest.files)
         if not every or budget >= _piece(work, every[0]).most_bytes + around:
             return []
-        smallest: dict[str, Strategy] = {}
-        for one in every:
-            smallest.setdefault(one.kind, one)
-        if self._manifest.find_segments(work.component, self._dtype):
-            strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
-            smallest |= {} if strips is None else {"strips": strips}
-        for tiled, untiled in (("tiles", "whole"), ("stream + tiles", "stream")):
-            if tiled in smallest:
-                smallest.pop(untiled, None)
         found: list[Candidate] = []
-        for one in smallest.values():
+        for one in self._smallest(work, every, most):
             found.append(self._judged(work, one, budget, most))
             if found[-1].refused is None:
                 break
         return found if any(one.cost for one in found) else []
+
+    def _smallest(self, work: Workload, every: Sequence[Strategy], most: int) -> Iterator[Strategy]:
+        """Of each kind the one of the smallest pieces, which come first in `every`. Of streams side by side that is not
+        the one: smaller tiles overlap more, and each holds its states. They come last, when a stream was measured."""
+        smallest: dict[str, Strategy] = {}
+        for one in every:
+            smallest.setdefault(one.kind, one)
+        smallest.pop("stream + tiles", None)
+        if "tiles" in smallest and "whole" in smallest:
+            tile, whole = (_piece(work, smallest[kind]).most_bytes for kind in ("tiles", "whole"))
+            if whole > _CLEARLY * tile:
+                del smallest["whole"]
+        yield from smallest.values()
+        if not work.in_one_pass and self._manifest.find_segments(work.component, self._dtype):
+            strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
+            if strips is not None:
+                yield strips
+        about = [(one, self._about(work, one, most, most).cost) for one in every if one.kind == "stream + tiles"]
+        known = [(cost.bytes, place) for place, (_, cost) in enumerate(about) if cost is not None]
+        if known:
+            yield about[min(known)[1]][0]
 
     def _approximate(self, work: Workload, base: Strategy, may_stream: bool) -> Iterable[Strategy]:
         """Tiles, each plan once: tiles that are larger than the sample are alike."""
@@ -145,6 +165,8 @@ class Planner:
             return
         sizes = self._costs.tile_sizes(work)
         for one in candidates(self._manifest, work, base, dtype=self._dtype, sizes=sizes):
+            if work.in_one_pass and (one.kind != "whole" or one.sliced is not base.sliced):
+                continue
             if may_stream or base.streaming or not one.streaming:
                 yield one
 

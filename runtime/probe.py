@@ -15,13 +15,17 @@ __all__ = ["EngineChoice", "Point", "Probe", "measure"]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What `open_bundle` is told."""
+    """What `open_bundle` is told. Of `session_options` enumerations go by the names of their members."""
 
     backend: str
     provider: str | None
     dtype: str
     threads: int | None
     session_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        named = {name: getattr(value, "name", value) for name, value in (self.session_options or {}).items()}
+        object.__setattr__(self, "session_options", named or None)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Probe:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"strategy": self.strategy.to_json(), "cells": list(self.cells)}
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.component}, {'x'.join(map(str, self.cells))} latents, {self.strategy.kind}"
 
     @property
     def key(self) -> str:
@@ -80,7 +89,7 @@ def measure(bundle: Path, engine: EngineChoice, probe: Probe, check: Callable[[]
     """
     order = {"bundle": str(bundle), "engine": asdict(engine), "probe": probe.to_json()}
     reply = ask("latentrt.runtime.probe_worker", order, check)
-    answer = reply.answer or {"error": f"its process ended with {reply.returncode}: {reply.said}"}
+    answer = reply.answer or {"error": reply.ending}
     if "error" in answer:
-        raise EngineError(f"calibration of {probe.component} at {probe.cells} failed: {answer['error']}")
+        raise EngineError(f"calibration of {probe.label} failed: {answer['error']}")
     return Point.from_json(answer)

@@ -38,13 +38,14 @@ class Sessions:
         self._closed = False
 
     @contextmanager
-    def call(self) -> Iterator[Call]:
-        """One user call, from its start to its end: what `cancel` reaches.
+    def call(self, fits: bool | None = None) -> Iterator[Call]:
+        """One user call, from its start to its end: what `cancel` reaches. `fits`: as `Call.fits`; None: as `fitting`
+        says.
 
         Raises:
             Cancelled: `cancel` was called meanwhile. LatentRTError: the autoencoder was closed.
         """
-        call = Call(fits=getattr(self._fitting, "fits", None))
+        call = Call(fits=getattr(self._fitting, "fits", None) if fits is None else fits)
         with self._lock:
             self._require_open()
             self._calls.add(call)

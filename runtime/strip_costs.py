@@ -26,25 +26,27 @@ _LEAN = 1.06  # beyond the others': steps differ in how much a call takes for it
 _DISK_BYTES_PER_SECOND = 5e8
 
 
-def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Strategy) -> tuple[int, float]:
+def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Strategy, dtype: str) -> tuple[int, float]:
     """Bytes, input and result not counted, and seconds.
 
     Raises:
         EngineError: a small pass had to be measured, and does not run.
     """
-    (small, small_peak, _), (large, large_peak, seconds) = (_measured(manifest, points, work, side) for side in _SIDES)
+    (small, small_peak, _), (large, large_peak, seconds) = (
+        _measured(manifest, points, work, side, dtype) for side in _SIDES
+    )
     factor = _solved(lambda factor: large.most(factor) - small.most(factor), large_peak - small_peak)
     base = large_peak - large.most(factor)
-    steps = _Steps.of(manifest, work, strategy)
+    steps = _Steps.of(manifest, work, strategy, dtype)
     per_pixel = seconds / (_SIDES[1] * work.grid.spatial) ** 2
     seconds = per_pixel * work.batch * math.prod(work.size) + steps.in_files / _DISK_BYTES_PER_SECOND
     return int(_LEAN * (base + steps.most(factor))), seconds
 
 
-def exact_job(manifest: Manifest, work: Workload, strategy: Strategy) -> Job:
-    """The job of an exact pass over an array that takes no memory."""
+def exact_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> Job:
+    """The job of an exact pass in graphs of that precision over an array that takes no memory."""
     assert isinstance(strategy.tiling, ExactStrips)
-    segments = manifest.find_segments(work.component)
+    segments = manifest.find_segments(work.component, dtype)
     source = work.cells if work.decodes else work.size
     target = work.size if work.decodes else work.cells
     array = np.broadcast_to(np.float32(0), (work.batch, 1, *source))
@@ -52,13 +54,13 @@ def exact_job(manifest: Manifest, work: Workload, strategy: Strategy) -> Job:
     return Job(segments[0], "", array, None, shape, target, exact=strategy.tiling, segments=segments)  # type: ignore[arg-type]
 
 
-def _measured(manifest: Manifest, points: Points, work: Workload, side: int) -> tuple["_Steps", int, float]:
+def _measured(manifest: Manifest, points: Points, work: Workload, side: int, dtype: str) -> tuple["_Steps", int, float]:
     """A small exact pass in three strips: what its steps hold, its peak beside input and result, its seconds."""
     settings = Strategy(ExactStrips(side * work.grid.spatial // 3, None, 1 << 40))
     small = replace(work, batch=1, cells=(side, side), output="float32")
     point = points.point(Probe(work.component, small.cells, settings))
     around = small.input_bytes + small.result_bytes()
-    return _Steps.of(manifest, small, settings), point.peak_bytes - around, point.seconds
+    return _Steps.of(manifest, small, settings, dtype), point.peak_bytes - around, point.seconds
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class _Steps:
     in_files: int
 
     @classmethod
-    def of(cls, manifest: Manifest, work: Workload, strategy: Strategy) -> "_Steps":
-        job = exact_job(manifest, work, strategy)
+    def of(cls, manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> "_Steps":
+        job = exact_job(manifest, work, strategy, dtype)
         assert job.exact is not None
         steps = plan_exact(job)
         held, in_files = held_bytes(steps, work.batch, int((1 - PART_FOR_TILES) * job.exact.budget_bytes))

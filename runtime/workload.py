@@ -20,7 +20,8 @@ _LIVE_TENSORS = 12  # as large as the widest one: twice what was measured for an
 class Workload:
     """One encode or decode. `cells`: of the latents, (T,) H, W. `output`: "float32", "uint8", or "frames" where pixels
     are handed on as they come and nobody keeps them. `comes_in_chunks`: the input, where a stream takes it so.
-    `beside_bytes`: what whoever calls holds meanwhile of the same budget."""
+    `in_one_pass`: the result is the engine's own, on its device or in the caller's stream. `beside_bytes`: what whoever
+    calls holds meanwhile of the host's memory."""
 
     config: ModelConfig
     grid: Grid
@@ -29,6 +30,7 @@ class Workload:
     cells: tuple[int, ...]
     output: str = "float32"
     comes_in_chunks: bool = False
+    in_one_pass: bool = False
     beside_bytes: int = 0
 
     @property

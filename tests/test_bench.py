@@ -223,6 +223,17 @@ def test_a_process_that_the_system_ends_is_told_as_such(
         measure(bundle_of("sd"), case())
 
 
+def test_of_several_that_are_named_those_that_run_are_measured(bundle_of: BundleOf) -> None:
+    several = Selection(
+        backends=("onnxruntime", "openvino"), dtypes=("float32", "float16"), components=("decoder",), provider="cpu"
+    )
+    cases, skipped = select_cases(Manifest.open(bundle_of("sd")), several)
+    found = [(case.backend, case.provider, case.dtype) for case in cases]
+    assert found == [("onnxruntime", "cpu", "float32"), ("openvino", None, "float32")]
+    assert [row.what for row in skipped] == ["onnxruntime float16", "openvino float16"]
+    assert all("float16" in row.reason and str(bundle_of("sd")) not in row.reason for row in skipped)
+
+
 def test_bad_arguments_are_refused_before_anything_is_measured(
     bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +247,8 @@ def test_bad_arguments_are_refused_before_anything_is_measured(
         invoke(bundle, "--backend", "onnxruntime", "--dtype", "float16")
     with pytest.raises(BackendUnavailable, match="holds no float16 graphs"):
         invoke(bundle, "--dtype", "float16")
+    with pytest.raises(BackendUnavailable, match=r"onnxruntime float16: .*; openvino float16: "):
+        invoke(bundle, "--dtype", "float16", "--backend", "onnxruntime", "--backend", "openvino")
     with pytest.raises(OutputError, match="does not exist"):
         invoke(bundle, "--markdown", tmp_path / "absent" / "bench.md")
     with pytest.raises(OutputError, match=r"end its name in \.png"):

@@ -84,6 +84,19 @@ def test_ratios_are_taken_within_rounds_and_limits_judged(peers: Any) -> None:
     }
 
 
+def test_ours_that_never_ran_is_missed(peers: Any) -> None:
+    def row(contender: str, status: str) -> dict[str, Any]:
+        return {"case": "sd-decode", "contender": contender, "round": 0, "status": status, "reason": "it ended"}
+
+    rows = [
+        row("LatentRT openvino float32", "failed"),
+        row("LatentRT openvino bfloat16", "skipped"),
+        row("x", "failed"),
+    ]
+    judged = {verdict["promise"]: verdict["passed"] for verdict in peers.verdicts(peers.Results(rows, [], {}))}
+    assert judged == {"sd-decode: LatentRT openvino float32, rounds that ran": False}
+
+
 def test_it_is_executable_and_documented() -> None:
     assert os.access(SCRIPT, os.X_OK)
     done = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True)

@@ -22,6 +22,7 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
 from latentrt.runtime.added_outputs import added_outputs
+from latentrt.runtime.candidates import strips_within
 from latentrt.runtime.device_costs import DeviceCosts
 from latentrt.runtime.errors import EngineError
 from latentrt.runtime.grid import Grid
@@ -148,6 +149,52 @@ def test_weights_activations_and_what_goes_in_and_out_are_counted(
     assert tiled.bytes == pytest.approx(1.06 * (record.bytes + record.activation_bytes + two), abs=2)
     one = costs.of(work, Strategy(sliced=True))
     assert one.bytes < costs.of(work, WHOLE).bytes
-    assert costs.of(replace(work, beside_bytes=77), WHOLE).bytes == costs.of(work, WHOLE).bytes + 77
+    assert costs.of(replace(work, beside_bytes=77), WHOLE) == costs.of(work, WHOLE), "which the host holds"
     with pytest.raises(EngineError, match="the engine was built for"):
         costs.of(replace(work, cells=grid.latent_size((128, 64))), WHOLE)
+
+
+def test_engines_of_streams_alone_are_planned(bundles: dict[str, Path], device: None, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(bundles["ltx20"], tmp_path / "streams"))
+    manifest = Manifest.open(bundle)
+    replace(manifest, engines=tuple(record for record in manifest.engines if record.kind == "stream")).write()
+    z = latents(1, 16, 5, 4, 4)
+    with open_bundle(bundle, backend="tensorrt") as vae, open_bundle(bundle, backend="onnxruntime") as cpu:
+        decoded = vae.decode(z, memory="8GiB")
+        assert decoded.exact
+        np.testing.assert_allclose(decoded.sample, cpu.decode(z).sample, atol=1e-4)
+
+
+def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    export_bundle(checkpoint_of("sd"), bundle, ExportSettings(components=("decoder",), dtypes=("float32", "float16")))
+    settings = SETTINGS["sd"]
+    manifest = Manifest.open(bundle)
+
+    def profiles(graph: Graph) -> tuple[Profile, ...]:
+        return (segment_profiles if graph.segment else plan_profiles)(manifest.config, graph, settings)
+
+    host_device.with_engines(bundle, profiles, lambda graph: added_outputs(manifest, graph))
+    manifest = Manifest.open(bundle)
+    half = {graph.file for graph in manifest.every_graph if graph.dtype == "float16"}
+
+    def engines(graph: Graph) -> Any:
+        if graph.file not in half:
+            raise EngineError(f"no engine of {graph.file}")
+        return [record for record in manifest.engines if record.graph == graph.file]
+
+    grid = Grid.of(manifest.config, video=False)
+    work = Workload(manifest.config, grid, "decoder", 1, (16, 24))
+    strips = strips_within(manifest, work, 1 << 28, dtype="float16")
+    assert strips is not None
+    assert DeviceCosts(manifest, engines, "float16").of(work, strips).bytes > 0
+
+
+def test_what_the_caller_holds_is_not_the_gpus(bundles: dict[str, Path], device: None) -> None:
+    with open_bundle(bundles["sd"], backend="tensorrt") as vae:
+        planner, _ = vae.planner()
+        alone, beside = (
+            planner.decide(vae.workload("decoder", 1, (8, 8), beside_bytes=held), 1 << 40, WHOLE).chosen.cost.bytes
+            for held in (0, 1 << 30)
+        )
+        assert alone == beside

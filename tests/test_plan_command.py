@@ -14,7 +14,7 @@ from architectures import LTX
 from command_line import invoke
 
 from latentrt.export.commands.options import measuring_told
-from latentrt.runtime import InputError
+from latentrt.runtime import InputError, OutputError
 from latentrt.runtime.decoded_file import DecodedFile
 from latentrt.runtime.latents_file import LatentsFile, write_latents
 from latentrt.runtime.planner import Planner
@@ -22,7 +22,7 @@ from latentrt.runtime.probe import Point
 from latentrt.runtime.video_writer import VideoWriter
 
 BundleOf = Callable[[str], Path]
-NOTICE = "measuring small calls once (kept for later)"
+NOTICE = "measuring once, and kept: small call"
 CLIP = ("--size", "60x64x9", "--backend", "onnxruntime")
 
 
@@ -88,9 +88,39 @@ def test_the_plan_is_for_what_will_be_written(
     assert "video_encoder_bytes" not in told
 
 
-def test_an_encoder_keeps_its_moments(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:
-    invoke("plan", bundle_of("ltx20"), *CLIP, "--component", "encoder")
-    assert works[0][0].output == "float32"
+def test_an_encoder_keeps_its_moments_and_reads_its_clip_as_it_goes(
+    works: list[tuple[Any, int]], bundle_of: BundleOf, opened: Callable[..., Any]
+) -> None:
+    invoke("plan", bundle_of("ltx20"), *CLIP, "--component", "encoder", "--memory", "1GiB")
+    opened("ltx20", backend="onnxruntime").clip_strategy(lambda: (9, 64, 64), "1GiB", stream=False)
+    assert works[0] == works[1], "as `encode` plans the same clip"
+    assert (works[0][0].output, works[0][0].comes_in_chunks) == ("float32", True)
+
+
+def test_streams_and_strips_are_planned_as_decode_has_them(
+    measured: None, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = json.loads(invoke("plan", bundle_of("ltx20"), *CLIP, "--stream", "--json").stdout)
+    assert {row["kind"] for row in clip["candidates"]} <= {"stream", "stream + tiles"}
+    picture = ("--size", "64x64", "--backend", "onnxruntime", "--exact", "--storage", "float16", "--json")
+    rows = json.loads(invoke("plan", bundle_of("sd"), *picture).stdout)["candidates"]
+    assert {(row["kind"], row["exact"]) for row in rows} == {("strips", False)}
+    with pytest.raises(InputError, match="--stream is for video models"):
+        invoke("plan", bundle_of("sd"), "--size", "64x64", "--stream")
+
+
+def test_the_video_encoder_counts_without_a_budget_too(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:
+    told = json.loads(invoke("plan", bundle_of("ltx20"), *CLIP, "--output", "mp4", "--json").stdout)
+    assert told["video_encoder_bytes"] == works[0][0].beside_bytes > 0
+
+
+def test_where_a_drawing_cannot_go_nothing_is_measured(
+    works: list[tuple[Any, int]], bundle_of: BundleOf, tmp_path: Path
+) -> None:
+    for drawing, sentence in ((tmp_path / "plan.gif", "end its name in"), (tmp_path / "none" / "plan.png", "folder")):
+        with pytest.raises(OutputError, match=sentence):
+            invoke("plan", bundle_of("ltx20"), *CLIP, "--draw", drawing)
+    assert not works
 
 
 @pytest.mark.parametrize(
@@ -101,6 +131,7 @@ def test_an_encoder_keeps_its_moments(works: list[tuple[Any, int]], bundle_of: B
         (("--output", "avi"), "'avi' is not one of"),
         (("--output", "npy", "--tile", "64x64"), "tiles are the same for every --output"),
         (("--batch", 2, "--tile", "64x64"), "tiles are the same for every --output"),
+        (("--stream", "--tile", "64x64"), "leave --stream and --exact out"),
         (("--memory", "lots"), "'lots' is not a size"),
     ],
 )
@@ -136,12 +167,13 @@ def commands(bundle: Path, folder: Path) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("command", ["plan", "calibrate", "decode", "encode"])
-def test_measuring_is_told_once_on_a_terminal(
+def test_measuring_is_told_on_a_terminal(
     command: str, measured: None, terminal: None, bundle_of: BundleOf, tmp_path: Path
 ) -> None:
     arguments = (command, *commands(bundle_of("sd"), tmp_path)[command], "--backend", "onnxruntime")
     first = invoke(*arguments)
-    assert first.stderr.count(NOTICE) == 1
+    assert first.stderr.count(f"{NOTICE} 1, calibrating onnxruntime: ") == 1
+    assert first.stderr.rindex("\r") > first.stderr.rindex(NOTICE), "and taken back at the end"
     assert NOTICE not in first.stdout
     for path in tmp_path.glob("y.*"):
         path.unlink()
@@ -171,7 +203,7 @@ def test_warnings_pass_and_the_log_is_as_before(
         log.info("calibrating")
         log.warning("the calibration is not kept")
     assert (log.level, log.filters) == before
-    assert capsys.readouterr().err.count(NOTICE) == 1
+    assert capsys.readouterr().err.count(NOTICE) == 2
     assert caplog.messages == ["the calibration is not kept"]
     log.setLevel(logging.INFO)
     try:

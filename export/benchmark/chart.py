@@ -3,26 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...runtime.errors import OutputError
-from ...runtime.extras import require
-from ...runtime.partial_output import partial_output, translated_errors
+from ..figure_file import new_figure, write_figure
 from .case import Measurement
 
-__all__ = ["check_chart", "draw_chart"]
-
-_ENDINGS = (".png", ".svg", ".pdf")
-_DOTS_PER_INCH = 120
-
-
-def check_chart(path: Path) -> None:
-    """Refuse what could not be drawn, before anything is measured.
-
-    Raises:
-        OutputError: another ending. MissingExtra: matplotlib is not installed.
-    """
-    if path.suffix.lower() not in _ENDINGS:
-        raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
-    require("matplotlib.figure", extra="plot")
+__all__ = ["draw_chart"]
 
 
 def draw_chart(rows: Sequence[Measurement], path: Path, *, title: str = "") -> None:
@@ -30,12 +14,9 @@ def draw_chart(rows: Sequence[Measurement], path: Path, *, title: str = "") -> N
     slowest call as a line, and beside them the peak memory where it is known. An existing file is replaced.
 
     Raises:
-        OutputError, MissingExtra: as `check_chart`, or the file cannot be written.
+        OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
     """
-    check_chart(path)
-    figure = require("matplotlib.figure", extra="plot").Figure(
-        figsize=(12, 0.35 * len(rows) + 1.6), layout="constrained"
-    )
+    figure = new_figure(0.35 * len(rows) + 1.6)
     time, memory = figure.subplots(1, 2, sharey=True, width_ratios=[1.4, 1])
     places = range(len(rows))
     medians = [row.median_seconds for row in rows]
@@ -49,5 +30,4 @@ def draw_chart(rows: Sequence[Measurement], path: Path, *, title: str = "") -> N
     memory.barh(places, [(row.peak_bytes or 0) / 2**20 for row in rows], color="#b57a3b")
     memory.set(xlabel="peak memory of the process, MiB")
     figure.suptitle(title)
-    with partial_output(path, overwrite=True) as partial, translated_errors(path):
-        figure.savefig(partial, dpi=_DOTS_PER_INCH)
+    write_figure(figure, path)

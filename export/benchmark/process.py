@@ -18,9 +18,7 @@ def measure(bundle: Path, case: Case) -> Measurement:
     reply = ask("latentrt.export.benchmark.worker", {"bundle": str(bundle), "case": case.to_json()})
     answer = reply.answer
     if answer is None:
-        killed = reply.returncode in (-9, 137)
-        ended = f"the process ended with code {reply.returncode}{': ' + reply.said[-1] if reply.said else ''}"
-        raise EngineError("the process was ended by the system, as when memory runs out" if killed else ended)
+        raise EngineError(reply.ending)
     if "error" in answer:
         raise EngineError(answer["error"])
     return Measurement(case, **answer | {"seconds": tuple(answer["seconds"])})

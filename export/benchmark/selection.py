@@ -18,6 +18,8 @@ STRATEGIES = ("default", "whole", "tiled", "stream", "exact")
 _OF_VIDEO = {"stream": True, "exact": False}
 _IMAGE_SIZE = (512, 512)
 _VIDEO_SIZE = (256, 256, 17)
+_Engine = tuple[str, str | None, str]
+"""Backend, provider, precision."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
     padded, as `encode` does.
 
     Raises:
-        InputError: a size or strategy of the wrong kind, or a component or precision that the bundle lacks.
-        BackendUnavailable: a backend that was named cannot run here.
+        InputError: a size or strategy of the wrong kind, or a component, or the one precision, that the bundle lacks.
+        BackendUnavailable: the one backend and precision that was named cannot run here, or none of several can.
     """
     video = isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
     grid = Grid.of(manifest.config, video=video)
@@ -99,15 +101,22 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
     return cases, skipped
 
 
-def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[tuple[str, str | None, str]], list[Skipped]]:
+def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[_Engine], list[Skipped]]:
     dtypes = wanted.dtypes or ("float32",)
-    found: list[tuple[str, str | None, str]] = []
+    found: list[_Engine] = []
     skipped: list[Skipped] = []
     if wanted.backends or wanted.provider is not None:
-        for (name, provider), dtype in product(_named(wanted), dtypes):
-            chosen = choose_backend(manifest, backend=name, provider=provider, dtype=dtype, threads=wanted.threads)
-            found.append((chosen.name, chosen.provider or None, dtype))
-        return list(dict.fromkeys(found)), skipped
+        named = list(product(_named(wanted), dtypes))
+        for (name, provider), dtype in named:
+            try:
+                chosen = choose_backend(manifest, backend=name, provider=provider, dtype=dtype, threads=wanted.threads)
+            except (BackendUnavailable, InputError) as error:
+                if len(named) == 1:
+                    raise
+                skipped.append(Skipped(f"{name} {dtype}", _reason(manifest, error)))
+            else:
+                found.append((chosen.name, chosen.provider or None, dtype))
+        return _any_of(list(dict.fromkeys(found)), skipped), skipped
     for label, reason in backends_here():
         if reason is not None:
             skipped.append(Skipped(label, reason))
@@ -117,15 +126,23 @@ def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[tuple[str, str
             try:
                 choose_backend(manifest, backend=name, provider=provider or None, dtype=dtype)
             except (BackendUnavailable, InputError) as error:
-                reason = str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
-                skipped.append(Skipped(f"{label} {dtype}", reason))
+                skipped.append(Skipped(f"{label} {dtype}", _reason(manifest, error)))
             else:
                 found.append((name, provider or None, dtype))
+    return _any_of(found, skipped), skipped
+
+
+def _any_of(found: list[_Engine], skipped: Sequence[Skipped]) -> list[_Engine]:
     if not found:
         raise BackendUnavailable("; ".join(f"{row.what}: {row.reason}" for row in skipped))
-    return found, skipped
+    return found
+
+
+def _reason(manifest: Manifest, error: Exception) -> str:
+    return str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
 
 
 def _named(wanted: Selection) -> Iterator[tuple[str, str | None]]:
+    """Backends that were named; a provider is of ONNX Runtime's alone."""
     for name in wanted.backends or ("onnxruntime",):
-        yield name, wanted.provider
+        yield name, wanted.provider if name == "onnxruntime" or len(wanted.backends) == 1 else None

@@ -8,11 +8,12 @@ from ...runtime.backends import BACKENDS
 from ...runtime.errors import EngineError
 from ...runtime.manifest import Manifest
 from ...runtime.partial_output import partial_output, require_folder, translated_errors
-from ..benchmark.chart import check_chart, draw_chart
+from ..benchmark.chart import draw_chart
 from ..benchmark.machine import describe_machine, machine_sentence
 from ..benchmark.process import measure
 from ..benchmark.report import BenchReport
 from ..benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
+from ..figure_file import check_figure_file
 from .options import (
     DTYPES,
     Memory,
@@ -82,8 +83,8 @@ def bench(
 ) -> None:
     """Measure how fast BUNDLE runs on every backend that can run here: as a plain call does, or as --strategy says.
 
-    A plain call ('default') streams a clip where that is the faster way to the same numbers, and what might not fit
-    into memory is planned; the table tells how it ran. 'whole' is one pass whatever the size.
+    A plain call ('default') is one pass where that surely fits into memory, and is planned where it might not; the
+    table tells how it ran. 'whole' is one pass whatever the size.
 
     Every case gets a process of its own, one after the other: one call that is not counted, then --repeats calls,
     whose median, fastest and slowest are told, and the most memory that the process held (of the host's; what a GPU
@@ -98,10 +99,9 @@ def bench(
     if memory is not None and warm:
         raise click.UsageError("calls within --memory run in engines for every size: leave --warm out")
     if plot is not None:
-        check_chart(plot)
-    for path in (markdown, plot):
-        if path is not None:
-            require_folder(path)
+        check_figure_file(plot)
+    if markdown is not None:
+        require_folder(markdown)
     manifest = Manifest.open(bundle)
     wanted = Selection(
         sizes,

@@ -224,8 +224,8 @@ class Memory(click.ParamType):  # type: ignore[type-arg] # generic only since cl
 
 @contextmanager
 def measuring_told(*, hidden: bool = False) -> Iterator[None]:
-    """One line on standard error, where that is a terminal, when a calibration begins: it may take half a minute. With
-    --verbose the log says so itself."""
+    """A line on standard error, where that is a terminal, which tells what is measured while a calibration goes on: of
+    long clips it takes minutes. With --verbose the log says so itself."""
     log = logging.getLogger("latentrt.runtime.calibration")
     if hidden or not sys.stderr.isatty() or log.isEnabledFor(logging.INFO):
         yield
@@ -238,19 +238,21 @@ def measuring_told(*, hidden: bool = False) -> Iterator[None]:
     finally:
         log.setLevel(level)
         log.removeFilter(notice)
+        if notice.count:
+            click.echo(_CLEARED_LINE, err=True, nl=False)
 
 
 class _MeasuringNotice(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
-        self._said = False
+        self.count = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:
             return True
-        if not self._said:
-            click.echo(f"{_CLEARED_LINE}measuring small calls once (kept for later): up to half a minute", err=True)
-        self._said = True
+        self.count += 1
+        text = f"measuring once, and kept: small call {self.count}, {record.getMessage()}"
+        click.echo(f"{_CLEARED_LINE}{text}", err=True, nl=False)
         return False
 
 
@@ -282,6 +284,7 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
                 return
             close()
             counted, started = what, time.monotonic()
+            click.echo(_CLEARED_LINE, nl=False, file=stream)
             bar = click.progressbar(length=total, label=label, file=stream, show_pos=True, item_show_func=rate)
             bar.__enter__()
         bar.update(done - bar.pos)

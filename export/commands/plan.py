@@ -8,11 +8,15 @@ import click
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.budget import memory_text, parse_memory
 from ...runtime.clip_reader import CLIP_ENDINGS
+from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ...runtime.pictures import PICTURE_ENDINGS
+from ...tiling import Plan
+from ..figure_file import check_figure_file
+from ..plan_drawing import draw_decision, draw_plan
 from ..sample_size import sample_size
 from .options import Memory, Size, as_json, backend_options, batch_option, emit_json, measuring_told, opened
-from .tiling_options import enable_tiling, tiles_wanted, tiling_options
+from .tiling_options import enable_streaming, enable_tiling, exact_options, tiles_wanted, tiling_options
 
 __all__ = ["plan"]
 
@@ -32,7 +36,9 @@ _ARRAYS = ("float32", "uint8")
     "keeps.  [default: float32, clips frames]",
 )
 @batch_option
+@click.option("--stream", is_flag=True, help="A clip chunk by chunk in any case, as decode and encode have it.")
 @tiling_options
+@exact_options
 @backend_options
 @click.option("--draw", type=click.Path(path_type=Path), help="Draw strategies, or tiles, to this .png or .svg.")
 @as_json
@@ -46,6 +52,10 @@ def plan(
     tile: tuple[int, ...] | None,
     overlap: tuple[int, ...] | None,
     blend: str | None,
+    stream: bool,
+    exact: bool,
+    strip: tuple[int, ...] | None,
+    storage: str | None,
     draw: Path | None,
     json_output: bool,
     **engine: Any,
@@ -54,53 +64,78 @@ def plan(
     takes, and which one wins within --memory.
 
     Memory is what the process holds for the call: the engine and its library, input, activations, result; of a clip
-    that becomes a file the video encoder too. It comes from small calls, which are measured the first time. With --tile
-    or --blend it shows these tiles instead. A size off the model's grid is padded, as `encode` does.
+    that becomes a file the video encoder too. It comes from small calls, which are measured the first time. A clip to
+    encode is read from a file as it is needed. With --tile or --blend it shows these tiles instead. A size off the
+    model's grid is padded, as `encode` does.
     """
     in_tiles = tiles_wanted(tile, overlap, blend, memory)
     if in_tiles and (output is not None or batch != 1):
         raise click.UsageError("tiles are the same for every --output and --batch: leave these out, or the tiles")
+    if in_tiles and (stream or exact):
+        raise click.UsageError("--tile, --overlap and --blend show tiles: leave --stream and --exact out, or the tiles")
     if output is not None and component == "encoder":
         raise click.UsageError("--output is what a decoded sample becomes: leave it out for the encoder")
     if batch != 1 and output in (*_CLIPS, *_PICTURES):
         raise click.UsageError(f"one {output} file holds one sample: give --output folder or npy, or leave --batch out")
-    beside = 0
+    if draw is not None:
+        check_figure_file(draw)
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         sample = sample_size(size, vae.family, vae.grid)
+        told = {"size": list(sample), "component": component}
         title = f"{component}, {' x '.join(map(str, sample))}"
         if in_tiles:
             enable_tiling(vae, tile, overlap, blend or "linear")
-            tiles = vae.tile_plan(component, sample)
-        else:
-            held_as = "float32" if component == "encoder" else _held_as(vae, output)
-            if memory is not None and output in _CLIPS:  # without a budget `decode` gives the planner all there is
-                beside = _video_encoder_bytes(size)
-            budget = vae.default_budget() if memory is None else parse_memory(memory, "--memory")
-            planner, _ = vae.planner()
-            work = vae.workload(component, batch, vae.grid.latent_size(sample), held_as, beside_bytes=beside)
-            decision = planner.decide(
-                work, budget, vae.settings, complete=True, spend=max(budget, vae.default_budget())
-            )
-    if draw is not None:
-        from ..plan_drawing import draw_decision, draw_plan
+            _show_tiles(vae.tile_plan(component, sample), draw, f"{title}, {blend or 'linear'}", told, json_output)
+            return
+        if stream:
+            enable_streaming(vae, None)
+        enable_tiling(vae, None, None, None, exact=exact, strip=strip, storage=storage)
+        held_as = "float32" if component == "encoder" else _held_as(vae, output)
+        work = vae.workload(
+            component,
+            batch,
+            vae.grid.latent_size(sample),
+            held_as,
+            comes_in_chunks=vae.video and component == "encoder",
+            beside_bytes=_video_encoder_bytes(size) if output in _CLIPS and vae.device == "cpu" else 0,
+        )
+        budget = vae.default_budget() if memory is None else parse_memory(memory, "--memory")
+        planner, _ = vae.planner()
+        spend = max(budget, vae.default_budget())
+        decision = planner.decide(work, budget, vae.settings, complete=True, spend=spend)
+    _show_decision(decision, draw, title, told | {"output": held_as, "batch": batch}, work.beside_bytes, json_output)
+    if decision.chosen is None:
+        raise InputError(f"--memory: {decision.reason}")
 
-        if in_tiles:
-            draw_plan(tiles, draw, title=f"{title}, {blend or 'linear'}")
-        else:
-            draw_decision(decision, draw, title=title)
+
+def _show_tiles(tiles: Plan, draw: Path | None, title: str, told: dict[str, Any], json_output: bool) -> None:
     if json_output:
-        report = tiles.to_json() if in_tiles else {**decision.to_json(), "output": held_as, "batch": batch}
-        if beside:
-            report["video_encoder_bytes"] = beside
-        emit_json({"size": list(sample), "component": component, **report, "drawing": draw})
+        emit_json({**told, **tiles.to_json(), "drawing": draw})
     else:
-        click.echo((tiles if in_tiles else decision).table())
+        click.echo(tiles.table())
+    if draw is not None:
+        draw_plan(tiles, draw, title=title)
+        _say_drawn(draw, json_output)
+
+
+def _show_decision(
+    decision: Decision, draw: Path | None, title: str, told: dict[str, Any], beside: int, json_output: bool
+) -> None:
+    if json_output:
+        of_the_encoder = {"video_encoder_bytes": beside} if beside else {}
+        emit_json({**told, **decision.to_json(), **of_the_encoder, "drawing": draw})
+    else:
+        click.echo(decision.table())
         if beside:
             click.echo(f"the video encoder is part of every row's memory: {memory_text(beside)}")
-        if draw is not None:
-            click.echo(f"{draw}: drawn")
-    if not in_tiles and decision.chosen is None:
-        raise InputError(f"--memory: {decision.reason}")
+    if draw is not None:
+        draw_decision(decision, draw, title=title)
+        _say_drawn(draw, json_output)
+
+
+def _say_drawn(path: Path, json_output: bool) -> None:
+    if not json_output:
+        click.echo(f"{path}: drawn")
 
 
 def _held_as(vae: Autoencoder, output: str | None) -> str:

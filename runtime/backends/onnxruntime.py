@@ -48,9 +48,9 @@ class OnnxRuntimeComponent:
     """One session.
 
     `session_options` sets attributes of `onnxruntime.SessionOptions` by name (`graph_optimization_level`,
-    `enable_mem_pattern`, ...); a name with a dot is a session config entry. `threads` is the number of threads one
-    engine call may use (None: as many as there are cores). `cache`: a folder for what the TensorRT provider builds
-    of this graph and these weights.
+    `enable_mem_pattern`, ...), enumerations by a member or its name; a name with a dot is a session config entry.
+    `threads` is the number of threads one engine call may use (None: as many as there are cores). `cache`: a folder for
+    what the TensorRT provider builds of this graph and these weights.
 
     Raises:
         BackendUnavailable: the provider cannot run here.
@@ -187,10 +187,15 @@ class OnnxRuntimeComponent:
                 raise InputError(f"session_options: onnxruntime.SessionOptions has no {name!r}")
             else:
                 try:
-                    setattr(options, name, value)
+                    setattr(options, name, _member(getattr(options, name), value))
                 except TypeError as error:
                     raise InputError(f"session_options: {name} does not take {value!r}: see ONNX Runtime") from error
         return options
+
+
+def _member(current: Any, value: Any) -> Any:
+    """The member of an enumeration, where an option has one and is given a member's name."""
+    return getattr(type(current), "__members__", {}).get(value, value) if isinstance(value, str) else value
 
 
 def _providers(chain: Sequence[str], cache: Path | None) -> list[tuple[str, dict[str, str]]]:

@@ -68,8 +68,16 @@ class Results:
 
 
 def verdicts(results: Results) -> list[dict[str, Any]]:
-    """Each limit whose contenders ran: what was seen, what is wanted, and whether it is met."""
-    return list(_verdicts(results))
+    """Each limit whose contenders ran: what was seen, what is wanted, and whether it is met. Where ours was to run and
+    never did, that is a limit that is missed."""
+    return [*_failures(results), *_verdicts(results)]
+
+
+def _failures(results: Results) -> Iterator[dict[str, Any]]:
+    ours = [row for row in results.runs if row["contender"].startswith("LatentRT") and row["status"] == "failed"]
+    for case, name in dict.fromkeys((row["case"], row["contender"]) for row in ours):
+        if not results.of(case, name):
+            yield from _judged(f"{case}: {name}, rounds that ran", 0, 1)
 
 
 def _verdicts(results: Results) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,29 @@
+"""Measurements of a machine that there is not: planning without running anything."""
+
+from latentrt.runtime.grid import Grid
+from latentrt.runtime.probe import Point, Probe
+from latentrt.runtime.workload import volume
+
+__all__ = ["MadeUp"]
+
+MIB = 1 << 20
+
+
+class MadeUp:
+    """Points of a machine on which a whole pass takes 1 MiB and 10 ms per unit of volume, a stream 4 MiB per cell."""
+
+    def __init__(self, grid: Grid, base: int = 50 * MIB) -> None:
+        self.grid, self.base = grid, base
+        self.asked: list[Probe] = []
+
+    def point(self, probe: Probe) -> Point:
+        self.asked.append(probe)
+        area = probe.cells[-2] * probe.cells[-1]
+        size = volume(self.grid, probe.cells)
+        if probe.strategy.kind == "stream":
+            return Point(self.base + 4 * MIB * area, self.base, 0.012 * size)
+        if probe.strategy.kind == "stream + tiles":
+            return Point(self.base + 5 * MIB * area, self.base, 0.012 * size)
+        if probe.strategy.kind == "strips":
+            return Point(self.base + 16384 * area, self.base, 0.02 * size)
+        return Point(self.base + MIB * size, self.base, 0.01 * size)
