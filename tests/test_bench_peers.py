@@ -52,6 +52,8 @@ def test_the_quick_mode_measures_compares_and_goes_on(tmp_path: Path) -> None:
     assert values["work"]["quick-ltx2-decode"] > 1e6
     assert min(values["rates"][0][f"{library} float32"] for library in ("torch", "openvino")) > 1e8
     assert f"quick-ltx2-decode: {ours}, its time over {raw}'s" in text
+    assert [(row["ours"], len(row["ratios"])) for row in values["turns"]] == [(ours, 1)]
+    assert f"- in turns, {ours} over {raw}: " in text
     assert str(tmp_path) not in text, "a report is for others: no path of this machine"
 
     values["runs"] = [row for row in values["runs"] if row["contender"] != raw]
@@ -72,7 +74,10 @@ def test_ratios_are_taken_within_rounds_and_limits_judged(peers: Any) -> None:
     runs = [row(reference, 0, 10.0), row(reference, 1, 30.0), row(bfloat16, 0, 4.0, host_share=0.1)]
     runs += [row(bfloat16, 1, 10.0, host_share=0.2), row("openvino bfloat16", 0, 4.0), row("openvino bfloat16", 1, 9.9)]
     rates = [{"case": "sd-decode", "round": number, "openvino bfloat16": 1e9} for number in (0, 1)]
-    results = peers.Results(runs, rates, {"sd-decode": 2e9})
+    turns = [{"case": "sd-decode", "ours": bfloat16, "raw": "x", "status": "ok", "ratios": [1.1, 0.9, 1.0]}]
+    turns += [{"case": "sd-decode", "ours": "LatentRT openvino float32", "raw": "x", "status": "failed", "reason": "-"}]
+    results = peers.Results(runs, rates, {"sd-decode": 2e9}, turns)
+    assert results.over_raw("sd-decode", bfloat16) == 1.0
     assert results.ratio("sd-decode", reference, bfloat16) == pytest.approx((2.5 + 3.0) / 2)
     assert results.rate_share("sd-decode", bfloat16) == pytest.approx((0.5 + 0.2) / 2)
     judged = {verdict["promise"]: verdict["passed"] for verdict in peers.verdicts(results)}

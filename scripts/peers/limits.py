@@ -1,13 +1,13 @@
 """What is promised, and whether it was seen: medians of ratios within a round."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Results", "verdicts"]
+__all__ = ["PAIRS", "Results", "verdicts"]
 
-_PAIRS = {
+PAIRS = {
     "LatentRT onnxruntime float32": "onnxruntime float32",
     "LatentRT openvino float32": "openvino float32",
     "LatentRT openvino bfloat16": "openvino bfloat16",
@@ -35,11 +35,12 @@ _QUALITY = (("sd-decode", 45.0, "LatentRT openvino bfloat16"),)
 @dataclass(frozen=True)
 class Results:
     """`runs`: rows of `measure` with case, contender and round; `rates`: of `matrix_rates` with case and round; `work`:
-    floating-point operations by case."""
+    floating-point operations by case. `turns`: rows of `measure_turns` with case, ours and raw."""
 
     runs: list[dict[str, Any]]
     rates: list[dict[str, Any]]
     work: dict[str, float]
+    turns: Sequence[dict[str, Any]] = ()
 
     def of(self, case: str, contender: str) -> dict[int, dict[str, Any]]:
         """Its rows that ran, by round."""
@@ -53,6 +54,12 @@ class Results:
         """One contender's seconds over another's: the median over the rounds that both ran in."""
         left, right = self.of(case, slower), self.of(case, faster)
         ratios = [left[round_]["seconds"] / right[round_]["seconds"] for round_ in left.keys() & right.keys()]
+        return statistics.median(ratios) if ratios else None
+
+    def over_raw(self, case: str, ours: str) -> float | None:
+        """Our seconds over the raw engine's: the median of their turns in one process."""
+        rows = [row for row in self.turns if (row["case"], row["ours"], row["status"]) == (case, ours, "ok")]
+        ratios = [ratio for row in rows for ratio in row["ratios"]]
         return statistics.median(ratios) if ratios else None
 
     def rate_share(self, case: str, contender: str, library: str = "openvino") -> float | None:
@@ -83,8 +90,8 @@ def _failures(results: Results) -> Iterator[dict[str, Any]]:
 def _verdicts(results: Results) -> Iterator[dict[str, Any]]:
     cases = list(dict.fromkeys(row["case"] for row in results.runs))
     for case in cases:
-        for ours, raw in _PAIRS.items():
-            over = results.ratio(case, ours, raw)
+        for ours, raw in PAIRS.items():
+            over = results.over_raw(case, ours)
             yield from _judged(f"{case}: {ours}, its time over {raw}'s", over, _MOST_OVER_RAW, at_least=False)
         if case in ("quarter-decode", "full-decode"):
             for dtype, least in _LEAST_SHARE.items():

@@ -10,7 +10,7 @@ from benchmarks.exporting import peak_gib
 from .cases import CONFIGS, PeerCase
 from .contenders import Contender, Unavailable
 
-__all__ = ["matrix_rates", "measure", "prepare", "work_of"]
+__all__ = ["matrix_rates", "measure", "measure_turns", "prepare", "work_of"]
 
 _LEAST_SECONDS = 3.0  # of calls that are timed: long ones are timed once
 _MOST_CALLS = 5
@@ -64,6 +64,34 @@ def measure(
     row["psnr_db"] = psnr(np.asarray(result), np.load(reference, mmap_mode="r"))
     row["reference_range"] = float(np.ptp(np.load(reference, mmap_mode="r")))
     return row
+
+
+def measure_turns(
+    case: PeerCase, left: Contender, right: Contender, folder: Path, threads: int, turns: int
+) -> dict[str, Any]:
+    """Two contenders in one process, call after call, each first in every other turn: the left one's seconds over the
+    right one's, turn by turn. The machine is in one phase for both."""
+    try:
+        opened = [
+            one.open(case, folder / "checkpoint", folder / "bundle", threads, one.dtype, one.way)
+            for one in (left, right)
+        ]
+        for one in opened:
+            one.warm()
+            one.run()
+        ratios = []
+        for turn in range(turns):
+            seconds = [0.0, 0.0]
+            for place in (0, 1) if turn % 2 else (1, 0):
+                called = time.perf_counter()
+                opened[place].run()
+                seconds[place] = time.perf_counter() - called
+            ratios.append(seconds[0] / seconds[1])
+    except Unavailable as reason:
+        return {"status": "skipped", "reason": str(reason)}
+    except Exception as error:
+        return {"status": "failed", "reason": f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"}
+    return {"status": "ok", "ratios": ratios}
 
 
 def work_of(case: PeerCase) -> float:
