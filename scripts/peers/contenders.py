@@ -1,6 +1,11 @@
 """Who is compared: each opens one component in a process of its own and gives the call to time."""
 
+import atexit
 import json
+import os
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +18,10 @@ from numpy.typing import NDArray
 
 from .cases import PeerCase
 
-__all__ = ["CONTENDERS", "Contender", "Opened", "Unavailable", "contenders_of"]
+__all__ = ["CONTENDERS", "OPTIMUM_PYTHON", "Contender", "Opened", "Unavailable", "contenders_of"]
+
+OPTIMUM_PYTHON = "LATENTRT_OPTIMUM_PYTHON"
+"""The variable of the environment that names the Python that has optimum-onnx."""
 
 Array = NDArray[np.float32]
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -26,11 +34,13 @@ class Unavailable(Exception):
 @dataclass
 class Opened:
     """`run` is the call to time and `warm` what to do before; `engine_calls`: when each call of an engine began and
-    ended, of a contender that tells (None: it does not)."""
+    ended, of a contender that tells (None: it does not). `peak_gib`: of the process that it runs in, where that is
+    another one."""
 
     run: Callable[[], Array]
     warm: Callable[[], Any]
     engine_calls: list[tuple[float, float]] | None = None
+    peak_gib: Callable[[], float] | None = None
 
     @property
     def engine_seconds(self) -> float:
@@ -95,13 +105,38 @@ def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtyp
 
 
 def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """optimum-onnx's session of a VAE: named, and left out with the reason."""
+    """optimum-onnx's session of a VAE, in the environment that it has of its own."""
     if case.video:
         raise Unavailable("optimum-onnx exports AutoencoderKL only")
-    raise Unavailable(
-        "optimum-onnx 0.1.0 wants transformers before 4.58 and huggingface_hub before 1.0, and ours are newer; its "
-        "session is ONNX Runtime's, which the raw row measures"
-    )
+    python = os.environ.get(OPTIMUM_PYTHON)
+    if not python:
+        raise Unavailable(
+            "optimum-onnx 0.1.0 wants transformers before 4.58 and huggingface_hub before 1.0, and ours are newer: "
+            "give --optimum-python an environment that has it"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="latentrt-optimum-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    np.save(folder / "input.npy", random_input(case.component, case.shape))
+    script = Path(__file__).with_name("optimum_vae.py")
+    command = [python, str(script), str(checkpoint), case.component, str(threads), str(folder / "input.npy")]
+    with (folder / "log").open("wb") as log:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    atexit.register(child.kill)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    while (said := child.stdout.readline()) != "ready\n":  # its exporter prints too
+        if not said:
+            last = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"optimum-onnx ended with {child.wait()}: {' '.join(last)}")
+    peak = 0.0
+
+    def run() -> Array:
+        nonlocal peak
+        print(folder / "output.npy", file=child.stdin, flush=True)
+        peak = float(child.stdout.readline())
+        return np.load(folder / "output.npy")  # type: ignore[no-any-return]
+
+    return Opened(run, run, peak_gib=lambda: peak)
 
 
 def raw_onnxruntime(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:

@@ -56,7 +56,7 @@ def measure(
         "seconds": float(np.median(seconds)),
         "calls": len(seconds),
         "ready_seconds": ready - started,
-        "peak_gib": peak_gib(),
+        "peak_gib": (opened.peak_gib or peak_gib)(),
         "host_share": float(np.median(shares)) if shares else None,
     }
     if keep:

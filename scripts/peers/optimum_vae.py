@@ -1,0 +1,65 @@
+"""optimum-onnx's session of an image VAE, run by a Python that has it: CHECKPOINT COMPONENT THREADS INPUT.
+
+optimum-onnx wants older releases of transformers and huggingface_hub than those beside us, so that it has an
+environment of its own (`scripts/bench_peers --optimum-python`), and this file imports nothing of ours. Says "ready";
+then for each line on standard input it runs once, keeps the result in the file that the line names, and answers with
+its peak memory.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from onnxruntime import InferenceSession, SessionOptions
+from optimum.exporters.onnx import export
+from optimum.exporters.onnx.model_configs import VaeDecoderOnnxConfig, VaeEncoderOnnxConfig
+from optimum.onnxruntime.modeling_diffusion import ORTVaeDecoder, ORTVaeEncoder
+
+
+def export_component(checkpoint: Path, component: str, folder: Path) -> Path:
+    """The component as `optimum-cli export onnx` writes it of a pipeline: the forward that it gives the VAE, and its
+    config of inputs and axes."""
+    vae: Any = AutoencoderKL.from_pretrained(checkpoint).eval()
+    if component == "encoder":
+        vae.forward = lambda sample: {"latent_parameters": vae.encode(x=sample)["latent_dist"].parameters}
+        config = VaeEncoderOnnxConfig(vae.config, task="semantic-segmentation")
+    else:
+        vae.forward = lambda latent_sample: vae.decode(z=latent_sample)
+        config = VaeDecoderOnnxConfig(vae.config, task="semantic-segmentation")
+    path = folder / "model.onnx"
+    export(vae, config, path, opset=config.DEFAULT_ONNX_OPSET)
+    vae.save_config(folder)
+    return path
+
+
+def peak_gib() -> float:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 2**20
+
+
+def main() -> None:
+    checkpoint, component, threads, given = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_component(Path(checkpoint), component, Path(folder))
+        options = SessionOptions()
+        options.intra_op_num_threads = int(threads)
+        session = InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        kind, name = (ORTVaeEncoder, "sample") if component == "encoder" else (ORTVaeDecoder, "latent_sample")
+        model = kind(session, parent=None)
+        values = torch.from_numpy(np.load(given))
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # what the export took is not the session's
+        print("ready", flush=True)
+        for line in sys.stdin:
+            (result,) = list(model.forward(**{name: values}, return_dict=False))[:1]
+            distribution = getattr(result, "parameters", result)  # an encoder's may be wrapped
+            np.save(line.strip(), distribution.numpy())
+            print(peak_gib(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
