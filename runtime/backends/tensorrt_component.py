@@ -7,7 +7,7 @@ TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
 import mmap
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ..added_outputs import NOT_FINITE, PIXELS
 from ..component import Call, NotFinite
-from ..engines import EngineRecord
-from ..errors import DeviceMemoryError, EngineError
+from ..engines import EngineRecord, warmup_command
+from ..errors import DeviceMemoryError, EngineError, InputError
 from ..manifest import Graph
 from ..profiles import choose_profile, sizes_of
 from .device_array import DeviceArray
@@ -60,8 +60,9 @@ class TensorRTComponent:
             self._engine = self._deserialised(folder / record.file, weights_bytes)
             if record.settings.get("strip_weights") or record.settings.get("refit"):
                 self._refit(folder / record.graph)
-        self._tensors = EngineTensors(self._engine, shared.library)
-        self._jit = JitCache(record) if record.backend == "tensorrt-rtx" else None
+            self._tensors = EngineTensors(self._engine, shared.library)
+            self._jit = JitCache(record) if record.backend == "tensorrt-rtx" else None
+            self._made_with = translated(self._context_options, f"{record.backend} does not prepare {record.file}")
 
     def _deserialised(self, path: Path, weights_bytes: int) -> Any:
         shared, record = self._shared, self._record
@@ -159,15 +160,9 @@ class TensorRTComponent:
         sizes = sizes_of(inputs)
         profile = choose_profile(self._record.profiles, sizes, self._record.kind)
         call.check()
+        self._check_compiled(sizes, call)
         with shared.gpu.current(), self._lane() as lane:
             theirs = None if callers is None else shared.gpu.stream_of(callers)
-            if self._jit is not None and not (shared.may_compile or call.fits or self._jit.knows(sizes)):
-                given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
-                raise EngineError(
-                    f"{self._record.file}, {given}: its kernels would be compiled now, and allow_build=False forbids "
-                    f"that: run `latentrt warmup BUNDLE --backend {self._record.backend} --size HxW` for this size, or "
-                    f"vae.warmup([shape])"
-                )
             try:
                 if theirs is not None:
                     lane.stream.wait(theirs)
@@ -190,6 +185,18 @@ class TensorRTComponent:
             if self._jit is not None:
                 self._jit.keep(sizes)
             yield results
+
+    def _check_compiled(self, sizes: Mapping[str, Sequence[int]], call: Call) -> None:
+        """Refuse a call that would compile kernels where none may: before it has a context, whose making compiles."""
+        if self._jit is None or self._shared.may_compile or call.fits or self._jit.knows(sizes):
+            return
+        given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
+        record = self._record
+        raise EngineError(
+            f"{record.file}, {given}: its kernels would be compiled now, and allow_build=False forbids that: run "
+            f"`{warmup_command('BUNDLE', record.backend, record.dtype, record.kind)}` with the size, --batch and tiles "
+            f"of your calls, or vae.warmup([shape])"
+        )
 
     def _is_captured(self, profile: int) -> bool:
         """Calls of one size are recorded as a CUDA graph; TensorRT-RTX records its own."""
@@ -238,24 +245,41 @@ class TensorRTComponent:
         if lane is None:
             lane = translated(
                 lambda: Lane(
-                    self._create_context(), self._tensors, self._shared.gpu, self._record.file, self._shared.log
+                    self._engine.create_execution_context(self._made_with),
+                    self._tensors,
+                    self._shared.gpu,
+                    self._record.file,
+                    self._shared.log,
                 ),
                 f"{self._record.backend} makes no context for {self._record.file}",
             )
-        yield lane
-        with self._lock:  # only after success: the stream of a failed call may hold its error
+        try:
+            yield lane
+        except InputError:  # before anything was computed: making another context may take seconds
+            lane.end()
+            self._keep(lane)
+            raise
+        self._keep(lane)  # only after success: the stream of a failed call may hold its error
+
+    def _keep(self, lane: Lane) -> None:
+        with self._lock:
             self._lanes.append(lane)
 
-    def _create_context(self) -> Any:
+    def _context_options(self) -> Any:
+        """What contexts are made with; TensorRT-RTX's kernels that are kept are read here, which compiles nothing."""
         strategy = self._shared.library.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._jit is None:
-            return self._engine.create_execution_context(strategy)
+            return strategy
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         if any(profile.is_static for profile in self._record.profiles):
             config.cuda_graph_strategy = self._shared.library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        # The library's default compiles in the background, and runs slower kernels until it is done: what a warm-up
+        # keeps would lack the fast ones, and a later call would compile them.
+        eager = self._shared.library.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
         self._jit.attach(config)
-        return self._engine.create_execution_context(config)
+        return config
 
 
 def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
