@@ -14,6 +14,7 @@ from ..errors import BackendUnavailable, EngineError
 from ..extras import require
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
+from .device_memory import MemoryLedger
 from .devices import compute_capability, has_nvidia_driver
 from .tensorrt_options import DeviceOptions
 
@@ -119,10 +120,12 @@ class EngineOpener:
     ) -> None:
         self._manifest, self._may_compile = manifest, may_compile
         self._contexts = contexts
-        self._options = options
+        self._options = options or DeviceOptions()
+        # Not the shared device's: results that were handed out are counted beyond a release.
+        self._ledger = MemoryLedger(self._options.memory_bytes)
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
-        self._capability = compute_capability(0 if options is None else options.device)
+        self._capability = compute_capability(self._options.device)
         # Weak: released engines take the workspaces along, and the next one makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
         self._lock = threading.Lock()
@@ -161,7 +164,9 @@ class EngineOpener:
         with self._lock:
             shared = self._shared()
             if shared is None:
-                shared = SharedDevice(self._library, self._contexts, self._options, may_compile=self._may_compile)
+                shared = SharedDevice(
+                    self._library, self._options, self._ledger, self._contexts, may_compile=self._may_compile
+                )
                 self._shared = weakref.ref(shared)
             return shared
 

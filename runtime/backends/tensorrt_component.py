@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ class TensorRTComponent:
     keeps_results = True  # of a stage, for the next one
 
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
+        self._lanes: list[Lane] = []  # first, so that contexts go before what they run on
         self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
         self._lock = threading.Lock()
-        self._lanes: list[Lane] = []
         weights_bytes = record.bytes + record.stripped_bytes
         shared.gpu.ledger.take(weights_bytes, f"weights of {record.file}")
         weakref.finalize(self, shared.gpu.ledger.give_back, weights_bytes)
@@ -70,14 +71,15 @@ class TensorRTComponent:
             shared.runtime.engine_host_code_allowed = True  # it brings a runtime of its own; its hash is the record's
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             engine = shared.runtime.deserialize_cuda_engine(content)
-        if engine is None and shared.gpu.available < weights_bytes:
+        if engine is not None:
+            return engine
+        free, _ = shared.gpu.free_bytes()  # whatever a cap leaves, in which the weights are counted already
+        if free < weights_bytes:
             raise DeviceMemoryError(
-                f"the GPU has no room for the {mib(weights_bytes)} of {record.file}: {mib(shared.gpu.available)} are "
-                f"free; release other models, or build in a lower precision"
+                f"the GPU has no room for the {mib(weights_bytes)} of {record.file}: {mib(free)} are free; release "
+                f"other models, or build in a lower precision"
             )
-        if engine is None:
-            raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
-        return engine
+        raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
 
     @property
     def gives_pixels(self) -> bool:
@@ -165,7 +167,7 @@ class TensorRTComponent:
             theirs = None if callers is None else shared.gpu.stream_of(callers)
             try:
                 if theirs is not None:
-                    lane.stream.wait(theirs)
+                    translated(partial(lane.stream.wait, theirs), "CUDA puts no call behind the caller's stream")
                 lane.take(profile, inputs)
                 places = {name: lane.place(name, handed_out=name in handed_out) for name in tensors.outputs}
                 needed = int(lane.context.update_device_memory_size_for_shapes())
@@ -179,7 +181,7 @@ class TensorRTComponent:
                 shape, dtype = lane.shape(name), tensors.dtype(name)
                 results[name] = DeviceArray(shared.gpu, places[name], shape, dtype, done)
             if theirs is not None:
-                theirs.wait(done)
+                translated(partial(theirs.wait, done), "CUDA lets the caller's stream wait for no call")
             if on_host or theirs is None:
                 shared.gpu.synchronise(lane.stream)
             if self._jit is not None:
@@ -208,17 +210,16 @@ class TensorRTComponent:
         given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
         advice = _SMALLER.get(self._record.kind, "")
         if self._record.kind == "whole":
-            available = self._shared.gpu.available
-            found = tile_that_fits(
-                self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), available
-            )
+            shared = self._shared
+            room = shared.gpu.available, shared.workspaces.owned_bytes
+            found = tile_that_fits(self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), *room)
             advice = "; build engines for smaller tiles with `latentrt build --tile`"
             if found is not None:
                 (height, width), size = found
                 advice = f"; tiles of {height}x{width} pixels need {mib(size)} and would fit"
         return DeviceMemoryError(f"{self._record.file}, {given}: {error}{advice}")
 
-    def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
         index = next((index for index, profile in enumerate(self._record.profiles) if profile.holds(shapes)), None)
         try:
             return None if index is None else lane.bytes_needed(index, shapes)

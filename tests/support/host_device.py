@@ -99,6 +99,9 @@ class HostGpu:
         free = self.room - self.ledger.taken
         return free if self.ledger.left is None else min(free, self.ledger.left)
 
+    def free_bytes(self) -> tuple[int, int]:
+        return self.room - self.ledger.taken, self.room
+
     @contextmanager
     def current(self) -> Iterator[None]:
         yield
