@@ -659,6 +659,26 @@ def test_what_an_engine_says_is_not_finite_is_run_again_in_float32() -> None:
         alone.run({}, call=Call(), keep_on_device=True)
 
 
+class _OnDevice:
+    """A result of another backend's that stays on the device, with NaN in it or not."""
+
+    def __init__(self, bad: bool) -> None:
+        self.values = np.full((1, 3, 4, 4), np.nan if bad else 0, np.float32)
+
+    def numpy(self) -> np.ndarray:
+        return self.values
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_result_that_stays_on_the_device_is_looked_at_where_the_engine_does_not(bad: bool) -> None:
+    result = _OnDevice(bad)
+    component = SimpleNamespace(run=lambda inputs, **options: result)
+    looked = FiniteComponent(component, "decoder.float16.onnx", "float16", _Wide)
+    assert looked.run({}, call=Call(), keep_on_device=True) == ("on the device" if bad else result)
+    told = FiniteComponent(SimpleNamespace(run=component.run, tells_finite=True), "decoder", "float16", _Wide)
+    assert told.run({}, call=Call(), keep_on_device=True) is result, "it would have said so"
+
+
 @pytest.mark.parametrize("limit", [None, 10])
 def test_a_ledger_counts(limit: int | None) -> None:
     ledger = MemoryLedger(limit)

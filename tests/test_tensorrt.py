@@ -87,6 +87,21 @@ def test_without_the_library_the_pip_line_is_what_is_missing(built: Path) -> Non
         open_bundle(built, backend="tensorrt")
 
 
+def test_the_gpu_that_is_asked_for_decides(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = Manifest.open(built).engines[0].library_version
+    library = SimpleNamespace(__version__=version, ComputeCapability=SimpleNamespace(SM89=1, SM120=2))
+    monkeypatch.setattr(tensorrt, "_is_installed", lambda module: True)
+    monkeypatch.setattr(tensorrt, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(tensorrt, "require", lambda name, extra: library)
+    monkeypatch.setattr(tensorrt, "compute_capability", lambda device=0: ("7.0", "8.9")[device])
+    assert "has kernels for compute capability 8.9, 12.0, and this GPU has 7.0" in str(missing_library(RTX))
+    assert missing_library(RTX, 1) is None
+    with pytest.raises(BackendUnavailable, match=r"this GPU has 7\.0"):
+        open_bundle(built, backend=RTX)
+    with open_bundle(built, backend=RTX, session_options={"device": 1}) as vae:
+        assert vae.backend == RTX
+
+
 @without_gpu
 def test_auto_falls_back_to_onnx_runtime_with_one_line_that_names_each_lack(
     built: Path, caplog: pytest.LogCaptureFixture

@@ -26,15 +26,16 @@ __all__ = ["LIBRARIES", "EngineOpener", "find_engines", "missing_library", "unus
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
-def missing_library(backend: str) -> str | None:
-    """Why the library cannot run on this machine, whatever the bundle, or None: the package, or the driver."""
+def missing_library(backend: str, device: int = 0) -> str | None:
+    """Why the library cannot run on this machine's GPU `device`, whatever the bundle, or None: the package, the driver,
+    or the GPU."""
     for module in (LIBRARIES[backend], "cuda.core", "cuda.bindings"):
         if not _is_installed(module):
             return f'{module} is not installed: run `pip install "latentrt[{backend}]"`'
     if not has_nvidia_driver():
         return "no NVIDIA driver answers on this machine"
     try:
-        return unknown_gpu(backend, require(LIBRARIES[backend], extra=backend), compute_capability())
+        return unknown_gpu(backend, require(LIBRARIES[backend], extra=backend), compute_capability(device))
     except BackendUnavailable as error:
         return str(error)
 

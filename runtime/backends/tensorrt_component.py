@@ -86,6 +86,11 @@ class TensorRTComponent:
         """Whether `run` takes `pixels`: the engine holds the conversion to uint8."""
         return self._tensors.gives_pixels
 
+    @property
+    def tells_finite(self) -> bool:
+        """Whether it counts what is not finite itself, and raises `NotFinite`."""
+        return self._tensors.tells_finite
+
     def run(
         self,
         inputs: Mapping[str, Any],

@@ -321,7 +321,7 @@ LIBRARY = SimpleNamespace(
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Let backend "tensorrt" find this device and this library."""
-    patch.setattr(choices, "missing_library", lambda backend: None if backend == "tensorrt" else "not here")
+    patch.setattr(choices, "missing_library", lambda backend, device=0: None if backend == "tensorrt" else "not here")
     patch.setattr(tensorrt, "require", lambda name, extra: LIBRARY)
     patch.setattr(tensorrt, "compute_capability", lambda device=0: "0.0")
     patch.setattr(shared_device, "Gpu", HostGpu)
