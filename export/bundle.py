@@ -1,6 +1,5 @@
 """The steps of an export in order: checkpoint, weights, graphs, manifest, rename."""
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
 from ..runtime.errors import InputError, OutputError
-from ..runtime.extras import require
+from ..runtime.extras import installed_version, require
 from ..runtime.manifest import FileEntry, Graph, Manifest
 from ..runtime.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
@@ -197,9 +196,7 @@ def _is_whole(graph: Graph) -> bool:
 
 def _produced_by(checkpoint: Checkpoint, source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
     return {
-        "latentrt": importlib.metadata.version("latentrt"),
-        "torch": importlib.metadata.version("torch"),
-        "onnx": importlib.metadata.version("onnx"),
+        **{name: installed_version(name) for name in ("latentrt", "torch", "onnx")},  # None: found by its path alone
         "python": platform.python_version(),
         "source": source.name,
         "format": checkpoint.format,

@@ -16,11 +16,12 @@ from .errors import EngineError
 from .hashing import sha256_of
 from .profiles import EngineKind, Profile
 
-__all__ = ["EngineRecord", "build_command", "engine_key"]
+__all__ = ["EngineRecord", "build_command", "engine_key", "warmup_command"]
 
 _KEY_DIGITS = 16
 _AMPERE = "8.0"  # and later: what TensorRT calls hardware-compatible
 _OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact-tiles"}
+_WARMED_UP: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact"}
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
 _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 
@@ -153,6 +154,11 @@ class EngineRecord:
 def build_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind) -> str:
     """The command that builds engines of such graphs."""
     return f"latentrt build {bundle} --backend {backend} --dtype {dtype}{_OPTIONS[kind]}"
+
+
+def warmup_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind) -> str:
+    """The command that has the kernels of such an engine compiled."""
+    return f"latentrt warmup {bundle} --backend {backend} --dtype {dtype}{_WARMED_UP[kind]} --size HxW[xT]"
 
 
 def engine_key(

@@ -35,8 +35,9 @@ class FiniteComponent:
     are for the messages.
 
     Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. Engines that say
-    `NotFinite` themselves are believed, wherever their result is; of other backends a result that stays on the device
-    is not fetched for this, nor are a step's states: what is wrong there shows in later results.
+    `NotFinite` themselves (`tells_finite`) are believed, wherever their result is; of other backends a result that
+    stays on the device is copied to the host to be looked at. A step's states are not: what is wrong there shows in
+    later results.
     """
 
     def __init__(
@@ -70,14 +71,19 @@ class FiniteComponent:
         except NotFinite as found:
             bad, size = found.bad, found.size
         else:
-            if not isinstance(result, np.ndarray) or result.dtype == np.uint8 or is_finite(result):
+            values = result if self._is_told else _on_host(result)
+            if not isinstance(values, np.ndarray) or values.dtype == np.uint8 or is_finite(values):
                 return result
-            bad, size = _count(result)
+            bad, size = _count(values)
         wider = self._wider(bad, size, call)
         if options.get("pixels") and not getattr(wider, "gives_pixels", False):
             del options["pixels"], options["out"]
             return to_output(wider.run(inputs, call=call, **options), "uint8", out)
         return wider.run(inputs, call=call, **options)
+
+    @property
+    def _is_told(self) -> bool:
+        return getattr(self._component, "tells_finite", False)
 
     @property
     def gives_pixels(self) -> bool:
@@ -124,6 +130,10 @@ class FiniteComponent:
         _log.log(logging.DEBUG if self._told else logging.WARNING, "%s: run again in float32", what)
         self._told = True
         return component
+
+
+def _on_host(result: Any) -> NDArray[Any]:
+    return result if isinstance(result, np.ndarray) else np.asarray(result.numpy())
 
 
 def _count(result: NDArray[Any]) -> tuple[int, int]:

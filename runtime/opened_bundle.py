@@ -119,7 +119,7 @@ class OpenedBundle:
         self._sessions.cancel()
 
     def release(self) -> None:
-        """Free the engines' memory; the next call loads them again."""
+        """Free the engines' memory, when what they still do on a GPU is done; the next call loads them again."""
         self._sessions.release()
 
     def close(self) -> None:

@@ -141,9 +141,11 @@ class Sessions:
             call.cancel()
 
     def release(self) -> None:
-        """Let go of every engine; running calls finish with theirs, and the next call loads it again."""
+        """Let go of every engine, when the GPU is done with what calls have left there; running calls finish with
+        theirs, and the next call loads it again."""
         with self._lock:
-            self._open.clear()
+            released, self._open = self._open, {}
+        released.clear()  # outside of the lock: it may wait for the GPU, and `cancel` does not
 
     def close(self) -> None:
         """Release, and refuse further calls."""

@@ -1,6 +1,7 @@
 """From a checkpoint to a bundle: what is read, what is refused, and what an interrupted export leaves behind."""
 
 import errno
+import importlib.metadata
 import json
 import os
 import pickle
@@ -486,6 +487,20 @@ def test_progress_counts_the_bytes_of_the_weights(checkpoint: Path, out: Path) -
     assert done == sorted(done)
     assert done[-1] == total
     assert list(dict.fromkeys(call[0] for call in calls)) == STAGES[:-1]
+
+
+def test_an_export_needs_no_installation_of_ours(checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "latentrt":  # found by its path alone, as scripts/gpu_check does it
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    made = export_bundle(checkpoint, out / "bundle").produced_by
+    assert (made["latentrt"], made["torch"]) == (None, found("torch"))
+    assert Manifest.open(out / "bundle").produced_by["latentrt"] is None
 
 
 def test_one_component_can_be_exported_alone(checkpoint: Path, out: Path) -> None:

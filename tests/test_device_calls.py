@@ -26,8 +26,10 @@ from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_b
 from latentrt.runtime.added_outputs import added_outputs
 from latentrt.runtime.backends import devices
 from latentrt.runtime.backends.device_memory import MemoryLedger
+from latentrt.runtime.backends.lane import Lane
 from latentrt.runtime.backends.smaller_tiles import smaller_tiles
 from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
+from latentrt.runtime.backends.workspaces import Workspaces
 from latentrt.runtime.component import Call, NotFinite
 from latentrt.runtime.engines import EngineRecord
 from latentrt.runtime.errors import DeviceMemoryError
@@ -367,6 +369,142 @@ def on_device_of(array: np.ndarray) -> OnDevice:
     return OnDevice(array.copy())
 
 
+def test_memory_that_an_engine_does_not_work_in() -> None:
+    def from_any_interface(array: Any, stream_ptr: int) -> Any:
+        if isinstance(array, Exception):
+            raise array
+        return array
+
+    gpu: Any = object.__new__(devices.Gpu)
+    gpu.index = 1
+    views = SimpleNamespace(from_any_interface=from_any_interface)
+    gpu._core = SimpleNamespace(utils=SimpleNamespace(StridedMemoryView=views))
+    assert gpu.view_memory(_View(np.uint8))[1:] == (4096, 256)
+    for array, sentence in (
+        (_View(np.uint8, device_id=0), "workspace: the array lies on GPU 0 and the engines on GPU 1: give one there"),
+        (BufferError("no stream"), r"workspace: the array cannot be used \(no stream\): give bytes on GPU 1"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            gpu.view_memory(array)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "sentence"),
+    [
+        (
+            "CUDA_ERROR_OUT_OF_MEMORY: too much",
+            DeviceMemoryError,
+            "the GPU has no room for 1 MiB of activations: 5 MiB",
+        ),
+        ("CUDA_ERROR_ILLEGAL_ADDRESS: wrong", EngineError, "CUDA gives no 1 MiB for activations: CUDA_ERROR_ILLEGAL_A"),
+    ],
+)
+def test_only_a_lack_of_room_is_told_as_one(said: str, kind: type[EngineError], sentence: str) -> None:
+    def allocate(size: int, stream: Any) -> Any:
+        raise RuntimeError(said)
+
+    gpu: Any = object.__new__(devices.Gpu)
+    gpu.ledger, gpu._pool = MemoryLedger(), SimpleNamespace(allocate=allocate)
+    gpu._runtime = SimpleNamespace(cudaMemGetInfo=lambda: (0, 5 << 20, 10 << 20))
+    with pytest.raises(EngineError, match=sentence) as caught:
+        gpu.allocate(1 << 20, Stream([]), "activations")
+    assert caught.type is kind
+    assert gpu.ledger.taken == 0
+
+
+def test_what_failed_in_the_call_before_is_an_error_of_ours() -> None:
+    class Failed(Stream):
+        def record(self) -> Any:
+            return SimpleNamespace(sync=self.sync)
+
+        def sync(self) -> None:
+            raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    lane: Any = object.__new__(Lane)
+    lane.stream = Failed([])
+    lane.end()
+    with pytest.raises(EngineError, match="the GPU failed in the call before: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        lane.take(0, {})
+    workspaces = Workspaces(HostGpu())
+    with workspaces.turn(8, lane.stream):
+        pass
+    with pytest.raises(EngineError, match="the GPU failed in the call before"), workspaces.turn(16, Stream([])):
+        pass
+
+
+def test_a_wrong_input_costs_no_context(pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, vae = pair("sd")
+    made: list[Any] = []
+    create = host_device.Engine.create_execution_context
+
+    def counted(self: Any, strategy: str) -> Any:
+        made.append(create(self, strategy))
+        return made[-1]
+
+    def refuses(self: Any, array: Any, stream: Any, what: str) -> Any:
+        raise InputError(f"{what}: the array lies on GPU 1")
+
+    monkeypatch.setattr(host_device.Engine, "create_execution_context", counted)
+    z = latents(1, 4, 8, 8)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(HostGpu, "view_input", refuses)
+            with pytest.raises(InputError, match="the array lies on GPU 1"):
+                vae.decode(on_device_of(z))
+        np.testing.assert_allclose(vae.decode(on_device_of(z)).sample, wanted.decode(z).sample, atol=1e-5)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("end", ["release", "close"])
+def test_engines_go_when_the_gpu_is_done_with_them(end: str, unhurried: Any, bundles: dict[str, Path]) -> None:
+    vae, z = unhurried, latents(1, 4, 8, 8)
+    made = vae.decode(z, output="device", stream=Stream([]).handle).sample
+    getattr(vae, end)()
+    with open_bundle(bundles["sd"], backend="onnxruntime") as wanted:
+        values = made._gpu.as_array(made._buffer, made.shape, made.dtype).values
+        np.testing.assert_allclose(values, wanted.decode(z).sample, atol=1e-5)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_workspace_goes_when_the_gpu_is_done_with_it(fails: bool) -> None:
+    ran: list[int] = []
+    workspaces, stream = Workspaces(HostGpu()), Stream([])
+    with contextlib.suppress(LookupError), workspaces.turn(64, stream) as buffer:
+        stream.put("compute", lambda: ran.append(64))
+        if fails:
+            raise LookupError
+    assert ran == [64] * fails, "a buffer is let go at once where a call failed"
+    del workspaces
+    assert ran == [64]
+    assert buffer.size == 64
+
+
+def test_results_that_were_handed_out_count_beyond_a_release(pair: Callable[..., Any]) -> None:
+    _, vae = pair("sd", session_options={"device_memory_bytes": 1 << 20})
+    made = vae.decode(latents(1, 4, 8, 8), output="device").sample
+    vae.release()
+    assert HostGpu.latest.ledger.taken == made._buffer.size == 4 * 3 * 64 * 64
+    shared = vae._sessions.backend.shared()
+    assert shared.gpu.available == (1 << 20) - made._buffer.size
+    del made
+    assert shared.gpu.available == 1 << 20
+
+
+def test_an_engine_that_the_library_does_not_read_is_no_lack_of_room(
+    pair: Callable[..., Any], bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads_none = SimpleNamespace(deserialize_cuda_engine=lambda content: None)
+    monkeypatch.setattr(host_device.LIBRARY, "Runtime", lambda log: reads_none)
+    weights = max(record.bytes for record in Manifest.open(bundles["sd"]).engines)
+    _, vae = pair("sd", session_options={"device_memory_bytes": weights + 1})
+    with pytest.raises(EngineError, match=r"tensorrt does not read decoder.onnx.engine: nothing") as caught:
+        vae.decode(latents(1, 4, 8, 8))
+    assert caught.type is EngineError
+    monkeypatch.setattr(HostGpu, "room", 1)
+    with pytest.raises(DeviceMemoryError, match=r"the GPU has no room for the 0 MiB of decoder.onnx.engine"):
+        pair("sd")[1].decode(latents(1, 4, 8, 8))
+
+
 @pytest.mark.parametrize("output", ["float32", "uint8", "device"])
 def test_nan_is_seen_wherever_the_result_stays(output: str, pair: Callable[..., Any]) -> None:
     _, vae = pair("sd")
@@ -521,6 +659,26 @@ def test_what_an_engine_says_is_not_finite_is_run_again_in_float32() -> None:
         alone.run({}, call=Call(), keep_on_device=True)
 
 
+class _OnDevice:
+    """A result of another backend's that stays on the device, with NaN in it or not."""
+
+    def __init__(self, bad: bool) -> None:
+        self.values = np.full((1, 3, 4, 4), np.nan if bad else 0, np.float32)
+
+    def numpy(self) -> np.ndarray:
+        return self.values
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_result_that_stays_on_the_device_is_looked_at_where_the_engine_does_not(bad: bool) -> None:
+    result = _OnDevice(bad)
+    component = SimpleNamespace(run=lambda inputs, **options: result)
+    looked = FiniteComponent(component, "decoder.float16.onnx", "float16", _Wide)
+    assert looked.run({}, call=Call(), keep_on_device=True) == ("on the device" if bad else result)
+    told = FiniteComponent(SimpleNamespace(run=component.run, tells_finite=True), "decoder", "float16", _Wide)
+    assert told.run({}, call=Call(), keep_on_device=True) is result, "it would have said so"
+
+
 @pytest.mark.parametrize("limit", [None, 10])
 def test_a_ledger_counts(limit: int | None) -> None:
     ledger = MemoryLedger(limit)
@@ -557,6 +715,22 @@ def test_a_workspace_of_the_callers_is_the_only_one(pair: Callable[..., Any]) ->
     assert (workspace.values == 0xCD).any()
     with pytest.raises(DeviceMemoryError, match=r"the workspace has .* and this call needs .* would fit"):
         vae.decode(latents(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("workspace", "cap", "batch", "tile"),
+    [
+        (16 * 3 * 64 * 64, 200_000, 2, "32x64"),  # activations take nothing of the cap
+        (16 * 3 * 16 * 16, None, 1, "16x16"),  # and no more than the workspace has, whatever is free
+    ],
+)
+def test_the_tile_that_fits_is_of_the_callers_workspace(
+    workspace: int, cap: int | None, batch: int, tile: str, pair: Callable[..., Any]
+) -> None:
+    memory = OnDevice(np.zeros(workspace + 256, np.uint8))
+    _, vae = pair("sd", session_options={"workspace": memory, "device_memory_bytes": cap})
+    with pytest.raises(DeviceMemoryError, match=f"the workspace has .*; tiles of {tile} pixels need .* would fit"):
+        vae.decode(latents(batch, 4, 8, 8))
 
 
 @pytest.mark.parametrize(

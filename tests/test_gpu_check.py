@@ -417,6 +417,28 @@ def test_wheels_that_share_a_folder_are_all_installed(
     }
 
 
+def test_of_several_wheels_the_one_for_this_python_is_taken(
+    tmp_path: Path, gpu: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels, here = gpu("wheels"), f"cp{sys.version_info.major}{sys.version_info.minor}"
+    names = [
+        *(f"several-2.0-{python}-abi3-any.whl" for python in ("cp27", "cp99")),
+        *(f"several-{version}-{here}-none-any.whl" for version in ("1.0", "2.0", "10.0")),
+        "several-10.0-py3-none-any.whl",
+        "source-1.0.tar.gz",
+        "source-1.0-cp27-cp27m-win32.whl",
+        "misnamed-1.whl",
+        "others-1.0-cp27-cp27m-win32.whl",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    taken = {"misnamed-1.whl", f"several-10.0-{here}-none-any.whl", "source-1.0.tar.gz"}
+    assert {path.name for path in wheels.missing(tmp_path)} == taken
+    assert [path.name for path in wheels.foreign(tmp_path)] == ["others-1.0-cp27-cp27m-win32.whl"]
+    monkeypatch.setattr(wheels, "_packaging", lambda: None)
+    assert len(wheels.missing(tmp_path)) == 4, "one of each: pip says what is wrong with it"
+
+
 def test_a_folder_that_pip_leaves_out_is_an_error(
     shelf: Path, tmp_path: Path, gpu: Callable[[str], ModuleType]
 ) -> None:
@@ -429,15 +451,22 @@ def test_a_folder_that_pip_leaves_out_is_an_error(
         wheels.install([second], target, 60)
 
 
-def test_wheels_that_cannot_be_installed_end_the_run(
+def test_wheels_that_cannot_be_used_are_told_and_the_rest_is_measured(
     shelf: Path, tmp_path: Path, gpu: Callable[[str], ModuleType]
 ) -> None:
     (shelf / "damaged-1.0-py3-none-any.whl").write_text("no archive")
+    (shelf / "foreign-1.0-cp27-cp27m-win32.whl").write_text("it is not looked at")
     command = [sys.executable, str(SCRIPT), "--dry-run", "--wheels", str(shelf), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    work = ["--work", str(tmp_path / "work"), "--seconds", "15", "--part", "decodes", "--model", "sdxl"]
+    done = subprocess.run([*command, *work], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
-    assert re.search(r"the wheels in .* cannot be used: pip ended with 1: .*damaged", done.stderr, re.DOTALL)
-    assert not (tmp_path / "out").exists()
+    assert re.search(r"machine: damaged-1.0-py3-none-any.whl, wheel: failed, pip ended with 1: .*damaged", done.stderr)
+    assert "machine: foreign-1.0-cp27-cp27m-win32.whl, wheel: skipped, it is not for this Python" in done.stderr
+    assert "machine: torch, machine: ok" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "work" / "wheels-0" / "sharedspace").iterdir()) == [
+        "bindings",
+        "core",
+    ]
     with pytest.raises(gpu("wheels").NotInstalled, match="pip took longer than 0 s for 1 packages"):
         gpu("wheels").install([shelf / "shared_core-1.0-py3-none-any.whl"], tmp_path / "target", 0.01)
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,7 @@ from latentrt.runtime.component import Call
 from latentrt.runtime.errors import DeviceMemoryError
 from latentrt.runtime.manifest import Manifest
 from latentrt.runtime.pixels import to_pixels
+from latentrt.runtime.sessions import Sessions
 
 RTX = "tensorrt-rtx"
 HAS_GPU = devices.has_nvidia_driver()
@@ -83,6 +85,21 @@ def test_without_the_library_the_pip_line_is_what_is_missing(built: Path) -> Non
     assert missing_library("tensorrt") == reason
     with pytest.raises(BackendUnavailable, match=re.escape(f"backend tensorrt cannot run: {reason}")):
         open_bundle(built, backend="tensorrt")
+
+
+def test_the_gpu_that_is_asked_for_decides(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = Manifest.open(built).engines[0].library_version
+    library = SimpleNamespace(__version__=version, ComputeCapability=SimpleNamespace(SM89=1, SM120=2))
+    monkeypatch.setattr(tensorrt, "_is_installed", lambda module: True)
+    monkeypatch.setattr(tensorrt, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(tensorrt, "require", lambda name, extra: library)
+    monkeypatch.setattr(tensorrt, "compute_capability", lambda device=0: ("7.0", "8.9")[device])
+    assert "has kernels for compute capability 8.9, 12.0, and this GPU has 7.0" in str(missing_library(RTX))
+    assert missing_library(RTX, 1) is None
+    with pytest.raises(BackendUnavailable, match=r"this GPU has 7\.0"):
+        open_bundle(built, backend=RTX)
+    with open_bundle(built, backend=RTX, session_options={"device": 1}) as vae:
+        assert vae.backend == RTX
 
 
 @without_gpu
@@ -199,25 +216,23 @@ def test_compatible_engines_run_with_later_versions_and_on_ampere_and_later(buil
 
 
 class RuntimeCache:
-    """TensorRT-RTX's, in which every call leaves a byte."""
+    """TensorRT-RTX's, of kernels by name. Whether reading adds to what is there (`adds`), it does not say."""
 
-    def __init__(self, accepts: bool = True) -> None:
-        self.content, self.accepts = b"", accepts
+    def __init__(self, accepts: bool = True, adds: bool = True) -> None:
+        self.kernels, self.accepts, self.adds = set[str](), accepts, adds
 
     def deserialize(self, content: bytes) -> bool:
-        self.content = content if self.accepts else b""
+        if self.accepts:
+            self.kernels = set(content.decode().split()) | (self.kernels if self.adds else set())
         return self.accepts
 
-    def serialize(self) -> bytes:
-        self.content += b"x"
-        return self.content
+    def serialize(self) -> bytes | None:
+        return " ".join(sorted(self.kernels)).encode()
 
 
-def jit(record: Any, accepts: bool = True) -> JitCache:
+def jit(record: Any, make: Callable[[], RuntimeCache] = RuntimeCache) -> Any:
     cache = JitCache(record)
-    cache.attach(
-        SimpleNamespace(create_runtime_cache=lambda: RuntimeCache(accepts), set_runtime_cache=lambda cache: None)
-    )
+    cache.attach(SimpleNamespace(create_runtime_cache=make, set_runtime_cache=lambda cache: None))
     return cache
 
 
@@ -240,7 +255,7 @@ def test_kernels_are_kept_for_the_sizes_that_were_run(
     assert path.stat().st_mtime_ns == written
     second.keep(large)
     assert jit(record).knows(large)
-    assert not jit(record, accepts=False).knows(small), "a file of another GPU or driver"
+    assert not jit(record, partial(RuntimeCache, accepts=False)).knows(small), "a file of another GPU or driver"
     path.write_bytes(b"damaged")
     assert not jit(record).knows(small)
     path.with_suffix(".json").write_text("{")
@@ -248,9 +263,78 @@ def test_kernels_are_kept_for_the_sizes_that_were_run(
     assert {one.suffix for one in (tmp_path / "jit").iterdir()} == {".cache", ".json"}, "nothing half-written"
 
 
+@pytest.mark.parametrize("adds", [True, False])
+def test_processes_that_compile_beside_each_other_add_to_what_is_kept(
+    adds: bool, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
+    record = Manifest.open(built).engines[0]
+    make = partial(RuntimeCache, adds=adds)
+    sizes = [{"latents": (1, 4, side, side)} for side in (8, 16, 24)]
+    both = [jit(record, make) for _ in range(2)]  # opened before the other one has kept anything
+    for cache, size, kernel in zip((*both, both[0]), sizes, ("first", "second", "third"), strict=True):
+        cache._cache.kernels.add(kernel)
+        cache.keep(size)
+    later = jit(record, make)
+    known = [later.knows(size) for size in sizes]
+    assert known == ([True] * 3 if adds else [True, False, True]), "and none is listed without its kernels"
+    assert later._cache.kernels == ({"first", "second", "third"} if adds else {"first", "third"})
+
+
+def test_kernels_that_cannot_be_kept_cost_no_result(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record, size = Manifest.open(built).engines[0], {"latents": (1, 4, 8, 8)}
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "file"))
+    cache = jit(record)
+    assert "TensorRT-RTX compiles its kernels anew in each process" in caplog.text
+    cache.keep(size)
+    assert cache.knows(size)
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
+    cache = jit(record)
+    monkeypatch.setattr(RuntimeCache, "serialize", lambda self: None)
+    cache.keep(size)
+    assert cache.knows(size)
+    assert not jit(record).knows(size)
+
+
+def test_kernels_are_compiled_at_once_and_kept_ones_are_read_before_anything_is(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
+    record, size, attached = Manifest.open(built).engines[0], {"latents": (1, 4, 8, 8)}, list[Any]()
+    jit(record).keep(size)
+    config = SimpleNamespace(
+        create_runtime_cache=RuntimeCache,
+        set_execution_context_allocation_strategy=lambda strategy: None,
+        set_runtime_cache=attached.append,
+    )
+    names = ("ExecutionContextAllocationStrategy", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy")
+    values = SimpleNamespace(USER_MANAGED="ours", WHOLE_GRAPH_CAPTURE="whole", EAGER="eager")
+    component = object.__new__(tensorrt_component.TensorRTComponent)
+    component.__dict__ |= {
+        "_record": record,
+        "_shared": SimpleNamespace(library=SimpleNamespace(**dict.fromkeys(names, values))),
+        "_engine": SimpleNamespace(create_runtime_config=lambda: config),
+        "_jit": JitCache(record),
+    }
+    assert component._context_options() is config
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+    assert len(attached) == 1
+    assert component._jit is not None
+    assert component._jit.knows(size)
+
+
 def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Path) -> None:
     record = Manifest.open(built).engines[1]
     component = object.__new__(tensorrt_component.TensorRTComponent)
+    lanes: list[Any] = []
+
+    def lane() -> Any:
+        lanes.append(Lane())
+        return contextlib.nullcontext(lanes[-1])
+
     gpu = SimpleNamespace(current=lambda: contextlib.nullcontext())
     known = {"latents": (1, 4, 8, 8)}
     component.__dict__ |= {
@@ -258,7 +342,7 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
         "_shared": SimpleNamespace(gpu=gpu, may_compile=False),
         "_tensors": SimpleNamespace(result="sample", tells_finite=False, outputs=("sample",)),
         "_jit": SimpleNamespace(knows=lambda sizes: sizes == known),
-        "_lane": lambda: contextlib.nullcontext(Lane()),
+        "_lane": lane,
     }
 
     class Lane:
@@ -266,10 +350,14 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
             raise LookupError("it runs")
 
     asked = {"latents": np.zeros((1, 4, 4, 8), np.float32)}
-    with pytest.raises(
-        EngineError, match=r"latents 1x4x4x8: its kernels would be compiled now.*`latentrt warmup BUNDLE"
-    ):
-        component.run(asked, call=Call())
+    options: dict[Any, str] = {"whole": "", "stream": " --stream", "exact": " --exact"}
+    for kind, option in options.items():
+        component._record = dataclasses.replace(record, kind=kind)
+        command = f"`latentrt warmup BUNDLE --backend {RTX} --dtype {record.dtype}{option} --size HxW"
+        with pytest.raises(EngineError, match=f"latents 1x4x4x8: its kernels would be compiled now.*{command}"):
+            component.run(asked, call=Call())
+    assert lanes == [], "making a context compiles"
+    component._record = record
     for inputs, call in ((asked, Call(fits=True)), ({"latents": np.zeros(known["latents"], np.float32)}, Call())):
         with pytest.raises(LookupError, match="it runs"):
             component.run(inputs, call=call)
@@ -328,6 +416,7 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
         library.IRuntimeConfig: [
             "create_runtime_cache",
             "cuda_graph_strategy",
+            "dynamic_shapes_kernel_specialization_strategy",
             "set_execution_context_allocation_strategy",
             "set_runtime_cache",
         ],
@@ -336,6 +425,7 @@ def test_the_library_has_every_name_that_the_backend_uses() -> None:
         library.OnnxParserRefitter: ["refit_from_file"],
         library.ExecutionContextAllocationStrategy: ["USER_MANAGED"],
         library.CudaGraphStrategy: ["WHOLE_GRAPH_CAPTURE"],
+        library.DynamicShapesKernelSpecializationStrategy: ["EAGER"],
         library.TensorIOMode: ["OUTPUT"],
         library.TensorLocation: ["HOST"],
         library: ["nptype"],
@@ -431,6 +521,39 @@ def test_warmup_loads_and_runs_and_never_builds(built: Path) -> None:
     with pytest.raises(BackendUnavailable, match="backend tensorrt cannot run"):
         warm("--backend", "tensorrt")
     assert sorted(path.name for path in built.rglob("*")) == before
+
+
+def test_warmup_loads_what_streams_strips_and_tiles_run_on(
+    bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+    open_once = Sessions.open_once
+
+    def spied(self: Sessions, graph: Any, **options: Any) -> Any:
+        kinds.append(graph.kind)
+        return open_once(self, graph, **options)
+
+    monkeypatch.setattr(Sessions, "open_once", spied)
+
+    def warm(name: str, *options: str) -> Any:
+        kinds.clear()
+        asked = ["warmup", str(bundle_of(name)), "--threads", "1", "--backend", "onnxruntime", *options]
+        return CliRunner().invoke(cli, asked, catch_exceptions=False)
+
+    for name, options, kind in (
+        ("ltx20", ("--stream", "--size", "64x64x9"), "stream"),
+        ("ltx20", ("--stream", "--tile", "64x64", "--size", "64x96x9"), "stream"),
+        ("ltx20", ("--stream",), "stream"),
+        ("sd", ("--exact", "--strip", "32", "--size", "64x64"), "exact"),
+        ("sd", ("--tile", "64x64", "--size", "96x64"), "whole"),
+    ):
+        assert warm(name, *options).exit_code == 0
+        assert set(kinds) == {kind}, options
+    refused = warm("sd", "--exact")
+    assert refused.exit_code == 2
+    assert "--exact needs --size HxW: its steps are loaded one by one" in refused.output
+    with pytest.raises(InputError, match="--stream is for video models"):
+        warm("sd", "--stream", "--size", "64x64")
 
 
 @pytest.mark.gpu

@@ -8,6 +8,7 @@ import click
 
 from ..sample_size import sample_size
 from .options import as_json, backend_options, batch_option, emit_json, opened, sizes_option
+from .tiling_options import enable_streaming, enable_tiling, exact_options, tiling_options
 
 __all__ = ["warmup"]
 
@@ -16,15 +17,38 @@ __all__ = ["warmup"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @sizes_option("Run a sample of this size once; repeatable.  [default: only load the engines]")
 @batch_option
+@click.option("--stream", is_flag=True, help="Clips: what calls that stream run on.")
+@tiling_options
+@exact_options
 @backend_options
 @as_json
-def warmup(bundle: Path, sizes: tuple[tuple[int, ...], ...], batch: int, json_output: bool, **engine: Any) -> None:
+def warmup(
+    bundle: Path,
+    sizes: tuple[tuple[int, ...], ...],
+    batch: int,
+    stream: bool,
+    tile: tuple[int, ...] | None,
+    overlap: tuple[int, ...] | None,
+    blend: str | None,
+    exact: bool,
+    strip: tuple[int, ...] | None,
+    storage: str | None,
+    json_output: bool,
+    **engine: Any,
+) -> None:
     """Load the engines of BUNDLE and run them once, so that what is compiled and cached on first use is there.
 
     Engines are never built here, nor by any other command than `latentrt build`: where one is missing, the error says
-    what to run. What TensorRT-RTX compiles stays in the cache folder; the rest warms the disk's cache.
+    what to run. What TensorRT-RTX compiles for a size stays in the cache folder; the rest warms the disk's cache. Give
+    the size, --batch, --stream, tiles and strips of later calls, and --dtype float32 too where a result of lower
+    precision that is not finite is to be run again in float32 without compiling.
     """
+    if exact and not sizes:
+        raise click.UsageError("--exact needs --size HxW: its steps are loaded one by one, as a picture runs")
     with opened(str(bundle), **engine) as vae:
+        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage)
+        if stream:
+            enable_streaming(vae, tile)
         shapes = [(batch, vae.config.in_channels, *sample_size(size, vae.family, vae.grid)) for size in sizes]
         seconds = []
         for _ in range(2):

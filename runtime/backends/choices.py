@@ -212,13 +212,16 @@ class Choices:
         component)."""
         if not self._held:
             return f"the bundle holds no {self._dtype} graphs"
-        reason = missing_library(backend)
+        try:
+            options = DeviceOptions.of(self._session_options)
+        except InputError as error:
+            return missing_library(backend) or str(error)
+        reason = missing_library(backend, options.device)
         if reason is not None:
             return reason
         try:
-            options = DeviceOptions.of(self._session_options)
             opener = EngineOpener(self._manifest, backend, self._contexts, options, may_compile=self._allow_build)
-        except (BackendUnavailable, InputError) as error:
+        except BackendUnavailable as error:
             return str(error)
         return opener.unusable(self._dtype, every=every) or Backend(
             backend,

@@ -4,10 +4,11 @@ Imported by nothing at start-up: both packages are looked for when a GPU is firs
 """
 
 import ctypes
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from ..extras import require
 from .device_frames import Rows
 from .device_memory import MemoryLedger, mib
 
-__all__ = ["Buffer", "Gpu", "compute_capability", "gpu_name", "has_nvidia_driver", "translated"]
+__all__ = ["Buffer", "Gpu", "compute_capability", "gpu_name", "has_nvidia_driver", "settled", "translated"]
 
 _EXTRA = "tensorrt-rtx"
+_NO_ROOM = ("CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation", "Failed to allocate memory from pool")
 
 
 def has_nvidia_driver() -> bool:
@@ -147,7 +149,8 @@ class Gpu:
         """`size` bytes on the device; freed with the last reference.
 
         Raises:
-            DeviceMemoryError: there is no room; `what` names what they were for.
+            DeviceMemoryError: there is no room; `what` names what they were for. EngineError: CUDA fails otherwise, as
+                it does with everything after a call that went wrong.
         """
         size = max(size, 1)
         self.ledger.take(size, what)
@@ -155,6 +158,8 @@ class Gpu:
             return Buffer(self._pool.allocate(size, stream=stream), size, self.ledger)
         except Exception as error:  # cuda-core's CUDAError, and MemoryError
             self.ledger.give_back(size)
+            if not _is_lack_of_room(error):
+                raise EngineError(f"CUDA gives no {mib(size)} for {what}: {_first_line(error)}") from error
             free, total = self.free_bytes()
             raise DeviceMemoryError(
                 f"the GPU has no room for {mib(size)} of {what}: {mib(free)} of its {mib(total)} are free; "
@@ -253,12 +258,22 @@ class Gpu:
         """Memory of the caller's (a contiguous device array) as (what keeps it alive, its address, its bytes).
 
         Raises:
-            InputError: it is no contiguous device array.
+            InputError: it is no contiguous device array, or lies on another GPU.
         """
-        view = self._core.utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
+        try:
+            view = self._core.utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
+            size = math.prod(view.shape) * view.dtype.itemsize
+        except Exception as error:  # as in view_input
+            raise InputError(
+                f"workspace: the array cannot be used ({_first_line(error)}): give bytes on GPU {self.index}"
+            ) from error
         if not view.is_device_accessible or not _is_contiguous(view.shape, view.strides):
             raise InputError("workspace: wanted a contiguous array in device memory")
-        return view, int(view.ptr), int(np.prod(view.shape)) * view.dtype.itemsize
+        if int(view.device_id) != self.index:
+            raise InputError(
+                f"workspace: the array lies on GPU {view.device_id} and the engines on GPU {self.index}: give one there"
+            )
+        return view, int(view.ptr), size
 
     def as_array(self, buffer: Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """A device buffer as an array with `__dlpack__`, which owns its memory."""
@@ -275,6 +290,13 @@ def translated(function: Callable[[], Any], what: str) -> Any:
         raise EngineError(f"{what}: {_first_line(error)}") from error
 
 
+def settled(gpu: Any, wait: Callable[[], object]) -> None:
+    """Before memory is let go: `wait` for what the GPU still does in it. What failed there is told to whoever asks for
+    the result."""
+    with suppress(Exception), gpu.current():
+        wait()
+
+
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> bool:
     """Strides count elements; None is contiguous."""
     step = 1
@@ -283,6 +305,11 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> b
             return False
         step *= size
     return True
+
+
+def _is_lack_of_room(error: Exception) -> bool:
+    """cuda-core has one class for all of CUDA's errors, with CUDA's name of each in its text."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_ROOM)
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..added_outputs import PIXELS
+from ..added_outputs import NOT_FINITE, PIXELS
 from ..engines import EngineRecord
 from ..errors import DeviceMemoryError
 from ..profiles import choose_profile, sizes_of
@@ -27,7 +27,9 @@ class EngineChoice:
         self._kind = records[0].kind
         self._lock = threading.Lock()
         self._open: dict[str, TensorRTComponent] = {}
-        self.gives_pixels = all(PIXELS in record.settings.get("adds", ()) for record in records)
+        added = [record.settings.get("adds", ()) for record in records]
+        self.gives_pixels = all(PIXELS in one for one in added)
+        self.tells_finite = all(NOT_FINITE in one for one in added)
 
     def run(self, inputs: Mapping[str, Any], **options: Any) -> Any:
         """As `TensorRTComponent.run`."""

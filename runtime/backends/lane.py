@@ -1,6 +1,7 @@
 """What one engine call at a time uses: a context, a stream, and the buffers of its inputs and outputs."""
 
 import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..errors import EngineError
 from .captured import CapturedCall
 from .device_array import DeviceArray
 from .device_frames import DeviceFrames
+from .devices import settled, translated
 from .engine_tensors import EngineTensors
 
 __all__ = ["Lane"]
@@ -39,11 +41,14 @@ class Lane:
         self._addresses: dict[str, int] = {}
         self._captured = CapturedCall(gpu)
         self._done: Any = None
+        # Where nobody has waited for a result, its call still runs in the context and the buffers of this one.
+        weakref.finalize(self, settled, gpu, self.stream.sync)
 
     def take(self, profile: int, inputs: Mapping[str, Any]) -> None:
         """Bring the inputs to the device; those that lie there already are read where they are."""
         if self._done is not None:
-            self._done.sync()  # its buffers are read until then, where nobody has waited for the last call's result
+            # Its buffers are read until then, where nobody has waited for the last call's result.
+            translated(self._done.sync, "the GPU failed in the call before")
         self._kept = []
         if self._profile != profile:
             self.need(
@@ -93,18 +98,18 @@ class Lane:
 
     def end(self) -> Any:
         """The event behind everything that was put into the stream."""
-        self._done = self.stream.record()
+        self._done = translated(self.stream.record, "CUDA marks no end of the call")
         return self._done
 
-    def bytes_needed(self, profile: int, shapes: Mapping[str, Shape]) -> int:
-        """The device memory of a call with inputs of those shapes: activations, inputs and outputs."""
+    def bytes_needed(self, profile: int, shapes: Mapping[str, Shape]) -> tuple[int, int]:
+        """The device memory of a call with inputs of those shapes: of activations, and of inputs and outputs."""
         self.need(self.context.set_optimization_profile_async(profile, int(self.stream.handle)), f"profile {profile}")
         self._profile = profile
         for name, shape in shapes.items():
             self.need(self.context.set_input_shape(name, shape), f"{name} of shape {shape}")
         tensors = [*shapes, *self._tensors.outputs]
         sizes = (self._tensors.dtype(name).itemsize * math.prod(self.shape(name)) for name in tensors)
-        return int(self.context.update_device_memory_size_for_shapes()) + sum(sizes)
+        return int(self.context.update_device_memory_size_for_shapes()), sum(sizes)
 
     def need(self, accepted: Any, what: str) -> None:
         """Refuse what the library does not take.

@@ -17,22 +17,21 @@ _ALIGNMENT = 256  # bytes, which TensorRT asks of a workspace
 
 class SharedDevice:
     """Encoder and decoder take turns with one workspace; with `contexts=N` there are N, and N calls compute at a time.
-    `may_compile`: whether a call may, which nobody has warmed up.
+    `ledger`: of the device's memory. `may_compile`: whether a call may, which nobody has warmed up.
 
     Raises:
         BackendUnavailable: no GPU answers. InputError: the workspace is no device memory.
     """
 
     def __init__(
-        self, library: Any, contexts: int = 1, options: DeviceOptions | None = None, *, may_compile: bool = True
+        self, library: Any, options: DeviceOptions, ledger: MemoryLedger, contexts: int = 1, *, may_compile: bool = True
     ) -> None:
-        options = options or DeviceOptions()
         self.library, self.may_compile = library, may_compile
-        self.gpu = Gpu(options.device, MemoryLedger(options.memory_bytes))
+        self.gpu = Gpu(options.device, ledger)
         self.log = engine_log(library)
         self.runtime = library.Runtime(self.log)
         owned = None if options.workspace is None else _OwnedWorkspace.of(*self.gpu.view_memory(options.workspace))
-        self.workspaces = Workspaces(self.gpu.allocate, contexts, owned)
+        self.workspaces = Workspaces(self.gpu, contexts, owned)
 
 
 @dataclass(frozen=True, eq=False)

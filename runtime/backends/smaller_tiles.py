@@ -38,12 +38,23 @@ def smaller_tiles(graph: Graph, shapes: Shapes, ratio: int) -> Iterator[tuple[tu
 
 
 def tile_that_fits(
-    graph: Graph, shapes: Shapes, ratio: int, need: Callable[[Shapes], int | None], available: int
+    graph: Graph,
+    shapes: Shapes,
+    ratio: int,
+    need: Callable[[Shapes], tuple[int, int] | None],
+    available: int,
+    workspace: int | None = None,
 ) -> tuple[tuple[int, int], int] | None:
-    """The largest of the smaller tiles, in pixels, whose call `need`s no more bytes than there are, with that need.
-    `need` gives None for sizes that the engine does not take."""
+    """The largest of the smaller tiles, in pixels, whose call needs no more bytes than there are, with that need.
+    `need` gives those of activations and those of inputs and outputs, or None for sizes that the engine does not take;
+    `workspace` is where activations lie that take nothing of what is `available` (None: they do)."""
     for tile, smaller in smaller_tiles(graph, shapes, ratio):
-        bytes_needed = need(smaller)
-        if bytes_needed is not None and bytes_needed <= available:
-            return tile, bytes_needed
+        found = need(smaller)
+        if found is None:
+            continue
+        activations, others = found
+        if workspace is None and activations + others <= available:
+            return tile, activations + others
+        if workspace is not None and activations <= workspace and others <= available:
+            return tile, activations + others
     return None

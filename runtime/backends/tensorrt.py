@@ -14,6 +14,7 @@ from ..errors import BackendUnavailable, EngineError
 from ..extras import require
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
+from .device_memory import MemoryLedger
 from .devices import compute_capability, has_nvidia_driver
 from .tensorrt_options import DeviceOptions
 
@@ -25,15 +26,16 @@ __all__ = ["LIBRARIES", "EngineOpener", "find_engines", "missing_library", "unus
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
-def missing_library(backend: str) -> str | None:
-    """Why the library cannot run on this machine, whatever the bundle, or None: the package, or the driver."""
+def missing_library(backend: str, device: int = 0) -> str | None:
+    """Why the library cannot run on this machine's GPU `device`, whatever the bundle, or None: the package, the driver,
+    or the GPU."""
     for module in (LIBRARIES[backend], "cuda.core", "cuda.bindings"):
         if not _is_installed(module):
             return f'{module} is not installed: run `pip install "latentrt[{backend}]"`'
     if not has_nvidia_driver():
         return "no NVIDIA driver answers on this machine"
     try:
-        return unknown_gpu(backend, require(LIBRARIES[backend], extra=backend), compute_capability())
+        return unknown_gpu(backend, require(LIBRARIES[backend], extra=backend), compute_capability(device))
     except BackendUnavailable as error:
         return str(error)
 
@@ -119,10 +121,12 @@ class EngineOpener:
     ) -> None:
         self._manifest, self._may_compile = manifest, may_compile
         self._contexts = contexts
-        self._options = options
+        self._options = options or DeviceOptions()
+        # Not the shared device's: results that were handed out are counted beyond a release.
+        self._ledger = MemoryLedger(self._options.memory_bytes)
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
-        self._capability = compute_capability(0 if options is None else options.device)
+        self._capability = compute_capability(self._options.device)
         # Weak: released engines take the workspaces along, and the next one makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
         self._lock = threading.Lock()
@@ -161,7 +165,9 @@ class EngineOpener:
         with self._lock:
             shared = self._shared()
             if shared is None:
-                shared = SharedDevice(self._library, self._contexts, self._options, may_compile=self._may_compile)
+                shared = SharedDevice(
+                    self._library, self._options, self._ledger, self._contexts, may_compile=self._may_compile
+                )
                 self._shared = weakref.ref(shared)
             return shared
 

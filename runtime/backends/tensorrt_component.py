@@ -7,8 +7,9 @@ TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
 import mmap
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..added_outputs import NOT_FINITE, PIXELS
 from ..component import Call, NotFinite
-from ..engines import EngineRecord
-from ..errors import DeviceMemoryError, EngineError
+from ..engines import EngineRecord, warmup_command
+from ..errors import DeviceMemoryError, EngineError, InputError
 from ..manifest import Graph
 from ..profiles import choose_profile, sizes_of
 from .device_array import DeviceArray
@@ -50,9 +51,9 @@ class TensorRTComponent:
     keeps_results = True  # of a stage, for the next one
 
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
+        self._lanes: list[Lane] = []  # first, so that contexts go before what they run on
         self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
         self._lock = threading.Lock()
-        self._lanes: list[Lane] = []
         weights_bytes = record.bytes + record.stripped_bytes
         shared.gpu.ledger.take(weights_bytes, f"weights of {record.file}")
         weakref.finalize(self, shared.gpu.ledger.give_back, weights_bytes)
@@ -60,8 +61,9 @@ class TensorRTComponent:
             self._engine = self._deserialised(folder / record.file, weights_bytes)
             if record.settings.get("strip_weights") or record.settings.get("refit"):
                 self._refit(folder / record.graph)
-        self._tensors = EngineTensors(self._engine, shared.library)
-        self._jit = JitCache(record) if record.backend == "tensorrt-rtx" else None
+            self._tensors = EngineTensors(self._engine, shared.library)
+            self._jit = JitCache(record) if record.backend == "tensorrt-rtx" else None
+            self._made_with = translated(self._context_options, f"{record.backend} does not prepare {record.file}")
 
     def _deserialised(self, path: Path, weights_bytes: int) -> Any:
         shared, record = self._shared, self._record
@@ -69,19 +71,25 @@ class TensorRTComponent:
             shared.runtime.engine_host_code_allowed = True  # it brings a runtime of its own; its hash is the record's
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             engine = shared.runtime.deserialize_cuda_engine(content)
-        if engine is None and shared.gpu.available < weights_bytes:
+        if engine is not None:
+            return engine
+        free, _ = shared.gpu.free_bytes()  # whatever a cap leaves, in which the weights are counted already
+        if free < weights_bytes:
             raise DeviceMemoryError(
-                f"the GPU has no room for the {mib(weights_bytes)} of {record.file}: {mib(shared.gpu.available)} are "
-                f"free; release other models, or build in a lower precision"
+                f"the GPU has no room for the {mib(weights_bytes)} of {record.file}: {mib(free)} are free; release "
+                f"other models, or build in a lower precision"
             )
-        if engine is None:
-            raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
-        return engine
+        raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
 
     @property
     def gives_pixels(self) -> bool:
         """Whether `run` takes `pixels`: the engine holds the conversion to uint8."""
         return self._tensors.gives_pixels
+
+    @property
+    def tells_finite(self) -> bool:
+        """Whether it counts what is not finite itself, and raises `NotFinite`."""
+        return self._tensors.tells_finite
 
     def run(
         self,
@@ -159,18 +167,12 @@ class TensorRTComponent:
         sizes = sizes_of(inputs)
         profile = choose_profile(self._record.profiles, sizes, self._record.kind)
         call.check()
+        self._check_compiled(sizes, call)
         with shared.gpu.current(), self._lane() as lane:
             theirs = None if callers is None else shared.gpu.stream_of(callers)
-            if self._jit is not None and not (shared.may_compile or call.fits or self._jit.knows(sizes)):
-                given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
-                raise EngineError(
-                    f"{self._record.file}, {given}: its kernels would be compiled now, and allow_build=False forbids "
-                    f"that: run `latentrt warmup BUNDLE --backend {self._record.backend} --size HxW` for this size, or "
-                    f"vae.warmup([shape])"
-                )
             try:
                 if theirs is not None:
-                    lane.stream.wait(theirs)
+                    translated(partial(lane.stream.wait, theirs), "CUDA puts no call behind the caller's stream")
                 lane.take(profile, inputs)
                 places = {name: lane.place(name, handed_out=name in handed_out) for name in tensors.outputs}
                 needed = int(lane.context.update_device_memory_size_for_shapes())
@@ -184,12 +186,24 @@ class TensorRTComponent:
                 shape, dtype = lane.shape(name), tensors.dtype(name)
                 results[name] = DeviceArray(shared.gpu, places[name], shape, dtype, done)
             if theirs is not None:
-                theirs.wait(done)
+                translated(partial(theirs.wait, done), "CUDA lets the caller's stream wait for no call")
             if on_host or theirs is None:
                 shared.gpu.synchronise(lane.stream)
             if self._jit is not None:
                 self._jit.keep(sizes)
             yield results
+
+    def _check_compiled(self, sizes: Mapping[str, Sequence[int]], call: Call) -> None:
+        """Refuse a call that would compile kernels where none may: before it has a context, whose making compiles."""
+        if self._jit is None or self._shared.may_compile or call.fits or self._jit.knows(sizes):
+            return
+        given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
+        record = self._record
+        raise EngineError(
+            f"{record.file}, {given}: its kernels would be compiled now, and allow_build=False forbids that: run "
+            f"`{warmup_command('BUNDLE', record.backend, record.dtype, record.kind)}` with the size, --batch and tiles "
+            f"of your calls, or vae.warmup([shape])"
+        )
 
     def _is_captured(self, profile: int) -> bool:
         """Calls of one size are recorded as a CUDA graph; TensorRT-RTX records its own."""
@@ -201,17 +215,16 @@ class TensorRTComponent:
         given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
         advice = _SMALLER.get(self._record.kind, "")
         if self._record.kind == "whole":
-            available = self._shared.gpu.available
-            found = tile_that_fits(
-                self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), available
-            )
+            shared = self._shared
+            room = shared.gpu.available, shared.workspaces.owned_bytes
+            found = tile_that_fits(self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), *room)
             advice = "; build engines for smaller tiles with `latentrt build --tile`"
             if found is not None:
                 (height, width), size = found
                 advice = f"; tiles of {height}x{width} pixels need {mib(size)} and would fit"
         return DeviceMemoryError(f"{self._record.file}, {given}: {error}{advice}")
 
-    def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
         index = next((index for index, profile in enumerate(self._record.profiles) if profile.holds(shapes)), None)
         try:
             return None if index is None else lane.bytes_needed(index, shapes)
@@ -238,24 +251,41 @@ class TensorRTComponent:
         if lane is None:
             lane = translated(
                 lambda: Lane(
-                    self._create_context(), self._tensors, self._shared.gpu, self._record.file, self._shared.log
+                    self._engine.create_execution_context(self._made_with),
+                    self._tensors,
+                    self._shared.gpu,
+                    self._record.file,
+                    self._shared.log,
                 ),
                 f"{self._record.backend} makes no context for {self._record.file}",
             )
-        yield lane
-        with self._lock:  # only after success: the stream of a failed call may hold its error
+        try:
+            yield lane
+        except InputError:  # before anything was computed: making another context may take seconds
+            lane.end()
+            self._keep(lane)
+            raise
+        self._keep(lane)  # only after success: the stream of a failed call may hold its error
+
+    def _keep(self, lane: Lane) -> None:
+        with self._lock:
             self._lanes.append(lane)
 
-    def _create_context(self) -> Any:
+    def _context_options(self) -> Any:
+        """What contexts are made with; TensorRT-RTX's kernels that are kept are read here, which compiles nothing."""
         strategy = self._shared.library.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._jit is None:
-            return self._engine.create_execution_context(strategy)
+            return strategy
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         if any(profile.is_static for profile in self._record.profiles):
             config.cuda_graph_strategy = self._shared.library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        # The library's default compiles in the background, and runs slower kernels until it is done: what a warm-up
+        # keeps would lack the fast ones, and a later call would compile them.
+        eager = self._shared.library.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
         self._jit.attach(config)
-        return self._engine.create_execution_context(config)
+        return config
 
 
 def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -99,6 +99,9 @@ class HostGpu:
         free = self.room - self.ledger.taken
         return free if self.ledger.left is None else min(free, self.ledger.left)
 
+    def free_bytes(self) -> tuple[int, int]:
+        return self.room - self.ledger.taken, self.room
+
     @contextmanager
     def current(self) -> Iterator[None]:
         yield
@@ -318,7 +321,7 @@ LIBRARY = SimpleNamespace(
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Let backend "tensorrt" find this device and this library."""
-    patch.setattr(choices, "missing_library", lambda backend: None if backend == "tensorrt" else "not here")
+    patch.setattr(choices, "missing_library", lambda backend, device=0: None if backend == "tensorrt" else "not here")
     patch.setattr(tensorrt, "require", lambda name, extra: LIBRARY)
     patch.setattr(tensorrt, "compute_capability", lambda device=0: "0.0")
     patch.setattr(shared_device, "Gpu", HostGpu)
