@@ -62,6 +62,12 @@ class Stream:
     def sync(self) -> None:
         self.run(len(self._ops))
 
+    def free(self, content: Any) -> None:
+        """Keep that until the work that is in the stream now is done."""
+        with _LOCK:
+            if any(op is not _nothing for op in self._ops):
+                self._ops.append(lambda: _drop(content))
+
     def run(self, place: int) -> None:
         with _LOCK:
             for index in range(place):
@@ -76,6 +82,10 @@ class Stream:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _drop(content: Any) -> None:
     pass
 
 
@@ -119,13 +129,13 @@ class HostGpu:
         if self.ledger.taken > self.room:
             self.ledger.give_back(size)
             raise DeviceMemoryError(f"the GPU has no room for {size} bytes of {what}")
-        return Buffer(_memory(size), size, self.ledger)
+        return Buffer(_Memory(size, stream), size, self.ledger)
 
     def hand_over(self, buffer: Buffer, pointer: int | None) -> None:
-        buffer.memory.freed_on = pointer
+        buffer.memory.freed_on, buffer.memory.stream = pointer, self.stream_of(pointer or 0)
 
     def pinned(self, size: int) -> tuple[Any, Any]:
-        memory = _memory(max(size, 1))
+        memory = _Memory(max(size, 1))
         return memory, memory.content[memory.offset :]
 
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
@@ -161,10 +171,19 @@ class HostGpu:
         return OnDevice(_at(buffer.handle, shape, dtype))
 
 
-def _memory(size: int) -> SimpleNamespace:
-    content = np.full(size + 256, 0xAB, np.uint8)  # not zeros: what is read before it is written shows
-    offset = -content.ctypes.data % 256
-    return SimpleNamespace(content=content, offset=offset, handle=content.ctypes.data + offset, size=size)
+class _Memory:
+    """Freed in the order of a stream, if it has one."""
+
+    freed_on: int | None = None
+
+    def __init__(self, size: int, stream: Stream | None = None) -> None:
+        self.content = np.full(size + 256, 0xAB, np.uint8)  # not zeros: what is read before it is written shows
+        self.offset = -self.content.ctypes.data % 256
+        self.handle, self.size, self.stream = self.content.ctypes.data + self.offset, size, stream
+
+    def __del__(self) -> None:
+        if self.stream is not None:
+            self.stream.free(self.content)
 
 
 class OnDevice:
