@@ -10,7 +10,7 @@ import click
 from ...runtime.errors import InputError
 from ...runtime.pictures import PICTURE_ENDINGS
 from .options import Interrupt, as_json, backend_options, emit_json, measuring_told, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, exact_options, memory_option, tiling_options
+from .tiling_options import Way, memory_option, way_options
 
 __all__ = ["decode"]
 
@@ -36,9 +36,7 @@ class _Rate(click.ParamType):  # type: ignore[type-arg] # generic only since cli
 @click.option("--fps", type=_Rate(), help="Frames per second of a clip.  [default: the latents file's, else 24]")
 @click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
 @click.option("--seed", type=click.IntRange(min=0), help="For decoders that inject noise.")
-@click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same pixels, in memory that does not grow.")
-@tiling_options
-@exact_options
+@way_options("A clip chunk by chunk: the same pixels, in memory that does not grow.")
 @memory_option
 @backend_options
 @as_json
@@ -50,13 +48,7 @@ def decode(
     fps: Fraction | None,
     timestep: float | None,
     seed: int | None,
-    stream: bool,
-    tile: tuple[int, ...] | None,
-    overlap: tuple[int, ...] | None,
-    blend: str | None,
-    exact: bool,
-    strip: tuple[int, ...] | None,
-    storage: str | None,
+    way: Way,
     memory: str | None,
     json_output: bool,
     **engine: Any,
@@ -84,9 +76,7 @@ def decode(
     ):
         if fps is not None and not vae.video:
             raise InputError(f"--fps is for clips, and the bundle is {vae.family}: leave it out")
-        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
-        if stream:
-            enable_streaming(vae, tile)
+        way.enable(vae, memory)
         interrupt = Interrupt(vae)
 
         def progress(what: str, done: int, total: int) -> None:

@@ -8,7 +8,7 @@ import click
 
 from ...runtime.errors import MediaError, OutputError
 from .options import Interrupt, as_json, backend_options, emit_json, measuring_told, opened, progress_bar
-from .tiling_options import enable_streaming, enable_tiling, exact_options, memory_option, tiling_options
+from .tiling_options import Way, memory_option, way_options
 
 __all__ = ["encode"]
 
@@ -20,9 +20,7 @@ __all__ = ["encode"]
 @click.option("--mode/--sample", "mode", default=True, help="The mean latents (default), or ones drawn with --seed.")
 @click.option("--seed", type=click.IntRange(min=0), help="For --sample.")
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
-@click.option("--stream", is_flag=True, help="A clip chunk by chunk: the same latents, in memory that does not grow.")
-@tiling_options
-@exact_options
+@way_options("A clip chunk by chunk: the same latents, in memory that does not grow.")
 @memory_option
 @backend_options
 @as_json
@@ -33,13 +31,7 @@ def encode(
     mode: bool,
     seed: int | None,
     scaled: bool,
-    stream: bool,
-    tile: tuple[int, ...] | None,
-    overlap: tuple[int, ...] | None,
-    blend: str | None,
-    exact: bool,
-    strip: tuple[int, ...] | None,
-    storage: str | None,
+    way: Way,
     memory: str | None,
     json_output: bool,
     **engine: Any,
@@ -62,9 +54,7 @@ def encode(
     if not source.exists():
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
-        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage, memory=memory)
-        if stream:
-            enable_streaming(vae, tile)
+        way.enable(vae, memory)
         several = list_inputs(source, vae)
         if several is not None and output.suffix.lower() == ".safetensors":
             raise OutputError(
@@ -82,7 +72,7 @@ def encode(
             options: dict[str, Any] = {
                 "seed": seed,
                 "scaled": scaled,
-                "stream": stream,
+                "stream": way.stream,
                 "memory": memory,
                 "progress": update,
             }

@@ -1,5 +1,7 @@
 """`latentrt plan`: how a size would run within a budget, or into which tiles it would be cut."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +10,13 @@ import click
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.budget import memory_text, parse_memory
 from ...runtime.clip_reader import CLIP_ENDINGS
-from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ...runtime.pictures import PICTURE_ENDINGS
-from ...tiling import Plan
 from ..figure_file import check_figure_file
 from ..plan_drawing import draw_decision, draw_plan
 from ..sample_size import sample_size
 from .options import Memory, Size, as_json, backend_options, batch_option, emit_json, measuring_told, opened
-from .tiling_options import enable_streaming, enable_tiling, exact_options, tiles_wanted, tiling_options
+from .tiling_options import Way, tiles_wanted, way_options
 
 __all__ = ["plan"]
 
@@ -36,9 +36,7 @@ _ARRAYS = ("float32", "uint8")
     "keeps.  [default: float32, clips frames]",
 )
 @batch_option
-@click.option("--stream", is_flag=True, help="A clip chunk by chunk in any case, as decode and encode have it.")
-@tiling_options
-@exact_options
+@way_options("A clip chunk by chunk in any case, as decode and encode have it.")
 @backend_options
 @click.option("--draw", type=click.Path(path_type=Path), help="Draw strategies, or tiles, to this .png or .svg.")
 @as_json
@@ -49,13 +47,7 @@ def plan(
     memory: str | None,
     output: str | None,
     batch: int,
-    tile: tuple[int, ...] | None,
-    overlap: tuple[int, ...] | None,
-    blend: str | None,
-    stream: bool,
-    exact: bool,
-    strip: tuple[int, ...] | None,
-    storage: str | None,
+    way: Way,
     draw: Path | None,
     json_output: bool,
     **engine: Any,
@@ -68,10 +60,10 @@ def plan(
     encode is read from a file as it is needed. With --tile or --blend it shows these tiles instead. A size off the
     model's grid is padded, as `encode` does.
     """
-    in_tiles = tiles_wanted(tile, overlap, blend, memory)
+    in_tiles = tiles_wanted(way.tile, way.overlap, way.blend, memory)
     if in_tiles and (output is not None or batch != 1):
         raise click.UsageError("tiles are the same for every --output and --batch: leave these out, or the tiles")
-    if in_tiles and (stream or exact):
+    if in_tiles and (way.stream or way.exact):
         raise click.UsageError("--tile, --overlap and --blend show tiles: leave --stream and --exact out, or the tiles")
     if output is not None and component == "encoder":
         raise click.UsageError("--output is what a decoded sample becomes: leave it out for the encoder")
@@ -81,15 +73,14 @@ def plan(
         check_figure_file(draw)
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         sample = sample_size(size, vae.family, vae.grid)
-        told = {"size": list(sample), "component": component}
+        told: dict[str, Any] = {"size": list(sample), "component": component}
         title = f"{component}, {' x '.join(map(str, sample))}"
+        way.enable(vae)
         if in_tiles:
-            enable_tiling(vae, tile, overlap, blend or "linear")
-            _show_tiles(vae.tile_plan(component, sample), draw, f"{title}, {blend or 'linear'}", told, json_output)
+            tiles = vae.tile_plan(component, sample)
+            drawn = partial(draw_plan, tiles, title=f"{title}, {way.blend or 'linear'}")
+            _show(told | tiles.to_json(), tiles.table(), draw, drawn, json_output)
             return
-        if stream:
-            enable_streaming(vae, None)
-        enable_tiling(vae, None, None, None, exact=exact, strip=strip, storage=storage)
         held_as = "float32" if component == "encoder" else _held_as(vae, output)
         work = vae.workload(
             component,
@@ -103,39 +94,26 @@ def plan(
         planner, _ = vae.planner()
         spend = max(budget, vae.default_budget())
         decision = planner.decide(work, budget, vae.settings, complete=True, spend=spend)
-    _show_decision(decision, draw, title, told | {"output": held_as, "batch": batch}, work.beside_bytes, json_output)
+    told |= decision.to_json() | {"output": held_as, "batch": batch}
+    text = decision.table()
+    if work.beside_bytes:
+        told["video_encoder_bytes"] = work.beside_bytes
+        text += f"\nthe video encoder is part of every row's memory: {memory_text(work.beside_bytes)}"
+    _show(told, text, draw, partial(draw_decision, decision, title=title), json_output)
     if decision.chosen is None:
         raise InputError(f"--memory: {decision.reason}")
 
 
-def _show_tiles(tiles: Plan, draw: Path | None, title: str, told: dict[str, Any], json_output: bool) -> None:
+def _show(told: dict[str, Any], text: str, draw: Path | None, drawn: Callable[[Path], None], json_output: bool) -> None:
+    """Tell it to programs or to people, and draw it where that is wanted."""
     if json_output:
-        emit_json({**told, **tiles.to_json(), "drawing": draw})
+        emit_json({**told, "drawing": draw})
     else:
-        click.echo(tiles.table())
+        click.echo(text)
     if draw is not None:
-        draw_plan(tiles, draw, title=title)
-        _say_drawn(draw, json_output)
-
-
-def _show_decision(
-    decision: Decision, draw: Path | None, title: str, told: dict[str, Any], beside: int, json_output: bool
-) -> None:
-    if json_output:
-        of_the_encoder = {"video_encoder_bytes": beside} if beside else {}
-        emit_json({**told, **decision.to_json(), **of_the_encoder, "drawing": draw})
-    else:
-        click.echo(decision.table())
-        if beside:
-            click.echo(f"the video encoder is part of every row's memory: {memory_text(beside)}")
-    if draw is not None:
-        draw_decision(decision, draw, title=title)
-        _say_drawn(draw, json_output)
-
-
-def _say_drawn(path: Path, json_output: bool) -> None:
-    if not json_output:
-        click.echo(f"{path}: drawn")
+        drawn(draw)
+        if not json_output:
+            click.echo(f"{draw}: drawn")
 
 
 def _held_as(vae: Autoencoder, output: str | None) -> str:

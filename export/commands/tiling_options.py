@@ -1,6 +1,8 @@
-"""--tile, --overlap, --blend, --exact, --strip, --storage: for every command that can work in tiles."""
+"""--stream, --tile, --overlap, --blend, --exact, --strip, --storage: for every command that can work in pieces."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import click
@@ -14,12 +16,13 @@ from .options import Memory, Size
 
 __all__ = [
     "TILED_BLENDS",
+    "Way",
     "enable_streaming",
     "enable_tiling",
-    "exact_options",
     "memory_option",
     "tiles_wanted",
     "tiling_options",
+    "way_options",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -52,8 +55,8 @@ def tiling_options(command: Function) -> Function:
     return command
 
 
-def exact_options(command: Function) -> Function:
-    """--exact, --strip and --storage; `enable_tiling` takes what they give."""
+def _exact_options(command: Function) -> Function:
+    """--exact, --strip and --storage."""
     for option in (
         click.option(
             "--storage",
@@ -75,6 +78,45 @@ def exact_options(command: Function) -> Function:
     ):
         command = option(command)
     return command
+
+
+@dataclass(frozen=True)
+class Way:
+    """How calls run, as the options say: clips chunk by chunk, in tiles, in exact strips."""
+
+    stream: bool
+    tile: tuple[int, ...] | None
+    overlap: tuple[int, ...] | None
+    blend: str | None
+    exact: bool
+    strip: tuple[int, ...] | None
+    storage: str | None
+
+    def enable(self, vae: Autoencoder, memory: str | None = None) -> None:
+        """Let calls run so. `memory`: as for `enable_tiling`.
+
+        Raises:
+            click.UsageError: options that do not go together. InputError: what this bundle's model does not take.
+        """
+        strips = {"exact": self.exact, "strip": self.strip, "storage": self.storage}
+        enable_tiling(vae, self.tile, self.overlap, self.blend, memory=memory, **strips)  # type: ignore[arg-type]
+        if self.stream:
+            enable_streaming(vae, self.tile)
+
+
+def way_options(stream_help: str) -> Callable[[Function], Function]:
+    """--stream with that help, and the options of tiles and exact strips, as one `way`."""
+
+    def packing(command: Function) -> Function:
+        @functools.wraps(command)
+        def packed(*arguments: Any, **options: Any) -> Any:
+            way = Way(**{field.name: options.pop(field.name) for field in fields(Way)})
+            return command(*arguments, way=way, **options)
+
+        options = tiling_options(_exact_options(packed))
+        return click.option("--stream", is_flag=True, help=stream_help)(options)  # type: ignore[return-value]
+
+    return packing
 
 
 memory_option = click.option(

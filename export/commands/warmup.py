@@ -8,7 +8,7 @@ import click
 
 from ..sample_size import sample_size
 from .options import as_json, backend_options, batch_option, emit_json, opened, sizes_option
-from .tiling_options import enable_streaming, enable_tiling, exact_options, tiling_options
+from .tiling_options import Way, way_options
 
 __all__ = ["warmup"]
 
@@ -17,22 +17,14 @@ __all__ = ["warmup"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @sizes_option("Run a sample of this size once; repeatable.  [default: only load the engines]")
 @batch_option
-@click.option("--stream", is_flag=True, help="Clips: what calls that stream run on.")
-@tiling_options
-@exact_options
+@way_options("Clips: what calls that stream run on.")
 @backend_options
 @as_json
 def warmup(
     bundle: Path,
     sizes: tuple[tuple[int, ...], ...],
     batch: int,
-    stream: bool,
-    tile: tuple[int, ...] | None,
-    overlap: tuple[int, ...] | None,
-    blend: str | None,
-    exact: bool,
-    strip: tuple[int, ...] | None,
-    storage: str | None,
+    way: Way,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -43,12 +35,10 @@ def warmup(
     the size, --batch, --stream, tiles and strips of later calls, and --dtype float32 too where a result of lower
     precision that is not finite is to be run again in float32 without compiling.
     """
-    if exact and not sizes:
+    if way.exact and not sizes:
         raise click.UsageError("--exact needs --size HxW: its steps are loaded one by one, as a picture runs")
     with opened(str(bundle), **engine) as vae:
-        enable_tiling(vae, tile, overlap, blend, exact=exact, strip=strip, storage=storage)
-        if stream:
-            enable_streaming(vae, tile)
+        way.enable(vae)
         shapes = [(batch, vae.config.in_channels, *sample_size(size, vae.family, vae.grid)) for size in sizes]
         seconds = []
         for _ in range(2):
