@@ -4,7 +4,6 @@ from __future__ import annotations  # or every annotation of a generator would i
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -311,15 +310,14 @@ class Autoencoder(OpenedBundle, ABC):
     ) -> AutoencoderKLOutput:
         if output == "uint8":
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
-        job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, **options)
+        job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, fits=strategy.fits, **options)
         moments = self._execute(job, strategy, output=output, out=out, stream=stream)
         return AutoencoderKLOutput(DiagonalGaussian(moments), self._is_exact(job, strategy))
 
     def _execute(
         self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
     ) -> Any:
-        with self._sessions.fitting(False) if strategy.budgeted else nullcontext():
-            return execute(self._sessions, job, output=output, out=out, stream=stream)
+        return execute(self._sessions, job, output=output, out=out, stream=stream)
 
     def _drop(self, job: Job, strategy: Strategy) -> None:
         self._execute(job, strategy, output="float32", out=None, stream=None)
@@ -339,7 +337,7 @@ class Autoencoder(OpenedBundle, ABC):
         def conditions(latents: Any) -> Conditions:
             return self._conditions(latents, temb, rng)
 
-        return self._jobs.decode(z, strategy.tiling, conditions, sliced=strategy.sliced, **options)
+        return self._jobs.decode(z, strategy.tiling, conditions, sliced=strategy.sliced, fits=strategy.fits, **options)
 
     def _latents(self, z: Array) -> Array:
         return self._jobs.array(z, "latents", self.config.latent_channels, device="cpu")  # type: ignore[no-any-return]

@@ -112,8 +112,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)
             return self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, output)
-        fits = False if strategy.budgeted else None
-        return execute_in_groups(self._sessions, job, output=output, fits=fits)
+        return execute_in_groups(self._sessions, job, output=output)
 
     def decode_stream(
         self,

@@ -124,7 +124,9 @@ class ClipStream:
         source = iter([Chunk(job.array, last=True)])
         left = job.size[0]
         pixels = output == "uint8"
-        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk, pixels=pixels):
+        for chunk in self._run(
+            graphs, source, lambda _: job.conditions, frames_per_chunk, pixels=pixels, fits=job.fits
+        ):
             axis = _time_axis(chunk.frames)
             frames = chunk.frames[_behind(axis, *map(slice, (left, *job.size[1:])))]
             del chunk
@@ -167,10 +169,11 @@ class ClipStream:
         frames_per_chunk: int | None,
         *,
         pixels: bool = False,
+        fits: bool | None = None,
     ) -> Iterator[Chunk]:
         """`pixels`: chunks as uint8, where the engine makes them; tiles are blended in float32."""
         encode = graphs[0].component == "encoder"
-        with self._sessions.call() as call:
+        with self._sessions.call(fits) as call:
             begin = next(chunks)
             conditions = conditions_of(begin.frames)
             batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]

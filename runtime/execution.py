@@ -27,10 +27,8 @@ def execute(
     output: str,
     out: NDArray[Any] | None = None,
     stream: int | None = None,
-    fits: bool | None = None,
 ) -> Any:
-    """Run the job; the result in the form `output` and, if that is given, in `out`. `fits`: as `Call.fits`; None: as
-    the thread's calls have it.
+    """Run the job; the result in the form `output` and, if that is given, in `out`.
 
     Raises:
         InputError: `output` or `out` does not fit the job. EngineError, Cancelled: see there.
@@ -47,7 +45,7 @@ def execute(
     plan, jobs = job.tiled, list(job.elements())
     if output == "device" and (plan is not None or len(jobs) > 1 or job.wanted_shape != job.shape):
         raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
-    with sessions.call(fits) as call:
+    with sessions.call(job.fits) as call:
         component = sessions.component(job.graph)  # the first call loads it, after everything is checked
         if plan is not None:
             return _tiled(sessions, call, component, job, plan, output, out)
@@ -66,10 +64,9 @@ def execute(
         return out
 
 
-def execute_in_groups(sessions: Sessions, job: Job, *, output: str, fits: bool | None = None) -> Iterator[Any]:
+def execute_in_groups(sessions: Sessions, job: Job, *, output: str) -> Iterator[Any]:
     """Run the job and give its result group by group along the first trailing axis, each an array of its own as soon
-    as it is final. Without tiles that is one group. Nothing runs before the first one is asked for. `fits`: as
-    `Call.fits`; None: as the thread's calls have it then.
+    as it is final. Without tiles that is one group. Nothing runs before the first one is asked for.
 
     Raises:
         InputError: no such `output`, at once. EngineError, Cancelled: see there.
@@ -77,15 +74,15 @@ def execute_in_groups(sessions: Sessions, job: Job, *, output: str, fits: bool |
     check_output(output, None, job.wanted_shape)
     if output == "device":
         raise InputError("output='device' gives one result: groups of frames are float32 or uint8")
-    return _in_groups(sessions, job, output, fits)
+    return _in_groups(sessions, job, output)
 
 
-def _in_groups(sessions: Sessions, job: Job, output: str, fits: bool | None) -> Iterator[Any]:
+def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
     plan = job.tiled
     if plan is None:
-        yield execute(sessions, job, output=output, fits=fits)
+        yield execute(sessions, job, output=output)
         return
-    with sessions.call(fits) as call:
+    with sessions.call(job.fits) as call:
         component = sessions.component(job.graph)
         for _, group in _groups(sessions, call, component, job, plan, lambda span: _group_array(job, span)):
             result = to_output(group, output, None)

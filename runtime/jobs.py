@@ -29,7 +29,8 @@ class Job:
 
     `shape`: of the result, (B, channels, ...). `size`: the first elements of its trailing axes that are wanted.
     `plan`: the tiles, if any. `sliced`: one batch element at a time. `tiles_per_call`: the most tiles in one.
-    `exact`: run the `segments` in strips, instead of the graph.
+    `exact`: run the `segments` in strips, instead of the graph. `fits`: as `Call.fits`; None: as the thread's calls
+    have it.
     """
 
     graph: Graph
@@ -44,6 +45,7 @@ class Job:
     progress: Progress = lambda done, total: None
     exact: ExactStrips | None = None
     segments: tuple[Graph, ...] = ()
+    fits: bool | None = None
 
     @property
     def tiled(self) -> Plan | None:
@@ -85,6 +87,7 @@ class Jobs:
         tiling: Tiling | None,
         *,
         sliced: bool,
+        fits: bool | None = None,
         gated: bool = True,
         pad: bool = False,
         causal: bool | None = None,
@@ -106,7 +109,7 @@ class Jobs:
         size = self._grid.latent_size(sample.shape[2:])
         shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
         plan = tiling.plan(self._grid, "encode", size, gated=gated) if isinstance(tiling, TilingSettings) else None
-        job = Job(graph, "sample", sample, Conditions(), shape, size, plan, sliced)
+        job = Job(graph, "sample", sample, Conditions(), shape, size, plan, sliced, fits=fits)
         return self._with(job, tiling, progress)
 
     def decode(
@@ -116,6 +119,7 @@ class Jobs:
         conditions: Callable[[Any], Conditions],
         *,
         sliced: bool,
+        fits: bool | None = None,
         gated: bool = True,
         crop: Sequence[int] | None = None,
         causal: bool | None = None,
@@ -135,7 +139,7 @@ class Jobs:
         shape = (latents.shape[0], self.config.out_channels, *size)
         plan = tiling.plan(self._grid, "decode", cells, gated=gated) if isinstance(tiling, TilingSettings) else None
         wanted = self._grid.cropped_size(size, crop)
-        job = Job(graph, "latents", latents, conditions(latents), shape, wanted, plan, sliced)
+        job = Job(graph, "latents", latents, conditions(latents), shape, wanted, plan, sliced, fits=fits)
         return self._with(job, tiling, progress)
 
     def graph(self, component: str, causal: bool | None) -> Graph:

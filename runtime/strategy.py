@@ -39,6 +39,11 @@ class Strategy:
         return self.tiling.is_exact if isinstance(self.tiling, ExactStrips) else self.tiling is None
 
     @property
+    def fits(self) -> bool | None:
+        """As `Call.fits`: engines for one size are for calls without a budget; None: as things are then."""
+        return False if self.budgeted else None
+
+    @property
     def untiled(self) -> "Strategy":
         return replace(self, tiling=None)
 
