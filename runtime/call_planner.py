@@ -70,8 +70,8 @@ class CallPlanner:
         try:
             planner, _ = self.planner(check)
             allowed = self.default_budget() if budget is None else budget
-            required = budget is not None
-            chosen: Strategy = planner.choose(work, allowed, enabled, may_stream=can_stream, required=required).strategy
+            options = {"may_stream": can_stream, "required": budget is not None}
+            chosen: Strategy = planner.choose(work, allowed, enabled, **options).strategy
         except Cancelled:
             raise
         except LatentRTError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Reply", "ask"]
+__all__ = ["Reply", "ask", "how_ended"]
 
 _POLL_SECONDS = 0.05
 
@@ -26,9 +26,8 @@ class Reply:
     @property
     def ending(self) -> str:
         """How it ended, for a message: what a process without an answer died of."""
-        if self.returncode in (-9, 137):
-            return "the process was ended by the system, as when memory runs out"
-        return f"the process ended with code {self.returncode}{': ' + self.said[-1] if self.said else ''}"
+        said = f": {self.said[-1]}" if self.said and not _was_killed(self.returncode) else ""
+        return f"the process {how_ended(self.returncode)}{said}"
 
 
 def ask(module: str, question: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> Reply:
@@ -62,6 +61,19 @@ def ask(module: str, question: Mapping[str, Any], check: Callable[[], None] = la
         log.seek(0)
         logged = log.read().decode(errors="replace").strip().splitlines()[-1:]
     return Reply(json.loads(text) if text else None, process.returncode, logged)
+
+
+def how_ended(returncode: int) -> str:
+    """What became of a process that gave no answer."""
+    return (
+        "was ended by the system, as when memory runs out"
+        if _was_killed(returncode)
+        else f"ended with code {returncode}"
+    )
+
+
+def _was_killed(returncode: int) -> bool:
+    return returncode in (-9, 137)
 
 
 def _command(module: str) -> list[str]:

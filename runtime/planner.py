@@ -145,10 +145,10 @@ class Planner:
             strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
             if strips is not None:
                 yield strips
-        about = [(one, self._about(work, one, most, most).cost) for one in every if one.kind == "stream + tiles"]
-        known = [(cost.bytes, place) for place, (_, cost) in enumerate(about) if cost is not None]
-        if known:
-            yield about[min(known)[1]][0]
+        about = [self._about(work, one, most, most) for one in every if one.kind == "stream + tiles"]
+        least = min(about, key=lambda one: one.bytes, default=None)
+        if least is not None and least.cost is not None:
+            yield least.strategy
 
     def _approximate(self, work: Workload, base: Strategy, may_stream: bool) -> Iterable[Strategy]:
         """Tiles, each plan once: tiles that are larger than the sample are alike."""

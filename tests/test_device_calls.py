@@ -327,6 +327,20 @@ class _View:
         self.dtype, self.device_id = np.dtype(dtype), device_id
 
 
+def _viewing(name: str) -> Any:
+    """The second GPU, with a library that reads arrays by a function of that name, and takes them as they are."""
+
+    def read(array: Any, stream_ptr: int) -> Any:
+        if isinstance(array, Exception):
+            raise array
+        return array
+
+    gpu: Any = object.__new__(devices.Gpu)
+    gpu.index = 1
+    gpu._core = SimpleNamespace(utils=SimpleNamespace(StridedMemoryView=SimpleNamespace(**{name: read})))
+    return gpu
+
+
 @pytest.mark.parametrize(
     ("view", "sentence"),
     [
@@ -336,14 +350,7 @@ class _View:
     ],
 )
 def test_device_arrays_that_an_engine_does_not_take(view: Any, sentence: str) -> None:
-    def from_dlpack(array: Any, stream_ptr: int) -> Any:
-        if isinstance(array, Exception):
-            raise array
-        return array
-
-    gpu: Any = object.__new__(devices.Gpu)
-    gpu.index = 1
-    gpu._core = SimpleNamespace(utils=SimpleNamespace(StridedMemoryView=SimpleNamespace(from_dlpack=from_dlpack)))
+    gpu = _viewing("from_dlpack")
     assert gpu.view_input(_View(), Stream([]), "latents")[1:] == (4096, (1, 4, 8, 8))
     with pytest.raises(InputError, match=sentence):
         gpu.view_input(view, Stream([]), "latents")
@@ -370,15 +377,7 @@ def on_device_of(array: np.ndarray) -> OnDevice:
 
 
 def test_memory_that_an_engine_does_not_work_in() -> None:
-    def from_any_interface(array: Any, stream_ptr: int) -> Any:
-        if isinstance(array, Exception):
-            raise array
-        return array
-
-    gpu: Any = object.__new__(devices.Gpu)
-    gpu.index = 1
-    views = SimpleNamespace(from_any_interface=from_any_interface)
-    gpu._core = SimpleNamespace(utils=SimpleNamespace(StridedMemoryView=views))
+    gpu = _viewing("from_any_interface")
     assert gpu.view_memory(_View(np.uint8))[1:] == (4096, 256)
     for array, sentence in (
         (_View(np.uint8, device_id=0), "workspace: the array lies on GPU 0 and the engines on GPU 1: give one there"),

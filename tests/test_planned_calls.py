@@ -160,7 +160,6 @@ def test_an_enumeration_among_the_options_is_measured_by_its_name(
 def test_nothing_is_measured_that_would_take_more_than_may_be_spent(bundle_of: Callable[[str], Path]) -> None:
     manifest, work = of_ltx(bundle_of, (9, 8, 8))
     points = MadeUp(work.grid)
-    smallest, next_one = (Costs(manifest, "made-up", points), points.asked)
-    smallest.of(work, WHOLE, 51 * MIB)
-    assert len(next_one) == 1, "the smallest alone, and a line through nothing"
-    assert smallest.of(work, WHOLE, 51 * MIB).bytes > 500 * MIB
+    cost = Costs(manifest, "made-up", points).of(work, WHOLE, 51 * MIB)
+    assert len(points.asked) == 1, "the smallest alone, and a line through nothing"
+    assert cost.bytes > 500 * MIB

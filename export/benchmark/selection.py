@@ -102,47 +102,37 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
 
 
 def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[_Engine], list[Skipped]]:
-    dtypes = wanted.dtypes or ("float32",)
     found: list[_Engine] = []
     skipped: list[Skipped] = []
-    if wanted.backends or wanted.provider is not None:
-        named = list(product(_named(wanted), dtypes))
-        for (name, provider), dtype in named:
-            try:
-                chosen = choose_backend(manifest, backend=name, provider=provider, dtype=dtype, threads=wanted.threads)
-            except (BackendUnavailable, InputError) as error:
-                if len(named) == 1:
-                    raise
-                skipped.append(Skipped(f"{name} {dtype}", _reason(manifest, error)))
-            else:
-                found.append((chosen.name, chosen.provider or None, dtype))
-        return _any_of(list(dict.fromkeys(found)), skipped), skipped
-    for label, reason in backends_here():
-        if reason is not None:
-            skipped.append(Skipped(label, reason))
-            continue
-        name, _, provider = label.partition(":")
-        for dtype in dtypes:
-            try:
-                choose_backend(manifest, backend=name, provider=provider or None, dtype=dtype)
-            except (BackendUnavailable, InputError) as error:
-                skipped.append(Skipped(f"{label} {dtype}", _reason(manifest, error)))
-            else:
-                found.append((name, provider or None, dtype))
-    return _any_of(found, skipped), skipped
-
-
-def _any_of(found: list[_Engine], skipped: Sequence[Skipped]) -> list[_Engine]:
+    named = bool(wanted.backends) or wanted.provider is not None
+    backends = list(_named(wanted) if named else _those_here(skipped))
+    pairs = list(product(backends, wanted.dtypes or ("float32",)))
+    for (label, name, provider), dtype in pairs:
+        try:
+            chosen = choose_backend(manifest, backend=name, provider=provider, dtype=dtype, threads=wanted.threads)
+        except (BackendUnavailable, InputError) as error:
+            if named and len(pairs) == 1:
+                raise
+            reason = str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
+            skipped.append(Skipped(f"{label} {dtype}", reason))
+        else:
+            found.append((chosen.name, chosen.provider or None, dtype))
     if not found:
         raise BackendUnavailable("; ".join(f"{row.what}: {row.reason}" for row in skipped))
-    return found
+    return list(dict.fromkeys(found)), skipped
 
 
-def _reason(manifest: Manifest, error: Exception) -> str:
-    return str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
+def _those_here(skipped: list[Skipped]) -> Iterator[tuple[str, str, str | None]]:
+    """Label, backend and provider of all that can run here; `skipped` gets the others."""
+    for label, reason in backends_here():
+        if reason is None:
+            name, _, provider = label.partition(":")
+            yield label, name, provider or None
+        else:
+            skipped.append(Skipped(label, reason))
 
 
-def _named(wanted: Selection) -> Iterator[tuple[str, str | None]]:
-    """Backends that were named; a provider is of ONNX Runtime's alone."""
+def _named(wanted: Selection) -> Iterator[tuple[str, str, str | None]]:
+    """The same of the backends that were named; a provider is of ONNX Runtime's alone."""
     for name in wanted.backends or ("onnxruntime",):
-        yield name, wanted.provider if name == "onnxruntime" or len(wanted.backends) == 1 else None
+        yield name, name, wanted.provider if name == "onnxruntime" or len(wanted.backends) == 1 else None

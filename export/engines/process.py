@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...runtime.child_process import how_ended
 from ...runtime.errors import EngineError, MissingExtra
 from .settings import LIBRARIES
 
@@ -88,8 +89,7 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
         return answer
     what = f"{order['backend']} does not build {Path(order['graph']).name}"
     if answer.get("event") != "error":
-        killed = process.returncode in (-9, 137)
-        how = "was ended by the system, as when memory runs out" if killed else f"ended with code {process.returncode}"
+        how = how_ended(process.returncode)
         raise EngineError(f"{what}: the build process {how}; its log is {order['log']}")
     raise EngineError(f"{what}: {_sentence(answer)}; its log is {order['log']}")
 

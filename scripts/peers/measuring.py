@@ -47,10 +47,8 @@ def measure(
             seconds.append(time.perf_counter() - called)
             if opened.engine_calls is not None:
                 shares.append(1 - opened.engine_seconds / seconds[-1])
-    except Unavailable as reason:
-        return {"status": "skipped", "reason": str(reason)}
     except Exception as error:  # whatever a peer raises is its row, and the others go on
-        return {"status": "failed", "reason": f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"}
+        return _absent(error)
     row = {
         "status": "ok",
         "seconds": float(np.median(seconds)),
@@ -87,11 +85,16 @@ def measure_turns(
                 opened[place].run()
                 seconds[place] = time.perf_counter() - called
             ratios.append(seconds[0] / seconds[1])
-    except Unavailable as reason:
-        return {"status": "skipped", "reason": str(reason)}
     except Exception as error:
-        return {"status": "failed", "reason": f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"}
+        return _absent(error)
     return {"status": "ok", "ratios": ratios}
+
+
+def _absent(error: Exception) -> dict[str, Any]:
+    """The row of what did not run."""
+    if isinstance(error, Unavailable):
+        return {"status": "skipped", "reason": str(error)}
+    return {"status": "failed", "reason": f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"}
 
 
 def work_of(case: PeerCase) -> float:
