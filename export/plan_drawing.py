@@ -50,9 +50,15 @@ def draw_decision(decision: Decision, path: Path, *, title: str = "") -> None:
     memory, time = figure.subplots(1, 2, sharey=True)
     places = range(len(rows))
     colours = ["#3b74b5" if row is decision.chosen else "#9db9d8" if row.refused is None else "#d9d9d9" for row in rows]
+    memory.barh(places, [row.cost.most_bytes / 2**30 if row.cost else 0 for row in rows], color=colours, alpha=0.45)
     memory.barh(places, [row.cost.bytes / 2**30 if row.cost else 0 for row in rows], color=colours)
     memory.axvline(decision.budget / 2**30, color="#b03a2e", linewidth=1.2)
-    memory.set(xlabel="GiB (line: the budget)", xscale="log", yticks=places, yticklabels=[_named(row) for row in rows])
+    memory.set(
+        xlabel="GiB, pale: at most (line: the budget)",
+        xscale="log",
+        yticks=places,
+        yticklabels=[_named(row) for row in rows],
+    )
     memory.invert_yaxis()
     for place, row in enumerate(rows):
         if row.cost is None:

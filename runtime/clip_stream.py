@@ -19,7 +19,7 @@ from .jobs import Job, Jobs
 from .manifest import Graph, Manifest
 from .pages import trim_heap
 from .sessions import Sessions
-from .stream_lengths import frames_within, most_frames, step_frames, values_per_cell
+from .stream_lengths import frames_within, most_frames, room_bytes, step_frames, values_per_cell
 from .streaming import Chunk, run_stages, run_tiles, with_last
 from .tiling_settings import TilingSettings
 
@@ -189,6 +189,7 @@ class ClipStream:
                     for graph, own in zip(graphs, most, strict=True)
                 ]
 
+            call.room_bytes = room_bytes(graphs, most, batch * one)
             made = pixels and plan.count == 1
 
             def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:

@@ -23,10 +23,11 @@ class Call:
     """One user call in flight. `cancel()` may come from any thread; a backend that can stop a running engine
     registers how with `on_cancel`, and everyone else asks `check()` between two engine calls. `fits`: True
     where more calls of these sizes will come, so that a backend may take its time now to be faster then; False where
-    what it made so is not to be used, because it holds more memory."""
+    what it made so is not to be used, because it holds more memory. `room_bytes`: about the most that one engine call
+    holds at once, rather too much, for a backend that makes room beforehand."""
 
-    def __init__(self, *, fits: bool | None = None) -> None:
-        self.fits = fits
+    def __init__(self, *, fits: bool | None = None, room_bytes: int = 0) -> None:
+        self.fits, self.room_bytes = fits, room_bytes
         self._lock = threading.Lock()
         self._cancelled = False
         self._stop: Callable[[], None] | None = None

@@ -51,11 +51,12 @@ class Line:
 class CostLines:
     """Measures what a line needs, small sizes first: as large ones as take little time, or a small part of the call's
     own, and none of which the smaller ones say that it needs more than `most_bytes`. `minimum`: of latents' height and
-    width, by component."""
+    width, by component. `fixed`: bytes that a call holds whatever its size; 0 where nobody knows."""
 
     points: Points
     backend: str
     minimum: Callable[[str], int]
+    fixed: Callable[[Workload, Strategy], int]
 
     def line(self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None) -> Line:
         """For passes over latents of about `cells`.
@@ -70,7 +71,9 @@ class CostLines:
 
         def measured(rung: Cells) -> Point:
             if rung not in seen:
-                seen[rung] = self.points.point(Probe(work.component, rung, strategy))
+                point = self.points.point(Probe(work.component, rung, strategy))
+                fixed = self.fixed(replace(work, batch=1, cells=rung), strategy)
+                seen[rung] = replace(point, peak_bytes=point.peak_bytes - fixed)
             return seen[rung]
 
         wanted = volume(grid, cells) * work.batch
@@ -88,6 +91,10 @@ class CostLines:
         if other == chosen:
             return Line(point, stop, point.call_bytes / stop, loaded)
         slope = (point.call_bytes - first.call_bytes) / (stop - volume(grid, other))
+        if strategy.streaming and self.fixed(work, strategy):
+            # In short streams what grows hides beneath what each stage holds at any size: the slope is too low, and
+            # with the fixed part known a line through the origin is the better one.
+            slope = max(slope, point.call_bytes / stop)
         return Line(point, stop, max(slope, _LEAST_SLOPE * point.call_bytes / stop), loaded)
 
     def _climb(

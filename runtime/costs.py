@@ -7,33 +7,40 @@ from typing import Protocol
 
 from ..tiling import Plan
 from ..tiling.plan import Direction
-from .backends.onnxruntime_arena import BLOCK_BYTES, FURTHER_BYTES, TABLE_BYTES
+from .backends.onnxruntime_arena import block_bytes, table_bytes
 from .calibration import Points
 from .candidates import TileSizes
 from .cost_lines import CostLines, attention_bytes
 from .exact_settings import ExactStrips
 from .manifest import Manifest
 from .strategy import WHOLE, Strategy
-from .stream_lengths import frames_ahead, most_frames, step_frames, values_per_cell
+from .stream_lengths import frames_ahead, most_frames, room_bytes, step_frames
 from .strip_costs import strip_cost
 from .workload import Workload, volume
 
-__all__ = ["Cost", "Costing", "Costs", "largest_tile", "plan_of"]
+__all__ = ["Cost", "Costing", "Costs", "plan_of"]
 
 _LEAN = 1.06  # predictions are a little high rather than low
-_IDLE_SHARE = 0.06  # of what lies in more than one block
-_STREAM_LEAN = 1.05  # beyond the others': every stage has its own largest step
-_SEEN_FRAMES = 3  # side by side in the largest tensor of a stream's step (docs/streaming.md)
+_STREAM_LEAN = 1.03  # beyond the others': every stage has its own largest step
+_STRIP_LEAN = 0.97  # less than the others': their tiles are counted one by one
 _ITEM_BYTES = 4
+_ROOM = 0.05  # of a prediction: what calls were seen to miss it by
 
 
 @dataclass(frozen=True)
 class Cost:
     """`bytes`: the most that is held for the call: on a host by the process, the engine and its library included; on a
-    device, of its memory. `seconds`: of the call, once the engine is open; None: nobody knows."""
+    device, of its memory. `seconds`: of the call, once the engine is open; None: nobody knows. `room_bytes`: by how
+    much the peak may miss `bytes`."""
 
     bytes: int
     seconds: float | None
+    room_bytes: int = 0
+
+    @property
+    def most_bytes(self) -> int:
+        """What a budget has to allow."""
+        return self.bytes + self.room_bytes
 
 
 class Costing(Protocol):
@@ -57,7 +64,9 @@ class Costs:
 
     def __init__(self, manifest: Manifest, backend: str, points: Points, dtype: str = "float32") -> None:
         self._manifest, self._backend, self._points, self._dtype = manifest, backend, points, dtype
-        self._lines = CostLines(points, backend, lambda name: max(manifest.config.min_latent_size(name), 1))
+        self._lines = CostLines(
+            points, backend, lambda name: max(manifest.config.min_latent_size(name), 1), self._accounts
+        )
 
     def of(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost:
         own = replace(work, batch=1) if strategy.sliced else work
@@ -65,6 +74,7 @@ class Costs:
         match strategy.kind:
             case "strips":
                 held, seconds = strip_cost(self._manifest, self._points, own, strategy, self._dtype)
+                held *= _STRIP_LEAN
             case "tiles":
                 held, seconds = self._tiles(own, strategy, most_bytes)
             case "stream":
@@ -79,7 +89,7 @@ class Costs:
         """For tiles: from what was measured for a pass over everything."""
         own = replace(work, batch=1) if strategy.sliced else work
         plan = plan_of(own, strategy)
-        tile = largest_tile(plan)
+        tile = plan.largest
         cells = (own.cells[0], *tile) if strategy.streaming else tile
         if strategy.streaming:
             _, seconds = self._stream(own, strategy.untiled, most_bytes)
@@ -97,17 +107,18 @@ class Costs:
         return TileSizes()
 
     def _with_all(self, work: Workload, strategy: Strategy, held: float, seconds: float) -> Cost:
-        return Cost(int(_LEAN * (held + _around(work, strategy))) + work.beside_bytes, seconds)
+        own = int(_LEAN * (held + _around(work, strategy)))
+        return Cost(own + work.beside_bytes, seconds, int(_ROOM * own))
 
     def _tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         plan = plan_of(work, strategy)
-        tile = largest_tile(plan)
+        tile = plan.largest
         held, seconds = self._pass(work, WHOLE, tile, most_bytes)
         return held + work.result_bytes(tile), seconds * plan.count
 
     def _stream(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         probed = self._probed(work, strategy)
-        held, seconds = self._pass(work, strategy.untiled, probed, most_bytes, self._largest(work, strategy))
+        held, seconds = self._pass(work, strategy.untiled, probed, most_bytes)
         own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # what it was cut from is counted around
         return _STREAM_LEAN * held - own, seconds * work.cells[0] / probed[0]
 
@@ -115,7 +126,7 @@ class Costs:
         """Streams side by side share the engine. Each of them holds its states, and its part of a chunk of the clip
         while the others make theirs; then that chunk is put together."""
         plan = plan_of(work, strategy)
-        height, width = largest_tile(plan)
+        height, width = plan.largest
         held, seconds = self._stream(replace(work, cells=(work.cells[0], height, width)), strategy.untiled, most_bytes)
         return held + self._side_by_side(work, strategy), seconds * plan.count
 
@@ -123,7 +134,7 @@ class Costs:
         """What streams side by side hold beyond one of them, in bytes."""
         plan = plan_of(work, strategy)
         chunk = self._chunk_bytes(work, strategy)
-        others = (plan.count - 1) * math.prod(largest_tile(plan))
+        others = (plan.count - 1) * math.prod(plan.largest)
         both = 2 * chunk * math.prod(work.cells[1:])  # put together, and the one before it, which the caller holds
         return int((self._state_bytes(work) + chunk) * others + both)
 
@@ -156,41 +167,27 @@ class Costs:
         lead = math.ceil(ahead / work.grid.temporal) + max(1 + 2 * chunk, 5 if work.decodes else 3)
         return (min(work.cells[0], lead), *work.cells[1:])
 
-    def _largest(self, work: Workload, strategy: Strategy) -> int:
-        """Bytes of the largest tensor of a stream's steps."""
-        graphs = self._manifest.find_streams(work.component, self._dtype)
-        frames = step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component))
-        values = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
-        return _ITEM_BYTES * _SEEN_FRAMES * values * work.batch * math.prod(work.cells[1:])
-
     def _pass(
-        self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None, large: int | None = None
+        self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None
     ) -> tuple[float, float]:
-        """One pass of the engines over latents of `cells`, with what goes in and what comes out. `large`: bytes of the
-        large tensors (None: as a whole pass has them)."""
+        """One pass of the engines over latents of `cells`, with what goes in and what comes out."""
         line = self._lines.line(work, strategy, cells, most_bytes)
         wanted = volume(work.grid, cells) * work.batch
-        held = line.at(wanted)
-        own, extra = replace(work, cells=tuple(cells)), 0
+        held, own = line.at(wanted), replace(work, cells=tuple(cells))
         if not strategy.streaming:
             held = max(held, line.at(0) + attention_bytes(own, self._backend))
-            # A clip's result, before its patches are taken apart: larger than what was there, it finds no room in it.
-            extra = max(own.result_bytes() - own.usual_bytes, 0) if work.grid.video and work.decodes else 0
-        held += self._further_blocks(held - line.loaded_bytes, large or own.usual_bytes, extra)
-        return held, line.unit_seconds * wanted
+        return held + self._accounts(own, strategy), line.unit_seconds * wanted
 
-    def _further_blocks(self, held: float, large: int, extra: int) -> float:
-        """What it costs that so many bytes lie in more than one block of an arena: their accounts, room that stays
-        idle, since no tensor lies across two of them, and `extra` bytes."""
-
-        def filled(block: int) -> float:
-            idle = block % large if large <= block else 0
-            return block - max(idle, _IDLE_SHARE * block)
-
-        if self._backend != "onnxruntime" or held <= filled(BLOCK_BYTES):
+    def _accounts(self, work: Workload, strategy: Strategy) -> int:
+        """What an arena writes to keep account of its block."""
+        if self._backend != "onnxruntime":
             return 0
-        further = (held - filled(BLOCK_BYTES)) * FURTHER_BYTES / filled(FURTHER_BYTES)
-        return BLOCK_BYTES + further * (1 + TABLE_BYTES / BLOCK_BYTES) - held + extra
+        room = work.room_bytes
+        if strategy.streaming:
+            graphs = self._manifest.find_streams(work.component, self._dtype)
+            frames = step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component))
+            room = room_bytes(graphs, frames, work.batch * math.prod(work.cells[1:]))
+        return table_bytes(block_bytes(room))
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:
@@ -200,11 +197,6 @@ def plan_of(work: Workload, strategy: Strategy) -> Plan:
     direction: Direction = "decode" if work.decodes else "encode"
     plan = strategy.tiling.plan(work.grid, direction, (1, *work.cells[1:]) if strategy.streaming else work.cells)
     return replace(plan, lines=plan.lines[1:]) if strategy.streaming else plan
-
-
-def largest_tile(plan: Plan) -> tuple[int, ...]:
-    """Latent cells along each axis of the plan."""
-    return tuple(max(len(piece.cells) for piece in line.pieces) for line in plan.lines)
 
 
 def _around(work: Workload, strategy: Strategy) -> int:

@@ -30,9 +30,9 @@ class Candidate:
         return self.cost.seconds if known else float("inf")  # type: ignore[union-attr, return-value]
 
     @property
-    def bytes(self) -> float:
+    def most_bytes(self) -> float:
         """For comparing: infinite where nobody knows."""
-        return float("inf") if self.cost is None else self.cost.bytes
+        return float("inf") if self.cost is None else self.cost.most_bytes
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -40,6 +40,7 @@ class Candidate:
             "kind": self.strategy.kind,
             "exact": self.is_exact,
             "memory_bytes": None if self.cost is None else self.cost.bytes,
+            "memory_most_bytes": None if self.cost is None else self.cost.most_bytes,
             "seconds": None if self.cost is None else self.cost.seconds,
             "refused": self.refused,
         }
@@ -64,7 +65,7 @@ class Decision:
 
     def table(self) -> str:
         """For people: one row per strategy, the chosen one marked."""
-        rows = [("", "strategy", "memory", "seconds", "exact", "")]
+        rows = [("", "strategy", "memory", "at most", "seconds", "exact", "")]
         for candidate in self.candidates:
             cost, seconds = candidate.cost, candidate.seconds
             rows.append(
@@ -72,6 +73,7 @@ class Decision:
                     "->" if candidate is self.chosen else "",
                     candidate.label,
                     "-" if cost is None else memory_text(cost.bytes),
+                    "-" if cost is None else memory_text(cost.most_bytes),
                     "-" if seconds == float("inf") else f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}",
                     "yes" if candidate.is_exact else "no",
                     candidate.refused or "",
@@ -86,15 +88,15 @@ def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int) 
     """Why that one of those that were looked at, at least one of which has a cost, or none of them."""
     allowed = memory_text(budget)
     if chosen is None:
-        least = min(seen, key=lambda one: one.bytes)
+        least = min(seen, key=lambda one: one.most_bytes)
         assert least.cost is not None
-        needed = memory_text(least.cost.bytes, up=True)
+        needed = memory_text(least.cost.most_bytes, up=True)
         return (
             f"nothing fits into {allowed}: the least would be {least.label}, in {needed}; allow that much, or take a "
             f"smaller size"
         )
     assert chosen.cost is not None
-    fits = f"{chosen.label}: {memory_text(chosen.cost.bytes)} of {allowed}"
+    fits = f"{chosen.label}: at most {memory_text(chosen.cost.most_bytes)} of {allowed}"
     if not chosen.is_exact and chosen.strategy.kind == "strips":
         return f"{fits}; approximate, since what waits between the steps is kept in float16"
     if not chosen.is_exact:

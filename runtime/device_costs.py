@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from .candidates import TileSizes
-from .costs import Cost, largest_tile, plan_of
+from .costs import Cost, plan_of
 from .engines import EngineRecord
 from .errors import EngineError, InputError
 from .exact_execution import plan_exact
@@ -45,12 +45,12 @@ class DeviceCosts:
             case "strips":
                 held = self._strips(own, strategy)
             case "tiles":
-                held = self._whole(replace(own, cells=largest_tile(plan_of(own, strategy))), _TILE_LANES)
+                held = self._whole(replace(own, cells=plan_of(own, strategy).largest), _TILE_LANES)
             case "stream":
                 held = self._stream(own, strategy, own.cells[1:], 1)
             case "stream + tiles":
                 plan = plan_of(own, strategy)
-                held = self._stream(own, strategy, largest_tile(plan), plan.count)
+                held = self._stream(own, strategy, plan.largest, plan.count)
             case _:
                 held = self._whole(own, 1)
         return Cost(int(_LEAN * held), None)

@@ -45,7 +45,7 @@ def execute(
     plan, jobs = job.tiled, list(job.elements())
     if output == "device" and (plan is not None or len(jobs) > 1 or job.wanted_shape != job.shape):
         raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
-    with sessions.call(job.fits) as call:
+    with sessions.call(job.fits, job.room_bytes) as call:
         component = sessions.component(job.graph)  # the first call loads it, after everything is checked
         if plan is not None:
             return _tiled(sessions, call, component, job, plan, output, out)
@@ -82,7 +82,7 @@ def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
     if plan is None:
         yield execute(sessions, job, output=output)
         return
-    with sessions.call(job.fits) as call:
+    with sessions.call(job.fits, job.room_bytes) as call:
         component = sessions.component(job.graph)
         for _, group in _groups(sessions, call, component, job, plan, lambda span: _group_array(job, span)):
             result = to_output(group, output, None)

@@ -15,6 +15,7 @@ from .exact_settings import ExactStrips
 from .grid import Grid
 from .manifest import Graph, Manifest
 from .tiling_settings import TilingSettings
+from .workload import Workload
 
 __all__ = ["Job", "Jobs", "Progress", "Tiling"]
 
@@ -29,8 +30,8 @@ class Job:
 
     `shape`: of the result, (B, channels, ...). `size`: the first elements of its trailing axes that are wanted.
     `plan`: the tiles, if any. `sliced`: one batch element at a time. `tiles_per_call`: the most tiles in one.
-    `exact`: run the `segments` in strips, instead of the graph. `fits`: as `Call.fits`; None: as the thread's calls
-    have it.
+    `exact`: run the `segments` in strips, instead of the graph. `fits`, `room_bytes`: as `Call`'s; `fits` None: as
+    the thread's calls have it.
     """
 
     graph: Graph
@@ -46,6 +47,7 @@ class Job:
     exact: ExactStrips | None = None
     segments: tuple[Graph, ...] = ()
     fits: bool | None = None
+    room_bytes: int = 0
 
     @property
     def tiled(self) -> Plan | None:
@@ -187,7 +189,16 @@ class Jobs:
             job = replace(job, tiles_per_call=tiling.tiles_per_call)
         elif tiling is not None:
             job = replace(job, exact=tiling, segments=self._segments(job.graph))
+        if not exact:
+            job = replace(job, room_bytes=self._room_bytes(job))
         return job if progress is None else replace(job, progress=progress)
+
+    def _room_bytes(self, job: Job) -> int:
+        cells = job.array.shape[2:] if job.graph.component == "decoder" else job.shape[2:]
+        batch = 1 if job.sliced else job.shape[0]
+        if job.tiled is not None:
+            cells, batch = job.tiled.largest, batch * job.tiles_per_call
+        return Workload(self.config, self._grid, job.graph.component, batch, tuple(cells)).room_bytes
 
     def _segments(self, graph: Graph) -> tuple[Graph, ...]:
         found = self._manifest.find_segments(graph.component, graph.dtype)

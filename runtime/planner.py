@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from .candidates import candidates, strips_within
-from .costs import Cost, Costing, largest_tile, plan_of
+from .costs import Cost, Costing, plan_of
 from .decision import OVER_BUDGET, Candidate, Decision, reason_of
 from .errors import EngineError, InputError
 from .exact_settings import ExactStrips
@@ -78,7 +78,7 @@ class Planner:
         if chosen is None or complete:
             others = [self._about(work, one, budget, most) for one in self._approximate(work, base, may_stream)]
             for about in sorted(others, key=lambda one: one.seconds):
-                near = about.cost is not None and _SURE_SHARE * about.cost.bytes <= budget
+                near = about.cost is not None and _SURE_SHARE * about.cost.most_bytes <= budget
                 one = self._judged(work, about.strategy, budget, most) if near and chosen is None else about
                 seen.append(one)
                 if chosen is None and one.refused is None:
@@ -103,7 +103,9 @@ class Planner:
         """
         decision = self.decide(work, budget, base, may_stream=may_stream)
         if decision.chosen is None:
-            least = min((one for one in decision.candidates if one.is_exact), key=lambda one: one.bytes, default=None)
+            least = min(
+                (one for one in decision.candidates if one.is_exact), key=lambda one: one.most_bytes, default=None
+            )
             if required or least is None or least.cost is None:
                 raise InputError(f"memory: {decision.reason}")
             _log.warning("%s may not fit: %s; it runs as %s", work.component, decision.reason, least.label)
@@ -146,7 +148,7 @@ class Planner:
             if strips is not None:
                 yield strips
         about = [self._about(work, one, most, most) for one in every if one.kind == "stream + tiles"]
-        least = min(about, key=lambda one: one.bytes, default=None)
+        least = min(about, key=lambda one: one.most_bytes, default=None)
         if least is not None and least.cost is not None:
             yield least.strategy
 
@@ -211,7 +213,7 @@ def is_exact(work: Workload, strategy: Strategy) -> bool:
 
 
 def _candidate(work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int) -> Candidate:
-    over = OVER_BUDGET if cost is not None and cost.bytes > budget else None
+    over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
     return Candidate(strategy, strategy.label(work.grid), is_exact(work, strategy), cost, reason or over)
 
 
@@ -222,7 +224,7 @@ def _piece(work: Workload, strategy: Strategy) -> Workload:
     if strategy.kind == "strips":
         return work
     if strategy.tiling is not None:
-        tile = largest_tile(plan_of(work, strategy))
+        tile = plan_of(work, strategy).largest
         work = replace(work, cells=(work.cells[:1] if strategy.streaming else ()) + tile)
     if strategy.streaming:
         frames = -(-(strategy.frames_per_chunk or 1) // work.grid.temporal)

@@ -38,14 +38,14 @@ class Sessions:
         self._closed = False
 
     @contextmanager
-    def call(self, fits: bool | None = None) -> Iterator[Call]:
-        """One user call, from its start to its end: what `cancel` reaches. `fits`: as `Call.fits`; None: as `fitting`
-        says.
+    def call(self, fits: bool | None = None, room_bytes: int = 0) -> Iterator[Call]:
+        """One user call, from its start to its end: what `cancel` reaches. `fits`, `room_bytes`: as `Call`'s; `fits`
+        None: as `fitting` says.
 
         Raises:
             Cancelled: `cancel` was called meanwhile. LatentRTError: the autoencoder was closed.
         """
-        call = Call(fits=getattr(self._fitting, "fits", None) if fits is None else fits)
+        call = Call(fits=getattr(self._fitting, "fits", None) if fits is None else fits, room_bytes=room_bytes)
         with self._lock:
             self._require_open()
             self._calls.add(call)

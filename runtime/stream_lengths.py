@@ -15,6 +15,7 @@ __all__ = [
     "frames_ahead",
     "frames_within",
     "most_frames",
+    "room_bytes",
     "stage_frames",
     "step_frames",
     "values_per_cell",
@@ -28,6 +29,9 @@ ENGINE_FRAMES = 8
 MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
 _EARLY_SHARE = 0.25
+_SEEN_FRAMES = 3  # side by side in the largest tensor of a step (docs/streaming.md)
+_LIVE_TENSORS = 4  # of that size, at most: measured for encoders and decoders
+_ITEM_BYTES = 4
 
 
 def most_frames(component: str) -> int:
@@ -82,6 +86,13 @@ def values_per_cell(graph: Graph) -> int:
         return int(shape[1]) * math.prod(scales)
 
     return max(values(tensor.shape) for tensor in graph.outputs[1:])
+
+
+def room_bytes(graphs: Iterable[Graph], frames: Iterable[int], cells: int) -> int:
+    """About the most that a step of a stream holds at once beside its states, rather too much: of stages whose steps
+    take so many frames, over `cells` latent cells of height and width, times the batch."""
+    values = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
+    return _ITEM_BYTES * _LIVE_TENSORS * _SEEN_FRAMES * values * cells
 
 
 def frames_ahead(graphs: Iterable[Graph]) -> int:

@@ -14,6 +14,9 @@ MOST_ELEMENTS = 2**31 - 1
 """Of one tensor: what engines index with 32 bits."""
 _ITEM_BYTES = 4
 _LIVE_TENSORS = 12  # as large as the widest one: twice what was measured for any model and backend
+_LIVE_AT_ONCE = {(False, False): 4.2, (False, True): 4.2, (True, False): 4.2, (True, True): 2.4}
+"""As large as the widest one, as measured with ONNX Runtime, by whether it is video and a decoder."""
+_LIVE_SCORES = 2.1  # two copies of attention's scores, and its input
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,10 @@ class Workload:
         return self.batch * max(widest, image[0] * ratio**2) * math.prod(self.cells)
 
     @property
-    def usual_bytes(self) -> int:
-        """Of one of the activations of which a pass has most: those of the layers at the highest resolution."""
-        config, ratio = self.config, self.grid.spatial
-        if isinstance(config, AutoencoderKLLTX2VideoConfig):
-            widths = config.decoder_block_out_channels if self.decodes else config.block_out_channels
-            values = min(widths) * (ratio // config.patch_size) ** 2 * volume(self.grid, self.cells)
-        else:
-            assert isinstance(config, ImageConfig)
-            image = config.decoder_widths if self.decodes else config.block_out_channels
-            values = image[0] * ratio**2 * math.prod(self.cells)
-        return _ITEM_BYTES * self.batch * values
+    def room_bytes(self) -> int:
+        """About the most that one pass holds at once beside the weights, rather too much (`Call.room_bytes`)."""
+        live = _LIVE_AT_ONCE[self.grid.video, self.decodes]
+        return _ITEM_BYTES * int(max(live * self.widest, _LIVE_SCORES * self.scores))
 
     @property
     def too_large(self) -> str | None:

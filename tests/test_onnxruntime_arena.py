@@ -1,8 +1,12 @@
 """The arena that ONNX Runtime's sessions on the CPU share."""
 
 import gc
+import itertools
+import multiprocessing
+import sys
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import pytest
 from latentrt.runtime import open_bundle
 from latentrt.runtime.backends import choose_backend
 from latentrt.runtime.backends.onnxruntime import shared_arena
-from latentrt.runtime.backends.onnxruntime_arena import TABLE_BYTES, Arena
+from latentrt.runtime.backends.onnxruntime_arena import BLOCK_BYTES, Arena, block_bytes, table_bytes
 from latentrt.runtime.manifest import Manifest
 from latentrt.runtime.probe import EngineChoice, Point, Probe, measure
 from latentrt.runtime.strategy import WHOLE
@@ -55,5 +59,75 @@ def test_sessions_compute_in_the_arena(bundle_of: Callable[[str], Path], name: s
         return point.peak_bytes - point.loaded_bytes
 
     shared, unshared = (beyond_engine(measure(manifest.folder, engine, probe)) for engine in (choice, own))
-    assert shared > TABLE_BYTES  # the block's account, which nothing else would write
-    assert unshared < TABLE_BYTES // 2
+    assert shared > table_bytes(BLOCK_BYTES)  # the block's account, which nothing else would write
+    assert unshared < table_bytes(BLOCK_BYTES) // 2
+
+
+def test_a_block_is_twice_the_usual_one_or_four_times_where_a_call_may_need_it() -> None:
+    assert [block_bytes(room) for room in (0, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES)] == [
+        BLOCK_BYTES,
+        BLOCK_BYTES,
+        2 * BLOCK_BYTES,
+        4 * BLOCK_BYTES,
+    ]
+
+
+def _spread(rooms: list[int]) -> list[tuple[int, int]]:
+    """In a process of its own: addresses and memory, in MiB, that each room adds."""
+    import onnxruntime as runtime
+
+    def sizes() -> tuple[int, int]:
+        pages = Path("/proc/self/statm").read_text().split()
+        return int(pages[0]) >> 8, int(pages[1]) >> 8
+
+    arena, seen = Arena.of_process(runtime), [sizes()]
+    for room in rooms:
+        arena.make_room(room)
+        seen.append(sizes())
+    return [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(seen)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's account of a process")
+def test_room_is_addresses_and_their_account_once() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        usual, larger, same, less, much = pool.submit(_spread, [1 << 30, 3 << 30, 3 << 30, 1 << 30, 1 << 60]).result()
+    assert usual == (0, 0), "it begins by itself"
+    assert larger[0] == pytest.approx(4096 + 128, abs=8)
+    assert larger[1] == pytest.approx(table_bytes(2 * BLOCK_BYTES) >> 20, abs=8)
+    assert same == less == (0, 0)
+    assert much[0] < 1024, "no machine has those addresses: the arena grows as it needs"
+
+
+def test_a_call_makes_room_for_what_it_holds(bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[int] = []
+    monkeypatch.setattr(Arena, "make_room", lambda self, room: rooms.append(room))
+    with open_bundle(bundle_of("sd"), backend="onnxruntime") as vae:
+        z = np.zeros((2, vae.config.latent_channels, 24, 16), np.float32)
+        whole = vae.workload("decoder", 2, (24, 16)).room_bytes
+        assert whole > 4 * 4 * 2 * vae.config.block_out_channels[0] * 192 * 128
+        vae.decode(z)
+        vae.enable_slicing()
+        vae.decode(z)
+        vae.disable_slicing()
+        vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=64)
+        vae.decode(z)
+    assert rooms[:3] == pytest.approx([whole, whole / 2, whole / 2], abs=4)
+    assert len(rooms) > 4
+    assert rooms[3:] == pytest.approx([whole * 8 * 8 / (24 * 16)] * len(rooms[3:]), abs=4)
+
+
+def test_a_stream_makes_room_for_its_steps(bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[int] = []
+    monkeypatch.setattr(Arena, "make_room", lambda self, room: rooms.append(room))
+    with open_bundle(bundle_of("ltx20"), backend="onnxruntime") as vae:
+        z = np.zeros((1, vae.config.latent_channels, 5, 4, 4), np.float32)
+        vae.decode(z)
+        whole = rooms.pop()
+        vae.enable_streaming(frames_per_chunk=8)
+        vae.decode(z)
+        long = set(rooms)
+        rooms.clear()
+        vae.decode(np.concatenate([z, z], axis=2))
+    assert len(long) == 1
+    assert 0 < long.pop() < whole
+    assert len(set(rooms)) == 1

@@ -13,7 +13,6 @@ from made_up_points import MIB, MadeUp
 
 from latentrt.runtime import InputError
 from latentrt.runtime.calibration import Calibration
-from latentrt.runtime.component import Call
 from latentrt.runtime.costs import Costs
 from latentrt.runtime.grid import Grid
 from latentrt.runtime.manifest import Manifest
@@ -57,7 +56,7 @@ def test_a_stream_that_fits_is_not_refused_for_small_tiles_that_hold_more(bundle
     costs = Costs(manifest, "made-up", States(work.grid))
     planner = Planner(manifest, costs)
     streams = [one for one in planner._every(work, STREAMING, True) if one.tiling is None]
-    budget = min(costs.of(work, one).bytes for one in streams)
+    budget = min(costs.of(work, one).most_bytes for one in streams)
     smallest = [one for one in planner._every(work, STREAMING, True) if one.tiling is not None][-1]
     assert costs.of(work, smallest).bytes > 1.5 * budget, "states of many tiles that overlap"
     decision = planner.decide(work, budget, STREAMING)
@@ -124,15 +123,14 @@ def test_frames_within_a_budget_come_from_the_engine_that_was_measured(
     fits: list[bool | None] = []
     call = Sessions.call
 
-    def noted(self: Sessions, wanted: bool | None = None) -> Any:
+    def noted(self: Sessions, wanted: bool | None = None, room_bytes: int = 0) -> Any:
         fits.append(wanted)
-        return call(self, wanted)
+        return call(self, wanted, room_bytes)
 
     monkeypatch.setattr(Sessions, "call", noted)
     with vae._sessions.fitting(True):
         assert sum(part.shape[2] for part in vae.decode_frames(latents(2, 2, 2), memory="4GiB")) == 9
     assert fits[-1] is False
-    assert Call(fits=fits[-1]).fits is False
 
 
 def test_streaming_that_was_disabled_leaves_nothing_set(opened: Callable[..., Any]) -> None:

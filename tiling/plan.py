@@ -150,6 +150,11 @@ class Plan:
         return math.prod(self.shape)
 
     @property
+    def largest(self) -> tuple[int, ...]:
+        """The largest tile's latent cells along each axis."""
+        return tuple(max(len(piece.cells) for piece in line.pieces) for line in self.lines)
+
+    @property
     def source_size(self) -> tuple[int, ...]:
         return tuple(line.source_size for line in self.lines)
 

@@ -153,6 +153,8 @@ class OnnxRuntimeComponent:
         options = self._runtime.RunOptions()
         options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
         call.check()
+        if self._arena is not None:
+            self._arena.make_room(call.room_bytes)
         call.on_cancel(lambda: setattr(options, "terminate", True))
         try:
             self._session.run_with_iobinding(binding, options)

@@ -6,22 +6,37 @@ idle depends on how the tensors' sizes fall between the blocks': 66 to 100 KiB p
 block, what was freed joins. Measured at sizes of both families: 0.7 to 0.9 of the memory, and proportional to the size;
 and where sessions run in turns none takes pages of its own.
 
-Addresses are no memory: the system gives pages when they are first written.
+Addresses are no memory: the system gives pages when they are first written. But an account of the block is written when
+it begins (`table_bytes`), so that it is not simply as large as the machine's memory: a call that may need more than the
+usual block says so beforehand (`make_room`).
 """
 
+import contextlib
 import threading
 import weakref
 from typing import Any
 
-__all__ = ["BLOCK_BYTES", "FURTHER_BYTES", "TABLE_BYTES", "Arena"]
+import numpy as np
+
+__all__ = ["BLOCK_BYTES", "Arena", "block_bytes", "table_bytes"]
 
 BLOCK_BYTES = 2**31 - 256
-"""Of the first block: the most that ONNX Runtime takes for this. What a call needs beyond comes from further ones."""
-FURTHER_BYTES = 2**30
-"""Of each of these, or a tensor's size where that is larger (ONNX Runtime's max_power_of_two_extend_bytes). With 2 GiB
-a stream of 16 frames took 0.85 of the memory, and a picture of 1024x1024, whose tensors have 1 GiB, 1.28 of it."""
-TABLE_BYTES = BLOCK_BYTES // 32
-"""What ONNX Runtime writes to keep account of a block when it begins one, however much of it is used."""
+"""Of the usual block: the most that ONNX Runtime takes for the first one. A larger one is this times a power of two.
+What a call needs beyond the block comes from further ones, and then some of each lies idle."""
+_ROOM_LEFT = 256  # of a block: a tensor of its very size, with what is put before it, would need the next larger one
+
+
+def block_bytes(room: float) -> int:
+    """The block for a call that holds about so many bytes at once."""
+    size = BLOCK_BYTES
+    while size < room:
+        size *= 2
+    return size
+
+
+def table_bytes(block: int) -> int:
+    """What ONNX Runtime writes to keep account of a block when it begins one, however much of it is used."""
+    return block // 32
 
 
 class Arena:
@@ -32,6 +47,7 @@ class Arena:
     _lock = threading.RLock()  # what is let go may be found out anywhere, within the lock too
 
     def __init__(self, runtime: Any) -> None:
+        self._runtime, self._block = runtime, 0
         _register(runtime)
         weakref.finalize(self, Arena._forget, runtime).atexit = False
 
@@ -49,6 +65,19 @@ class Arena:
         """A session that is made with these options now computes in the arena."""
         options.add_session_config_entry("session.use_env_allocators", "1")
 
+    def make_room(self, room: int) -> None:
+        """Begin a block for a call that holds about so many bytes at once, unless there is one; where the system has no
+        such addresses left, the arena grows by itself, as it needs."""
+        block = block_bytes(room)
+        with self._lock:
+            if block <= max(self._block, BLOCK_BYTES):  # the usual one begins by itself
+                return
+            self._block = block
+            with contextlib.suppress(Exception):  # ONNX Runtime's exceptions share no base class
+                self._runtime.OrtValue.ortvalue_from_shape_and_type(
+                    [block - _ROOM_LEFT], np.uint8, memory_info=_memory(self._runtime)
+                )
+
     @classmethod
     def _forget(cls, runtime: Any) -> None:
         """ONNX Runtime keeps the last arena that it was given: it gets an empty one."""
@@ -58,10 +87,13 @@ class Arena:
 
 
 def _register(runtime: Any) -> None:
-    memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
     settings = {
         "arena_extend_strategy": 0,
         "initial_chunk_size_bytes": BLOCK_BYTES,
         "max_dead_bytes_per_chunk": 1,  # what a tensor leaves of a free piece is free
     }
-    runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(settings))
+    runtime.create_and_register_allocator(_memory(runtime), runtime.OrtArenaCfg(settings))
+
+
+def _memory(runtime: Any) -> Any:
+    return runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
