@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from .calibration import Points
 from .config import ImageConfig
-from .grid import Grid
 from .ladder import ladder
 from .probe import Point, Probe
 from .strategy import Strategy
@@ -72,13 +71,12 @@ class CostLines:
         def measured(rung: Cells) -> Point:
             if rung not in seen:
                 point = self.points.point(Probe(work.component, rung, strategy))
-                fixed = self.fixed(replace(work, batch=1, cells=rung), strategy)
-                seen[rung] = replace(point, peak_bytes=point.peak_bytes - fixed)
+                seen[rung] = replace(point, peak_bytes=point.peak_bytes - self._fixed(work, strategy, rung))
             return seen[rung]
 
         wanted = volume(grid, cells) * work.batch
         *_, chosen = rungs[0], *self._climb(work, strategy, rungs, measured, wanted, most_bytes)
-        if len(seen) == 1 < len(rungs) and self._within(most_bytes, measured(rungs[0]), rungs[:2], grid):
+        if len(seen) == 1 < len(rungs) and self._within(most_bytes, measured(rungs[0]), rungs[:2], work, strategy):
             chosen = rungs[1]  # whatever it takes: two tell more than one
         while chosen not in (rungs[0], rungs[-1]) and self._attends(work, chosen, measured(chosen)):
             chosen = rungs[rungs.index(chosen) - 1]
@@ -118,7 +116,7 @@ class CostLines:
                 index
                 for index in range(place + 1, len(rungs))
                 if unit * volume(grid, rungs[index]) <= limit
-                and self._within(most_bytes, point, (rungs[place], rungs[index]), grid)
+                and self._within(most_bytes, point, (rungs[place], rungs[index]), work, strategy)
             ]
             if not reachable:
                 return
@@ -127,11 +125,17 @@ class CostLines:
             measured(rungs[place])
             yield rungs[place]
 
-    def _within(self, most_bytes: int | None, point: Point, rungs: Sequence[Cells], grid: Grid) -> bool:
+    def _within(
+        self, most_bytes: int | None, point: Point, rungs: Sequence[Cells], work: Workload, strategy: Strategy
+    ) -> bool:
         """Whether the second size takes no more than that, as the first one says, whose point it is: small calls hold
         more for their size."""
-        held = point.call_bytes * volume(grid, rungs[1]) / volume(grid, rungs[0])
+        held = point.call_bytes * volume(work.grid, rungs[1]) / volume(work.grid, rungs[0])
+        held += self._fixed(work, strategy, rungs[1])
         return most_bytes is None or point.loaded_bytes + held <= most_bytes
+
+    def _fixed(self, work: Workload, strategy: Strategy, cells: Cells) -> int:
+        return self.fixed(replace(work, batch=1, cells=cells), strategy)
 
     def _attends(self, work: Workload, cells: Cells, point: Point) -> bool:
         """Whether it was attention that held the most, of which nothing is learned about the rest."""

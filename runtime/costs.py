@@ -95,11 +95,12 @@ class Costs:
             _, seconds = self._stream(own, strategy.untiled, most_bytes)
             line = self._lines.line(own, strategy.untiled, self._probed(own, strategy), most_bytes)
             held = line.at(volume(own.grid, self._probed(replace(own, cells=cells), strategy)) * own.batch)
-            held += self._side_by_side(own, strategy)
+            held += self._side_by_side(own, strategy) + self._accounts(replace(own, cells=cells), strategy)
         else:
             _, seconds = self._pass(own, WHOLE, own.cells, most_bytes)
             line = self._lines.line(own, WHOLE, own.cells, most_bytes)
             held = line.at(volume(own.grid, cells) * own.batch) + own.result_bytes(tile)
+            held += self._accounts(replace(own, cells=cells), WHOLE)
         share = math.prod(tile) * plan.count / math.prod(own.cells[-len(tile) :])
         return self._with_all(work, strategy, held, seconds * share * (work.batch // own.batch))
 

@@ -101,7 +101,8 @@ def test_room_is_addresses_and_their_account_once() -> None:
 def test_a_call_makes_room_for_what_it_holds(bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[int] = []
     monkeypatch.setattr(Arena, "make_room", lambda self, room: rooms.append(room))
-    with open_bundle(bundle_of("sd"), backend="onnxruntime") as vae:
+    vae: Any = open_bundle(bundle_of("sd"), backend="onnxruntime")
+    with vae:
         z = np.zeros((2, vae.config.latent_channels, 24, 16), np.float32)
         whole = vae.workload("decoder", 2, (24, 16)).room_bytes
         assert whole > 4 * 4 * 2 * vae.config.block_out_channels[0] * 192 * 128
@@ -119,7 +120,8 @@ def test_a_call_makes_room_for_what_it_holds(bundle_of: Callable[[str], Path], m
 def test_a_stream_makes_room_for_its_steps(bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[int] = []
     monkeypatch.setattr(Arena, "make_room", lambda self, room: rooms.append(room))
-    with open_bundle(bundle_of("ltx20"), backend="onnxruntime") as vae:
+    vae: Any = open_bundle(bundle_of("ltx20"), backend="onnxruntime")
+    with vae:
         z = np.zeros((1, vae.config.latent_channels, 5, 4, 4), np.float32)
         vae.decode(z)
         whole = rooms.pop()
