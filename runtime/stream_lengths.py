@@ -30,7 +30,8 @@ MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
 _EARLY_SHARE = 0.25
 _SEEN_FRAMES = 3  # side by side in the largest tensor of a step (docs/streaming.md)
-_LIVE_TENSORS = 4  # of that size, at most: measured for encoders and decoders
+_LIVE_TENSORS = {"decoder": 4, "encoder": 3}  # of that size, at most, as measured with ONNX Runtime
+_LIVE_RESULTS = 2  # the frames that the last stage makes, beside them
 _ITEM_BYTES = 4
 
 
@@ -80,19 +81,17 @@ def step_frames(graphs: Sequence[Graph], frames: int) -> list[int]:
 
 def values_per_cell(graph: Graph) -> int:
     """Of a stage's widest layer, per frame and latent cell: channels times how much finer than the latents it is."""
-
-    def values(shape: Sequence[int | str]) -> int:
-        scales = [int(axis.partition("*")[0]) if "*" in axis else 1 for axis in shape[3:] if isinstance(axis, str)]
-        return int(shape[1]) * math.prod(scales)
-
-    return max(values(tensor.shape) for tensor in graph.outputs[1:])
+    return max(_values(tensor.shape) for tensor in graph.outputs[1:])
 
 
-def room_bytes(graphs: Iterable[Graph], frames: Iterable[int], cells: int) -> int:
+def room_bytes(graphs: Sequence[Graph], frames: Sequence[int], cells: int) -> int:
     """About the most that a step of a stream holds at once beside its states, rather too much: of stages whose steps
     take so many frames, over `cells` latent cells of height and width, times the batch."""
-    values = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
-    return _ITEM_BYTES * _LIVE_TENSORS * _SEEN_FRAMES * values * cells
+    last = graphs[-1]
+    widest = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
+    made = _values(last.outputs[0].shape) * frames[-1] * _stage(last).ratio
+    live = _LIVE_TENSORS[last.component] * _SEEN_FRAMES * widest + _LIVE_RESULTS * made
+    return _ITEM_BYTES * live * cells
 
 
 def frames_ahead(graphs: Iterable[Graph]) -> int:
@@ -112,6 +111,11 @@ def frames_within(
         holding = [of.maximum[2] for of in between if of.holds((*shape[:2], of.maximum[2], *shape[3:]))]
         most = min(most, max(holding, default=most))
     return most
+
+
+def _values(shape: Sequence[int | str]) -> int:
+    scales = [int(axis.partition("*")[0]) if "*" in axis else 1 for axis in shape[3:] if isinstance(axis, str)]
+    return int(shape[1]) * math.prod(scales)
 
 
 def _stage(graph: Graph) -> Stage:

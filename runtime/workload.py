@@ -14,8 +14,10 @@ MOST_ELEMENTS = 2**31 - 1
 """Of one tensor: what engines index with 32 bits."""
 _ITEM_BYTES = 4
 _LIVE_TENSORS = 12  # as large as the widest one: twice what was measured for any model and backend
-_LIVE_AT_ONCE = {(False, False): 4.2, (False, True): 4.2, (True, False): 4.2, (True, True): 2.4}
-"""As large as the widest one, as measured with ONNX Runtime, by whether it is video and a decoder."""
+_LIVE_IN_IMAGES = {"decoder": 4.0, "encoder": 3.2}
+"""As large as the widest one, what a pass holds at once, as measured with ONNX Runtime (3.8, and 2.0 to 3.1)."""
+_LIVE_IN_CLIPS = {"decoder": (3.0, 2.3), "encoder": (4.4, 4.2)}
+"""The same at the patches' resolution: times the narrowest layer's channels, or times a patch's if that is more."""
 _LIVE_SCORES = 2.1  # two copies of attention's scores, and its input
 
 
@@ -68,10 +70,8 @@ class Workload:
         """Elements of the largest activation of one pass, beside attention's scores."""
         config, ratio = self.config, self.grid.spatial
         if isinstance(config, AutoencoderKLLTX2VideoConfig):
-            widths = config.decoder_block_out_channels if self.decodes else config.block_out_channels
             # The first block's channels at the patches' resolution; sampling packs no more than twice as many there.
-            channels = max(2 * min(widths), config.out_channels * config.patch_size**2)
-            return self.batch * channels * (ratio // config.patch_size) ** 2 * volume(self.grid, self.cells)
+            return self._patches * max(2 * min(self._widths(config)), config.out_channels * config.patch_size**2)
         assert isinstance(config, ImageConfig)
         image = config.decoder_widths if self.decodes else config.block_out_channels
         widest = max(channels * (ratio >> level) ** 2 for level, channels in enumerate((*image[1:2], *image)[:2]))
@@ -80,8 +80,21 @@ class Workload:
     @property
     def room_bytes(self) -> int:
         """About the most that one pass holds at once beside the weights, rather too much (`Call.room_bytes`)."""
-        live = _LIVE_AT_ONCE[self.grid.video, self.decodes]
-        return _ITEM_BYTES * int(max(live * self.widest, _LIVE_SCORES * self.scores))
+        config = self.config
+        if isinstance(config, AutoencoderKLLTX2VideoConfig):
+            (by_width, by_patch), patch = _LIVE_IN_CLIPS[self.component], config.out_channels * config.patch_size**2
+            channels = max(by_width * min(self._widths(config)), by_patch * patch)
+            return int(_ITEM_BYTES * self._patches * channels)
+        return int(_ITEM_BYTES * max(_LIVE_IN_IMAGES[self.component] * self.widest, _LIVE_SCORES * self.scores))
+
+    @property
+    def _patches(self) -> int:
+        """Of a video model: how many the batch's clips have."""
+        assert isinstance(self.config, AutoencoderKLLTX2VideoConfig)
+        return self.batch * (self.grid.spatial // self.config.patch_size) ** 2 * volume(self.grid, self.cells)
+
+    def _widths(self, config: AutoencoderKLLTX2VideoConfig) -> Sequence[int]:
+        return config.decoder_block_out_channels if self.decodes else config.block_out_channels
 
     @property
     def too_large(self) -> str | None:
