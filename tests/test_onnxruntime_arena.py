@@ -127,3 +127,37 @@ def test_a_stream_makes_room_for_its_steps(bundle_of: Callable[[str], Path], mon
     assert len(long) == 1
     assert 0 < long.pop() < whole
     assert len(set(rooms)) == 1
+
+
+class Old:
+    """An ONNX Runtime that allocates nothing in an arena for others, and keeps the first one that it is given."""
+
+    OrtMemoryInfo, OrtAllocatorType, OrtMemType = (
+        onnxruntime.OrtMemoryInfo,
+        onnxruntime.OrtAllocatorType,
+        onnxruntime.OrtMemType,
+    )
+    OrtArenaCfg = dict
+
+    def __init__(self) -> None:
+        self.given: list[dict[str, int]] = []
+
+    class OrtValue:
+        @staticmethod
+        def ortvalue_from_shape_and_type(shape: Any, element_type: Any, device_type: str = "cpu") -> Any:
+            raise AssertionError("it makes no room")
+
+    def create_and_register_allocator(self, memory: Any, settings: dict[str, int]) -> None:
+        if self.given:
+            raise RuntimeError("An allocator for this device has already been registered for sharing.")
+        self.given.append(settings)
+
+
+def test_an_old_onnxruntime_has_one_arena_for_good_whose_first_block_is_the_usual_one() -> None:
+    old = Old()
+    for _ in range(2):
+        arena = Arena(old)
+        arena.make_room(8 << 30)
+        del arena
+        gc.collect()
+    assert [settings["initial_chunk_size_bytes"] for settings in old.given] == [BLOCK_BYTES - 256]

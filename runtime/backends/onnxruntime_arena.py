@@ -13,8 +13,10 @@ all gets blocks of its own size.
 """
 
 import contextlib
+import inspect
 import threading
 import weakref
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,7 @@ class Arena:
         such addresses left, the arena grows by itself, as it needs."""
         block = block_bytes(room)
         with self._lock:
-            if block <= self._block:
+            if block <= self._block or not _gives_blocks(self._runtime):
                 return
             self._block = block
             with contextlib.suppress(Exception):  # ONNX Runtime's exceptions share no base class
@@ -87,11 +89,21 @@ class Arena:
 
 
 def _register(runtime: Any) -> None:
-    settings = {
-        "arena_extend_strategy": 1,  # by what is asked for
-        "max_dead_bytes_per_chunk": 1,  # what a tensor leaves of a free piece is free
-    }
-    runtime.create_and_register_allocator(_memory(runtime), runtime.OrtArenaCfg(settings))
+    settings = {"max_dead_bytes_per_chunk": 1}  # what a tensor leaves of a free piece is free
+    if _gives_blocks(runtime):
+        settings |= {"arena_extend_strategy": 1}  # by what is asked for
+        runtime.create_and_register_allocator(_memory(runtime), runtime.OrtArenaCfg(settings))
+        return
+    settings |= {"arena_extend_strategy": 0, "initial_chunk_size_bytes": BLOCK_BYTES - 256}
+    with contextlib.suppress(RuntimeError):  # 1.20 keeps the first one that it is given, for good
+        runtime.create_and_register_allocator(_memory(runtime), runtime.OrtArenaCfg(settings))
+
+
+@cache
+def _gives_blocks(runtime: Any) -> bool:
+    """Whether it allocates in an arena for us. One of before 2026 does not: its first block is the usual one, whatever
+    the call, and further ones follow."""
+    return "memory_info" in inspect.signature(runtime.OrtValue.ortvalue_from_shape_and_type).parameters
 
 
 def _memory(runtime: Any) -> Any:
