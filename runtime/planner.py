@@ -126,7 +126,8 @@ class Planner:
             return []
         found: list[Candidate] = []
         for one in self._smallest(work, every, most):
-            found.append(self._judged(work, one, budget, most))
+            # Of nothing smaller than the smallest tile could ever be told what it takes.
+            found.append(self._judged(work, one, budget, None if one.kind == "tiles" else most))
             if found[-1].refused is None:
                 break
         return found if any(one.cost for one in found) else []
@@ -196,7 +197,7 @@ class Planner:
                 break
         return found
 
-    def _judged(self, work: Workload, strategy: Strategy, budget: int, most: int) -> Candidate:
+    def _judged(self, work: Workload, strategy: Strategy, budget: int, most: int | None) -> Candidate:
         reason = None if strategy.kind == "strips" else _piece(work, strategy).too_large
         cost = None
         try:

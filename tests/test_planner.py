@@ -159,6 +159,28 @@ def test_an_impossible_budget_is_refused_before_anything_large_is_calibrated(
     assert planned(name, cells, least)[0].chosen.cost.most_bytes <= least  # what the refusal names does work
 
 
+def test_the_least_that_is_named_is_what_the_smallest_tile_takes(bundle_of: Callable[[str], Path]) -> None:
+    manifest = Manifest.open(bundle_of("sd"))
+    grid = Grid.of(manifest.config, video=False)
+
+    class Bent(MadeUp):
+        """Most of what small calls hold is there whatever their size, as with OpenVINO."""
+
+        def point(self, probe: Probe) -> Point:
+            point = super().point(probe)
+            return replace(point, peak_bytes=point.peak_bytes + (0 if probe.strategy.kind == "strips" else 300 * MIB))
+
+    work = Workload(manifest.config, grid, "decoder", 1, (160, 160))
+    costs = Costs(manifest, "made-up", Bent(grid))
+    smallest = list(Planner(manifest, costs)._every(work, WHOLE, False))[-1]
+    assert smallest.kind == "tiles"
+    least = memory_text(costs.of(work, smallest).most_bytes, up=True)
+    for budget in (1 * MIB, 50 * MIB):
+        decision = Planner(manifest, Costs(manifest, "made-up", Bent(grid))).decide(work, budget, WHOLE)
+        told = {one.label: memory_text(one.most_bytes, up=True) for one in decision.candidates}
+        assert told[smallest.label(grid)] == least
+
+
 def test_streams_side_by_side_hold_their_states_and_their_part_of_a_chunk(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
     grid = Grid.of(manifest.config, video=True)
