@@ -24,23 +24,23 @@ _LEAN = 1.06  # predictions are a little high rather than low
 _STREAM_LEAN = 1.03  # beyond the others': every stage has its own largest step
 _STRIP_LEAN = 0.97  # less than the others': their tiles are counted one by one
 _ITEM_BYTES = 4
-_ROOM = 0.05  # of a prediction: what calls were seen to miss it by
+_MARGIN = 0.05  # of a prediction: what calls were seen to miss it by
 
 
 @dataclass(frozen=True)
 class Cost:
     """`bytes`: the most that is held for the call: on a host by the process, the engine and its library included; on a
-    device, of its memory. `seconds`: of the call, once the engine is open; None: nobody knows. `room_bytes`: by how
+    device, of its memory. `seconds`: of the call, once the engine is open; None: nobody knows. `margin_bytes`: by how
     much the peak may miss `bytes`."""
 
     bytes: int
     seconds: float | None
-    room_bytes: int = 0
+    margin_bytes: int = 0
 
     @property
     def most_bytes(self) -> int:
         """What a budget has to allow."""
-        return self.bytes + self.room_bytes
+        return self.bytes + self.margin_bytes
 
 
 class Costing(Protocol):
@@ -109,7 +109,7 @@ class Costs:
 
     def _with_all(self, work: Workload, strategy: Strategy, held: float, seconds: float) -> Cost:
         own = int(_LEAN * (held + _around(work, strategy)))
-        return Cost(own + work.beside_bytes, seconds, int(_ROOM * own))
+        return Cost(own + work.beside_bytes, seconds, int(_MARGIN * own))
 
     def _tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         plan = plan_of(work, strategy)
