@@ -14,6 +14,7 @@ from .cache_folder import cache_folder
 from .file_lock import locked
 from .manifest import Manifest
 from .probe import EngineChoice, Point, Probe, measure
+from .processor import processor
 from .strategy import Strategy
 
 __all__ = ["Calibration", "Points"]
@@ -115,17 +116,9 @@ def _identity(manifest: Manifest, engine: EngineChoice) -> Mapping[str, Any]:
         "schema": _SCHEMA,
         "bundle": content,
         "engine": vars(engine) | {},
-        "machine": f"{platform.machine()} {_cpu()} {os.cpu_count()} cores",
+        "machine": f"{platform.machine()} {processor().name} {os.cpu_count()} cores",
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _version(package: str) -> str | None:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from latentrt.export.bundle import export_bundle
 from latentrt.runtime import open_bundle
+from latentrt.runtime.backends.openvino import missing_openvino
 
 # The models are so narrow that a second thread only waits for the first: on busy cores it made tests ten times slower.
 torch.set_num_threads(1)
@@ -70,3 +71,11 @@ def opened(bundle_of: Callable[[str], Path]) -> Iterator[Callable[..., Any]]:
     yield open_one
     for vae in vaes:
         vae.close()
+
+
+@pytest.fixture
+def needs_bfloat16() -> None:
+    """The CPU has it."""
+    reason = missing_openvino("bfloat16")
+    if reason is not None:
+        pytest.skip(reason)

@@ -42,13 +42,6 @@ IMAGES = ["sd", "flux", "odd_groups", "mish", "flux2"]
 VIDEOS = ["ltx20", "ltx23", "causal_decoder", "noise", "patch_2"]
 
 
-@pytest.fixture
-def needs_bfloat16() -> None:
-    reason = openvino_backend.missing_openvino("bfloat16")
-    if reason is not None:
-        pytest.skip(reason)
-
-
 def sample_of(name: str) -> np.ndarray:
     cells = 1 if name in IMAGES else 2
     return picture(ALL[name], batch=2, frames=17, height=64 * cells, width=96 * cells)

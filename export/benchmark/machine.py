@@ -2,10 +2,10 @@
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from ...runtime.extras import installed_version
+from ...runtime.processor import processor
 
 __all__ = ["describe_machine", "machine_sentence"]
 
@@ -43,12 +43,9 @@ def machine_sentence(machine: dict[str, Any]) -> str:
 
 
 def _cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = (line.partition(":") for line in reversed(lines))  # reversed, so that the first core's remain
-    values = {key.strip(): value.strip() for key, _, value in pairs}
-    name = values.get("model name", platform.processor() or "unknown CPU")
-    wide = [flag for flag in _WIDE if flag in values.get("flags", "").split()]
+    found = processor()
+    name = found.name or "unknown CPU"
+    wide = [flag for flag in _WIDE if flag in found.instructions]
     return f"{name} ({', '.join(wide)})" if wide else name
 
 

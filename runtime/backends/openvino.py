@@ -25,6 +25,7 @@ from ..component import Call
 from ..errors import BackendUnavailable, EngineError
 from ..extras import require
 from ..pages import own_pages
+from ..processor import processor
 from .openvino_graph import quicken
 from .openvino_winograd import lessen_multiplications
 
@@ -53,8 +54,9 @@ def missing_openvino(dtype: str = "float32") -> str | None:
 
 class OpenVinoComponent:
     """One graph, compiled for every size, and again for the sizes of calls that say that more will come: knowing them,
-    OpenVINO fuses more and packs the weights beforehand, and in float32 convolutions are written with fewer
-    multiplications (`openvino_winograd.py`, benchmarks/profile.md).
+    OpenVINO fuses more and packs the weights beforehand, and convolutions are written with fewer multiplications
+    (`openvino_winograd.py`, benchmarks/profile.md): in float32, and in bfloat16 where the CPU has no units for products
+    of matrices (AMX), beside whose speed additions would count for more.
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
@@ -92,7 +94,7 @@ class OpenVinoComponent:
             quicken(source)
             if sizes is not None:
                 source.reshape({name: list(shape) for name, shape in sizes})
-                if self._dtype == "float32":
+                if self._dtype == "float32" or "amx_bf16" not in processor().instructions:
                     lessen_multiplications(source)
             model = _core().compile_model(source, "CPU", self._settings | more)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors

@@ -1,4 +1,4 @@
-"""A graph whose 3x3 and 3x3x3 convolutions have fewer multiplications, for OpenVINO's CPU plugin in float32.
+"""A graph whose 3x3 and 3x3x3 convolutions have fewer multiplications, for OpenVINO's CPU plugin.
 
 Winograd's filtering (`winograd.py`) is applied along the height alone: four rows of a result together cost six
 convolutions with one row of taps instead of twelve, two rows four instead of six. Their sums and differences need rows
