@@ -277,11 +277,76 @@ def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: Bun
         before = vae.decode(one).sample
         vae.warmup([one.shape])
         component: Any = vae._sessions.component(next(graph for graph in vae.graphs if graph.component == "decoder"))
-        assert list(component._fitted) == [(("latents", one.shape),)]
+        assert [fit.shapes for fit in component._fitted] == [(("latents", one.shape),)]
         component._model = None  # whatever would run on it now fails
         assert relative_error(vae.decode(one).sample, before) < 1e-5
         with pytest.raises(AttributeError):
             vae.decode(other)
+
+
+def stages_of(vae: Any) -> list[Any]:
+    """The streaming graphs of its decoder."""
+    return [graph for graph in vae._manifest.streams if graph.component == "decoder"]
+
+
+@pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
+def test_warm_streams_have_models_of_their_own_for_steps_that_come_again(name: str, bundle_of: BundleOf) -> None:
+    with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        latents = latents_of(vae, batch=1, size=(40, 2, 3))
+        options: dict[str, Any] = vae._neutral_conditions(1) | ({"rng": 0} if "noise" in name else {})
+        vae.enable_streaming()
+        before = vae.decode(latents, **options).sample
+        components: list[Any] = [vae._sessions.component(graph) for graph in stages_of(vae)]
+        assert not any(component._fitted for component in components)
+        vae.warmup([latents.shape])
+        fits = [fit for component in components for fit in component._fitted]
+        assert fits
+        assert {value for fit in fits for value in fit.values} <= {("first", (0,)), ("last", (0,))}
+        assert len(fits) <= len(components), "each holds what it computes in"
+        asked: list[bool] = []
+        for component in components:
+            component._model_for = _noting(component._model_for, component._model, asked)
+        after = vae.decode(latents, **options).sample
+        assert any(asked)
+        assert not np.array_equal(after, before)
+        assert relative_error(after, before) < 2e-5
+        asked.clear()
+        assert np.array_equal(vae.decode(latents, memory="8GiB", **options).sample, before)
+        assert not any(asked), "a call within a budget keeps to what was measured"
+
+
+def _noting(model_for: Any, common: Any, asked: list[bool]) -> Any:
+    """As `_model_for`, and whether it gave a model of the call's own."""
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        model = model_for(*arguments, **options)
+        asked.append(model is not common)
+        return model
+
+    return noted
+
+
+def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of: BundleOf) -> None:
+    with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
+        rng = np.random.default_rng(0)
+        for graph in stages_of(vae):
+            component: Any = vae._sessions.component(graph)
+            sizes = {"batch": 1, "height": 4, "width": 8, "frames": 3}
+
+            def inputs(graph: Any = graph, sizes: dict[str, int] = sizes) -> dict[str, Any]:
+                made = {tensor.name: tensor.shape_for(sizes) for tensor in graph.inputs}
+                arrays = {name: rng.standard_normal(shape, np.float32) for name, shape in made.items()}
+                return arrays | {"first": np.zeros(1, np.int64), "last": np.zeros(1, np.int64)}
+
+            given = inputs()
+            copy = {name: array.copy() for name, array in given.items()}
+            apart = [component.step(copy, call=Call(fits=True)) for _ in range(2)][1]
+            assert len(component._fitted) == 1
+            assert all(np.array_equal(copy[name], given[name]) for name in given)
+            over = component.step(copy, call=Call(), in_place=True)
+            for name, array in apart.items():
+                assert np.array_equal(over[name], array), name
 
 
 def test_large_weights_are_not_written_to_the_cache(

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ from ..errors import BackendUnavailable, EngineError
 from ..extras import require
 from ..pages import own_pages
 from ..processor import processor
-from .openvino_graph import quicken
+from .openvino_graph import quicken, settle
 from .openvino_winograd import lessen_multiplications
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
@@ -34,8 +35,23 @@ __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _log = logging.getLogger(__name__)
-_Sizes = tuple[tuple[str, tuple[int, ...]], ...]
-"""Shapes of the inputs by name."""
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a model of its own is compiled for: the shapes of the inputs by name, and the values of whole numbers among
+    them (`first` and `last` of a stream's step), on which shapes depend."""
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    values: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> "_Fit":
+        arrays = sorted(inputs.items())
+        return cls(
+            tuple((name, tuple(array.shape)) for name, array in arrays if array.dtype.kind != "i"),
+            tuple((name, tuple(array.tolist())) for name, array in arrays if array.dtype.kind == "i"),
+        )
 
 
 def missing_openvino(dtype: str = "float32") -> str | None:
@@ -82,18 +98,19 @@ class OpenVinoComponent:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._graph, self._dtype, self._settings = graph, dtype, settings
-        self._fitted: dict[_Sizes, Any] = {}
+        self._fitted: dict[_Fit, Any] = {}
+        self._most_frames: dict[_Fit, int] = {}  # of the steps of a stream with these states
         self._fitting = threading.Lock()
         folder = _cache(key) if key else None
         self._model = self._compiled({} if folder is None else {"CACHE_DIR": str(folder)}, None)
 
-    def _compiled(self, more: dict[str, str], sizes: _Sizes | None) -> Any:
+    def _compiled(self, more: dict[str, str], fit: _Fit | None) -> Any:
         try:
             # By its path: OpenVINO maps external weights from the safetensors file beside it.
             source = _core().read_model(str(self._graph))
             quicken(source)
-            if sizes is not None:
-                source.reshape({name: list(shape) for name, shape in sizes})
+            if fit is not None:
+                settle(source, dict(fit.shapes), dict(fit.values))
                 if self._dtype == "float32" or "amx_bf16" not in processor().instructions:
                     lessen_multiplications(source)
             model = _core().compile_model(source, "CPU", self._settings | more)
@@ -107,12 +124,26 @@ class OpenVinoComponent:
     def _model_for(self, inputs: Mapping[str, Any], *, fits: bool | None) -> Any:
         if fits is False:
             return self._model
-        sizes = tuple((name, tuple(array.shape)) for name, array in sorted(inputs.items()))
+        fit = _Fit.of(inputs)
         if fits:
             with self._fitting:
-                if sizes not in self._fitted:
-                    self._fitted[sizes] = self._compiled({}, sizes)
-        return self._fitted.get(sizes, self._model)
+                if fit not in self._fitted:
+                    self._fitted[fit] = self._compiled({}, fit)
+        return self._fitted.get(fit, self._model)
+
+    def _model_for_step(self, inputs: Mapping[str, Any], *, fits: bool | None) -> Any:
+        """A model of a stream's step holds what it computes in for good. So there is one for the steps of most frames
+        between the first and the last one, made when the second of them comes."""
+        if any(inputs[name].any() for name in ("first", "last") if name in inputs):
+            return self._model
+        if fits:
+            clip = _Fit.of({name: array for name, array in inputs.items() if name != "chunk"})
+            frames = inputs["chunk"].shape[2]
+            with self._fitting:
+                most = self._most_frames.get(clip, 0)
+                self._most_frames[clip] = max(most, frames)
+            fits = frames == most or None
+        return self._model_for(inputs, fits=fits)
 
     def run(
         self,
@@ -141,8 +172,9 @@ class OpenVinoComponent:
         out: NDArray[Any] | None = None,
         in_place: bool = False,
     ) -> dict[str, Any]:
-        outputs = self._outputs(self._model)
-        names = [port.any_name for port in self._model.outputs]
+        model = self._model_for_step(inputs, fits=call.fits)
+        outputs = self._outputs(model)
+        names = [port.any_name for port in model.outputs]
         states = {
             f"next_{name}": array if in_place else own_pages(array.shape)
             for name, array in inputs.items()
@@ -151,7 +183,7 @@ class OpenVinoComponent:
         ours = states if out is None else {names[0]: out, **states}
         for name, array in ours.items():
             outputs[names.index(name)] = self._library.Tensor(array, shared_memory=True)
-        self._run(self._model, inputs, outputs, call)
+        self._run(model, inputs, outputs, call)
         return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)} | ours
 
     def _outputs(self, model: Any) -> list[Any]:
@@ -168,7 +200,8 @@ class OpenVinoComponent:
         # A request of its own for every call, so that threads may share the component; it costs under a millisecond.
         request = model.create_infer_request()
         # Copied where it must be: OpenVINO shares no memory that is marked read-only.
-        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items()}
+        names = {port.any_name for port in model.inputs}
+        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items() if name in names}
         call.check()
         try:
             for name, array in arrays.items():

@@ -1,5 +1,6 @@
 """A bundle's graph in the form that OpenVINO's CPU plugin runs faster: the same numbers but for rounding."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from ..doubling import TAPS
 from ..extras import require
 
-__all__ = ["Name", "name_of", "quicken"]
+__all__ = ["Name", "name_of", "quicken", "settle"]
 
 _CHANNELS = 1
 Name = tuple[str, int]
@@ -32,6 +33,20 @@ def quicken(model: Any) -> int:
     if found:
         model.validate_nodes_and_infer_types()
     return found
+
+
+def settle(model: Any, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[int]]) -> None:
+    """Give the inputs of an `openvino.Model` known shapes, and put constants in the place of those whose values are
+    known, which are then none of its inputs any more."""
+    ops = require("openvino.opset13", extra="openvino")
+    for parameter in model.get_parameters():
+        known = values.get(parameter.output(0).any_name)
+        if known is not None:
+            constant = ops.constant(np.array(known, np.int64)).output(0)
+            for target in parameter.output(0).get_target_inputs():
+                target.replace_source_output(constant)
+            model.remove_parameter(parameter)
+    model.reshape({name: list(shape) for name, shape in shapes.items()})
 
 
 def _quicken_norm(mean: Any) -> bool:

@@ -206,8 +206,8 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
             return vae.encode(array).latent_dist.parameters  # type: ignore[no-any-return]
         return vae.decode(array).sample  # type: ignore[no-any-return]
 
-    if way in ("stream", "exact"):
-        return Opened(run, run if way == "stream" else lambda: None, spent)
+    if way == "exact":
+        return Opened(run, lambda: None, spent)
 
     def warm() -> None:
         with vae._sessions.fitting():  # as `warmup` does, without running the other component
