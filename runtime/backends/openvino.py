@@ -154,9 +154,7 @@ class OpenVinoComponent:
         keep_on_device: bool = False,
     ) -> Any:
         model = self._model_for(inputs, fits=call.fits)
-        outputs = self._outputs(model)
-        if out is not None:
-            outputs[0] = self._library.Tensor(out, shared_memory=True)
+        outputs = self._outputs(model, {} if out is None else {model.outputs[0].any_name: out})
         self._run(model, inputs, outputs, call)
         # A view, which keeps the tensor; the engine's device is the host.
         return outputs[0].data if out is None else out
@@ -173,7 +171,6 @@ class OpenVinoComponent:
         in_place: bool = False,
     ) -> dict[str, Any]:
         model = self._model_for_step(inputs, fits=call.fits)
-        outputs = self._outputs(model)
         names = [port.any_name for port in model.outputs]
         states = {
             f"next_{name}": array if in_place else own_pages(array.shape)
@@ -181,20 +178,21 @@ class OpenVinoComponent:
             if name.startswith("state_")
         }
         ours = states if out is None else {names[0]: out, **states}
-        for name, array in ours.items():
-            outputs[names.index(name)] = self._library.Tensor(array, shared_memory=True)
+        outputs = self._outputs(model, ours)
         self._run(model, inputs, outputs, call)
         return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)} | ours
 
-    def _outputs(self, model: Any) -> list[Any]:
-        """Empty tensors, one per output, that OpenVINO makes as large as they must be: the caller owns them, while
-        those of a request would be written again by its next run."""
+    def _outputs(self, model: Any, ours: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """One tensor per output: over the array of that name, or else an empty one that OpenVINO makes as large as it
+        must be. The caller owns them, while those of a request would be written again by its next run."""
 
-        def empty(port: Any) -> Any:
+        def tensor(port: Any) -> Any:
+            if port.any_name in ours:
+                return self._library.Tensor(ours[port.any_name], shared_memory=True)
             sizes = [length.get_length() if length.is_static else 0 for length in port.partial_shape]
             return self._library.Tensor(port.element_type, self._library.Shape(sizes))
 
-        return [empty(port) for port in model.outputs]
+        return [tensor(port) for port in model.outputs]
 
     def _run(self, model: Any, inputs: Mapping[str, Any], outputs: list[Any], call: Call) -> None:
         # A request of its own for every call, so that threads may share the component; it costs under a millisecond.
