@@ -226,7 +226,8 @@ class Autoencoder(OpenedBundle, ABC):
 
         A shape is a sample's, (B, in_channels, ...), which runs encoder and decoder (those that the bundle holds),
         or latents', (B, latent_channels, ...), which runs the decoder. With OpenVINO each shape (of a tile, with tiles)
-        gets a model of its own, which is faster than the one for every size, and holds the weights once more. Where a
+        gets a model of its own, which is faster than the one for every size, and holds the weights once more (streams:
+        one for the largest steps of each stage, so for longer clips of that height and width too). Where a
         graph has several engines (TensorRT), its shapes decide which are loaded; without shapes none of them is.
 
         Raises:
