@@ -30,9 +30,10 @@ from latentrt.runtime import (
     MissingExtra,
     OutputError,
 )
-from latentrt.runtime.backends.openvino import OpenVinoComponent
+from latentrt.runtime.backends.openvino_models import Models
 from latentrt.runtime.call_planner import CallPlanner
 from latentrt.runtime.clip_stream import ClipStream
+from latentrt.runtime.component import Call
 from latentrt.runtime.manifest import Manifest
 from latentrt.runtime.probe import Point
 from latentrt.runtime.strategy import Strategy
@@ -142,13 +143,13 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_
 
 def test_warm_sizes_run_in_models_of_their_own(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool | None] = []
-    choose = OpenVinoComponent._model_for
+    choose = Models.of_call
 
-    def noted(self: Any, inputs: Any, *, fits: bool | None) -> Any:
-        seen.append(fits)
-        return choose(self, inputs, fits=fits)
+    def noted(self: Any, inputs: Any, call: Call) -> Any:
+        seen.append(call.fits)
+        return choose(self, inputs, call)
 
-    monkeypatch.setattr(OpenVinoComponent, "_model_for", noted)
+    monkeypatch.setattr(Models, "of_call", noted)
     for warm in (False, True):
         seen.clear()
         measured(bundle_of("rgba_gelu"), case(backend="openvino", provider=None, warm=warm, repeats=1).to_json())

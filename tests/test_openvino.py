@@ -30,6 +30,7 @@ from latentrt.runtime.backends import backends_here
 from latentrt.runtime.backends import openvino as openvino_backend
 from latentrt.runtime.backends.openvino import OpenVinoComponent
 from latentrt.runtime.backends.openvino_graph import quicken
+from latentrt.runtime.backends.openvino_models import Models
 from latentrt.runtime.component import Call
 from latentrt.runtime.conditions import Conditions
 from latentrt.runtime.errors import Cancelled
@@ -111,7 +112,7 @@ def test_bfloat16_is_asked_for_by_name_and_runs_the_float32_graph(name: str, bun
 
 def test_the_precision_asked_for_is_the_one_that_is_compiled(bundle_of: BundleOf) -> None:
     component: Any = OpenVinoComponent(bundle_of("sd") / "decoder.onnx")
-    assert component._model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert component._models.for_every_size.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
 def test_a_precision_that_it_would_not_run_is_refused(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,76 +278,131 @@ def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: Bun
         before = vae.decode(one).sample
         vae.warmup([one.shape])
         component: Any = vae._sessions.component(next(graph for graph in vae.graphs if graph.component == "decoder"))
-        assert [fit.shapes for fit in component._fitted] == [(("latents", one.shape),)]
-        component._model = None  # whatever would run on it now fails
+        assert [fit.shapes for fit in component._models._whole] == [(("latents", one.shape),)]
+        component._models.for_every_size = None  # whatever would run on it now fails
         assert relative_error(vae.decode(one).sample, before) < 1e-5
         with pytest.raises(AttributeError):
             vae.decode(other)
 
 
 def stages_of(vae: Any) -> list[Any]:
-    """The streaming graphs of its decoder."""
-    return [graph for graph in vae._manifest.streams if graph.component == "decoder"]
+    """The streaming engines of its decoder."""
+    graphs = [graph for graph in vae._manifest.streams if graph.component == "decoder"]
+    assert graphs
+    return [vae._sessions.component(graph) for graph in graphs]
 
 
-@pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
-def test_warm_streams_have_models_of_their_own_for_steps_that_come_again(name: str, bundle_of: BundleOf) -> None:
-    with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
-        assert isinstance(vae, AutoencoderKLLTX2Video)
-        latents = latents_of(vae, batch=1, size=(40, 2, 3))
-        options: dict[str, Any] = vae._neutral_conditions(1) | ({"rng": 0} if "noise" in name else {})
-        vae.enable_streaming()
-        before = vae.decode(latents, **options).sample
-        components: list[Any] = [vae._sessions.component(graph) for graph in stages_of(vae)]
-        assert not any(component._fitted for component in components)
-        vae.warmup([latents.shape])
-        fits = [fit for component in components for fit in component._fitted]
-        assert fits
-        assert {value for fit in fits for value in fit.values} <= {("first", (0,)), ("last", (0,))}
-        assert len(fits) <= len(components), "each holds what it computes in"
-        asked: list[bool] = []
-        for component in components:
-            component._model_for = _noting(component._model_for, component._model, asked)
-        after = vae.decode(latents, **options).sample
-        assert any(asked)
-        assert not np.array_equal(after, before)
-        assert relative_error(after, before) < 2e-5
-        asked.clear()
-        assert np.array_equal(vae.decode(latents, memory="8GiB", **options).sample, before)
-        assert not any(asked), "a call within a budget keeps to what was measured"
+def fitted_frames(vae: Any) -> list[list[int]]:
+    """The frames of the steps that have models of their own, stage by stage."""
+    return [[frames for frames, _ in stage._models._steps.values()] for stage in stages_of(vae)]
 
 
-def _noting(model_for: Any, common: Any, asked: list[bool]) -> Any:
-    """As `_model_for`, and whether it gave a model of the call's own."""
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of every step since: whether it ran in a model of its own."""
+    noted: list[bool] = []
+    choose = Models.of_step
 
-    def noted(*arguments: Any, **options: Any) -> Any:
-        model = model_for(*arguments, **options)
-        asked.append(model is not common)
+    def noting(self: Any, inputs: Any, call: Call) -> Any:
+        model = choose(self, inputs, call)
+        noted.append(model is not self.for_every_size)
         return model
 
+    monkeypatch.setattr(Models, "of_step", noting)
     return noted
 
 
+@pytest.mark.usefixtures("every_layer_is_large")
+@pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
+def test_warm_streams_have_models_of_their_own_for_the_steps_of_most_frames(
+    name: str, bundle_of: BundleOf, chosen: list[bool]
+) -> None:
+    with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        shorter, latents = (latents_of(vae, batch=1, size=(frames, 2, 3)) for frames in (30, 40))
+        options: dict[str, Any] = vae._neutral_conditions(1) | ({"rng": 0} if "noise" in name else {})
+        vae.enable_streaming()
+        before = vae.decode(latents, **options).sample
+        assert chosen
+        assert not any(chosen)
+        vae.warmup([shorter.shape])
+        assert any(fitted_frames(vae))
+        assert all(len(stage) <= 1 for stage in fitted_frames(vae)), "each holds what it computes in"
+        chosen.clear()
+        after = vae.decode(latents, **options).sample  # longer than what was warmed up
+        assert any(chosen)
+        assert not all(chosen), "first and last steps come once"
+        assert 0 < relative_error(after, before) < 2e-5
+        chosen.clear()
+        assert np.array_equal(vae.decode(latents, memory="8GiB", **options).sample, before)
+        assert not any(chosen), "a call within a budget keeps to what was measured"
+
+
+@pytest.mark.usefixtures("every_layer_is_large")
+def test_a_warm_stream_of_the_encoder_gives_the_same_numbers(bundle_of: BundleOf, chosen: list[bool]) -> None:
+    with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        clip = picture(ALL["ltx20"], batch=1, frames=41, height=64, width=96)
+        vae.enable_streaming(8)
+        before = vae.encode(clip).latent_dist.parameters
+        vae.warmup([clip.shape])
+        chosen.clear()
+        after = vae.encode(clip).latent_dist.parameters
+        assert any(chosen)
+        assert 0 < relative_error(after, before) < 2e-5
+
+
+@pytest.mark.usefixtures("every_layer_is_large", "needs_bfloat16")
+def test_a_warm_stream_in_bfloat16_is_near_to_float32(bundle_of: BundleOf, chosen: list[bool]) -> None:
+    with (
+        open_bundle(bundle_of("ltx20"), backend="openvino", dtype="bfloat16", threads=1) as vae,
+        open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as exact,
+    ):
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        latents = latents_of(vae, batch=1, size=(30, 2, 3))
+        vae.enable_streaming()
+        vae.warmup([latents.shape])
+        chosen.clear()
+        assert psnr(vae.decode(latents).sample, exact.decode(latents).sample) > 50
+        assert any(chosen)
+
+
+def test_the_last_warm_up_of_a_stream_counts_and_tiles_have_one_model_too(bundle_of: BundleOf) -> None:
+    with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        shape = (1, vae.config.latent_channels, 30, 4, 4)
+        last_stage = []
+        for frames_per_chunk in (8, 4, 8):
+            vae.enable_streaming(frames_per_chunk)
+            vae.warmup([shape])
+            last_stage.append(fitted_frames(vae)[-1])
+        assert last_stage == [[4], [2], [4]], "of its frames, of which each gives two"
+        vae.release()
+        vae.enable_tiling(96, 96, tile_sample_stride_height=64, tile_sample_stride_width=64)
+        before = vae.decode(np.ones(shape, np.float32)).sample
+        vae.warmup([shape])
+        assert fitted_frames(vae)[-1] == [4], "tiles of one size take their steps side by side"
+        assert relative_error(vae.decode(np.ones(shape, np.float32)).sample, before) < 2e-5
+
+
+@pytest.mark.usefixtures("every_layer_is_large")
 def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
         rng = np.random.default_rng(0)
-        for graph in stages_of(vae):
-            component: Any = vae._sessions.component(graph)
-            sizes = {"batch": 1, "height": 4, "width": 8, "frames": 3}
-
-            def inputs(graph: Any = graph, sizes: dict[str, int] = sizes) -> dict[str, Any]:
-                made = {tensor.name: tensor.shape_for(sizes) for tensor in graph.inputs}
-                arrays = {name: rng.standard_normal(shape, np.float32) for name, shape in made.items()}
-                return arrays | {"first": np.zeros(1, np.int64), "last": np.zeros(1, np.int64)}
-
-            given = inputs()
+        graphs = [graph for graph in vae._manifest.streams if graph.component == "decoder"]
+        for graph, component in zip(graphs, stages_of(vae), strict=True):
+            shapes = {t.name: t.shape_for({"batch": 1, "height": 4, "width": 8, "frames": 3}) for t in graph.inputs}
+            given = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+            given |= {"first": np.zeros(1, np.int64), "last": np.zeros(1, np.int64)}
             copy = {name: array.copy() for name, array in given.items()}
-            apart = [component.step(copy, call=Call(fits=True)) for _ in range(2)][1]
-            assert len(component._fitted) == 1
+            call = Call(fits=True)
+            common, apart = (component.step(copy, call=call) for _ in range(2))
+            assert len(component._models._steps) == 1
             assert all(np.array_equal(copy[name], given[name]) for name in given)
             over = component.step(copy, call=Call(), in_place=True)
             for name, array in apart.items():
                 assert np.array_equal(over[name], array), name
+                assert relative_error(array, common[name]) < 2e-5
 
 
 def test_large_weights_are_not_written_to_the_cache(

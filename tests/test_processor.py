@@ -37,8 +37,17 @@ def test_name_and_instructions_are_the_first_cores(tmp_path: Path, monkeypatch: 
     assert describe_machine()["cpu"] == "Some CPU @ 2.00GHz (avx2, avx512f, amx_bf16)"
 
 
-def test_another_system_tells_the_name_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CPUINFO", tmp_path / "absent")
+@pytest.mark.parametrize("text", [None, "processor\t: 0\nFeatures\t: asimd bf16\n"])
+def test_where_nothing_tells_the_name_is_pythons(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another system, or Linux on ARM."""
+    file = tmp_path / "cpuinfo"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(module, "_CPUINFO", file)
+    monkeypatch.setattr(platform, "processor", lambda: "a processor")
+    assert processor() == module.Processor("a processor", frozenset())
+    processor.cache_clear()
     monkeypatch.setattr(platform, "processor", lambda: "")
-    assert processor() == module.Processor("", frozenset())
     assert describe_machine()["cpu"] == "unknown CPU"

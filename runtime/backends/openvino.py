@@ -4,15 +4,13 @@ OpenVINO's own default precision is whatever the CPU computes fastest, bfloat16 
 asked for is always stated, and read back. In bfloat16 it is the bundle's float32 graph that runs, lowered by OpenVINO
 as it loads: streaming graphs exist in no other precision, and a bundle's own bfloat16 graph, which OpenVINO reads too,
 is neither faster nor nearer to float32 (SD-size decoder: 52.0 dB lowered, 51.2 dB its own; LTX-2 at a quarter of its
-width: 61.1 and 61.0 dB; times within the machine's noise).
+width: 61.1 and 61.0 dB; times within the machine's noise; in the model for every size).
 """
 
 import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +26,7 @@ from ..extras import require
 from ..pages import own_pages
 from ..processor import processor
 from .openvino_graph import quicken, settle
+from .openvino_models import Fit, Models
 from .openvino_winograd import lessen_multiplications
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
@@ -35,23 +34,6 @@ __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """What a model of its own is compiled for: the shapes of the inputs by name, and the values of whole numbers among
-    them (`first` and `last` of a stream's step), on which shapes depend."""
-
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    values: tuple[tuple[str, tuple[int, ...]], ...]
-
-    @classmethod
-    def of(cls, inputs: Mapping[str, Any]) -> "_Fit":
-        arrays = sorted(inputs.items())
-        return cls(
-            tuple((name, tuple(array.shape)) for name, array in arrays if array.dtype.kind != "i"),
-            tuple((name, tuple(array.tolist())) for name, array in arrays if array.dtype.kind == "i"),
-        )
 
 
 def missing_openvino(dtype: str = "float32") -> str | None:
@@ -70,9 +52,8 @@ def missing_openvino(dtype: str = "float32") -> str | None:
 
 class OpenVinoComponent:
     """One graph, compiled for every size, and again for the sizes of calls that say that more will come: knowing them,
-    OpenVINO fuses more and packs the weights beforehand, and convolutions are written with fewer multiplications
-    (`openvino_winograd.py`, benchmarks/profile.md): in float32, and in bfloat16 where the CPU has no units for products
-    of matrices (AMX), beside whose speed additions would count for more.
+    OpenVINO fuses more and packs the weights beforehand, and convolutions are written with fewer multiplications where
+    that pays (`openvino_models.py`, `openvino_winograd.py`, benchmarks/profile.md).
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
@@ -98,22 +79,21 @@ class OpenVinoComponent:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._graph, self._dtype, self._settings = graph, dtype, settings
-        self._fitted: dict[_Fit, Any] = {}
-        self._most_frames: dict[_Fit, int] = {}  # of the steps of a stream with these states
-        self._fitting = threading.Lock()
         folder = _cache(key) if key else None
-        self._model = self._compiled({} if folder is None else {"CACHE_DIR": str(folder)}, None)
+        self._kept = {} if folder is None else {"CACHE_DIR": str(folder)}
+        self._models = Models(self._compiled)
 
-    def _compiled(self, more: dict[str, str], fit: _Fit | None) -> Any:
+    def _compiled(self, fit: Fit | None) -> Any:
         try:
             # By its path: OpenVINO maps external weights from the safetensors file beside it.
             source = _core().read_model(str(self._graph))
             quicken(source)
             if fit is not None:
-                settle(source, dict(fit.shapes), dict(fit.values))
-                if self._dtype == "float32" or "amx_bf16" not in processor().instructions:
-                    lessen_multiplications(source)
-            model = _core().compile_model(source, "CPU", self._settings | more)
+                settle(source, shapes=dict(fit.shapes), values=dict(fit.values))
+                fewer = lessen_multiplications(source) if self._pays_to_add else 0
+                of, size = self._graph.name, "x".join(map(str, fit.shapes[0][1]))
+                _log.info("%s: compiling for %s, %d convolutions with fewer multiplications", of, size, fewer)
+            model = _core().compile_model(source, "CPU", self._settings | (self._kept if fit is None else {}))
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"OpenVINO does not load {self._graph}: {_reason(error)}") from error
         got = model.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -121,29 +101,12 @@ class OpenVinoComponent:
             raise EngineError(f"OpenVINO runs {self._graph} in {got}, and {self._dtype} was asked for")
         return model
 
-    def _model_for(self, inputs: Mapping[str, Any], *, fits: bool | None) -> Any:
-        if fits is False:
-            return self._model
-        fit = _Fit.of(inputs)
-        if fits:
-            with self._fitting:
-                if fit not in self._fitted:
-                    self._fitted[fit] = self._compiled({}, fit)
-        return self._fitted.get(fit, self._model)
-
-    def _model_for_step(self, inputs: Mapping[str, Any], *, fits: bool | None) -> Any:
-        """A model of a stream's step holds what it computes in for good. So there is one for the steps of most frames
-        between the first and the last one, made when the second of them comes."""
-        if any(inputs[name].any() for name in ("first", "last") if name in inputs):
-            return self._model
-        if fits:
-            clip = _Fit.of({name: array for name, array in inputs.items() if name != "chunk"})
-            frames = inputs["chunk"].shape[2]
-            with self._fitting:
-                most = self._most_frames.get(clip, 0)
-                self._most_frames[clip] = max(most, frames)
-            fits = frames == most or None
-        return self._model_for(inputs, fits=fits)
+    @property
+    def _pays_to_add(self) -> bool:
+        """Whether additions are cheap beside multiplications: in bfloat16 on a CPU that is known to have vectors of it,
+        and no units for products of matrices (AMX), where nobody has measured it."""
+        have = processor().instructions
+        return self._dtype == "float32" or ("avx512_bf16" in have and "amx_bf16" not in have)
 
     def run(
         self,
@@ -153,7 +116,7 @@ class OpenVinoComponent:
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any:
-        model = self._model_for(inputs, fits=call.fits)
+        model = self._models.of_call(inputs, call)
         outputs = self._outputs(model, {} if out is None else {model.outputs[0].any_name: out})
         self._run(model, inputs, outputs, call)
         # A view, which keeps the tensor; the engine's device is the host.
@@ -170,7 +133,7 @@ class OpenVinoComponent:
         out: NDArray[Any] | None = None,
         in_place: bool = False,
     ) -> dict[str, Any]:
-        model = self._model_for_step(inputs, fits=call.fits)
+        model = self._models.of_step(inputs, call)
         names = [port.any_name for port in model.outputs]
         states = {
             f"next_{name}": array if in_place else own_pages(array.shape)

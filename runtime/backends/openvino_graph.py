@@ -35,7 +35,7 @@ def quicken(model: Any) -> int:
     return found
 
 
-def settle(model: Any, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[int]]) -> None:
+def settle(model: Any, *, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[int]]) -> None:
     """Give the inputs of an `openvino.Model` known shapes, and put constants in the place of those whose values are
     known, which are then none of its inputs any more."""
     ops = require("openvino.opset13", extra="openvino")

@@ -221,6 +221,7 @@ class _Timed:
 
     def __init__(self, inner: Any, spent: list[tuple[float, float]]) -> None:
         self._inner, self._spent = inner, spent
+        self.reuses_states = getattr(inner, "reuses_states", False)
         if hasattr(inner, "step"):
             self.step = self._clocked(inner.step)
         self.run = self._clocked(inner.run)
