@@ -63,14 +63,15 @@ class Models:
             return self.for_every_size
         clip = Fit.of({name: array for name, array in inputs.items() if name != _CHUNK})
         frames = inputs[_CHUNK].shape[_TIME]
-        with self._lock:
-            if call.fits:
+        if call.fits:
+            with self._lock:
                 most = self._most.setdefault(call, {})
-                if most.get(clip) == frames and self._frames_of(clip) != frames:
+                if most.get(clip) == frames != self._step_of(clip)[0]:
                     self._steps.pop(clip, None)  # before the next one takes memory
                     self._steps[clip] = frames, self._compiled(Fit.of(inputs))
                 most[clip] = max(frames, most.get(clip, 0))
-            return self._steps[clip][1] if self._frames_of(clip) == frames else self.for_every_size
+        fitted, model = self._step_of(clip)
+        return model if fitted == frames else self.for_every_size
 
-    def _frames_of(self, clip: Fit) -> int | None:
-        return self._steps[clip][0] if clip in self._steps else None
+    def _step_of(self, clip: Fit) -> tuple[int, Any]:
+        return self._steps.get(clip, (0, None))
