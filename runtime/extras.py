@@ -1,21 +1,36 @@
-"""Optional dependencies: one import site each, and one sentence with the pip line when they are missing."""
+"""Optional dependencies: one import site each, one sentence with the pip line when they are missing, no telemetry."""
 
 import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from .errors import MissingExtra
 
 __all__ = ["installed_version", "require"]
 
+# Libraries that report their use to a server, with the environment variable that each reads when it is imported.
+_OPT_OUT = {
+    "onnxruntime": "ORT_DISABLE_TELEMETRY",  # 1.29 to 1.32 look a server up and write a device id into the home folder
+    "huggingface_hub": "HF_HUB_DISABLE_TELEMETRY",
+}
+_REPORTING_PACKAGES = {"openvino": "openvino_telemetry"}  # OpenVINO works without that package
+
 
 def require(module: str, *, extra: str) -> ModuleType:
     """Import `module`, or raise `MissingExtra` naming the extra that brings it.
+
+    The library's telemetry is switched off first, in this process and its children, unless the user has set the
+    library's variable. A library that was imported before LatentRT has read its variable already.
 
     Raises:
         MissingExtra: the module, or something it needs, is not installed.
     """
     try:
-        return importlib.import_module(module)
+        with _silenced(module.partition(".")[0]):
+            return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
             f"this needs {module}, which is not installed or does not load ({error}): "
@@ -31,3 +46,19 @@ def installed_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@contextmanager
+def _silenced(library: str) -> Iterator[None]:
+    """Import `library` within this context, and it sends nothing."""
+    if library in _OPT_OUT:
+        os.environ.setdefault(_OPT_OUT[library], "1")
+    reporting = _REPORTING_PACKAGES.get(library)
+    if reporting is None or library in sys.modules or reporting in sys.modules:
+        yield
+        return
+    sys.modules[reporting] = None  # type: ignore[assignment] # an import of it fails, as if it were not installed
+    try:
+        yield
+    finally:
+        del sys.modules[reporting]

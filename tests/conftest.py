@@ -1,5 +1,6 @@
 """Small checkpoints and bundles, one of each architecture, made when a test first asks and kept for the session."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from latentrt.export.bundle import export_bundle
 from latentrt.runtime import open_bundle
 from latentrt.runtime.backends import openvino_winograd
 from latentrt.runtime.backends.openvino import missing_openvino
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for test files that import onnxruntime themselves
 
 # The models are so narrow that a second thread only waits for the first: on busy cores it made tests ten times slower.
 torch.set_num_threads(1)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentrt.runtime.extras import require
+
 __all__ = ["ENGINES", "random_input"]
 
 Array = NDArray[np.float32]
@@ -53,7 +55,7 @@ def latentrt_bundle(checkpoint: Path, bundle: Path, component: str, shape: tuple
 
 def raw_session(checkpoint: Path, bundle: Path, component: str, shape: tuple[int, ...], threads: int) -> Run:
     """The bundle's graph in a plain ONNX Runtime session: what our runtime adds is the difference."""
-    import onnxruntime
+    onnxruntime = require("onnxruntime", extra="cpu")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from latentrt.runtime.extras import require
+
 from .cases import SpeedCase
 from .engines import random_input
 from .worker import in_own_process
@@ -20,7 +22,7 @@ def measure_profile(case: SpeedCase, bundle: Path, *, threads: int, repeats: int
 
 
 def _profile(graph: Path, case: SpeedCase, threads: int, repeats: int) -> list[dict[str, Any]]:
-    import onnxruntime
+    onnxruntime = require("onnxruntime", extra="cpu")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -16,6 +16,8 @@ import numpy as np
 from benchmarks.engines import random_input
 from numpy.typing import NDArray
 
+from latentrt.runtime.extras import require
+
 from .cases import PeerCase
 
 __all__ = ["CONTENDERS", "OPTIMUM_PYTHON", "Contender", "Opened", "Unavailable", "contenders_of"]
@@ -119,8 +121,11 @@ def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype:
     np.save(folder / "input.npy", random_input(case.component, case.shape))
     script = Path(__file__).with_name("optimum_vae.py")
     command = [python, str(script), str(checkpoint), case.component, str(threads), str(folder / "input.npy")]
+    quiet = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     with (folder / "log").open("wb") as log:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=quiet
+        )
     atexit.register(child.kill)
     assert child.stdin is not None
     assert child.stdout is not None
@@ -141,7 +146,7 @@ def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype:
 
 def raw_onnxruntime(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
     """A plain session of our whole graph."""
-    import onnxruntime
+    onnxruntime = require("onnxruntime", extra="cpu")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -161,7 +166,7 @@ def _session(session: Any, case: PeerCase) -> Opened:
 def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
     """OpenVINO on our whole graph, called directly, with the settings that were fastest: sizes known when it compiles,
     one stream, threads free to move."""
-    import openvino
+    openvino = require("openvino", extra="openvino")
 
     core = openvino.Core()
     model = core.read_model(str(bundle / f"{case.component}.onnx"))

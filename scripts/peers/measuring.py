@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from benchmarks.exporting import peak_gib
 
+from latentrt.runtime.extras import require
+
 from .cases import CONFIGS, PeerCase
 from .contenders import Contender, Unavailable
 
@@ -137,9 +139,8 @@ def _rate(run: Any, least_seconds: float) -> float:
 
 
 def _openvino_product(dtype: str, threads: int) -> Any:
-    import openvino
-    from openvino import opset13 as ops
-
+    openvino = require("openvino", extra="openvino")
+    ops = require("openvino.opset13", extra="openvino")
     kind = openvino.Type.f32 if dtype == "float32" else openvino.Type.bf16
     left = ops.parameter([_MATRIX, _MATRIX], kind)
     weights = np.random.default_rng(0).standard_normal((_MATRIX, _MATRIX), np.float32)
