@@ -8,6 +8,7 @@ from .autoencoder import Autoencoder
 from .autoencoder_kl import AutoencoderKL
 from .autoencoder_kl_flux2 import AutoencoderKLFlux2
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .cancel_token import CancelToken
 from .config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
 from .errors import (
     BackendUnavailable,
@@ -36,6 +37,7 @@ __all__ = [
     "AutoencoderKLOutput",
     "BackendUnavailable",
     "BundleError",
+    "CancelToken",
     "Cancelled",
     "CheckpointError",
     "ConfigError",

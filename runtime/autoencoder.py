@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..tiling import Plan
 from ..tiling.plan import Direction
 from . import latents as latents_module
+from .cancel_token import CancelToken
 from .conditions import Conditions
 from .errors import InputError
 from .exact_settings import ExactStrips
@@ -61,6 +62,7 @@ class Autoencoder(OpenedBundle, ABC):
         causal: bool | None = None,
         memory: int | str | None = None,
         progress: Progress | None = None,
+        cancel: CancelToken | None = None,
     ) -> AutoencoderKLOutput:
         """A sample to the distribution of its latents.
 
@@ -68,15 +70,15 @@ class Autoencoder(OpenedBundle, ABC):
         ratio, T = 1 + a multiple of the temporal ratio. With `pad` any size is padded at the end of each axis.
         `out`: float32 array for the moments (B, 2 * latent_channels, ...), a memory-mapped one for instance. `causal`:
         video only, where the graph was exported for it. `progress(done, in all)` is told the tiles, or the elements of
-        a sliced batch, and may raise, to stop. With tiles the moments are blended. `memory`: as for `decode`.
+        a sliced batch, and may raise, to stop. With tiles the moments are blended. `memory`, `cancel`: as for `decode`.
 
         Raises:
             InputError: wrong rank, channels, dtype, size or content, or nothing that fits into `memory`.
             BundleError: the bundle has no encoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"output": output, "out": out, "stream": stream}
-        strategy = self._strategy("encoder", x, memory, output, causal, stream, pad=pad)
-        return self._encode(x, strategy, pad=pad, causal=causal, progress=progress, **options)
+        strategy = self._strategy("encoder", x, memory, output, causal, stream, pad=pad, cancel=cancel)
+        return self._encode(x, strategy, pad=pad, causal=causal, progress=progress, cancel=cancel, **options)
 
     def decode(
         self,
@@ -91,6 +93,7 @@ class Autoencoder(OpenedBundle, ABC):
         rng: np.random.Generator | int | None = None,
         memory: int | str | None = None,
         progress: Progress | None = None,
+        cancel: CancelToken | None = None,
     ) -> DecoderOutput:
         """Model latents to a sample.
 
@@ -101,6 +104,7 @@ class Autoencoder(OpenedBundle, ABC):
         memory-mapped one for instance. `crop`: a size (H, W) or (T, H, W) to cut the sample to, after
         `encode(pad=True)`. `temb`: (B,) timesteps for timestep-conditioned decoders. `rng`: for decoders that inject
         noise. `progress(done, in all)` is told the tiles, or the elements of a sliced batch, and may raise, to stop.
+        `cancel`: a `CancelToken` that stops this call; `Autoencoder.cancel` stops every call.
 
         `memory`: what the call may make the process hold, such as "8GiB" or bytes: the engine and its library, input,
         activations and result. The planner then takes the fastest way that fits, an exact one wherever one fits; the
@@ -114,7 +118,8 @@ class Autoencoder(OpenedBundle, ABC):
             BundleError: the bundle has no decoder. EngineError, Cancelled: see there.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        strategy = self._strategy("decoder", z, memory, output, causal, stream)
+        options["cancel"] = cancel
+        strategy = self._strategy("decoder", z, memory, output, causal, stream, cancel=cancel)
         job = self._decode_job(z, strategy, **options)
         sample = self._execute(job, strategy, output=output, out=out, stream=stream)
         return DecoderOutput(sample, exact=self._is_exact(job, strategy))
@@ -152,9 +157,9 @@ class Autoencoder(OpenedBundle, ABC):
         **decode_options: Any,
     ) -> DecoderOutput:
         """Encode and decode: the mean latents, or with `sample_posterior` ones drawn with `rng`. With `pad` a sample
-        of any size comes back in its own size. Further options are `decode`'s; `memory` is for both."""
-        memory = decode_options.get("memory")
-        posterior = self.encode(x, pad=pad, causal=encoder_causal, memory=memory).latent_dist
+        of any size comes back in its own size. Further options are `decode`'s; `memory` and `cancel` are for both."""
+        both = {name: decode_options[name] for name in ("memory", "cancel") if name in decode_options}
+        posterior = self.encode(x, pad=pad, causal=encoder_causal, **both).latent_dist
         if sample_posterior:
             if rng is None:
                 raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
@@ -287,17 +292,23 @@ class Autoencoder(OpenedBundle, ABC):
         *,
         pad: bool = False,
         beside_bytes: int = 0,
+        cancel: CancelToken | None = None,
     ) -> Strategy:
         one = output == "device" or stream is not None
         options = {"in_one_pass": one, "beside_bytes": beside_bytes}
         work = self._planning.workload_of(component, array, output, pad=pad, **options)
-        return self._planned(work, self.settings, memory, causal)
+        return self._planned(work, self.settings, memory, causal, cancel)
 
     def _planned(
-        self, work: Workload | None, enabled: Strategy, memory: int | str | None, causal: bool | None = None
+        self,
+        work: Workload | None,
+        enabled: Strategy,
+        memory: int | str | None,
+        causal: bool | None = None,
+        cancel: CancelToken | None = None,
     ) -> Strategy:
         may_stream = self._may_stream and causal is None  # streaming graphs are of one causality
-        with self._sessions.call() as call:
+        with self._sessions.call(token=cancel) as call:
             return self._planning.strategy(work, enabled, memory=memory, may_stream=may_stream, check=call.check)
 
     def _encode(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .arrays import check_output
 from .autoencoder import Autoencoder
+from .cancel_token import CancelToken
 from .clip_stream import ClipStream
 from .conditions import Conditions, draw_noise, timesteps
 from .config import AutoencoderKLLTX2VideoConfig
@@ -92,6 +93,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         memory: int | str | None = None,
         memory_beside: int = 0,
         progress: Progress | None = None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[Any]:
         """Decode, and give the frames as they are finished: float32 (B, C, t, H, W), or with `output="uint8"`
         (B, t, H, W, C), one array after the other, each the caller's own.
@@ -106,8 +108,9 @@ class AutoencoderKLLTX2Video(Autoencoder):
             InputError, BundleError, EngineError, Cancelled: as `decode`.
         """
         options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
+        options["cancel"] = cancel
         kept_as = "frames" if output == "uint8" else output
-        strategy = self._strategy("decoder", z, memory, kept_as, causal, beside_bytes=memory_beside)
+        strategy = self._strategy("decoder", z, memory, kept_as, causal, beside_bytes=memory_beside, cancel=cancel)
         job = self._decode_job(z, strategy, **options)
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)
@@ -125,6 +128,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         causal: bool | None = None,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[Any]:
         """Decode chunk by chunk with the numbers of a single pass, in memory that the clip's length does not change.
 
@@ -134,8 +138,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         for LTX-2.0, 14 for 2.3, or all of a shorter clip). `frames_per_chunk`: the most frames of an array; None
         takes what keeps the widest layers within 256 MiB. `out`: an array for the whole clip, into which frames go as
         they come, where `z` is one array; what is given are views of it then. `stream` is refused: frames come to the
-        host. `temb`, `rng`, `causal`: as for `decode`. With tiling enabled, tiles divide height and width, and the
-        numbers are no longer those of a single pass. The iterator is to be read to its end, or closed.
+        host. `temb`, `rng`, `causal`, `cancel`: as for `decode`. With tiling enabled, tiles divide height and width,
+        and the numbers are no longer those of a single pass. The iterator is to be read to its end, or closed.
 
         Raises:
             InputError: wrong latents, a chunk of another size, no frames at all, an `out` that does not fit, an encoder
@@ -150,10 +154,16 @@ class AutoencoderKLLTX2Video(Autoencoder):
             out=out,
             stream=stream,
             causal=causal,
+            cancel=cancel,
         )
 
     def encode_stream(
-        self, frames: Any, frames_per_chunk: int | None = None, *, causal: bool | None = None
+        self,
+        frames: Any,
+        frames_per_chunk: int | None = None,
+        *,
+        causal: bool | None = None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[NDArray[np.float32]]:
         """Encode chunk by chunk with the numbers of a single pass: moments (B, 2 * latent_channels, t, h, w), what
         `latent_dist.parameters` holds, one array after the other along t.
@@ -165,7 +175,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
             InputError: wrong frames, a chunk of another size, a number of frames off the grid, an encoder that is
                 not causal. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
         """
-        return self._stream.encode(frames, frames_per_chunk=frames_per_chunk, causal=causal)
+        return self._stream.encode(frames, frames_per_chunk=frames_per_chunk, causal=causal, cancel=cancel)
 
     def clip_strategy(self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool) -> Strategy:
         """How to encode a clip of `size()`, (T, H, W), that is read from a disk chunk by chunk where it streams, within

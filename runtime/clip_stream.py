@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ..tiling import Line, Plan, Span
 from ..tiling.plan import Direction
 from .arrays import check_output, require_finite, to_output
+from .cancel_token import CancelToken, check_token
 from .conditions import Conditions
 from .config import AutoencoderKLLTX2VideoConfig
-from .errors import BundleError, InputError
+from .errors import BundleError, EngineError, InputError
 from .execution import allocated
 from .grid import Grid
 from .jobs import Job, Jobs
@@ -75,8 +76,10 @@ class ClipStream:
         out: NDArray[Any] | None,
         stream: int | None,
         causal: bool | None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[Any]:
         """Frames of the latents `z`, an array or an iterable of arrays; see `decode_stream`."""
+        check_token(cancel)
         graphs = self.stages("decoder", causal)
         _check_frames(frames_per_chunk)
         check_output(output, None, ())
@@ -96,7 +99,8 @@ class ClipStream:
 
         def run() -> Iterator[Any]:
             left = out
-            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk, pixels=output == "uint8"):
+            options: dict[str, Any] = {"pixels": output == "uint8", "cancel": cancel}
+            for chunk in self._run(graphs, chunks, conditions_of, frames_per_chunk, **options):
                 yield from _split(chunk.frames, frames_per_chunk, output, left)
                 if left is not None:
                     made = chunk.frames.shape[_time_axis(chunk.frames)]
@@ -105,14 +109,17 @@ class ClipStream:
 
         return run()
 
-    def encode(self, frames: Any, *, frames_per_chunk: int | None, causal: bool | None) -> Iterator[Array]:
+    def encode(
+        self, frames: Any, *, frames_per_chunk: int | None, causal: bool | None, cancel: CancelToken | None = None
+    ) -> Iterator[Array]:
         """Moments of a clip, an array or an iterable of arrays; see `encode_stream`."""
+        check_token(cancel)
         graphs = self.stages("encoder", causal)
         _check_frames(frames_per_chunk)
         chunks = self._checked(frames, "sample", self._config.in_channels)
 
         def run() -> Iterator[Array]:
-            for chunk in self._run(graphs, chunks, lambda _: Conditions(), frames_per_chunk):
+            for chunk in self._run(graphs, chunks, lambda _: Conditions(), frames_per_chunk, cancel=cancel):
                 yield chunk.frames
                 del chunk
 
@@ -124,9 +131,8 @@ class ClipStream:
         source = iter([Chunk(job.array, last=True)])
         left = job.size[0]
         pixels = output == "uint8"
-        for chunk in self._run(
-            graphs, source, lambda _: job.conditions, frames_per_chunk, pixels=pixels, fits=job.fits
-        ):
+        options: dict[str, Any] = {"pixels": pixels, "fits": job.fits, "cancel": job.cancel}
+        for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk, **options):
             axis = _time_axis(chunk.frames)
             frames = chunk.frames[_behind(axis, *map(slice, (left, *job.size[1:])))]
             del chunk
@@ -154,6 +160,8 @@ class ClipStream:
             else:
                 target[:, :, done : done + frames.shape[2]] = frames
                 done += frames.shape[2]
+        if done != job.size[0]:
+            raise EngineError(f"{job.graph.file}: the stream gave {done} frames of {job.size[0]}: run the call again")
         return target
 
     @property
@@ -170,10 +178,11 @@ class ClipStream:
         *,
         pixels: bool = False,
         fits: bool | None = None,
+        cancel: CancelToken | None = None,
     ) -> Iterator[Chunk]:
         """`pixels`: chunks as uint8, where the engine makes them; tiles are blended in float32."""
         encode = graphs[0].component == "encoder"
-        with self._sessions.call(fits) as call:
+        with self._sessions.call(fits, token=cancel) as call:
             begin = next(chunks)
             conditions = conditions_of(begin.frames)
             batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]

@@ -71,7 +71,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
         job.progress(done, total)
 
     memory_bytes = int((1 - PART_FOR_TILES) * job.exact.budget_bytes)
-    with sessions.call(job.fits) as call:
+    with sessions.call(job.fits, token=job.cancel) as call:
         shared = sessions.backend.shared()
         start = 0
         for element, steps in zip(elements, plans, strict=True):

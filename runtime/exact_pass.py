@@ -14,6 +14,7 @@ from .activations import Activation, ActivationStore
 from .exact_plan import Step
 from .manifest import Graph
 from .pages import ReusedPages
+from .result_shape import check_shape
 from .row_statistics import GroupStatistics
 from .segment import Segment
 
@@ -107,7 +108,10 @@ class ExactPass:
     ) -> Array:
         """A tile of that shape of the step's result, in `place` if there is one; its rows are added to `merged`."""
         outputs = run(inputs, place)
+        check_shape(_host(outputs["result"]), shape, step.graph.file)
         if merged is not None:
+            for name in ("row_mean", "row_variance"):
+                check_shape(_host(outputs[name]), shape[:3], step.graph.file)
             merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), shape[3])
         return _host(outputs["result"])
 
@@ -147,6 +151,7 @@ class ExactPass:
             outputs = run({"tile": source.read(rows, columns, self._pages["tile"]), **statistics}, None)
             stop = start + (rows.stop - rows.start) * (columns.stop - columns.start)
             for name, array in pair.items():
+                check_shape(_host(outputs[name]), (shape[0], stop - start, shape[2]), step.graph.file)
                 array[:, start:stop] = _host(outputs[name])
             start = stop
             self._on_tile()

@@ -13,6 +13,7 @@ from .arrays import check_output, pixel_shape, to_output
 from .component import Call, Component
 from .errors import InputError
 from .jobs import Job
+from .result_shape import check_shape
 from .sessions import Sessions
 
 __all__ = ["allocated", "execute", "execute_in_groups"]
@@ -45,7 +46,7 @@ def execute(
     plan, jobs = job.tiled, list(job.elements())
     if output == "device" and (plan is not None or len(jobs) > 1 or job.wanted_shape != job.shape):
         raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
-    with sessions.call(job.fits, job.room_bytes) as call:
+    with sessions.call(job.fits, job.room_bytes, job.cancel) as call:
         component = sessions.component(job.graph)  # the first call loads it, after everything is checked
         if plan is not None:
             return _tiled(sessions, call, component, job, plan, output, out)
@@ -82,7 +83,7 @@ def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
     if plan is None:
         yield execute(sessions, job, output=output)
         return
-    with sessions.call(job.fits, job.room_bytes) as call:
+    with sessions.call(job.fits, job.room_bytes, job.cancel) as call:
         component = sessions.component(job.graph)
         for _, group in _groups(sessions, call, component, job, plan, lambda span: _group_array(job, span)):
             result = to_output(group, output, None)
@@ -156,6 +157,7 @@ def _whole(
     options = _ordered(stream) | ({"pixels": True} if pixels else {})
     with sessions.turn(call):
         result: NDArray[Any] = component.run(_inputs(job), call=call, out=out if direct else None, **options)
+    check_shape(result, pixel_shape(job.shape) if pixels else job.shape, job.graph.file)
     wanted = tuple(slice(0, length) for length in job.size)
     return result[:, *wanted] if pixels else result[trailing(wanted)]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..tiling import Plan
 from .arrays import as_input, require_finite
+from .cancel_token import CancelToken, check_token
 from .conditions import Conditions
 from .config import ModelConfig
 from .errors import BundleError, InputError
@@ -31,7 +32,7 @@ class Job:
     `shape`: of the result, (B, channels, ...). `size`: the first elements of its trailing axes that are wanted.
     `plan`: the tiles, if any. `sliced`: one batch element at a time. `tiles_per_call`: the most tiles in one.
     `exact`: run the `segments` in strips, instead of the graph. `fits`, `room_bytes`: as `Call`'s; `fits` None: as
-    the thread's calls have it.
+    the thread's calls have it. `cancel`: the caller's token.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class Job:
     segments: tuple[Graph, ...] = ()
     fits: bool | None = None
     room_bytes: int = 0
+    cancel: CancelToken | None = None
 
     @property
     def tiled(self) -> Plan | None:
@@ -94,12 +96,14 @@ class Jobs:
         pad: bool = False,
         causal: bool | None = None,
         progress: Progress | None = None,
+        cancel: CancelToken | None = None,
     ) -> Job:
         """Encoding the sample `x`; the arguments are those of `Autoencoder.encode`. `gated`: see `TilingSettings`.
 
         Raises:
             InputError: wrong rank, channels, dtype, size or content. BundleError: the bundle has no encoder.
         """
+        check_token(cancel)
         graph = self.graph("encoder", causal)
         sample = self.array(x, "sample", self.config.in_channels, device=self._device)
         if pad:
@@ -111,7 +115,7 @@ class Jobs:
         size = self._grid.latent_size(sample.shape[2:])
         shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
         plan = tiling.plan(self._grid, "encode", size, gated=gated) if isinstance(tiling, TilingSettings) else None
-        job = Job(graph, "sample", sample, Conditions(), shape, size, plan, sliced, fits=fits)
+        job = Job(graph, "sample", sample, Conditions(), shape, size, plan, sliced, fits=fits, cancel=cancel)
         return self._with(job, tiling, progress)
 
     def decode(
@@ -126,12 +130,14 @@ class Jobs:
         crop: Sequence[int] | None = None,
         causal: bool | None = None,
         progress: Progress | None = None,
+        cancel: CancelToken | None = None,
     ) -> Job:
         """Decoding the latents `z`, with the `conditions` made for them; the arguments are `Autoencoder.decode`'s.
 
         Raises:
             InputError: wrong rank, channels, dtype, size or content. BundleError: the bundle has no decoder.
         """
+        check_token(cancel)
         graph = self.graph("decoder", causal)
         latents = self.array(z, "latents", self.config.latent_channels, device=self._device)
         cells = latents.shape[2:]
@@ -141,7 +147,7 @@ class Jobs:
         shape = (latents.shape[0], self.config.out_channels, *size)
         plan = tiling.plan(self._grid, "decode", cells, gated=gated) if isinstance(tiling, TilingSettings) else None
         wanted = self._grid.cropped_size(size, crop)
-        job = Job(graph, "latents", latents, conditions(latents), shape, wanted, plan, sliced, fits=fits)
+        job = Job(graph, "latents", latents, conditions(latents), shape, wanted, plan, sliced, fits=fits, cancel=cancel)
         return self._with(job, tiling, progress)
 
     def graph(self, component: str, causal: bool | None) -> Graph:

@@ -115,7 +115,8 @@ class OpenedBundle:
             self._sessions.component(graph)
 
     def cancel(self) -> None:
-        """Stop the calls that run or wait now, from another thread; each raises `Cancelled`."""
+        """Stop every call that runs or waits now, from another thread; each raises `Cancelled`. To stop one call, give
+        it a `CancelToken`."""
         self._sessions.cancel()
 
     def release(self) -> None:

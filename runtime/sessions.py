@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 
 from .backends import Backend
+from .cancel_token import CancelToken, check_token
 from .component import Call, Component
 from .errors import InputError, LatentRTError
 from .finite import FiniteComponent, wider_graph
@@ -38,20 +39,24 @@ class Sessions:
         self._closed = False
 
     @contextmanager
-    def call(self, fits: bool | None = None, room_bytes: int = 0) -> Iterator[Call]:
-        """One user call, from its start to its end: what `cancel` reaches. `fits`, `room_bytes`: as `Call`'s; `fits`
-        None: as `fitting` says.
+    def call(self, fits: bool | None = None, room_bytes: int = 0, token: CancelToken | None = None) -> Iterator[Call]:
+        """One user call, from its start to its end: what `cancel` and `token` reach. `fits`, `room_bytes`: as `Call`'s;
+        `fits` None: as `fitting` says.
 
         Raises:
-            Cancelled: `cancel` was called meanwhile. LatentRTError: the autoencoder was closed.
+            Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
+                closed. InputError: `token` is no token.
         """
+        check_token(token)
         call = Call(fits=getattr(self._fitting, "fits", None) if fits is None else fits, room_bytes=room_bytes)
         with self._lock:
             self._require_open()
             self._calls.add(call)
         try:
-            yield call
-            call.check()
+            with nullcontext() if token is None else token.reaching(call):
+                call.check()
+                yield call
+                call.check()
         finally:
             with self._lock:
                 self._calls.discard(call)

@@ -23,6 +23,7 @@ from .errors import BackendUnavailable, InputError
 from .frame_queue import FrameQueue
 from .manifest import Graph
 from .pages import own_pages
+from .result_shape import check_shape, expected_shape
 from .sessions import Sessions
 
 __all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
@@ -162,8 +163,9 @@ def _stage(
     queue, first = FrameQueue(), True
     for chunk in chunks:
         queue.put(chunk.frames)
+        batch = chunk.frames.shape[0]
         if not states:
-            states = _initial_states(graph, chunk.frames.shape[0], latent_size)
+            states = _initial_states(graph, batch, latent_size)
         ended = chunk.last
         del chunk  # the queue holds what is left of it
         while count := _next_count(len(queue), graph, most, first=first, last=ended):
@@ -176,6 +178,8 @@ def _stage(
                 )
             first = False
             frames = results.pop("result")
+            if isinstance(frames, np.ndarray):
+                check_shape(frames, _result_shape(graph, batch, latent_size, pixels="pixels" in options), graph.file)
             states = {name.removeprefix("next_"): value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
@@ -207,6 +211,18 @@ def _holds_back(graph: Graph) -> bool:
 
 def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Zeros, which the first chunk does not look at."""
-    sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
+    sizes = _sizes(batch, latent_size)
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
     return {tensor.name: own_pages(tensor.shape_for(sizes), tensor.dtype) for tensor in states}
+
+
+def _result_shape(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: bool) -> tuple[int | None, ...]:
+    """The shape of a step's result, with any number of frames; of `pixels` (B, T, H, W, C)."""
+    (result,) = (tensor for tensor in graph.outputs if tensor.name == "result")
+    shape = expected_shape(result, _sizes(batch, latent_size))
+    return (shape[0], *shape[2:], shape[1]) if pixels else shape
+
+
+def _sizes(batch: int, latent_size: tuple[int, int]) -> dict[str, int]:
+    """The lengths of a streaming graph's named axes."""
+    return {"batch": batch, "height": latent_size[0], "width": latent_size[1]}

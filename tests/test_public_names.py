@@ -25,6 +25,7 @@ EXPECTED = {
         "AutoencoderKLOutput",
         "BackendUnavailable",
         "BundleError",
+        "CancelToken",
         "Cancelled",
         "CheckpointError",
         "ConfigError",

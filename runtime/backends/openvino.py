@@ -7,11 +7,11 @@ is neither faster nor nearer to float32 (SD-size decoder: 52.0 dB lowered, 51.2 
 width: 61.1 and 61.0 dB; times within the machine's noise; in the model for every size).
 """
 
+import contextlib
 import logging
 import os
-import sys
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,13 +26,12 @@ from ..extras import require
 from ..pages import own_pages
 from ..processor import processor
 from .openvino_graph import quicken, settle
-from .openvino_models import Fit, Models
+from .openvino_models import Fit, Models, SharedModel
 from .openvino_winograd import lessen_multiplications
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-_TELEMETRY = "openvino_telemetry"
 _log = logging.getLogger(__name__)
 
 
@@ -116,11 +115,12 @@ class OpenVinoComponent:
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any:
-        model = self._models.of_call(inputs, call)
-        outputs = self._outputs(model, {} if out is None else {model.outputs[0].any_name: out})
-        self._run(model, inputs, outputs, call)
+        def ours(names: Sequence[str]) -> dict[str, NDArray[Any]]:
+            return {} if out is None else {names[0]: out}
+
+        results = self._run(partial(self._models.of_call, inputs, call), inputs, ours, call)
         # A view, which keeps the tensor; the engine's device is the host.
-        return outputs[0].data if out is None else out
+        return next(iter(results.values())) if out is None else out
 
     reuses_states = True  # operators run one after the other and read their inputs as they stand in the graph
 
@@ -133,17 +133,78 @@ class OpenVinoComponent:
         out: NDArray[Any] | None = None,
         in_place: bool = False,
     ) -> dict[str, Any]:
-        model = self._models.of_step(inputs, call)
-        names = [port.any_name for port in model.outputs]
         states = {
             f"next_{name}": array if in_place else own_pages(array.shape)
             for name, array in inputs.items()
             if name.startswith("state_")
         }
-        ours = states if out is None else {names[0]: out, **states}
-        outputs = self._outputs(model, ours)
-        self._run(model, inputs, outputs, call)
-        return {name: tensor.data for name, tensor in zip(names, outputs, strict=True)} | ours
+
+        def ours(names: Sequence[str]) -> dict[str, NDArray[Any]]:
+            return states if out is None else {names[0]: out, **states}
+
+        return self._run(partial(self._models.of_step, inputs, call), inputs, ours, call)
+
+    def _run(
+        self,
+        find: Callable[[], SharedModel],
+        inputs: Mapping[str, Any],
+        ours: Callable[[Sequence[str]], Mapping[str, NDArray[Any]]],
+        call: Call,
+    ) -> dict[str, NDArray[Any]]:
+        """The outputs by name, in the graph's order, from the model that `find` gives; those that `ours` gives for the
+        names of the outputs are written there."""
+        while True:
+            model = find()
+            with model.turn(call):
+                if not model.is_spoiled:
+                    return self._run_in(model, inputs, ours, call)
+            # The call before this one was cancelled within this model: the next model is a new one.
+
+    def _run_in(
+        self,
+        model: SharedModel,
+        inputs: Mapping[str, Any],
+        ours: Callable[[Sequence[str]], Mapping[str, NDArray[Any]]],
+        call: Call,
+    ) -> dict[str, NDArray[Any]]:
+        compiled = model.compiled
+        names = [port.any_name for port in compiled.outputs]
+        given = ours(names)
+        outputs = self._outputs(compiled, given)
+        # A request of its own for every call; it costs under a millisecond.
+        request = compiled.create_infer_request()
+        # Copied where it must be: OpenVINO shares no memory that is marked read-only.
+        wanted = {port.any_name for port in compiled.inputs}
+        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items() if name in wanted}
+
+        def stop() -> None:
+            model.is_spoiled = True
+            request.cancel()
+
+        call.check()
+        started = False
+        try:
+            for name, array in arrays.items():
+                request.set_tensor(name, self._library.Tensor(array, shared_memory=True))
+            for index, tensor in enumerate(outputs):
+                request.set_output_tensor(index, tensor)
+            started = True
+            request.start_async()
+            call.on_cancel(stop)
+            request.wait()
+        except BaseException as error:
+            # A run that failed leaves the model as a cancelled one does.
+            model.is_spoiled = model.is_spoiled or started
+            if not isinstance(error, Exception):  # Ctrl-C before the wait: nothing may write into the arrays any more
+                _end(request)
+                raise
+            call.check()
+            raise EngineError(f"OpenVINO failed while running: {_reason(error)}") from error
+        finally:
+            call.on_cancel(None)
+            if model.is_spoiled:
+                self._models.drop_spoiled()
+        return {name: given.get(name, tensor.data) for name, tensor in zip(names, outputs, strict=True)}
 
     def _outputs(self, model: Any, ours: Mapping[str, NDArray[Any]]) -> list[Any]:
         """One tensor per output: over the array of that name, or else an empty one that OpenVINO makes as large as it
@@ -157,41 +218,21 @@ class OpenVinoComponent:
 
         return [tensor(port) for port in model.outputs]
 
-    def _run(self, model: Any, inputs: Mapping[str, Any], outputs: list[Any], call: Call) -> None:
-        # A request of its own for every call, so that threads may share the component; it costs under a millisecond.
-        request = model.create_infer_request()
-        # Copied where it must be: OpenVINO shares no memory that is marked read-only.
-        names = {port.any_name for port in model.inputs}
-        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items() if name in names}
-        call.check()
-        try:
-            for name, array in arrays.items():
-                request.set_tensor(name, self._library.Tensor(array, shared_memory=True))
-            for index, tensor in enumerate(outputs):
-                request.set_output_tensor(index, tensor)
-            request.start_async()
-            call.on_cancel(request.cancel)
-            request.wait()
-        except Exception as error:
-            call.check()
-            raise EngineError(f"OpenVINO failed while running: {_reason(error)}") from error
-        finally:
-            call.on_cancel(None)
+
+def _end(request: Any) -> None:
+    """Stop a request and wait for its end, however it ends."""
+    with contextlib.suppress(Exception):
+        request.cancel()
+        request.wait()
 
 
 def _library() -> ModuleType:
-    """OpenVINO, without its telemetry: importing it would tell a server that it was imported.
+    """OpenVINO itself.
 
     Raises:
         MissingExtra: it is not installed.
     """
-    if "openvino" in sys.modules or _TELEMETRY in sys.modules:
-        return require("openvino", extra="openvino")
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # for an import it is not installed; OpenVINO goes on
-    try:
-        return require("openvino", extra="openvino")
-    finally:
-        del sys.modules[_TELEMETRY]
+    return require("openvino", extra="openvino")
 
 
 @cache
