@@ -8,6 +8,7 @@ from .autoencoder import Autoencoder
 from .autoencoder_kl import AutoencoderKL
 from .autoencoder_kl_flux2 import AutoencoderKLFlux2
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .bundle_files import Verify
 from .cancel_token import CancelToken
 from .config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
 from .errors import (
@@ -67,8 +68,11 @@ def open_bundle(
     contexts: int = 1,
     session_options: Mapping[str, Any] | None = None,
     allow_build: bool = True,
+    verify: Verify = "once",
 ) -> Autoencoder:
     """Open a bundle as its family's class. Engines are loaded when they are first used.
+
+    `bundle`: the folder; a relative path is resolved now, and "~" is the home folder.
 
     `backend`: "auto" takes the fastest that can run here; one named is taken or refused. `dtype`: the precision of
     the computation, never lowered silently (OpenVINO computes in bfloat16 from the float32 graphs, where that is asked
@@ -79,9 +83,14 @@ def open_bundle(
     activations. `allow_build=False`: a call that would compile first (TensorRT-RTX its kernels for a size that nobody
     warmed up, here or in an earlier process) is an error that names the command to run. Engines are never built here.
 
+    `verify`: when the weights are compared with the manifest's SHA-256. "once": when a file is first loaded; which
+    files were compared is remembered in the cache folder by their size, times and inode, so that later starts read
+    nothing twice. "always": at every load. "never": not at all. Graphs are always compared. A file that changes while
+    the bundle is open is an error, whatever `verify` says: open the bundle again.
+
     Raises:
-        BundleError: missing, damaged, unsafe or too new. BackendUnavailable: what was asked for cannot run here.
-        InputError: an option has a wrong value.
+        BundleError: missing, damaged, altered, unsafe or too new. BackendUnavailable: what was asked for cannot run
+            here. InputError: an option has a wrong value.
     """
     manifest = Manifest.open(Path(bundle))
     return _FAMILIES[manifest.family](
@@ -93,4 +102,5 @@ def open_bundle(
         contexts=contexts,
         session_options=session_options,
         allow_build=allow_build,
+        verify=verify,
     )

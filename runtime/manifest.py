@@ -150,11 +150,13 @@ class Manifest:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Read and check a bundle's manifest.
+        """Read and check a bundle's manifest. The folder is resolved: a later change of the working directory, or of
+        the links on the way, leads to no other bundle.
 
         Raises:
             BundleError: no bundle there, a newer schema, or files that are missing, of another size, or outside.
         """
+        given, folder = folder, _resolved(folder)
         path = folder / MANIFEST_NAME
         if is_partial(folder):
             raise BundleError(
@@ -164,7 +166,7 @@ class Manifest:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             reason = "it holds no manifest.json" if folder.is_dir() else "there is no such folder"
-            raise BundleError(f"{folder} is not a bundle: {reason}; make one with `latentrt export`") from None
+            raise BundleError(f"{given} is not a bundle: {reason}; make one with `latentrt export`") from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read {path}: {error}") from error
         try:
@@ -304,6 +306,15 @@ class Manifest:
                 outside = True
         if outside:
             raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")
+
+
+def _resolved(folder: Path) -> Path:
+    """The folder's absolute path without links, "~" expanded."""
+    try:
+        home = folder.parts[:1] and folder.parts[0].startswith("~") and not folder.exists()
+        return (folder.expanduser() if home else folder).resolve()
+    except (OSError, RuntimeError):  # no such user, or a link to itself: reading the manifest says why
+        return folder.absolute()
 
 
 def _of_precision(graphs: Iterable[Graph], component: str, dtype: str | None) -> tuple[Graph, ...]:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from .backends import choose_backend, graphs_of
+from .bundle_files import Verify
 from .call_planner import CallPlanner
 from .config import ModelConfig
 from .errors import BundleError
@@ -35,6 +36,7 @@ class OpenedBundle:
         contexts: int = 1,
         session_options: Mapping[str, Any] | None = None,
         allow_build: bool = True,
+        verify: Verify = "once",
     ) -> None:
         chosen = choose_backend(
             manifest,
@@ -47,7 +49,7 @@ class OpenedBundle:
             allow_build=allow_build,
         )
         self._manifest = manifest
-        self._sessions = Sessions(manifest, chosen, contexts)
+        self._sessions = Sessions(manifest, chosen, contexts, verify)
         self.grid = Grid.of(manifest.config, video=self.video)
         self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
         self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options)

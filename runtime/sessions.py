@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 
 from .backends import Backend
+from .bundle_files import BundleFiles, Verify
 from .cancel_token import CancelToken, check_token
 from .component import Call, Component
 from .errors import InputError, LatentRTError
@@ -25,10 +26,11 @@ class Sessions:
         InputError: `contexts` is not a whole number of at least 1.
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend, contexts: int) -> None:
+    def __init__(self, manifest: Manifest, backend: Backend, contexts: int, verify: Verify = "once") -> None:
         if isinstance(contexts, bool) or not isinstance(contexts, int) or contexts < 1:
             raise InputError(f"contexts must be a whole number of at least 1, got {contexts!r}")
         self.manifest = manifest
+        self._files = BundleFiles(manifest, verify)
         self.backend = backend
         self._free = threading.Semaphore(contexts * backend.in_flight)
         self._lock = threading.Lock()
@@ -89,11 +91,11 @@ class Sessions:
             self._free.release()
 
     def component(self, graph: Graph, *, wider: bool = False) -> Component:
-        """The open engine of a graph; the first use checks the graph's hash and loads it. `wider`: in float32, where
-        the backend lowers the graph itself.
+        """The open engine of a graph; the first use checks the graph and its weights, and loads them. `wider`: in
+        float32, where the backend lowers the graph itself.
 
         Raises:
-            BundleError: the graph file was altered. (Weights are large: `latentrt inspect --verify` reads those.)
+            BundleError: the graph or its weights were altered, or changed after the bundle was opened.
         """
         with self._loading:  # a lock of its own: cancel and release do not wait for a load
             with self._lock:
@@ -114,10 +116,11 @@ class Sessions:
             BundleError: as in `component`.
         """
         file = graph.cpu_file if self.backend.takes_cpu_files and graph.cpu_file is not None else graph.file
-        self.manifest.verify_hash(file)
+        self._files.check_graph(file)
         open_engine = self.backend.open_wider if wider else self.backend.open
         assert open_engine is not None
-        component = open_engine(self.manifest.path_of(file))
+        with self._files.checking(graph.weights):
+            component = open_engine(self.manifest.path_of(file))
         return component if wider else self._watched(graph, component)
 
     def _watched(self, graph: Graph, component: Component) -> Component:

@@ -9,7 +9,6 @@ width: 61.1 and 61.0 dB; times within the machine's noise; in the model for ever
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -19,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache_folder import cache_folder
 from ..component import Call
 from ..errors import BackendUnavailable, EngineError
 from ..extras import require
+from ..file_identity import UnchangedFiles
 from ..pages import own_pages
 from ..processor import processor
+from .openvino_cache import CompiledModelCache
 from .openvino_graph import quicken, settle
 from .openvino_models import Fit, Models, SharedModel
 from .openvino_winograd import lessen_multiplications
@@ -56,14 +56,22 @@ class OpenVinoComponent:
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
-    under it, and without one it is not kept.
+    under it, and without one it is not kept. `weights`: the file that the graph's weights lie in.
 
     Raises:
         BackendUnavailable: OpenVINO cannot run here in that precision.
         EngineError: it does not load the graph.
     """
 
-    def __init__(self, graph: Path, *, dtype: str = "float32", threads: int | None = None, key: str = "") -> None:
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        dtype: str = "float32",
+        threads: int | None = None,
+        key: str = "",
+        weights: Path | None = None,
+    ) -> None:
         reason = missing_openvino(dtype)
         if reason is not None:
             raise BackendUnavailable(f"backend openvino cannot run: {reason}")
@@ -78,13 +86,15 @@ class OpenVinoComponent:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._graph, self._dtype, self._settings = graph, dtype, settings
-        folder = _cache(key) if key else None
-        self._kept = {} if folder is None else {"CACHE_DIR": str(folder)}
+        # Models are compiled later too, for sizes that become known: of the same files.
+        self._files = UnchangedFiles(filter(None, (graph, weights)))
+        self._cache = CompiledModelCache(key) if key else None
         self._models = Models(self._compiled)
 
     def _compiled(self, fit: Fit | None) -> Any:
+        self._files.check()
         try:
-            # By its path: OpenVINO maps external weights from the safetensors file beside it.
+            # By its path: OpenVINO reads external weights from the safetensors file in the same folder.
             source = _core().read_model(str(self._graph))
             quicken(source)
             if fit is not None:
@@ -92,7 +102,8 @@ class OpenVinoComponent:
                 fewer = lessen_multiplications(source) if self._pays_to_add else 0
                 of, size = self._graph.name, "x".join(map(str, fit.shapes[0][1]))
                 _log.info("%s: compiling for %s, %d convolutions with fewer multiplications", of, size, fewer)
-            model = _core().compile_model(source, "CPU", self._settings | (self._kept if fit is None else {}))
+            with self._cache.checked() if self._cache and fit is None else contextlib.nullcontext({}) as kept:
+                model = _core().compile_model(source, "CPU", self._settings | kept)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"OpenVINO does not load {self._graph}: {_reason(error)}") from error
         got = model.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -237,23 +248,10 @@ def _library() -> ModuleType:
 
 @cache
 def _core() -> Any:
-    return _library().Core()
-
-
-def _cache(key: str) -> Path | None:
-    """Where compiled models of that content are kept, or None where nothing can be written: they are then compiled
-    each time. OpenVINO itself knows a cached model by the graph's path, time and size, and weights in another file
-    count for nothing there: hence a folder per content."""
-    try:
-        folder = cache_folder("openvino") / key
-        folder.mkdir(exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-        reason = f"{folder} may not be written"
-    except OSError as error:
-        reason = str(error)
-    _log.warning("OpenVINO compiles anew each time: %s (LATENTRT_CACHE chooses another folder)", reason)
-    return None
+    core = _library().Core()
+    # Weights and compiled models are read, not mapped: where a mapped file is cut short, the process ends (SIGBUS).
+    core.set_property({"ENABLE_MMAP": False})
+    return core
 
 
 def _reason(error: Exception) -> str:
