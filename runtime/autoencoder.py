@@ -330,7 +330,7 @@ class Autoencoder(OpenedBundle, ABC):
     def _execute(
         self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
     ) -> Any:
-        return execute(self._sessions, job, output=output, out=out, stream=stream)
+        return execute(self._engines.of(strategy), job, output=output, out=out, stream=stream)
 
     def _drop(self, job: Job, strategy: Strategy) -> None:
         self._execute(job, strategy, output="float32", out=None, stream=None)

@@ -21,6 +21,7 @@ from .exact_settings import ExactStrips
 from .execution import execute_in_groups
 from .jobs import Job, Progress
 from .manifest import Graph
+from .sessions import Sessions
 from .strategy import Strategy
 from .tiling_arguments import video_tiling
 from .tiling_settings import TilingSettings
@@ -115,7 +116,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)
             return self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, output)
-        return execute_in_groups(self._sessions, job, output=output)
+        return execute_in_groups(self._engines.of(strategy), job, output=output)
 
     def decode_stream(
         self,
@@ -228,7 +229,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
     def _stream_of(self, strategy: Strategy) -> ClipStream:
         tiling = strategy.tiling
         assert not isinstance(tiling, ExactStrips)  # of image models
-        return self._clip_stream(lambda: tiling)
+        return self._clip_stream(lambda: tiling, self._engines.of(strategy))
 
     def _tiles(self) -> TilingSettings | None:
         tiling = self._active_tiling
@@ -237,11 +238,11 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     @cached_property
     def _stream(self) -> ClipStream:
-        return self._clip_stream(self._tiles)
+        return self._clip_stream(self._tiles, self._sessions)
 
-    def _clip_stream(self, tiling: Callable[[], TilingSettings | None]) -> ClipStream:
-        graphs = self._sessions.backend.graphs  # float32 for a backend that lowers them itself
-        return ClipStream(self._manifest, self._sessions, self._jobs, self.grid, graphs, tiling)
+    def _clip_stream(self, tiling: Callable[[], TilingSettings | None], sessions: Sessions) -> ClipStream:
+        graphs = sessions.backend.graphs  # float32 for a backend that lowers them itself
+        return ClipStream(self._manifest, sessions, self._jobs, self.grid, graphs, tiling)
 
     def _execute(
         self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backends import Backend
 from .budget import DEFAULT_SHARE, default_budget, parse_memory
-from .errors import BackendUnavailable, Cancelled, InputError, LatentRTError
+from .errors import BackendUnavailable, Cancelled, EngineError, InputError, LatentRTError
 from .exact_settings import ExactStrips
 from .grid import Grid
 from .manifest import Manifest
 from .strategy import Strategy
 from .workload import Workload
+
+if TYPE_CHECKING:
+    from .decision import Candidate, Decision  # which import what only planned calls need
 
 __all__ = ["CallPlanner"]
 
@@ -23,8 +26,8 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True)
 class CallPlanner:
-    """Looks at a call before it runs. The fields are what the bundle was opened with; `planned`: what was found for
-    calls like earlier ones."""
+    """Looks at a call before it runs. The fields are what the bundle was opened with; `alternatives`: gives the other
+    backends that may run a call, where the user named none; `planned`: what was found for calls like earlier ones."""
 
     manifest: Manifest
     backend: Backend
@@ -32,6 +35,7 @@ class CallPlanner:
     dtype: str
     threads: int | None
     session_options: Mapping[str, Any] | None
+    alternatives: Callable[[], tuple[Backend, ...]] = tuple
     planned: dict[Any, Strategy] = field(default_factory=dict)
 
     def strategy(
@@ -68,10 +72,11 @@ class CallPlanner:
         if budget is not None and key in self.planned:
             return self.planned[key]
         try:
-            planner, _ = self.planner(check)
+            from .planner import Planner  # here: a call that is not planned does not pay for it
+
             allowed = self.default_budget() if budget is None else budget
-            options = {"may_stream": can_stream, "required": budget is not None}
-            chosen: Strategy = planner.choose(work, allowed, enabled, **options).strategy
+            decision = self.decide(work, allowed, enabled, may_stream=can_stream, check=check)
+            chosen: Candidate = Planner.pick(decision, work, required=budget is not None)
         except Cancelled:
             raise
         except LatentRTError as error:
@@ -80,12 +85,64 @@ class CallPlanner:
             way = "streams, which holds least" if can_stream else "runs whole"
             _log.warning("%s %s, and may not fit: it was not planned (%s)", work.component, way, error)
             return replace(enabled, streaming=can_stream)
-        self.planned[key] = replace(chosen, budgeted=True)
+        other = None if chosen.backend == self.backend.label else chosen.backend
+        self.planned[key] = replace(chosen.strategy, budgeted=True, backend=other)
         return self.planned[key]
 
-    def planner(self, check: Check = lambda: None) -> Any:
-        """The `Planner` of this bundle with this backend, and its `Calibration` (None where engines' records say what
-        they take).
+    def decide(
+        self,
+        work: Workload,
+        budget: int,
+        enabled: Strategy,
+        *,
+        may_stream: bool = True,
+        complete: bool = False,
+        spend: int | None = None,
+        check: Check = lambda: None,
+    ) -> "Decision":
+        """The fastest exact strategy of the backend that the bundle was opened with, or of the first other one that may
+        run the call and has an exact strategy that fits. Where no backend has one, the fastest approximate one. The
+        arguments are those of `Planner.decide`.
+
+        Raises:
+            EngineError: no strategy could be measured. BackendUnavailable: as in `planner`.
+        """
+        options: dict[str, Any] = {"may_stream": may_stream, "spend": spend, "complete": complete}
+        others = self.alternatives()
+        own, _ = self.planner(check)
+        if not others:
+            decision: Decision = own.decide(work, budget, enabled, **options)
+            return decision
+        exact = self._decided(own, work, budget, enabled, **options, approximate=False)
+        if exact is not None and exact.chosen is not None and exact.chosen.is_exact:
+            return exact
+        seen = exact
+        for backend in others:
+            planner, _ = self.planner(check, backend)
+            found = self._decided(planner, work, budget, enabled, **options, approximate=False)
+            if found is not None:
+                seen = found if seen is None else seen.together_with(found)
+                if found.chosen is not None and found.chosen.is_exact:
+                    return seen
+        approximate: Decision = own.decide(work, budget, enabled, **options)
+        for backend in others:
+            if approximate.chosen is None:
+                planner, _ = self.planner(check, backend)
+                found = self._decided(planner, work, budget, enabled, **options)
+                approximate = approximate if found is None else approximate.together_with(found)
+        return approximate
+
+    @staticmethod
+    def _decided(planner: Any, *arguments: Any, **options: Any) -> "Decision | None":
+        """What a planner decides; None where it could measure nothing."""
+        try:
+            return planner.decide(*arguments, **options)  # type: ignore[no-any-return]
+        except EngineError:
+            return None
+
+    def planner(self, check: Check = lambda: None, backend: Backend | None = None) -> Any:
+        """The `Planner` of this bundle with a backend (None: the one that it was opened with), and its `Calibration`
+        (None where engines' records say what they take).
 
         Raises:
             BackendUnavailable: the backend runs on a device whose memory nobody knows.
@@ -95,12 +152,12 @@ class CallPlanner:
         from .planner import Planner
         from .probe import EngineChoice
 
-        backend = self.backend
+        backend = backend or self.backend
         if backend.engines is not None:
             from .device_costs import DeviceCosts
 
             device_costs = DeviceCosts(self.manifest, backend.engines, backend.graphs)
-            return Planner(self.manifest, device_costs, dtype=backend.graphs), None
+            return Planner(self.manifest, device_costs, dtype=backend.graphs, backend=backend.label), None
         if backend.device != "cpu":
             raise BackendUnavailable(
                 f"memory: {backend.label} takes the GPU's memory, and nobody knows how much: enable tiling, or take "
@@ -109,7 +166,7 @@ class CallPlanner:
         engine = EngineChoice(backend.name, backend.provider or None, self.dtype, self.threads, self.session_options)
         calibration = Calibration(self.manifest, engine, check)
         costs = Costs(self.manifest, backend.name, calibration, backend.graphs)
-        return Planner(self.manifest, costs, dtype=backend.graphs), calibration
+        return Planner(self.manifest, costs, dtype=backend.graphs, backend=backend.label), calibration
 
     def default_budget(self) -> int:
         """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""

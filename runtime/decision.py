@@ -15,13 +15,14 @@ OVER_BUDGET = "more than the budget"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A strategy with what it would take, or why it is out."""
+    """A strategy with what it would take, or why it is out. `backend`: the label of the backend that it is for."""
 
     strategy: Strategy
     label: str
     is_exact: bool
     cost: Cost | None
     refused: str | None
+    backend: str = ""
 
     @property
     def seconds(self) -> float:
@@ -43,6 +44,7 @@ class Candidate:
             "memory_most_bytes": None if self.cost is None else self.cost.most_bytes,
             "seconds": None if self.cost is None else self.cost.seconds,
             "refused": self.refused,
+            "backend": self.backend,
         }
 
 
@@ -63,15 +65,26 @@ class Decision:
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The labels of the backends that were looked at."""
+        return tuple(dict.fromkeys(candidate.backend for candidate in self.candidates))
+
+    def together_with(self, other: "Decision") -> "Decision":
+        """Both decisions' candidates with the other one's choice, or with this one's where the other has none."""
+        chosen, reason = (self.chosen, self.reason) if other.chosen is None else (other.chosen, other.reason)
+        return Decision(self.budget, self.candidates + other.candidates, chosen, reason)
+
     def table(self) -> str:
         """For people: one row per strategy, the chosen one marked."""
+        several = len(self.backends) > 1
         rows = [("", "strategy", "memory", "at most", "seconds", "exact", "")]
         for candidate in self.candidates:
             cost, seconds = candidate.cost, candidate.seconds
             rows.append(
                 (
                     "->" if candidate is self.chosen else "",
-                    candidate.label,
+                    f"{candidate.label} ({candidate.backend})" if several else candidate.label,
                     "-" if cost is None else memory_text(cost.bytes),
                     "-" if cost is None else memory_text(cost.most_bytes),
                     "-" if seconds == float("inf") else f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}",
@@ -84,8 +97,10 @@ class Decision:
         return "\n".join([*lines, self.reason])
 
 
-def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int) -> str:
-    """Why that one of those that were looked at, at least one of which has a cost, or none of them."""
+def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int, backend: str = "") -> str:
+    """Why that one of those that were looked at, at least one of which has a cost, or none of them. `backend`: all of
+    them are for this one."""
+    on = f" on {backend}" if backend else ""
     allowed = memory_text(budget)
     if chosen is None:
         least = min(seen, key=lambda one: one.most_bytes)
@@ -100,7 +115,7 @@ def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int) 
     if not chosen.is_exact and chosen.strategy.kind == "strips":
         return f"{fits}; approximate, since what waits between the steps is kept in float16"
     if not chosen.is_exact:
-        return f"{fits}; approximate, since no exact strategy fits (tiles change pixels near their seams a little)"
+        return f"{fits}; approximate, since no exact strategy fits{on} (tiles change pixels near their seams a little)"
     others = [one for one in seen if one.refused is None and one.is_exact and one is not chosen]
     if others:
         best = "the one of the fewest engine calls" if chosen.cost.seconds is None else "the fastest"

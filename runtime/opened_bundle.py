@@ -1,20 +1,26 @@
 """A bundle that was opened: what it holds, what runs it, and the life of its engines."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from .backends import choose_backend, graphs_of
+from .backends import choose_backend, graphs_of, other_backends
 from .bundle_files import Verify
 from .call_planner import CallPlanner
 from .config import ModelConfig
+from .engine_sets import EngineSets
 from .errors import BundleError
 from .grid import Grid
 from .jobs import Jobs
 from .manifest import Graph, Manifest
 from .sessions import Sessions
+from .strategy import Strategy
 from .workload import Workload
+
+if TYPE_CHECKING:
+    from .decision import Decision  # which imports what only planned calls need
 
 __all__ = ["OpenedBundle"]
 
@@ -38,21 +44,23 @@ class OpenedBundle:
         allow_build: bool = True,
         verify: Verify = "once",
     ) -> None:
-        chosen = choose_backend(
-            manifest,
-            backend=backend,
-            dtype=dtype,
-            provider=provider,
-            threads=threads,
-            session_options=session_options,
-            contexts=contexts,
-            allow_build=allow_build,
-        )
+        options: dict[str, Any] = {
+            "backend": backend,
+            "dtype": dtype,
+            "provider": provider,
+            "threads": threads,
+            "session_options": session_options,
+            "contexts": contexts,
+            "allow_build": allow_build,
+        }
+        chosen = choose_backend(manifest, **options)
         self._manifest = manifest
         self._sessions = Sessions(manifest, chosen, contexts, verify)
+        others = cache(partial(other_backends, manifest, chosen, **options))
+        self._engines = EngineSets(self._sessions, others, lambda other: Sessions(manifest, other, contexts, verify))
         self.grid = Grid.of(manifest.config, video=self.video)
         self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
-        self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options)
+        self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options, others)
 
     @classmethod
     def from_pretrained(cls, bundle: str | Path, **options: Any) -> Self:
@@ -82,6 +90,11 @@ class OpenedBundle:
         return self._sessions.backend.device
 
     @property
+    def settings(self) -> Strategy:
+        """What the user has enabled."""
+        raise NotImplementedError
+
+    @property
     def graphs(self) -> tuple[Graph, ...]:
         """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
         where the backend lowers them itself."""
@@ -99,6 +112,15 @@ class OpenedBundle:
     def default_budget(self) -> int:
         """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
         return self._planning.default_budget()
+
+    def decide(self, work: Workload, budget: int, *, complete: bool = False, spend: int | None = None) -> "Decision":
+        """How a call with this memory budget, in bytes, would run as things are enabled; `complete`: with every
+        strategy that was looked at. `spend`: what measuring may take, in bytes (None: the budget).
+
+        Raises:
+            EngineError: no strategy could be measured. BackendUnavailable: as in `planner`.
+        """
+        return self._planning.decide(work, budget, self.settings, complete=complete, spend=spend)
 
     def workload(
         self, component: str, batch: int, cells: Sequence[int], output: str = "float32", **options: Any
@@ -119,15 +141,15 @@ class OpenedBundle:
     def cancel(self) -> None:
         """Stop every call that runs or waits now, from another thread; each raises `Cancelled`. To stop one call, give
         it a `CancelToken`."""
-        self._sessions.cancel()
+        self._engines.cancel()
 
     def release(self) -> None:
         """Free the engines' memory, when what they still do on a GPU is done; the next call loads them again."""
-        self._sessions.release()
+        self._engines.release()
 
     def close(self) -> None:
         """Release everything; further calls raise."""
-        self._sessions.close()
+        self._engines.close()
 
     def __enter__(self) -> Self:
         return self

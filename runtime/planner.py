@@ -25,10 +25,10 @@ _SURE_SHARE = 0.7  # of an estimate: above the budget even so, nobody measures
 
 class Planner:
     """Decides for one bundle on one backend. `costs`: what its strategies take there; `dtype`: of the graphs that it
-    runs."""
+    runs; `backend`: its label, for messages."""
 
-    def __init__(self, manifest: Manifest, costs: Costing, *, dtype: str = "float32") -> None:
-        self._manifest, self._costs, self._dtype = manifest, costs, dtype
+    def __init__(self, manifest: Manifest, costs: Costing, *, dtype: str = "float32", backend: str = "") -> None:
+        self._manifest, self._costs, self._dtype, self._backend = manifest, costs, dtype, backend
 
     def decide(
         self,
@@ -38,11 +38,12 @@ class Planner:
         *,
         may_stream: bool = True,
         complete: bool = False,
+        approximate: bool = True,
         spend: int | None = None,
     ) -> Decision:
-        """The fastest exact strategy within `budget` bytes or, where none fits, the fastest other one. `base`: what was
-        set. With `complete` all are listed; those of tiles that were not measured themselves are estimated. `spend`:
-        what measuring may take (None: the budget).
+        """The fastest exact strategy within `budget` bytes or, where none fits, the fastest other one (without
+        `approximate`: none). `base`: what was set. With `complete` all are listed; those of tiles that were not
+        measured themselves are estimated. `spend`: what measuring may take (None: the budget).
 
         Of each kind of strategy (a pass, a stream, strips) the first that fits stands for it: shorter chunks, lower
         strips and single elements of a batch only hold less. Strips are looked at where no pass and no stream fits.
@@ -55,7 +56,7 @@ class Planner:
         most = budget if spend is None else spend
         least = [] if complete else self._least(work, budget, base, may_stream, most)
         if least and all(one.refused for one in least):
-            return Decision(budget, tuple(least), None, reason_of(least, None, budget))
+            return Decision(budget, tuple(least), None, self._reason(least, None, budget))
         seen: list[Candidate] = []
         fitting: list[Candidate] = []  # one of each kind
 
@@ -74,8 +75,10 @@ class Planner:
         if (complete or not fitting) and not base.streaming and not work.in_one_pass:
             strips = base.tiling if isinstance(base.tiling, ExactStrips) else ExactStrips()
             look_at(self._strips(work, budget, strips, most))
+        if not approximate:
+            fitting = [one for one in fitting if one.is_exact]
         chosen = min(fitting, key=lambda one: one.seconds, default=None)
-        if chosen is None or complete:
+        if complete or (approximate and chosen is None):
             others = [self._about(work, one, budget, most) for one in self._approximate(work, base, may_stream)]
             for about in sorted(others, key=lambda one: one.seconds):
                 near = about.cost is not None and _SURE_SHARE * about.cost.most_bytes <= budget
@@ -86,22 +89,31 @@ class Planner:
                     if not complete:
                         break
         if chosen is None:
+            least = [one for one in least if approximate or one.is_exact]
             chosen = min((one for one in least if one.refused is None), key=lambda one: one.seconds, default=None)
             seen.extend(one for one in least if one is chosen)
         if not any(one.cost for one in seen):
             reasons = dict.fromkeys(one.refused for one in seen if one.refused)
             raise EngineError(f"nothing could be planned: {'; '.join(reasons) or 'no strategy is left'}")
-        return Decision(budget, tuple(seen), chosen, reason_of(seen, chosen, budget))
+        return Decision(budget, tuple(seen), chosen, self._reason(seen, chosen, budget))
 
     def choose(
         self, work: Workload, budget: int, base: Strategy, *, may_stream: bool = True, required: bool = True
     ) -> Candidate:
-        """The strategy to run. Where nothing fits and that is not `required`, the exact one that holds least.
+        """The strategy to run; see `decide` and `pick`.
 
         Raises:
             InputError: nothing fits; the message says what would. EngineError: nothing could be measured.
         """
-        decision = self.decide(work, budget, base, may_stream=may_stream)
+        return self.pick(self.decide(work, budget, base, may_stream=may_stream), work, required=required)
+
+    @staticmethod
+    def pick(decision: Decision, work: Workload, *, required: bool = True) -> Candidate:
+        """The strategy to run. Where nothing fits and that is not `required`, the exact one that holds least.
+
+        Raises:
+            InputError: nothing fits; the message says what would.
+        """
         if decision.chosen is None:
             least = min(
                 (one for one in decision.candidates if one.is_exact), key=lambda one: one.most_bytes, default=None
@@ -114,6 +126,9 @@ class Planner:
         level = logging.INFO if chosen.is_exact else logging.WARNING
         _log.log(level, "%s: %s", work.component, decision.reason)
         return chosen
+
+    def _reason(self, seen: Sequence[Candidate], chosen: Candidate | None, budget: int) -> str:
+        return reason_of(seen, chosen, budget, self._backend)
 
     def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[Candidate]:
         """Of each kind of strategy the one that holds least, up to the first that fits; none where the budget is so
@@ -180,7 +195,7 @@ class Planner:
             cost = None if reason else self._costs.about(work, strategy, most)
         except EngineError as error:
             reason = str(error)
-        return _candidate(work, strategy, cost, reason, budget)
+        return self._candidate(work, strategy, cost, reason, budget)
 
     def _strips(self, work: Workload, budget: int, settings: ExactStrips, most: int) -> list[Strategy]:
         """Strips in as much of the budget as fits, or in what they need at least."""
@@ -204,18 +219,20 @@ class Planner:
             cost = None if reason else self._costs.of(work, strategy, most)
         except EngineError as error:
             reason = str(error)
-        return _candidate(work, strategy, cost, reason, budget)
+        return self._candidate(work, strategy, cost, reason, budget)
+
+    def _candidate(
+        self, work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int
+    ) -> Candidate:
+        over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
+        label, exact = strategy.label(work.grid), is_exact(work, strategy)
+        return Candidate(strategy, label, exact, cost, reason or over, self._backend)
 
 
 def is_exact(work: Workload, strategy: Strategy) -> bool:
     if strategy.kind == "strips":
         return strategy.is_exact
     return strategy.is_exact or plan_of(work, strategy).count == 1
-
-
-def _candidate(work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int) -> Candidate:
-    over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
-    return Candidate(strategy, strategy.label(work.grid), is_exact(work, strategy), cost, reason or over)
 
 
 def _piece(work: Workload, strategy: Strategy) -> Workload:

@@ -17,13 +17,15 @@ class Strategy:
     """`streaming`: a clip chunk by chunk, of at most `frames_per_chunk` frames (None: the runtime's own choice).
     `tiling`: tiles, of height and width only where it streams too, or exact strips. `sliced`: one batch element at a
     time. `budgeted`: chosen for a memory budget, by measurements of engines for every size; those for one size, which
-    `warmup` makes, are faster and hold more."""
+    `warmup` makes, are faster and hold more. `backend`: the label of the backend that runs it; None: the one that the
+    bundle was opened with."""
 
     tiling: Tiling | None = None
     streaming: bool = False
     frames_per_chunk: int | None = None
     sliced: bool = False
     budgeted: bool = False
+    backend: str | None = None
 
     @property
     def kind(self) -> str:

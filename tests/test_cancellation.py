@@ -22,7 +22,10 @@ from latentrt.runtime.result_shape import check_shape, expected_shape
 BundleOf = Callable[..., Path]
 CALLS = int(os.environ.get("LATENTRT_STORM_CALLS", "120"))  # of each storm; 3,000 find what 120 may miss
 THREADS = 4
-SIZES = {"sd": [(3, 3), (6, 6), (12, 12), (8, 5)], "ltx20": [(1, 2, 2), (2, 3, 2), (3, 4, 4), (4, 3, 5)]}
+SIZES: dict[str, list[tuple[int, ...]]] = {
+    "sd": [(3, 3), (6, 6), (12, 12), (8, 5)],
+    "ltx20": [(1, 2, 2), (2, 3, 2), (3, 4, 4), (4, 3, 5)],
+}
 
 
 @dataclass
@@ -70,6 +73,11 @@ class Storm:
         return time.perf_counter() - started
 
 
+def opened(bundle: Path, **options: Any) -> Any:
+    """The bundle's autoencoder; its methods are its family's."""
+    return open_bundle(bundle, **options)
+
+
 def latents_of(vae: Any, size: tuple[int, ...]) -> NDArray[np.float32]:
     return np.random.default_rng(len(size)).standard_normal((1, vae.config.latent_channels, *size), np.float32)
 
@@ -102,7 +110,7 @@ def calls_of(vae: Any, sizes: list[tuple[int, ...]]) -> list[Callable[[CancelTok
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_a_storm_of_cancelled_calls_changes_no_other_result(name: str, backend: str, bundle_of: BundleOf) -> None:
     storm = Storm()
-    with open_bundle(bundle_of(name), backend=backend, threads=1, contexts=2) as vae:
+    with opened(bundle_of(name), backend=backend, threads=1, contexts=2) as vae:
         storm.run(vae, calls_of(vae, SIZES[name]), seed=1, count=CALLS)
     assert storm.right + storm.cancelled == CALLS
     assert storm.cancelled > CALLS // 20, "hardly a call was cancelled while it ran"
@@ -112,7 +120,7 @@ def test_a_storm_of_cancelled_calls_changes_no_other_result(name: str, backend: 
 def test_models_of_known_sizes_come_back_after_a_storm(name: str, bundle_of: BundleOf) -> None:
     """With OpenVINO, sizes that were warmed up have models of their own."""
     storm = Storm()
-    with open_bundle(bundle_of(name), backend="openvino", threads=1, contexts=2) as vae:
+    with opened(bundle_of(name), backend="openvino", threads=1, contexts=2) as vae:
         sizes = SIZES[name][2:]
         shapes = [(1, vae.config.latent_channels, *size) for size in sizes]
         vae.warmup(shapes)
@@ -130,7 +138,7 @@ def _models_of(vae: Any) -> Any:
 
 
 def test_a_model_that_was_cancelled_inside_is_never_used_again(bundle_of: BundleOf) -> None:
-    with open_bundle(bundle_of("sd"), backend="openvino", threads=1) as vae:
+    with opened(bundle_of("sd"), backend="openvino", threads=1) as vae:
         large = latents_of(vae, (48, 48))
         vae.decode(latents_of(vae, (4, 4)))
         models = _models_of(vae)
@@ -150,7 +158,7 @@ def test_a_model_that_was_cancelled_inside_is_never_used_again(bundle_of: Bundle
 
 
 def test_a_run_that_failed_spoils_its_model_too(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_bundle(bundle_of("sd"), backend="openvino", threads=1) as vae:
+    with opened(bundle_of("sd"), backend="openvino", threads=1) as vae:
         z = latents_of(vae, (4, 4))
         want = vae.decode(z).sample
         model = _models_of(vae).for_every_size()
@@ -182,7 +190,7 @@ def test_a_run_that_failed_spoils_its_model_too(bundle_of: BundleOf, monkeypatch
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_token_cancels_its_own_calls_and_cancel_all_of_them(backend: str, bundle_of: BundleOf) -> None:
-    with open_bundle(bundle_of("sd"), backend=backend, threads=1, contexts=4) as vae:
+    with opened(bundle_of("sd"), backend=backend, threads=1, contexts=4) as vae:
         large = latents_of(vae, (32, 32))
         want = vae.decode(large).sample
         token = CancelToken()
@@ -209,7 +217,7 @@ def test_a_token_that_was_cancelled_before_stops_every_kind_of_call(enable: str,
     assert not token.cancelled
     token.cancel()
     assert token.cancelled
-    with open_bundle(bundle_of("sd"), threads=1) as vae:
+    with opened(bundle_of("sd"), threads=1) as vae:
         z = np.repeat(latents_of(vae, (16, 16)), 2, axis=0)
         if enable == "sliced":
             vae.enable_slicing()
@@ -229,7 +237,7 @@ def test_a_token_that_was_cancelled_before_stops_every_kind_of_call(enable: str,
 
 
 def test_a_token_stops_streams_between_two_steps(bundle_of: BundleOf) -> None:
-    with open_bundle(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
         z = latents_of(vae, (32, 2, 2))
         frames = np.zeros((1, vae.config.in_channels, *vae.grid.sample_size((32, 2, 2))), np.float32)
 
@@ -237,13 +245,10 @@ def test_a_token_stops_streams_between_two_steps(bundle_of: BundleOf) -> None:
             next(stream)
             return stream
 
-        for start in (
-            lambda token: vae.decode_stream(z, 8, cancel=token),
-            lambda token: vae.encode_stream(frames, 8, cancel=token),
-        ):
+        for start, source in ((vae.decode_stream, z), (vae.encode_stream, frames)):
             token = CancelToken()
-            stream = begun(start(token))
-            other = begun(start(CancelToken()))
+            stream = begun(start(source, 8, cancel=token))
+            other = begun(start(source, 8, cancel=CancelToken()))
             token.cancel()
             with pytest.raises(Cancelled):
                 list(stream)
@@ -259,7 +264,7 @@ def test_a_token_stops_streams_between_two_steps(bundle_of: BundleOf) -> None:
 
 @pytest.mark.parametrize("wrong", [threading.Event(), True, "token"])
 def test_what_is_no_token_is_refused(wrong: Any, bundle_of: BundleOf) -> None:
-    with open_bundle(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
         z = latents_of(vae, (1, 2, 2))
         for call in (vae.decode, vae.decode_stream, vae.decode_frames):
             with pytest.raises(InputError, match=r"cancel: wanted a latentrt\.runtime\.CancelToken"):
@@ -282,7 +287,7 @@ def test_a_result_of_another_shape_is_an_error(bundle_of: BundleOf, monkeypatch:
 
     monkeypatch.setattr(OnnxRuntimeComponent, "run", cropped(OnnxRuntimeComponent.run))
     monkeypatch.setattr(OnnxRuntimeComponent, "step", cropped_step(OnnxRuntimeComponent.step))
-    with open_bundle(bundle_of("sd"), backend="onnxruntime", threads=1) as vae:
+    with opened(bundle_of("sd"), backend="onnxruntime", threads=1) as vae:
         z = latents_of(vae, (8, 8))
         with pytest.raises(EngineError, match=r"decoder.*shape \(1, 3, 64, 63\), wanted \(1, 3, 64, 64\)"):
             vae.decode(z)
@@ -295,7 +300,7 @@ def test_a_result_of_another_shape_is_an_error(bundle_of: BundleOf, monkeypatch:
         with pytest.raises(EngineError, match="shape"):
             vae.decode(z)
     with (
-        open_bundle(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae,
+        opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae,
         pytest.raises(EngineError, match=r"stream_0.*shape"),
     ):
         list(vae.decode_stream(latents_of(vae, (2, 2, 2))))

@@ -123,9 +123,9 @@ def test_frames_within_a_budget_come_from_the_engine_that_was_measured(
     fits: list[bool | None] = []
     call = Sessions.call
 
-    def noted(self: Sessions, wanted: bool | None = None, room_bytes: int = 0) -> Any:
+    def noted(self: Sessions, wanted: bool | None = None, *rest: Any, **options: Any) -> Any:
         fits.append(wanted)
-        return call(self, wanted, room_bytes)
+        return call(self, wanted, *rest, **options)
 
     monkeypatch.setattr(Sessions, "call", noted)
     with vae._sessions.fitting(True):

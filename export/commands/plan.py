@@ -91,9 +91,8 @@ def plan(
             beside_bytes=_video_encoder_bytes(size) if output in _CLIPS and vae.device == "cpu" else 0,
         )
         budget = vae.default_budget() if memory is None else parse_memory(memory, "--memory")
-        planner, _ = vae.planner()
         spend = max(budget, vae.default_budget())
-        decision = planner.decide(work, budget, vae.settings, complete=True, spend=spend)
+        decision = vae.decide(work, budget, complete=True, spend=spend)
     told |= decision.to_json() | {"output": held_as, "batch": batch}
     text = decision.table()
     if work.beside_bytes:

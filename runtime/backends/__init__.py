@@ -11,7 +11,7 @@ from .onnxruntime import PROVIDERS, missing_provider
 from .openvino import missing_openvino
 from .tensorrt import LIBRARIES, missing_library
 
-__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of"]
+__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of", "other_backends"]
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -50,6 +50,26 @@ def choose_backend(
     if backend == "auto" and provider is None:
         return choices.fastest()
     return choices.named(backend, provider)
+
+
+def other_backends(
+    manifest: Manifest,
+    chosen: Backend,
+    *,
+    backend: str,
+    dtype: str,
+    provider: str | None,
+    threads: int | None,
+    session_options: Mapping[str, Any] | None,
+    contexts: int,
+    allow_build: bool,
+) -> tuple[Backend, ...]:
+    """The backends that may run a call where no exact strategy of the `chosen` one fits into its memory budget. The
+    options are `choose_backend`'s; where the user named a backend or a provider there are no others."""
+    if backend != "auto" or provider is not None:
+        return ()
+    choices = Choices(manifest, dtype, threads, session_options, contexts, allow_build=allow_build)
+    return choices.others(chosen)
 
 
 def backends_here() -> list[tuple[str, str | None]]:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -116,6 +117,20 @@ class Choices:
         video = isinstance(self._manifest.config, AutoencoderKLLTX2VideoConfig)
         engines: list[_Choice] = [(library, partial(self._engines, library)) for library in LIBRARIES]
         return self._first([*engines, cuda, *((openvino, cpu) if video else (cpu, openvino))])
+
+    def others(self, chosen: Backend) -> tuple[Backend, ...]:
+        """Further backends that run the same graphs in the same precision on the same CPU as the `chosen` one, in the
+        order of their speed: where its strategies do not fit, theirs may. None for a GPU, whose memory is another."""
+        if chosen.device != "cpu":
+            return ()
+        found = []
+        for choose in (self._openvino, partial(self._onnxruntime, "cpu")):
+            with suppress(MissingExtra):
+                other = choose()
+                alike = isinstance(other, Backend) and (other.graphs, other.dtype) == (chosen.graphs, chosen.dtype)
+                if isinstance(other, Backend) and alike and other.label != chosen.label:
+                    found.append(other)
+        return tuple(found)
 
     def _first(self, choices: Iterable[_Choice]) -> Backend:
         skipped: list[str] = []

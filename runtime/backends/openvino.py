@@ -102,7 +102,8 @@ class OpenVinoComponent:
                 fewer = lessen_multiplications(source) if self._pays_to_add else 0
                 of, size = self._graph.name, "x".join(map(str, fit.shapes[0][1]))
                 _log.info("%s: compiling for %s, %d convolutions with fewer multiplications", of, size, fewer)
-            with self._cache.checked() if self._cache and fit is None else contextlib.nullcontext({}) as kept:
+            unkept: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
+            with self._cache.checked() if self._cache and fit is None else unkept as kept:
                 model = _core().compile_model(source, "CPU", self._settings | kept)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"OpenVINO does not load {self._graph}: {_reason(error)}") from error
