@@ -52,7 +52,9 @@ def execute(
             return _tiled(sessions, call, component, job, plan, output, out)
         if output == "device":
             with sessions.turn(call):
-                return component.run(_inputs(job), call=call, keep_on_device=True, **_ordered(stream))
+                kept = component.run(_inputs(job), call=call, keep_on_device=True, **_ordered(stream))
+            check_shape(kept, job.shape, job.graph.file)
+            return kept
         if len(jobs) == 1:
             result = to_output(_whole(sessions, call, component, job, output, out, stream), output, out)
             job.progress(1, 1)

@@ -18,7 +18,8 @@ def check_shape(array: Any, wanted: Lengths, source: str) -> None:
     Raises:
         EngineError: another rank or another length.
     """
-    got = tuple(array.shape)
+    shape = array.shape() if callable(array.shape) else array.shape  # a method of ONNX Runtime's values
+    got = tuple(shape)
     if len(got) == len(wanted) and all(
         one == two or (two is None and one > 0) for one, two in zip(got, wanted, strict=True)
     ):

@@ -82,7 +82,7 @@ def test_warm_sizes_run_on_it_in_float32(name: str, bundle_of: BundleOf, monkeyp
         found.append(lessen_multiplications(model))
         return found[-1]
 
-    monkeypatch.setattr("latentrt.runtime.backends.openvino.lessen_multiplications", noted)
+    monkeypatch.setattr("latentrt.runtime.backends.openvino_winograd.lessen_multiplications", noted)
     with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
         size = (4, 4, 5) if vae.video else (8, 12)
         latents = np.random.default_rng(0).standard_normal((1, vae.config.latent_channels, *size), np.float32)
@@ -132,7 +132,7 @@ def test_bfloat16_has_them_too_but_where_the_cpu_multiplies_matrices(
         raise AssertionError("this CPU may have AMX")
 
     wanted, other = decoded("float32", fits=False), decoded("bfloat16", "avx512_bf16")
-    monkeypatch.setattr("latentrt.runtime.backends.openvino.lessen_multiplications", refused)
+    monkeypatch.setattr("latentrt.runtime.backends.openvino_winograd.lessen_multiplications", refused)
     plain = decoded("bfloat16", "avx512_bf16", "amx_bf16")
     assert np.array_equal(decoded("bfloat16"), plain), "nor where the system does not tell"
     assert not np.array_equal(other, plain)

@@ -24,10 +24,7 @@ from ..extras import require
 from ..file_identity import UnchangedFiles
 from ..pages import own_pages
 from ..processor import processor
-from .openvino_cache import CompiledModelCache
-from .openvino_graph import quicken, settle
 from .openvino_models import Fit, Models, SharedModel
-from .openvino_winograd import lessen_multiplications
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
@@ -88,10 +85,15 @@ class OpenVinoComponent:
         self._graph, self._dtype, self._settings = graph, dtype, settings
         # Models are compiled later too, for sizes that become known: of the same files.
         self._files = UnchangedFiles(filter(None, (graph, weights)))
+        from .openvino_cache import CompiledModelCache  # here: only this backend's calls pay for it
+
         self._cache = CompiledModelCache(key) if key else None
         self._models = Models(self._compiled)
 
     def _compiled(self, fit: Fit | None) -> Any:
+        from .openvino_graph import quicken, settle
+        from .openvino_winograd import lessen_multiplications
+
         self._files.check()
         try:
             # By its path: OpenVINO reads external weights from the safetensors file in the same folder.
