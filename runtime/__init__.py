@@ -65,6 +65,8 @@ def open_bundle(
     contexts: int = 1,
     session_options: Mapping[str, Any] | None = None,
     allow_build: bool = True,
+    digest: str | None = None,
+    engines: bool | None = None,
 ) -> Autoencoder:
     """Open a bundle as its family's class. Engines are loaded when they are first used.
 
@@ -77,9 +79,14 @@ def open_bundle(
     activations. `allow_build=False`: a call that would compile first (TensorRT-RTX its kernels for a size that nobody
     warmed up, here or in an earlier process) is an error that names the command to run. Engines are never built here.
 
+    `digest`: the bundle's digest as `latentrt inspect` prints it ("sha256:..."). A bundle with another one is refused,
+    and every file is compared with its hash. `engines`: whether the bundle's TensorRT engines may be loaded. They are
+    compiled code, and the digest does not cover them. None allows them unless `digest` is given. False never loads one,
+    neither from the bundle nor from what ONNX Runtime's TensorRT provider has kept in the cache folder.
+
     Raises:
-        BundleError: missing, damaged, unsafe or too new. BackendUnavailable: what was asked for cannot run here.
-        InputError: an option has a wrong value.
+        BundleError: missing, damaged, unsafe, too new, or of another digest. BackendUnavailable: what was asked for
+            cannot run here. InputError: an option has a wrong value.
     """
     manifest = Manifest.open(Path(bundle))
     return _FAMILIES[manifest.family](
@@ -91,4 +98,6 @@ def open_bundle(
         contexts=contexts,
         session_options=session_options,
         allow_build=allow_build,
+        digest=digest,
+        engines=engines,
     )

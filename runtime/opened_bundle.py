@@ -35,7 +35,12 @@ class OpenedBundle:
         contexts: int = 1,
         session_options: Mapping[str, Any] | None = None,
         allow_build: bool = True,
+        digest: str | None = None,
+        engines: bool | None = None,
     ) -> None:
+        if digest is not None:
+            manifest.check_digest(digest)
+            manifest.verify_hashes()  # the digest is of the hashes; the files must have them
         chosen = choose_backend(
             manifest,
             backend=backend,
@@ -45,6 +50,7 @@ class OpenedBundle:
             session_options=session_options,
             contexts=contexts,
             allow_build=allow_build,
+            engines=(digest is None) if engines is None else engines,
         )
         self._manifest = manifest
         self._sessions = Sessions(manifest, chosen, contexts)

@@ -18,7 +18,12 @@ _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
 
 @click.command(epilog="Example: latentrt inspect sd_xl_base_1.0.safetensors")
 @click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path(path_type=Path))
-@click.option("--verify", "verify_hashes", is_flag=True, help="Read every file of a bundle and compare its SHA-256.")
+@click.option(
+    "--verify",
+    "verify_hashes",
+    is_flag=True,
+    help="Of a bundle: compare every SHA-256, and check what graphs refer to.",
+)
 @source_options
 @as_json
 def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
@@ -29,7 +34,8 @@ def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json
             manifest.verify_hashes()
             for record in manifest.engines:
                 record.check_file(path)
-        report = {"kind": "bundle", "hashes_verified": verify_hashes, **manifest.to_json()}
+        report = {"kind": "bundle", "digest": manifest.digest, "hashes_verified": verify_hashes, **manifest.to_json()}
+        report["unlisted_files"] = list(manifest.unlisted_files)
         report["bytes"] = sum(file.size_bytes for file in manifest.files)
         lines = _bundle_lines(manifest, verify_hashes)
     else:
@@ -41,7 +47,8 @@ def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json
 
 
 def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
-    lines = [f"{manifest.folder}: bundle of an {manifest.family}", *_config_lines(manifest.config.to_dict())]
+    lines = [f"{manifest.folder}: bundle of an {manifest.family}", f"  digest {manifest.digest}"]
+    lines += [*_config_lines(manifest.config.to_dict())]
     for graph in manifest.graphs:
         tensors = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         causal = "" if graph.causal is None else f", causal={graph.causal}"
@@ -53,7 +60,9 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
             f"stream, {len(graph.outputs) - 1} states, first chunk of {graph.stage.lead} frames"
         )
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
-    lines.append("  every hash is right" if verified else "  sizes are right (--verify reads every byte)")
+    lines += [f"  {name}: not in the manifest, so nothing reads it" for name in manifest.unlisted_files]
+    what = "every hash is right, and every graph reads its weights alone"
+    lines.append(f"  {what}" if verified else "  sizes are right (--verify reads every byte)")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
         lines.append(f"  range checked: {file} keeps {len(kept)} tensors in float32 where it is in float16")
     for record in manifest.engines:

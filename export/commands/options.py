@@ -77,8 +77,15 @@ def provider_option(description: str) -> Callable[[Function], Function]:
 
 
 def backend_options(command: Function) -> Function:
-    """--backend, --dtype, --provider, --threads: for every command that runs engines."""
+    """--backend, --dtype, --provider, --threads, --digest, --engines: for every command that opens a bundle."""
     for option in (
+        click.option(
+            "--engines/--no-engines",
+            default=None,
+            help="Whether the bundle's TensorRT engines, which are compiled code, may be loaded.  "
+            "[default: yes, and no with --digest]",
+        ),
+        click.option("--digest", metavar="sha256:...", help="Refuse a bundle of another digest (see inspect)."),
         threads_option,
         provider_option("ONNX Runtime's provider."),
         click.option(
@@ -136,9 +143,9 @@ def scaling_options(command: Function) -> Function:
     return packed  # type: ignore[return-value]
 
 
-def opened(bundle: str, *, backend: str, dtype: str, provider: str | None, threads: int | None) -> Autoencoder:
-    """The bundle's autoencoder with the shared options."""
-    return open_bundle(bundle, backend=backend, dtype=dtype, provider=provider, threads=threads)
+def opened(bundle: str, **engine: Any) -> Autoencoder:
+    """The bundle's autoencoder with the options of `backend_options`."""
+    return open_bundle(bundle, **engine)
 
 
 class Interrupt:
