@@ -1,6 +1,6 @@
 """What every layer can raise: the root of the one error tree, and the error about an argument."""
 
-from .plain_text import shortened, visible
+from .plain_text import as_line
 
 __all__ = ["InputError", "LatentRTError"]
 
@@ -18,7 +18,7 @@ class LatentRTError(Exception):
     """
 
     def __str__(self) -> str:
-        return visible(shortened(super().__str__(), _MOST_CHARACTERS))
+        return as_line(super().__str__(), _MOST_CHARACTERS)
 
 
 class InputError(LatentRTError):

@@ -5,7 +5,7 @@ It lives in the lowest layer because every error message passes through it (`err
 
 import unicodedata
 
-__all__ = ["MOST_CHARACTERS", "shortened", "shown", "visible"]
+__all__ = ["MOST_CHARACTERS", "as_line", "shortened", "shown", "visible"]
 
 MOST_CHARACTERS = 600  # of a message, a line of the log, or a label
 _MOST_OF_A_VALUE = 120  # characters of a value that a message quotes
@@ -41,6 +41,11 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
     gap = " ... "
     end = (most - len(gap)) * 2 // 5
     return f"{text[: most - len(gap) - end]}{gap}{text[len(text) - end :]}"
+
+
+def as_line(text: str, most: int = MOST_CHARACTERS) -> str:
+    """One line of at most `most` characters, without control characters."""
+    return shortened(visible(shortened(text, most)), most)
 
 
 def shown(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ..checkpoints import SourceOptions
+from ..terminal import echo
 from .options import as_json, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["convert"]
@@ -43,4 +44,4 @@ def convert(
         )
         return
     name = f"{checkpoint.config.family}{f' ({checkpoint.variant})' if checkpoint.variant else ''}"
-    click.echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")
+    echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")

@@ -9,6 +9,7 @@ from ...runtime.config import MissingScalingFactor
 from ...runtime.engines import EngineRecord
 from ...runtime.manifest import MANIFEST_NAME, Manifest
 from ..checkpoints import SourceOptions
+from ..terminal import echo
 from .options import as_json, emit_json, source_options
 
 __all__ = ["inspect"]
@@ -43,7 +44,7 @@ def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json
     if json_output:
         emit_json(report)
     else:
-        click.echo("\n".join(lines))
+        echo(*lines)
 
 
 def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:

@@ -18,6 +18,7 @@ from ...runtime.backends import BACKENDS
 from ...runtime.budget import parse_memory
 from ...runtime.errors import Cancelled, InputError
 from ..checkpoints import SourceOptions
+from ..terminal import one_line
 
 __all__ = [
     "DTYPES",
@@ -259,7 +260,7 @@ class _MeasuringNotice(logging.Filter):
             return True
         self.count += 1
         text = f"measuring once, and kept: small call {self.count}, {record.getMessage()}"
-        click.echo(f"{_CLEARED_LINE}{text}", err=True, nl=False)
+        click.echo(f"{_CLEARED_LINE}{one_line(text)}", err=True, nl=False)
         return False
 
 
@@ -269,7 +270,7 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
     nothing where that is not a terminal. A count is shown to its end before another one; one of one is not shown."""
     bar: Any = None
     counted, started = "", 0.0
-    stream = sys.stderr
+    stream, label = sys.stderr, one_line(label)
 
     def rate(_: Any) -> str:
         seconds = time.monotonic() - started
@@ -284,7 +285,7 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
         if hidden or total == 1 or not stream.isatty():
             return
         if not total:  # nobody knows how many there will be
-            click.echo(f"\r{label}: {done} {what}", nl=False, file=stream)
+            click.echo(f"\r{label}: {done} {one_line(what)}", nl=False, file=stream)
             return
         if what != counted:
             if bar is not None and bar.pos < bar.length:
@@ -303,5 +304,5 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
 
 
 def emit_json(value: Any) -> None:
-    """Print a report for programs."""
-    click.echo(json.dumps(value, indent=1, default=str, allow_nan=False))
+    """Print a report for programs. Only DEL is left for us to escape: `json` escapes every other control character."""
+    click.echo(json.dumps(value, indent=1, default=str, allow_nan=False).replace("\x7f", "\\u007f"))
