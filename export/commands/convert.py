@@ -13,13 +13,13 @@ __all__ = ["convert"]
 
 
 @click.command(epilog="Example: latentrt convert ae.safetensors flux-vae")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.argument("folder", type=click.Path(path_type=Path))
 @scaling_options
 @source_options
 @as_json
 def convert(
-    source: Path, folder: Path, overrides: dict[str, Any], source_options: SourceOptions, json_output: bool
+    source: str, folder: Path, overrides: dict[str, Any], source_options: SourceOptions, json_output: bool
 ) -> None:
     """Write the checkpoint SOURCE as the diffusers folder FOLDER, in float32, without torch.
 

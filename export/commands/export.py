@@ -13,7 +13,7 @@ __all__ = ["export"]
 
 
 @click.command(epilog="Example: latentrt export path/to/stable-diffusion/vae bundle --scaling-factor 0.18215")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.argument("bundle", type=click.Path(path_type=Path))
 @components_option("Export")
 @click.option(
@@ -58,7 +58,7 @@ __all__ = ["export"]
 )
 @as_json
 def export(
-    source: Path,
+    source: str,
     bundle: Path,
     components: tuple[str, ...],
     dtypes: tuple[str, ...],

@@ -18,7 +18,7 @@ _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
 
 
 @click.command(epilog="Example: latentrt inspect sd_xl_base_1.0.safetensors")
-@click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path())
 @click.option(
     "--verify",
     "verify_hashes",
@@ -27,14 +27,14 @@ _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
 )
 @source_options
 @as_json
-def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
+def inspect(path: str, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
     """Tell what a bundle or a checkpoint holds, without loading it."""
-    if (path / MANIFEST_NAME).is_file():
-        manifest = Manifest.open(path)
+    if (Path(path) / MANIFEST_NAME).is_file():
+        manifest = Manifest.open(Path(path))
         if verify_hashes:
             manifest.verify_hashes()
             for record in manifest.engines:
-                record.check_file(path)
+                record.check_file(manifest.folder)
         report = {"kind": "bundle", "digest": manifest.digest, "hashes_verified": verify_hashes, **manifest.to_json()}
         report["unlisted_files"] = list(manifest.unlisted_files)
         report["bytes"] = sum(file.size_bytes for file in manifest.files)
@@ -94,7 +94,7 @@ def _weights_text(record: EngineRecord) -> str:
     return f"{left_out}, takes the weights of any bundle with its graph" if record.takes_any_weights else left_out
 
 
-def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
+def _checkpoint_report(path: str, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
     from ..checkpoints import open_checkpoint
 
     missing = ""

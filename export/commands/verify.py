@@ -30,7 +30,7 @@ _TILING_HEAD = (
 
 @click.command(epilog="Example: latentrt verify bundle --source path/to/vae --samples photo.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint it was exported from.")
+@click.option("--source", type=click.Path(), help="The checkpoint it was exported from.")
 @click.option(
     "--samples",
     multiple=True,
@@ -52,7 +52,7 @@ _TILING_HEAD = (
 @as_json
 def verify(
     bundle: Path,
-    source: Path | None,
+    source: str | None,
     samples: tuple[Path, ...],
     min_psnr: float,
     tiling: bool,
