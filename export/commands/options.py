@@ -211,7 +211,7 @@ class Size(click.ParamType):  # type: ignore[type-arg] # generic only since clic
         numbers = str(value).lower().split("x")
         counts = {form.count("x") + 1 for form in self.forms if form != "auto"}
         if len(numbers) not in counts or not all(
-            number.isdecimal() and int(number) >= self.least for number in numbers
+            number.isdecimal() and len(number) <= 9 and int(number) >= self.least for number in numbers
         ):
             self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
         return tuple(map(int, numbers))

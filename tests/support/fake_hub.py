@@ -14,7 +14,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Models are folders under `root`; `fetched` are the files that were sent, in order, and `asked` every address that was asked."""
+    """Models are folders under `root`; `fetched` are the files that were sent, in order; `asked`: every address that
+    was asked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
