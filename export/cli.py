@@ -18,7 +18,7 @@ from .commands.inspect import inspect
 from .commands.plan import plan
 from .commands.verify import verify
 from .commands.warmup import warmup
-from .terminal import LogFormatter, one_line, print_traceback, safe_click_error
+from .terminal import LogFormatter, one_line, print_traceback, show_usage_error
 
 __all__ = ["cli", "main"]
 
@@ -60,7 +60,7 @@ def _run() -> int:
     try:
         return int(cli(standalone_mode=False) or 0)
     except click.ClickException as error:
-        safe_click_error(error).show()
+        show_usage_error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         message = "Interrupted: nothing unfinished was left behind."

@@ -5,6 +5,7 @@ clipboard. File names, metadata, manifests and messages of libraries may hold th
 through `echo`, `one_line` or the log's formatter, which show such characters as escapes, such as \\x1b for ESC.
 """
 
+import io
 import logging
 import sys
 import traceback
@@ -14,7 +15,7 @@ import click
 
 from ..tiling.plain_text import as_line, visible
 
-__all__ = ["LogFormatter", "echo", "one_line", "print_traceback", "safe_click_error"]
+__all__ = ["LogFormatter", "echo", "one_line", "print_traceback", "show_usage_error"]
 
 _MOST_OF_A_LINE = 2000  # characters; lines of a report may be longer than messages
 
@@ -41,10 +42,11 @@ class LogFormatter(logging.Formatter):
         return text
 
 
-def safe_click_error(error: click.ClickException) -> click.ClickException:
-    """The error of wrong usage with its message made safe: click quotes arguments, and these may be names of files."""
-    error.message = visible(error.message, lines=True)
-    return error
+def show_usage_error(error: click.ClickException) -> None:
+    """Print the error of wrong usage. click quotes arguments, and these may be names of files."""
+    text = io.StringIO()
+    error.show(file=text)
+    click.echo(visible(text.getvalue(), lines=True), nl=False, err=True)
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -155,7 +155,7 @@ def _read(path: Path) -> "_Reader":
 
 def _parsed(fields: str) -> dict[int, tuple[str, bool, tuple[int, ...]]]:
     """By field number: its kind, whether it may be repeated, and its wire types."""
-    rules = {}
+    rules: dict[int, tuple[str, bool, tuple[int, ...]]] = {}
     for field in fields.split(", "):
         number, kind = field.split()
         repeated, kind = kind.endswith("*"), kind.rstrip("*")

@@ -30,7 +30,7 @@ __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Man
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
-_MOST_UNLISTED = 100
+_MOST_CHARACTERS = 200  # of a file's name; file systems refuse names of more than 255 bytes
 _MOST_BYTES = 8 << 20  # of manifest.json; that of a large bundle with its engines has less than 1 MB
 Axis = int | str
 
@@ -287,18 +287,6 @@ class Manifest:
                 f"altered; get the one that you want, or give the digest that `latentrt inspect` prints"
             )
 
-    @property
-    def unlisted_files(self) -> tuple[str, ...]:
-        """Files in the folder that the manifest does not name, and that nothing reads; the first hundred."""
-        known = {MANIFEST_NAME, *(file.name for file in self.files), *(record.file for record in self.engines)}
-        found: list[str] = []
-        for parent, _, names in os.walk(self.folder):
-            relative = [(Path(parent) / name).relative_to(self.folder).as_posix() for name in names]
-            found += [name for name in relative if name not in known]
-            if len(found) >= _MOST_UNLISTED:
-                break
-        return tuple(sorted(found)[:_MOST_UNLISTED])
-
     def check_graph(self, graph: Graph, file: str) -> None:
         """Refuse a graph's `file` or `cpu_file` that refers to anything but the graph's weights.
 
@@ -346,6 +334,8 @@ class Manifest:
                 )
 
     def _check_inside(self, name: str) -> None:
+        if not name.isprintable() or len(name) > _MOST_CHARACTERS:
+            raise BundleError(f"{self.folder}: the manifest names {shown(name)}, which is no name of a file; refused")
         relative = PurePosixPath(name)
         outside = relative.is_absolute() or ".." in relative.parts or not name or any(sign in name for sign in "\\:\0")
         if not outside:

@@ -125,10 +125,16 @@ def test_names_that_lead_out_of_the_folder_are_refused(bundle: Path, tmp_path: P
         "C:\\outside.safetensors",
         "..\\outside.safetensors",
         "",
-        "encoder\0.safetensors",
     ):
         (bundle / "manifest.json").write_text(original.replace('"encoder.safetensors"', json.dumps(name)))
         refuse(bundle, "which lies outside the bundle; refused")
+
+
+@pytest.mark.parametrize("name", ["encoder\0.safetensors", "\x1b[2J", "x" * 5000, "a/" * 3000 + "b", "\ud800", "a\nb"])
+def test_names_that_no_file_has_are_refused(name: str, bundle: Path) -> None:
+    original = (bundle / "manifest.json").read_text()
+    (bundle / "manifest.json").write_text(original.replace('"encoder.safetensors"', json.dumps(name)))
+    refuse(bundle, "which is no name of a file; refused")
 
 
 def test_links_that_lead_out_of_the_folder_are_refused(bundle: Path, tmp_path: Path) -> None:

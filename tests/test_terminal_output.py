@@ -8,11 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 from command_line import LATENTRT, invoke
 
-from latentrt.export.terminal import LogFormatter, echo, one_line, safe_click_error
+from latentrt.export.terminal import LogFormatter, echo, one_line
 from latentrt.runtime.errors import BundleError, EngineError, LatentRTError
 from latentrt.tiling.plain_text import shortened, shown, visible
 
@@ -69,7 +68,6 @@ def test_the_log_is_one_line_a_record() -> None:
 
 
 def test_wrong_usage_quotes_arguments_safely(tmp_path: Path) -> None:
-    assert safe_click_error(click.UsageError("no \x1b")).message == r"no \x1b"
     done = run("plan", "bundle", "--size", "\x1b]0;x\x07", cwd=tmp_path)
     assert done.returncode == 2
     assert "\x1b" not in done.stderr

@@ -1,5 +1,7 @@
 """`latentrt inspect`: what is in a bundle or a checkpoint."""
 
+import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from .options import as_json, emit_json, source_options
 
 __all__ = ["inspect"]
 
+_MOST_UNLISTED = 100
 _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
 
 
@@ -36,7 +39,7 @@ def inspect(path: str, verify_hashes: bool, source_options: SourceOptions, json_
             for record in manifest.engines:
                 record.check_file(manifest.folder)
         report = {"kind": "bundle", "digest": manifest.digest, "hashes_verified": verify_hashes, **manifest.to_json()}
-        report["unlisted_files"] = list(manifest.unlisted_files)
+        report["unlisted_files"] = _unlisted_files(manifest)
         report["bytes"] = sum(file.size_bytes for file in manifest.files)
         lines = _bundle_lines(manifest, verify_hashes)
     else:
@@ -61,7 +64,7 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
             f"stream, {len(graph.outputs) - 1} states, first chunk of {graph.stage.lead} frames"
         )
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
-    lines += [f"  {name}: not in the manifest, so nothing reads it" for name in manifest.unlisted_files]
+    lines += [f"  {name}: not in the manifest, so nothing reads it" for name in _unlisted_files(manifest)]
     what = "every hash is right, and every graph reads its weights alone"
     lines.append(f"  {what}" if verified else "  sizes are right (--verify reads every byte)")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
@@ -87,6 +90,14 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         text = "results that are not finite" if worst is None else f"worst PSNR {worst:.1f} dB"
         lines.append(f"  verification {verdict}: {text}{left_out}")
     return lines
+
+
+def _unlisted_files(manifest: Manifest) -> list[str]:
+    """Files in the folder that the manifest does not name, and that nothing reads; at most a hundred."""
+    known = {MANIFEST_NAME, *(file.name for file in manifest.files), *(record.file for record in manifest.engines)}
+    paths = (Path(parent) / name for parent, _, names in os.walk(manifest.folder) for name in names)
+    names = (path.relative_to(manifest.folder).as_posix() for path in paths)
+    return sorted(itertools.islice((name for name in names if name not in known), _MOST_UNLISTED))
 
 
 def _weights_text(record: EngineRecord) -> str:
