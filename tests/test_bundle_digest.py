@@ -110,15 +110,17 @@ def test_a_file_that_the_manifest_does_not_name_is_shown(bundle: Path) -> None:
 
 def test_without_engines_none_is_loaded(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     digest = Manifest.open(bundle).digest
-    for options in ({"engines": False}, {"digest": digest}, {"digest": digest, "engines": False}):
+    without: list[dict[str, Any]] = [{"engines": False}, {"digest": digest}, {"digest": digest, "engines": False}]
+    for options in without:
         for backend in ("tensorrt", "tensorrt-rtx"):
             with pytest.raises(BackendUnavailable, match=f"backend {backend} cannot run: engines are compiled code"):
-                open_bundle(bundle, backend=backend, **options)  # type: ignore[arg-type]
+                open_bundle(bundle, backend=backend, **options)
     with caplog.at_level(logging.INFO), open_bundle(bundle, engines=False, threads=1):
         assert "skipped tensorrt (engines are compiled code" in caplog.text
-    for options in ({}, {"digest": digest, "engines": True}):
+    allowed: list[dict[str, Any]] = [{}, {"digest": digest, "engines": True}]
+    for options in allowed:
         with pytest.raises(BackendUnavailable) as caught:  # no GPU here, or no engine in the bundle
-            open_bundle(bundle, backend="tensorrt", **options)  # type: ignore[arg-type]
+            open_bundle(bundle, backend="tensorrt", **options)
         assert "compiled code" not in str(caught.value)
     with pytest.raises(InputError, match="engines must be True, False or None"):
         open_bundle(bundle, engines="no")  # type: ignore[arg-type]

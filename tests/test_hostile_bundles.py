@@ -48,7 +48,7 @@ def changed(change: Change) -> Callable[[bytes], bytes]:
     def content(old: bytes) -> bytes:
         model = ModelProto.FromString(old)
         change(model)
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
     return content
 

@@ -82,7 +82,7 @@ def test_names_and_fields_of_files_are_printed_as_text(bundle_of: Callable[[str]
     values["config"]["\x1b[2Jfield" + "x" * 5000] = 1
     (bundle / "manifest.json").write_text(json.dumps(values))
     (bundle / "\x1b[2J.bin").write_bytes(b"")
-    for arguments in (("inspect", bundle), ("inspect", bundle, "--json"), ("-v", "inspect", bundle)):
+    for arguments in (("-v", "inspect", bundle), ("inspect", bundle, "--json")):
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         for text in (done.stdout, done.stderr):
@@ -90,11 +90,11 @@ def test_names_and_fields_of_files_are_printed_as_text(bundle_of: Callable[[str]
             assert "\n  every hash is right" not in text
         assert "ignored" in done.stderr
         assert max(map(len, done.stderr.splitlines())) <= 600
-    assert json.loads(run("inspect", bundle, "--json", cwd=tmp_path).stdout)["unlisted_files"] == ["\x1b[2J.bin"]
+    assert json.loads(done.stdout)["unlisted_files"] == ["\x1b[2J.bin"]
 
 
 def test_errors_name_files_safely(tmp_path: Path) -> None:
-    for name in ("\x1b]0;x\x07", "x" * 3000, "\udcff\u202ename"):
+    for name in ("\x1b]0;x\x07\udcff\u202ename", "x" * 3000):
         done = run("inspect", f"./{name}.safetensors", cwd=tmp_path)
         assert done.returncode == 1
         assert done.stderr.startswith("Error: ")
@@ -120,6 +120,7 @@ def test_json_reports_have_no_control_characters(capsys: pytest.CaptureFixture[s
     assert json.loads(text) == {"name": ESCAPES}
 
 
-def test_doctor_and_plan_still_print_lines(bundle_of: Callable[[str], Path]) -> None:
-    assert invoke("doctor").output.count("\n") > 3
-    assert r"\n" not in invoke("plan", bundle_of(SMALL), "--size", "64x64", "--memory", "1GiB").output
+def test_a_table_is_still_printed_in_lines(bundle_of: Callable[[str], Path]) -> None:
+    text = invoke("inspect", bundle_of(SMALL), "--verify").output
+    assert text.count("\n") > 10
+    assert r"\n" not in text
