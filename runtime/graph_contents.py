@@ -25,7 +25,8 @@ __all__ = ["ExternalTensor", "check_graph_file", "external_tensors"]
 _MOST_BYTES = 16 << 20  # the largest graph that export writes has less than 2 MB
 _MOST_FIELDS = 2_000_000
 _MOST_DEPTH = 48  # subgraphs and functions take four levels each
-_MOST_ELEMENTS = 1 << 40
+_MOST_DIMENSIONS = 16
+_MOST_ELEMENTS = 1 << 40  # along one dimension
 _PLAIN_TEXT = re.compile(rb"[\x20-\x7e]*")  # libraries print names of nodes and tensors to the terminal
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -221,6 +222,8 @@ class _Reader:
                 elif kind in _RULES:
                     value = self._message(kind, place, stop, depth + 1)
                 elif kind == "int" and message == "tensor" and number == _DIMS:
+                    if length > 10 * _MOST_DIMENSIONS:
+                        raise _Refused(f"a tensor in it has more than {_MOST_DIMENSIONS} dimensions")
                     value = list(self._varints(place, stop))
                 place = stop
             elif wire == _VARINT:
@@ -261,7 +264,9 @@ class _Reader:
         tensor = ExternalTensor(name, values["location"], int(values["offset"]), int(values["length"]))
         sizes = [size for dims in found.get(_DIMS, []) for size in (dims if isinstance(dims, list) else [dims])]
         item = _ITEM_BYTES.get(found.get(_DATA_TYPE, [0])[0], 0)
-        if any(size > _MOST_ELEMENTS for size in sizes) or math.prod(sizes) * item != tensor.length_bytes or not item:
+        if len(sizes) > _MOST_DIMENSIONS or any(size > _MOST_ELEMENTS for size in sizes):
+            raise _Refused(f"the shape of tensor {shown(name)} in it is not one that export writes")
+        if math.prod(sizes) * item != tensor.length_bytes or not item:
             raise _Refused(f"the byte range of tensor {shown(name)} in it is not as long as its shape and type say")
         self.external.append(tensor)
         return tensor

@@ -205,14 +205,27 @@ def test_a_damaged_graph_is_refused(content: Callable[[bytes], bytes], bundle: P
     refused(bundle)
 
 
+def packed(number: int) -> bytes:
+    """A protobuf number."""
+    digits = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes([digit | 0x80 for digit in digits[:-1]] + digits[-1:])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x0a\x00" * 2_100_000, b"\x2a\xc4\x84\x3d\x0a\xc0\x84\x3d" + b"\x01" * 1_000_000]
+)
+def test_many_fields_and_dimensions_are_refused_early(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "decoder.onnx").write_bytes(b"\x3a" + packed(len(content)) + content)
+    with pytest.raises(BundleError, match=r"more than 2,000,000 fields|more than 16 dimensions"):
+        check_graph_file(tmp_path / "decoder.onnx", "decoder.safetensors", 1)
+
+
 def test_nesting_and_size_have_limits(bundle: Path) -> None:
     inner = b""
     for _ in range(400):  # node -> attribute -> graph, in each other
         for tag in (b"\x32", b"\x2a", b"\x0a"):
-            length = len(inner)
-            inner = tag + bytes([length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]) + inner
-    length = len(inner)
-    rewrite(bundle, lambda _: b"\x3a" + bytes([length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]) + inner)
+            inner = tag + packed(len(inner)) + inner
+    rewrite(bundle, lambda _: b"\x3a" + packed(len(inner)) + inner)
     refused(bundle)
     before = peak_bytes()
     with (bundle / "large.onnx").open("wb") as file:
