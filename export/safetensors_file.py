@@ -59,7 +59,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            if not path.is_file() and path.exists():  # opening a pipe would wait for whoever writes to it
+            if not path.is_file() and path.exists():  # opening a pipe waits until something is written to it
                 raise self._error("it is no ordinary file")
             size = path.stat().st_size
             with path.open("rb") as file:

@@ -177,7 +177,7 @@ class _Reader:
         self._content = content
         self._fields = 0
         self.external: list[ExternalTensor] = []
-        if b"<net" in content[:4096]:  # OpenVINO tells its own format by this word, whatever the file is called
+        if b"<net" in content[:4096]:  # OpenVINO recognises its own format by this word, under any file name
             raise _Refused("it is in OpenVINO's own format as well")
         model = self._message("model", 0, len(content), 0)
         graphs = model.get(_GRAPH, [])

@@ -245,7 +245,7 @@ def test_what_export_writes_is_read_as_onnx_reads_it(bundle_of: Callable[[str], 
     for graph in Manifest.open(bundle_of(SMALL)).every_graph:
         path = bundle_of(SMALL) / graph.file
         proto = onnx.load(str(path), load_external_data=False).graph.initializer
-        told = {tensor.name: {item.key: item.value for item in tensor.external_data} for tensor in proto}
+        written = {tensor.name: {item.key: item.value for item in tensor.external_data} for tensor in proto}
         assert {
             tensor.name: {
                 "location": tensor.location,
@@ -253,11 +253,11 @@ def test_what_export_writes_is_read_as_onnx_reads_it(bundle_of: Callable[[str], 
                 "length": str(tensor.length_bytes),
             }
             for tensor in external_tensors(path)
-        } == {name: entries for name, entries in told.items() if entries}
+        } == {name: entries for name, entries in written.items() if entries}
 
 
 def test_no_damage_makes_a_graph_read_another_file(bundle: Path) -> None:
-    """Whatever passes, and parses, names the weights alone; whatever does not is refused as a bundle's fault."""
+    """A damaged graph that passes, and parses, names the weights alone; every other one is refused as a BundleError."""
     path, size = bundle / "decoder.onnx", (bundle / "decoder.safetensors").stat().st_size
     whole, passed = path.read_bytes(), 0
     random = Random(0)

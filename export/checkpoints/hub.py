@@ -31,9 +31,9 @@ def hub_id(source: str) -> str | None:
     """The model on the hub that a source names, or None if it can only be a local path.
 
     `hf://org/name` always names a model. `org/name` does if neither such a path nor a file or folder `org` exists here:
-    with one, the source is more likely a path with a spelling mistake, and nobody wants that sent over the network. A
-    source that starts with a dot, a slash, a tilde or a drive, has another number of parts or the ending of a file is
-    never a model's name.
+    with one, the source is more likely a path with a spelling mistake, and such a path must not be sent over the
+    network. A source that starts with a dot, a slash, a tilde or a drive, has another number of parts or the ending of
+    a file is never a model's name.
 
     Args:
         source: exactly what the user typed. (`pathlib` drops a leading `./`.)

@@ -53,7 +53,7 @@ def read_flax_arrays(path: Path) -> dict[tuple[str, ...], LazyTensor]:
         MissingExtra: msgpack is not installed.
     """
     msgpack = require("msgpack", extra="flax")
-    if not path.is_file():  # opening a pipe would wait for whoever writes to it
+    if not path.is_file():  # opening a pipe waits until something is written to it
         raise CheckpointError(f"cannot read {path}: it is no ordinary file")
     try:
         size = path.stat().st_size
