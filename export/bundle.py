@@ -49,7 +49,7 @@ class ExportSettings:
 
 
 def export_bundle(
-    source: Path, folder: Path, settings: ExportSettings | None = None, progress: Progress | None = None
+    source: Path | str, folder: Path, settings: ExportSettings | None = None, progress: Progress | None = None
 ) -> Manifest:
     """Export a checkpoint to a bundle folder, which exists afterwards only if everything succeeded.
 
@@ -194,11 +194,13 @@ def _is_whole(graph: Graph) -> bool:
     return graph.stage is None and graph.segment is None
 
 
-def _produced_by(checkpoint: Checkpoint, source: Path, settings: ExportSettings, seconds: float) -> dict[str, Any]:
+def _produced_by(
+    checkpoint: Checkpoint, source: Path | str, settings: ExportSettings, seconds: float
+) -> dict[str, Any]:
     return {
         **{name: installed_version(name) for name in ("latentrt", "torch", "onnx")},  # None: found by its path alone
         "python": platform.python_version(),
-        "source": source.name,
+        "source": Path(source).name,
         "format": checkpoint.format,
         "variant": checkpoint.variant,
         "attention": settings.attention,

@@ -18,6 +18,7 @@ from .commands.inspect import inspect
 from .commands.plan import plan
 from .commands.verify import verify
 from .commands.warmup import warmup
+from .terminal import LogFormatter, one_line, print_traceback, show_usage_error
 
 __all__ = ["cli", "main"]
 
@@ -35,7 +36,9 @@ def cli(verbose: bool) -> None:
     """
     import logging
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 for _command in (export, convert, build, encode, decode, verify, plan, calibrate, bench, warmup, inspect, doctor, demo):
@@ -46,6 +49,10 @@ def main() -> None:
     """Run the command line: exit code 0, 1 for an error of ours (one line), 2 for wrong usage."""
     # The exit is outside of any `except`: an exception holds its frames, they hold engines, and an engine that lives
     # until the interpreter is torn down aborts the process (seen with ONNX Runtime 1.32).
+    import logging
+
+    sys.excepthook = print_traceback
+    logging.captureWarnings(True)
     sys.exit(_run())
 
 
@@ -53,7 +60,7 @@ def _run() -> int:
     try:
         return int(cli(standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        show_usage_error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         message = "Interrupted: nothing unfinished was left behind."
@@ -67,5 +74,5 @@ def _run() -> int:
         if error.filename is None:
             raise
         message = f"Error: {error.filename}: {error.strerror}"  # a name too long, a folder that may not be read
-    click.echo(message, err=True)
+    click.echo(one_line(message), err=True)
     return 1

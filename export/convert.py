@@ -18,7 +18,7 @@ __all__ = ["convert_checkpoint"]
 
 
 def convert_checkpoint(
-    source: Path,
+    source: Path | str,
     folder: Path,
     overrides: Mapping[str, Any] | None = None,
     options: SourceOptions | None = None,

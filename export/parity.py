@@ -94,7 +94,7 @@ def _finite(value: Any) -> Any:
 
 def verify_bundle(
     bundle: Path,
-    source: Path,
+    source: Path | str,
     *,
     samples: Sequence[Path] = (),
     max_frames: int = 17,
@@ -142,7 +142,7 @@ def verify_bundle(
     return report
 
 
-def _matching_checkpoint(manifest: Manifest, source: Path, options: SourceOptions | None) -> Checkpoint:
+def _matching_checkpoint(manifest: Manifest, source: Path | str, options: SourceOptions | None) -> Checkpoint:
     """The checkpoint with its own numbers, or with those that the bundle was exported with."""
     config = manifest.config
     numbers = {"scaling_factor": config.scaling_factor, "shift_factor": getattr(config, "shift_factor", None)}

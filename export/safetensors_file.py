@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ..runtime.errors import CheckpointError
 from ..runtime.hashing import HashingWriter
+from ..runtime.json_file import json_value
+from ..tiling.plain_text import shown
 from .narrowing import ITEM_BYTES, narrowed
 from .stored_dtypes import STORED_DTYPES, widened
 
@@ -28,7 +30,7 @@ __all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "planned_safetensor
 
 # The format's own reader takes 100 MB, but a hostile header becomes thirty times its size as Python objects; that of a
 # combined LTX-2 checkpoint has 0.7 MB.
-_MAX_HEADER_BYTES = 16_000_000
+_MAX_HEADER_BYTES = 8 << 20
 _MAX_RANK = 16
 _MAX_SIZE = 1 << 62
 _ALIGNMENT_BYTES = 64
@@ -57,6 +59,8 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if not path.is_file() and path.exists():  # opening a pipe waits until something is written to it
+                raise self._error("it is no ordinary file")
             size = path.stat().st_size
             with path.open("rb") as file:
                 self._parse(file.read(8), file.read, size)
@@ -65,11 +69,16 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
 
     def _parse(self, prefix: bytes, read: Callable[[int], bytes], size: int) -> None:
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+        if _MAX_HEADER_BYTES < length <= size - 8:
+            raise self._error(
+                f"its header has {length / 2**20:.0f} MiB, and at most {_MAX_HEADER_BYTES >> 20} MiB are read; "
+                f"that of a VAE has less than 1 MiB"
+            )
+        if not 2 <= length <= size - 8:
             raise self._error("its header does not fit the file: it is not safetensors, or it is cut short")
         try:
-            header = json.loads(read(length).decode())
-        except (ValueError, RecursionError) as error:
+            header = json_value(read(length))
+        except ValueError as error:
             raise self._error("its header is not JSON: it is not safetensors, or it is damaged") from error
         if not isinstance(header, dict):
             raise self._error("its header is not a JSON object")
@@ -80,7 +89,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         end = 0
         for name, entry in sorted(self._entries.items(), key=lambda item: (item[1].start_bytes, item[1].end_bytes)):
             if entry.start_bytes != end:
-                raise self._error(f"the bytes of {name!r} overlap another tensor's or leave a gap")
+                raise self._error(f"the bytes of {shown(name)} overlap another tensor's or leave a gap")
             end = entry.end_bytes
         if self._data_start + end != size:
             raise self._error(
@@ -98,7 +107,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
                 return TensorEntry(dtype, tuple(shape), start, end)
         except (KeyError, TypeError, ValueError):
             pass
-        raise self._error(f"the header's entry for {name!r} is damaged or of an unknown dtype")
+        raise self._error(f"the header's entry for {shown(name)} is damaged or of an unknown dtype")
 
     def _error(self, reason: str) -> CheckpointError:
         return CheckpointError(f"{self.path.name} is not a usable safetensors file: {reason}")
@@ -121,8 +130,8 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         entry = self[name]
         if entry.dtype not in STORED_DTYPES:
             raise CheckpointError(
-                f"{self.path.name}: tensor {name!r} is stored as {entry.dtype}; supported: float32, float16, bfloat16, "
-                f"float8 (e4m3 and e5m2), float64"
+                f"{self.path.name}: tensor {shown(name)} is stored as {entry.dtype}; supported: float32, float16, "
+                f"bfloat16, float8 (e4m3 and e5m2), float64"
             )
         count = math.prod(entry.shape)
         try:
@@ -132,7 +141,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path}: {error.strerror or error}") from error
         if raw.size != count:
-            raise self._error(f"the data of {name!r} ends early")
+            raise self._error(f"the data of {shown(name)} ends early")
         return widened(raw, entry.dtype).reshape(entry.shape)
 
 

@@ -69,6 +69,8 @@ def open_bundle(
     session_options: Mapping[str, Any] | None = None,
     allow_build: bool = True,
     verify: Verify = "once",
+    digest: str | None = None,
+    engines: bool | None = None,
 ) -> Autoencoder:
     """Open a bundle as its family's class. Engines are loaded when they are first used.
 
@@ -88,9 +90,14 @@ def open_bundle(
     nothing twice. "always": at every load. "never": not at all. Graphs are always compared. A file that changes while
     the bundle is open is an error, whatever `verify` says: open the bundle again.
 
+    `digest`: the bundle's digest as `latentrt inspect` prints it ("sha256:..."). A bundle with another one is refused,
+    and "never" counts as "once". `engines`: whether the bundle's TensorRT engines may be loaded. They are compiled
+    code, and the digest does not cover them. None allows them unless `digest` is given. False never loads one, neither
+    from the bundle nor from what ONNX Runtime's TensorRT provider has kept in the cache folder.
+
     Raises:
-        BundleError: missing, damaged, altered, unsafe or too new. BackendUnavailable: what was asked for cannot run
-            here. InputError: an option has a wrong value.
+        BundleError: missing, damaged, altered, unsafe, too new, or of another digest. BackendUnavailable: what was
+            asked for cannot run here. InputError: an option has a wrong value.
     """
     manifest = Manifest.open(Path(bundle))
     return _FAMILIES[manifest.family](
@@ -103,4 +110,6 @@ def open_bundle(
         session_options=session_options,
         allow_build=allow_build,
         verify=verify,
+        digest=digest,
+        engines=engines,
     )

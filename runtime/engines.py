@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from ..tiling.plain_text import shown
 from .errors import EngineError
 from .hashing import sha256_of
 from .profiles import EngineKind, Profile
@@ -197,4 +198,4 @@ def _kind(value: str) -> EngineKind:
     for kind in _OPTIONS:
         if kind == value:
             return kind
-    raise ValueError(f"no engine is for {value!r}")
+    raise ValueError(f"no engine is for {shown(value)}")

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from ..tiling.plain_text import shown
+from .bundle_digest import bundle_digest, checked_digest
 from .config import ModelConfig, config_from_dict
 from .engines import EngineRecord
 from .errors import BundleError, ConfigError
 from .file_lock import locked
+from .graph_contents import check_graph_file
 from .hashing import sha256_of
+from .json_file import read_json
 from .partial_output import is_partial
 from .profiles import EngineKind
 from .segment import Segment
@@ -26,6 +30,8 @@ __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Axis", "FileEntry", "Graph", "Man
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+_MOST_CHARACTERS = 200  # of a file's name; file systems refuse names of more than 255 bytes
+_MOST_BYTES = 8 << 20  # of manifest.json; that of a large bundle with its engines has less than 1 MB
 Axis = int | str
 
 
@@ -163,20 +169,21 @@ class Manifest:
                 f"{folder} is the rest of an interrupted export, not a bundle: delete it and export again"
             )
         try:
-            text = path.read_text(encoding="utf-8")
+            values = read_json(path, _MOST_BYTES)
         except FileNotFoundError:
             reason = "it holds no manifest.json" if folder.is_dir() else "there is no such folder"
             raise BundleError(f"{given} is not a bundle: {reason}; make one with `latentrt export`") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"cannot read {path}: {error}") from error
+        except OSError as error:
+            raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise BundleError(f"{path} is not a manifest: {error}; export again") from error
         try:
-            values = json.loads(text)
             version = values["schema_version"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (KeyError, TypeError) as error:
             raise BundleError(f"{path} is not a manifest: it is damaged or not LatentRT's; export again") from error
         if version != SCHEMA_VERSION:
             raise BundleError(
-                f"{folder} has manifest schema {version!r} and this version of latentrt reads {SCHEMA_VERSION}: "
+                f"{folder} has manifest schema {shown(version)} and this version of latentrt reads {SCHEMA_VERSION}: "
                 f"update latentrt, or export again"
             )
         try:
@@ -184,7 +191,7 @@ class Manifest:
         except ConfigError as error:
             raise BundleError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({error!r})") from error
+            raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({shown(error)})") from error
         manifest._check_files()
         return manifest
 
@@ -197,9 +204,11 @@ class Manifest:
             segments += [_graph(component, graph) for graph in entry.get("segments") or ()]
         files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
         listed = {file.name for file in files}
+        if len(listed) != len(files):
+            raise ValueError("a file is listed twice")
         for graph in (*graphs, *streams, *segments):
             if not {graph.file, graph.weights, graph.cpu_file or graph.file} <= listed:
-                raise ValueError(f"graph file {graph.file!r} or its weights are not among the files")
+                raise ValueError(f"graph file {shown(graph.file)} or its weights are not among the files")
         return cls(
             config=config_from_dict(values["config"]),
             graphs=tuple(graphs),
@@ -262,14 +271,44 @@ class Manifest:
         with locked(folder):
             change(cls.open(folder)).write()
 
-    def verify_hashes(self) -> None:
-        """Read every file and compare its SHA-256.
+    @property
+    def digest(self) -> str:
+        """What `bundle_digest` makes of config, graphs and weights: "sha256:..."."""
+        return bundle_digest(self.to_json(), [(file.name, file.size_bytes, file.sha256) for file in self.files])
+
+    def check_digest(self, digest: str) -> None:
+        """Refuse a bundle that is not the one with this digest. The files are not read: their hashes are in the
+        manifest, and comparing them is `verify_hashes`.
 
         Raises:
-            BundleError: a file was altered.
+            BundleError: it is another bundle. InputError: that is no digest.
+        """
+        if checked_digest(digest) != self.digest:
+            raise BundleError(
+                f"{self.folder} has the digest {self.digest}, and {digest} was asked for: it is another bundle or was "
+                f"altered; get the one that you want, or give the digest that `latentrt inspect` prints"
+            )
+
+    def check_graph(self, graph: Graph, file: str) -> None:
+        """Refuse a graph's `file` or `cpu_file` that refers to anything but the graph's weights.
+
+        Raises:
+            BundleError: it does, or it is damaged.
+        """
+        sizes = {entry.name: entry.size_bytes for entry in self.files}
+        check_graph_file(self.path_of(file), graph.weights, sizes[graph.weights])
+
+    def verify_hashes(self) -> None:
+        """Read every file and compare its SHA-256, and check what the graphs refer to.
+
+        Raises:
+            BundleError: a file was altered, or a graph refers to anything but its weights.
         """
         for entry in self.files:
             self.verify_hash(entry.name)
+        for graph in self.every_graph:
+            for file in filter(None, (graph.file, graph.cpu_file)):
+                self.check_graph(graph, file)
 
     def verify_hash(self, name: str) -> None:
         """Compare the SHA-256 of one file.
@@ -297,6 +336,8 @@ class Manifest:
                 )
 
     def _check_inside(self, name: str) -> None:
+        if not name.isprintable() or len(name) > _MOST_CHARACTERS:
+            raise BundleError(f"{self.folder}: the manifest names {shown(name)}, which is no name of a file; refused")
         relative = PurePosixPath(name)
         outside = relative.is_absolute() or ".." in relative.parts or not name or any(sign in name for sign in "\\:\0")
         if not outside:
@@ -305,7 +346,9 @@ class Manifest:
             except (OSError, RuntimeError):  # a link to itself: RuntimeError before Python 3.13
                 outside = True
         if outside:
-            raise BundleError(f"{self.folder}: the manifest names {name!r}, which lies outside the bundle; refused")
+            raise BundleError(
+                f"{self.folder}: the manifest names {shown(name)}, which lies outside the bundle; refused"
+            )
 
 
 def _resolved(folder: Path) -> Path:

@@ -43,7 +43,12 @@ class OpenedBundle:
         session_options: Mapping[str, Any] | None = None,
         allow_build: bool = True,
         verify: Verify = "once",
+        digest: str | None = None,
+        engines: bool | None = None,
     ) -> None:
+        if digest is not None:
+            manifest.check_digest(digest)
+            verify = "once" if verify == "never" else verify  # the digest is of the hashes; the files must have them
         options: dict[str, Any] = {
             "backend": backend,
             "dtype": dtype,
@@ -52,6 +57,7 @@ class OpenedBundle:
             "session_options": session_options,
             "contexts": contexts,
             "allow_build": allow_build,
+            "engines": (digest is None) if engines is None else engines,
         }
         chosen = choose_backend(manifest, **options)
         self._manifest = manifest

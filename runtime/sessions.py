@@ -117,6 +117,7 @@ class Sessions:
         """
         file = graph.cpu_file if self.backend.takes_cpu_files and graph.cpu_file is not None else graph.file
         self._files.check_graph(file)
+        self.manifest.check_graph(graph, file)  # before a library sees it
         open_engine = self.backend.open_wider if wider else self.backend.open
         assert open_engine is not None
         with self._files.checking(graph.weights):

@@ -13,7 +13,7 @@ from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.checkpoints import open_checkpoint
-from latentrt.export.checkpoints.hub import is_hub_id
+from latentrt.export.checkpoints.hub import hub_id
 from latentrt.runtime.errors import CheckpointError, MissingExtra
 
 STEM = "diffusion_pytorch_model"
@@ -145,10 +145,37 @@ def test_a_local_path_is_never_asked_of_the_hub(hub: FakeHub, tmp_path: Path) ->
         ("../b", False),
         ("name", False),
         ("-/b", False),
+        ("./models/vae", False),
+        ("models/vae/", False),
+        ("~/vae", False),
+        ("models//vae", False),
+        ("C:\\vae", False),
+        ("C:/vae", False),
+        ("models\\vae", False),
+        ("models/VAE.SafeTensors", False),
+        ("a/b\n", False),
+        ("a/..", False),
+        ("", False),
+        ("hf://stabilityai/sdxl-vae", True),
+        ("hf://name", False),
+        ("hf://a/../b", False),
     ],
 )
-def test_what_looks_like_a_hub_id(source: str, expected: bool) -> None:
-    assert is_hub_id(Path(source)) is expected
+def test_what_looks_like_a_hub_id(source: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub_id(source) == (source.removeprefix("hf://") if expected else None)
+
+
+def test_a_path_with_a_spelling_mistake_is_not_asked_of_the_hub(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "org").mkdir()
+    for source in ("./org/model", "../model", "~/model", str(tmp_path / "model"), "org/model/", "C:\\model", "./model"):
+        assert_refused(inspect(hub, source, cwd=tmp_path), "there is no such folder or file")
+    refused = inspect(hub, "org/model", cwd=tmp_path)
+    assert_refused(refused, "org/model does not exist, and org exists here, so it is taken as a path")
+    assert_refused(refused, "write hf://org/model")
+    assert hub.asked == []
+    assert inspect(hub, "hf://org/model", cwd=tmp_path).returncode == 0
+    assert sorted(hub.fetched) == ["config.json", WEIGHTS]
 
 
 def test_a_missing_file_is_not_asked_of_the_hub(tmp_path: Path) -> None:

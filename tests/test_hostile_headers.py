@@ -16,6 +16,9 @@ from architectures import ALL, diffusers_model
 from originals import description_of, ldm_tensors, ltx2_tensors
 from safetensors.torch import save_file
 
+from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.errors import ConfigError
+
 SUPPORT = Path(__file__).parent / "support"
 CASES = int(os.environ.get("LATENTRT_FUZZ_CASES", "0"))
 MEMORY_BYTES = 500_000_000
@@ -92,5 +95,78 @@ def test_a_header_of_many_bytes_is_not_read(size: int, tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path / "model.safetensors"), str(SUPPORT)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "header does not fit" in done.stdout
+    assert "MiB, and at most 8 MiB are read" in done.stdout
     assert int(done.stdout.split()[-1]) < 150_000_000
+
+
+def measured(code: str, *arguments: object) -> tuple[str, int, float]:
+    """The error that Python code ends with, the peak of memory in bytes, and the seconds, in a process of its own."""
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[1]); from peak_memory import peak_bytes\n"
+        "from latentrt.export.checkpoints import open_checkpoint; from latentrt.runtime.errors import LatentRTError\n"
+        "from latentrt.runtime.manifest import Manifest\n"
+        f"start = time.process_time()\ntry: {code}\n"
+        "except LatentRTError as error: print(error, peak_bytes(), time.process_time() - start, sep='\\n')"
+    )
+    command = [sys.executable, "-c", script, str(SUPPORT), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    message, peak, seconds = done.stdout.splitlines()
+    assert message.isprintable()
+    return message, int(peak), float(seconds)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "diffusion_pytorch_model.safetensors.index.json"])
+@pytest.mark.parametrize("kind", ["large", "deep", "digits", "exponent", "NaN", "pipe", "device"])
+def test_json_that_is_hostile_is_refused_in_little_memory(name: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL", "scaling_factor": 1.0}')
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    if kind == "large":
+        with path.open("wb") as file:
+            file.write(b'{"a": [')
+            file.truncate(180_000_000)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        value = {"deep": '{"a":' * 500 + "1" + "}" * 500, "digits": "9" * 4000, "exponent": "1e99999999", "NaN": "NaN"}
+        path.write_text(f'{{"_class_name": "AutoencoderKL", "schema_version": 2, "x": {value[kind]}}}')
+    opener = "Manifest.open" if name == "manifest.json" else "open_checkpoint"
+    message, peak, seconds = measured(f"{opener}(Path(sys.argv[2]))", tmp_path)
+    sentence = {
+        "large": "more than 8 MiB",
+        "deep": "nested more than 64 deep",
+        "digits": "a number of 4000 digits",
+        "exponent": "which is too large",
+        "NaN": "NaN, which is no number",
+        "pipe": "no ordinary file",
+        "device": "no ordinary file",
+    }[kind]
+    if name.endswith("index.json") and kind in ("pipe", "device"):
+        sentence = "weights are missing"  # only ordinary files are looked at
+    assert sentence in message
+    assert peak < 200_000_000
+    assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    "name", ["diffusion_pytorch_model.safetensors", "diffusion_flax_model.msgpack", "alone.safetensors"]
+)
+def test_weights_that_are_a_pipe_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL", "scaling_factor": 1.0}')
+    os.mkfifo(tmp_path / name)
+    source = tmp_path / name if name.startswith("alone") else tmp_path
+    assert measured("open_checkpoint(Path(sys.argv[2]))", source)[0]
+
+
+def test_values_of_any_length_make_messages_that_can_be_read() -> None:
+    huge: list[Any] = ["x" * 10**6, 10**4000, [[["y" * 1000] * 100] * 10], {"z" * 10**5: 1}]
+    for field in ("latent_channels", "block_out_channels", "act_fn", "scaling_factor", "_class_name", "force_upcast"):
+        for value in huge:
+            values = {"_class_name": "AutoencoderKL", "scaling_factor": 1.0} | {field: value}
+            with pytest.raises(ConfigError) as caught:
+                config_from_dict(values)
+            assert len(str(caught.value)) < 700
+            assert str(caught.value).isprintable()

@@ -86,7 +86,7 @@ def weights_files(names: list[str]) -> list[WeightsFile]:
     for name in names:
         match = _FILE.fullmatch(name) or _INDEX.fullmatch(name)
         # `diffusion_pytorch_model.fp16-00001-of-00002.safetensors` is one shard, which only an index stands for.
-        if match and not re.search(r"-\d+-of-\d+", match["variant"] or ""):
+        if match and name.isprintable() and not re.search(r"-\d+-of-\d+", match["variant"] or ""):
             found.append(WeightsFile(name, match["variant"] or "", match["ending"] == "bin"))
     return sorted(found, key=lambda file: (file.pickle, file.variant, file.sharded))
 

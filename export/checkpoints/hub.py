@@ -3,6 +3,7 @@
 This is the only place that opens a connection, and only for a name that the user gave.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,35 @@ from .diffusers_folder import CONFIG_NAME, choose_weights, weights_files
 from .flax_folder import FLAX_NAME
 from .shards import shard_names
 
-__all__ = ["fetch_from_hub", "is_hub_id"]
+__all__ = ["fetch_from_hub", "has_form_of_id", "hub_id"]
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
+_ENDINGS = r"\.(safetensors|sft|ckpt|pth?|bin|msgpack|json|zip|onnx|gguf|npz?|npy|tar|gz)"
+_ID = re.compile(rf"{_PART}/(?!.*{_ENDINGS}$){_PART}", re.IGNORECASE)
+_EXPLICIT = re.compile(rf"hf://(?P<id>{_PART}/{_PART})")
 
 
-def is_hub_id(source: Path) -> bool:
-    """Whether a source that is no local path has the form `org/name`, and no ending of a file."""
-    endings = r"\.(safetensors|sft|ckpt|pth?|bin|msgpack|json|zip)"
-    return re.fullmatch(rf"{_PART}/(?!.*{endings}$){_PART}", str(source)) is not None
+def has_form_of_id(source: str) -> bool:
+    """Whether a source is of the form `org/name`, without the ending of a file."""
+    return _ID.fullmatch(source) is not None
+
+
+def hub_id(source: str) -> str | None:
+    """The model on the hub that a source names, or None if it can only be a local path.
+
+    `hf://org/name` always names a model. `org/name` does if neither such a path nor a file or folder `org` exists here:
+    with one, the source is more likely a path with a spelling mistake, and such a path must not be sent over the
+    network. A source that starts with a dot, a slash, a tilde or a drive, has another number of parts or the ending of
+    a file is never a model's name.
+
+    Args:
+        source: exactly what the user typed. (`pathlib` drops a leading `./`.)
+    """
+    explicit = _EXPLICIT.fullmatch(source)
+    if explicit is not None:
+        return explicit["id"]
+    organisation = source.split("/")[0]
+    return source if has_form_of_id(source) and not os.path.lexists(organisation) else None
 
 
 def fetch_from_hub(

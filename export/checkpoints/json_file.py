@@ -1,12 +1,14 @@
 """JSON objects beside weights: config.json and shard indices."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import CheckpointError
+from ...runtime.json_file import read_json
 
 __all__ = ["read_json_object"]
+
+_MOST_BYTES = 8 << 20  # a config has a few kilobytes, and the index of a very large model has less than 1 MB
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -14,14 +16,16 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it does not exist.
-        CheckpointError: it cannot be read, or holds something else.
+        CheckpointError: it cannot be read, is larger than any such file, or holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, _MOST_BYTES)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}; fetch it again") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}")
     return values

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...runtime.config import SAMPLING_STRIDES
 from ...runtime.errors import CheckpointError
+from ...tiling.plain_text import shown
 
 __all__ = ["Ltx2Layout"]
 
@@ -86,7 +87,7 @@ class Ltx2Layout:
             ("latent_log_var", ("uniform", "constant")),
         ):
             if vae.get(name, wanted[0]) not in wanted:
-                raise self._error(f"{name} must be {' or '.join(map(str, wanted))}, got {vae[name]!r}")
+                raise self._error(f"{name} must be {' or '.join(map(str, wanted))}, got {shown(vae[name])}")
 
     @property
     def upsampling(self) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ class Ltx2Layout:
         for kind, options in blocks:
             if kind != "res_x" and kind not in side.samplers:
                 supported = ", ".join(("res_x", *side.samplers))
-                raise self._error(f"block {kind!r} is not supported; supported: {supported}")
+                raise self._error(f"block {shown(kind)} is not supported; supported: {supported}")
             if kind == "res_x" and resnets is not None:
                 raise self._error("two res_x blocks follow each other, which is not supported")
             places.append((len(stages), kind != "res_x"))
@@ -202,13 +203,13 @@ class Ltx2Layout:
     def _whole(self, values: Mapping[str, Any], name: str, default: int) -> int:
         value = values.get(name, default)
         if type(value) is not int or not 1 <= value < _MAX:
-            raise self._error(f"{name} must be a whole number of at least 1, got {value!r}")
+            raise self._error(f"{name} must be a whole number of at least 1, got {shown(value)}")
         return value
 
     def _flag(self, values: Mapping[str, Any], name: str) -> bool:
         value = values.get(name, False)
         if not isinstance(value, bool):
-            raise self._error(f"{name} must be true or false, got {value!r}")
+            raise self._error(f"{name} must be true or false, got {shown(value)}")
         return value
 
     def _error(self, reason: str) -> CheckpointError:

@@ -3,7 +3,6 @@
 Source of names and description: Lightricks LTX-2 (`config.vae` in the safetensors metadata).
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...runtime.errors import CheckpointError
+from ...runtime.json_file import json_value
+from ...tiling.plain_text import shown
 from .candidate import Candidate
 from .checkpoint import LazyTensor
 from .listing import listed
@@ -41,7 +42,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
     class_name = (described or {}).get("_class_name", _CONVOLUTIONAL)
     refuse_diffusion_decoder(weights, own, class_name)
     if class_name != _CONVOLUTIONAL:
-        raise CheckpointError(f"{weights.path} holds a {class_name!r}, and of LTX-2 {_CONVOLUTIONAL} is supported")
+        raise CheckpointError(f"{weights.path} holds a {shown(class_name)}, and of LTX-2 {_CONVOLUTIONAL} is supported")
     if any(".downsamplers." in name or ".resnets." in name for name in own):
         raise CheckpointError(
             f"{weights.path} has diffusers' names but no config: give the folder that it came in, with its config.json"
@@ -83,9 +84,11 @@ def _description(weights: Weights) -> dict[str, Any] | None:
     if not isinstance(text, str):
         return None
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{weights.path}: the config in its header is not JSON: it is damaged") from error
+        config = json_value(text)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{weights.path}: the config in its header is not JSON: it is damaged ({error})"
+        ) from error
     described = config.get("vae") if isinstance(config, dict) else None
     return described if isinstance(described, dict) else None
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import CheckpointError
 from ...runtime.extras import require
+from ...tiling.plain_text import shown
 from ..stored_dtypes import STORED_DTYPES, widened
 from .checkpoint import LazyTensor
 from .listing import listed
@@ -52,6 +53,8 @@ def read_flax_arrays(path: Path) -> dict[tuple[str, ...], LazyTensor]:
         MissingExtra: msgpack is not installed.
     """
     msgpack = require("msgpack", extra="flax")
+    if not path.is_file():  # opening a pipe waits until something is written to it
+        raise CheckpointError(f"cannot read {path}: it is no ordinary file")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -115,7 +118,7 @@ def _array(msgpack: Any, code: int, data: bytes) -> _Stored:
     match content:
         case [list(shape), str(name), bytes(buffer)]:
             if name not in _DTYPES:
-                raise _Damaged(f"it holds an array of {name!r}; supported: {', '.join(_DTYPES)}")
+                raise _Damaged(f"it holds an array of {shown(name)}; supported: {', '.join(_DTYPES)}")
             whole = all(type(length) is int and 0 <= length <= len(buffer) for length in shape)
             if whole and math.prod(shape) * STORED_DTYPES[_DTYPES[name]].itemsize == len(buffer):
                 return _Stored(tuple(shape), _DTYPES[name], memoryview(buffer))

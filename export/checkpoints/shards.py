@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ...runtime.errors import CheckpointError
+from ...tiling.plain_text import shown
 from .checkpoint import LazyTensor
 from .json_file import read_json_object
 from .listing import listed
@@ -20,7 +21,7 @@ def shard_names(index: Path) -> list[str]:
     names = sorted(set(_places(index).values()))
     for name in names:
         if Path(name).name != name or "\\" in name:
-            raise CheckpointError(f"{index} names {name!r}, which lies outside its folder; refused")
+            raise CheckpointError(f"{index} names {shown(name)}, which lies outside its folder; refused")
     return names
 
 

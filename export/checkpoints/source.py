@@ -12,7 +12,7 @@ from .candidate import Candidate
 from .checkpoint import Checkpoint
 from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
 from .flax_folder import FLAX_NAME, open_flax_folder
-from .hub import fetch_from_hub, is_hub_id
+from .hub import fetch_from_hub, has_form_of_id, hub_id
 from .parameters import parameters_of
 from .published import name_of
 from .single_file import open_single_file
@@ -34,9 +34,12 @@ class SourceOptions:
 
 
 def open_checkpoint(
-    source: Path, overrides: Mapping[str, Any] | None = None, options: SourceOptions | None = None
+    source: Path | str, overrides: Mapping[str, Any] | None = None, options: SourceOptions | None = None
 ) -> Checkpoint:
     """Open a checkpoint: recognise it, name its tensors as diffusers does, and check that they fit its config.
+
+    `source` is a path, or a model on the hub: `org/name`, or `hf://org/name` if a file or folder `org` exists here too.
+    A string is taken as it was typed: `./models/vae` is a path and nothing else.
 
     `overrides` replace config fields where they are given (scaling_factor, shift_factor). Weights are not read yet;
     reading one that is not finite is an error.
@@ -75,20 +78,38 @@ def _check_size(checkpoint: Checkpoint) -> None:
         )
 
 
-def _recognised(source: Path, options: SourceOptions) -> Candidate:
+def _recognised(typed: Path | str, options: SourceOptions) -> Candidate:
+    source = Path(typed)
     if source.is_dir():
         return _open_folder(source, options)
     if source.exists():
+        if not source.is_file():
+            raise CheckpointError(f"{source} is no ordinary file: give a folder or a file with weights")
         if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
             return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
         if source.name == FLAX_NAME:
             return open_flax_folder(source.parent)
         return open_single_file(source, allow_pickle=options.allow_pickle)
-    if is_hub_id(source):
+    model = hub_id(str(typed))
+    if model is not None:
         names = {"subfolder": options.subfolder, "revision": options.revision, "variant": options.variant}
-        folder = fetch_from_hub(source.as_posix(), **names, allow_pickle=options.allow_pickle)
+        folder = fetch_from_hub(model, **names, allow_pickle=options.allow_pickle)
         return _open_folder(folder, replace(options, subfolder=None))
-    raise CheckpointError(f"{source} does not exist: give a folder with {CONFIG_NAME} and safetensors weights")
+    raise CheckpointError(_missing(str(typed)))
+
+
+def _missing(typed: str) -> str:
+    """Why a source that does not exist is not looked up on the hub."""
+    if has_form_of_id(typed):
+        here = typed.split("/")[0]
+        return (
+            f"{typed} does not exist, and {here} exists here, so it is taken as a path and not looked up on the hub: "
+            f"correct the path, or write hf://{typed} for the model of that name"
+        )
+    return (
+        f"{typed} does not exist: there is no such folder or file; give a folder with {CONFIG_NAME} and safetensors "
+        f"weights, a weights file, or a model on the hub as org/name"
+    )
 
 
 def _open_folder(folder: Path, options: SourceOptions) -> Candidate:

@@ -14,6 +14,7 @@ from ..benchmark.process import measure
 from ..benchmark.report import BenchReport
 from ..benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
 from ..figure_file import check_figure_file
+from ..terminal import echo
 from .options import (
     DTYPES,
     Memory,
@@ -142,11 +143,11 @@ def bench(
     if json_output:
         emit_json(report.to_json())
         return
-    click.echo(machine_sentence(machine))
-    click.echo(report.method() + "\n")
-    click.echo(report.table())
+    echo(machine_sentence(machine))
+    echo(*report.method().split("\n"), "")
+    echo(*report.table().split("\n"))
     for row in skipped:
-        click.echo(f"not measured: {row.what}: {row.reason}")
+        echo(f"not measured: {row.what}: {row.reason}")
     for path in (markdown, plot):
         if path is not None:
-            click.echo(f"{path}: written")
+            echo(f"{path}: written")

@@ -9,6 +9,7 @@ import click
 from ...runtime.budget import parse_memory
 from ...runtime.stream_lengths import ENGINE_FRAMES
 from ..engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
+from ..terminal import echo
 from .options import DTYPES, Memory, Size, as_json, components_option, emit_json, progress_bar
 
 __all__ = ["build"]
@@ -157,6 +158,6 @@ def build(
         state = f"built in {record.built['build_seconds']} s" if one.fresh else "there already, nothing changed"
         state = f"taken from {source}" if one.taken else state
         capabilities_text = ", ".join(record.compute_capabilities)
-        click.echo(f"{record.file}: {record.bytes / 1e6:.1f} MB for {capabilities_text}; {state}")
+        echo(f"{record.file}: {record.bytes / 1e6:.1f} MB for {capabilities_text}; {state}")
         for profile in record.profiles:
-            click.echo(f"  {profile}")
+            echo(f"  {profile}")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ...runtime.errors import BackendUnavailable
+from ..terminal import echo
 from .options import as_json, backend_options, components_option, emit_json, measuring_told, opened
 
 __all__ = ["calibrate"]
@@ -46,8 +47,8 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
         return
     for point in report["points"]:
         size = "x".join(map(str, point["cells"]))
-        click.echo(
+        echo(
             f"{point['component']:8} {point['strategy']:32} latents {size:12} "
             f"{point['peak_bytes'] / 2**20:8.1f} MiB {point['seconds']:8.3f} s"
         )
-    click.echo(f"{calibration.measured} measured, {held} were there already: {calibration.path}")
+    echo(f"{calibration.measured} measured, {held} were there already: {calibration.path}")

@@ -6,19 +6,20 @@ from typing import Any
 import click
 
 from ..checkpoints import SourceOptions
+from ..terminal import echo
 from .options import as_json, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["convert"]
 
 
 @click.command(epilog="Example: latentrt convert ae.safetensors flux-vae")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.argument("folder", type=click.Path(path_type=Path))
 @scaling_options
 @source_options
 @as_json
 def convert(
-    source: Path, folder: Path, overrides: dict[str, Any], source_options: SourceOptions, json_output: bool
+    source: str, folder: Path, overrides: dict[str, Any], source_options: SourceOptions, json_output: bool
 ) -> None:
     """Write the checkpoint SOURCE as the diffusers folder FOLDER, in float32, without torch.
 
@@ -43,4 +44,4 @@ def convert(
         )
         return
     name = f"{checkpoint.config.family}{f' ({checkpoint.variant})' if checkpoint.variant else ''}"
-    click.echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")
+    echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")

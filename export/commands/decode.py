@@ -9,6 +9,7 @@ import click
 
 from ...runtime.errors import InputError
 from ...runtime.pictures import PICTURE_ENDINGS
+from ..terminal import echo
 from .options import Interrupt, as_json, backend_options, emit_json, measuring_told, opened, progress_bar
 from .tiling_options import Way, memory_option, way_options
 
@@ -97,4 +98,4 @@ def decode(
         emit_json(report)
     else:
         rate = f", {report['frame_rate']} frames per second" if "frame_rate" in report else ""
-        click.echo(f"{output}: sample {report['shape']}{rate}")
+        echo(f"{output}: sample {report['shape']}{rate}")

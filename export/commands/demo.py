@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ...runtime.extras import require
+from ..terminal import echo
 from .options import as_json, emit_json
 
 __all__ = ["demo"]
@@ -24,6 +25,6 @@ def demo(folder: Path, json_output: bool) -> None:
     require("av", extra="media")
     from ..demo.run import run_demo
 
-    report = run_demo(folder, (lambda _: None) if json_output else (lambda line: click.echo(line)))
+    report = run_demo(folder, (lambda _: None) if json_output else echo)
     if json_output:
         emit_json(report)

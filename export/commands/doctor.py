@@ -10,6 +10,7 @@ from ...runtime.backends import backends_here
 from ...runtime.backends.devices import compute_capability, has_nvidia_driver
 from ...runtime.errors import BackendUnavailable
 from ...runtime.extras import installed_version
+from ..terminal import echo
 from .options import as_json, emit_json
 
 __all__ = ["doctor"]
@@ -65,7 +66,7 @@ def doctor(json_output: bool) -> None:
     if json_output:
         emit_json(report)
     else:
-        click.echo("\n".join(_lines(report)))
+        echo(*_lines(report))
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

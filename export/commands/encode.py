@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ...runtime.errors import MediaError, OutputError
+from ..terminal import echo
 from .options import Interrupt, as_json, backend_options, emit_json, measuring_told, opened, progress_bar
 from .tiling_options import Way, memory_option, way_options
 
@@ -83,7 +84,7 @@ def encode(
         emit_json({"written": [str(target) for _, target in waiting], "skipped": len(jobs) - len(waiting)})
     else:
         skipped = f", {len(jobs) - len(waiting)} were there already" if len(waiting) < len(jobs) else ""
-        click.echo(f"{output}: {len(waiting)} latents file{'' if len(waiting) == 1 else 's'} written{skipped}")
+        echo(f"{output}: {len(waiting)} latents file{'' if len(waiting) == 1 else 's'} written{skipped}")
 
 
 def _outputs(sources: list[Path], folder: Path) -> list[tuple[Path, Path]]:

@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from ..checkpoints import SourceOptions
+from ..terminal import echo
 from .options import DTYPES, as_json, components_option, emit_json, progress_bar, scaling_options, source_options
 
 __all__ = ["export"]
 
 
 @click.command(epilog="Example: latentrt export path/to/stable-diffusion/vae bundle --scaling-factor 0.18215")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.argument("bundle", type=click.Path(path_type=Path))
 @components_option("Export")
 @click.option(
@@ -57,7 +58,7 @@ __all__ = ["export"]
 )
 @as_json
 def export(
-    source: Path,
+    source: str,
     bundle: Path,
     components: tuple[str, ...],
     dtypes: tuple[str, ...],
@@ -100,21 +101,21 @@ def export(
         return
     seconds = manifest.produced_by["seconds"]
     variant = f" ({manifest.produced_by['variant']})" if manifest.produced_by["variant"] else ""
-    click.echo(f"{source}: {manifest.produced_by['format']}")
-    click.echo(
+    echo(f"{source}: {manifest.produced_by['format']}")
+    echo(
         f"{bundle}: {manifest.family}{variant}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s"
     )
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
-        click.echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))
+        echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))
     if manifest.streams:
-        click.echo(f"  {len(manifest.streams)} graphs that run a clip in chunks, {manifest.streams[0].dtype}")
+        echo(f"  {len(manifest.streams)} graphs that run a clip in chunks, {manifest.streams[0].dtype}")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
-        click.echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
+        echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
     if "float16" in settings.dtypes and not settings.check_range and getattr(manifest.config, "force_upcast", False):
-        click.echo(
+        echo(
             "  float16: the config says force_upcast, so pictures may hold more than float16 does: what overflows runs "
             "again in float32 if the bundle has it; --check-range PICTURES keeps it in float32 from the start"
         )
     if "float32" not in settings.dtypes and "bfloat16" in settings.dtypes:
-        click.echo("  bfloat16 runs on TensorRT; for ONNX Runtime on a CPU to fall back to, add --dtype float32")
+        echo("  bfloat16 runs on TensorRT; for ONNX Runtime on a CPU to fall back to, add --dtype float32")

@@ -1,5 +1,7 @@
 """`latentrt inspect`: what is in a bundle or a checkpoint."""
 
+import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +11,35 @@ from ...runtime.config import MissingScalingFactor
 from ...runtime.engines import EngineRecord
 from ...runtime.manifest import MANIFEST_NAME, Manifest
 from ..checkpoints import SourceOptions
+from ..terminal import echo
 from .options import as_json, emit_json, source_options
 
 __all__ = ["inspect"]
 
+_MOST_UNLISTED = 100
 _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
 
 
 @click.command(epilog="Example: latentrt inspect sd_xl_base_1.0.safetensors")
-@click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path(path_type=Path))
-@click.option("--verify", "verify_hashes", is_flag=True, help="Read every file of a bundle and compare its SHA-256.")
+@click.argument("path", metavar="BUNDLE_OR_CHECKPOINT", type=click.Path())
+@click.option(
+    "--verify",
+    "verify_hashes",
+    is_flag=True,
+    help="Of a bundle: compare every SHA-256, and check what graphs refer to.",
+)
 @source_options
 @as_json
-def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
+def inspect(path: str, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
     """Tell what a bundle or a checkpoint holds, without loading it."""
-    if (path / MANIFEST_NAME).is_file():
-        manifest = Manifest.open(path)
+    if (Path(path) / MANIFEST_NAME).is_file():
+        manifest = Manifest.open(Path(path))
         if verify_hashes:
             manifest.verify_hashes()
             for record in manifest.engines:
-                record.check_file(path)
-        report = {"kind": "bundle", "hashes_verified": verify_hashes, **manifest.to_json()}
+                record.check_file(manifest.folder)
+        report = {"kind": "bundle", "digest": manifest.digest, "hashes_verified": verify_hashes, **manifest.to_json()}
+        report["unlisted_files"] = _unlisted_files(manifest)
         report["bytes"] = sum(file.size_bytes for file in manifest.files)
         lines = _bundle_lines(manifest, verify_hashes)
     else:
@@ -37,11 +47,12 @@ def inspect(path: Path, verify_hashes: bool, source_options: SourceOptions, json
     if json_output:
         emit_json(report)
     else:
-        click.echo("\n".join(lines))
+        echo(*lines)
 
 
 def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
-    lines = [f"{manifest.folder}: bundle of an {manifest.family}", *_config_lines(manifest.config.to_dict())]
+    lines = [f"{manifest.folder}: bundle of an {manifest.family}", f"  digest {manifest.digest}"]
+    lines += [*_config_lines(manifest.config.to_dict())]
     for graph in manifest.graphs:
         tensors = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         causal = "" if graph.causal is None else f", causal={graph.causal}"
@@ -53,7 +64,9 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
             f"stream, {len(graph.outputs) - 1} states, first chunk of {graph.stage.lead} frames"
         )
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
-    lines.append("  every hash is right" if verified else "  sizes are right (--verify reads every byte)")
+    lines += [f"  {name}: not in the manifest, so nothing reads it" for name in _unlisted_files(manifest)]
+    what = "every hash is right, and every graph reads its weights alone"
+    lines.append(f"  {what}" if verified else "  sizes are right (--verify reads every byte)")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
         lines.append(f"  range checked: {file} keeps {len(kept)} tensors in float32 where it is in float16")
     for record in manifest.engines:
@@ -79,12 +92,20 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
     return lines
 
 
+def _unlisted_files(manifest: Manifest) -> list[str]:
+    """Files in the folder that the manifest does not name, and that nothing reads; at most a hundred."""
+    known = {MANIFEST_NAME, *(file.name for file in manifest.files), *(record.file for record in manifest.engines)}
+    paths = (Path(parent) / name for parent, _, names in os.walk(manifest.folder) for name in names)
+    names = (path.relative_to(manifest.folder).as_posix() for path in paths)
+    return sorted(itertools.islice((name for name in names if name not in known), _MOST_UNLISTED))
+
+
 def _weights_text(record: EngineRecord) -> str:
     left_out = f" without {record.stripped_bytes / 1e6:.1f} MB of weights" if record.stripped_bytes else ""
     return f"{left_out}, takes the weights of any bundle with its graph" if record.takes_any_weights else left_out
 
 
-def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
+def _checkpoint_report(path: str, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
     from ..checkpoints import open_checkpoint
 
     missing = ""

@@ -18,6 +18,7 @@ from ...runtime.backends import BACKENDS
 from ...runtime.budget import parse_memory
 from ...runtime.errors import Cancelled, InputError
 from ..checkpoints import SourceOptions
+from ..terminal import one_line
 
 __all__ = [
     "DTYPES",
@@ -77,8 +78,15 @@ def provider_option(description: str) -> Callable[[Function], Function]:
 
 
 def backend_options(command: Function) -> Function:
-    """--backend, --dtype, --provider, --threads: for every command that runs engines."""
+    """--backend, --dtype, --provider, --threads, --digest, --engines: for every command that opens a bundle."""
     for option in (
+        click.option(
+            "--engines/--no-engines",
+            default=None,
+            help="Whether the bundle's TensorRT engines, which are compiled code, may be loaded.  "
+            "[default: yes, and no with --digest]",
+        ),
+        click.option("--digest", metavar="sha256:...", help="Refuse a bundle of another digest (see inspect)."),
         threads_option,
         provider_option("ONNX Runtime's provider."),
         click.option(
@@ -136,9 +144,9 @@ def scaling_options(command: Function) -> Function:
     return packed  # type: ignore[return-value]
 
 
-def opened(bundle: str, *, backend: str, dtype: str, provider: str | None, threads: int | None) -> Autoencoder:
-    """The bundle's autoencoder with the shared options."""
-    return open_bundle(bundle, backend=backend, dtype=dtype, provider=provider, threads=threads)
+def opened(bundle: str, **engine: Any) -> Autoencoder:
+    """The bundle's autoencoder with the options of `backend_options`."""
+    return open_bundle(bundle, **engine)
 
 
 class Interrupt:
@@ -203,7 +211,7 @@ class Size(click.ParamType):  # type: ignore[type-arg] # generic only since clic
         numbers = str(value).lower().split("x")
         counts = {form.count("x") + 1 for form in self.forms if form != "auto"}
         if len(numbers) not in counts or not all(
-            number.isdecimal() and int(number) >= self.least for number in numbers
+            number.isdecimal() and len(number) <= 9 and int(number) >= self.least for number in numbers
         ):
             self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
         return tuple(map(int, numbers))
@@ -252,7 +260,7 @@ class _MeasuringNotice(logging.Filter):
             return True
         self.count += 1
         text = f"measuring once, and kept: small call {self.count}, {record.getMessage()}"
-        click.echo(f"{_CLEARED_LINE}{text}", err=True, nl=False)
+        click.echo(f"{_CLEARED_LINE}{one_line(text)}", err=True, nl=False)
         return False
 
 
@@ -262,7 +270,7 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
     nothing where that is not a terminal. A count is shown to its end before another one; one of one is not shown."""
     bar: Any = None
     counted, started = "", 0.0
-    stream = sys.stderr
+    stream, label = sys.stderr, one_line(label)
 
     def rate(_: Any) -> str:
         seconds = time.monotonic() - started
@@ -277,7 +285,7 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
         if hidden or total == 1 or not stream.isatty():
             return
         if not total:  # nobody knows how many there will be
-            click.echo(f"\r{label}: {done} {what}", nl=False, file=stream)
+            click.echo(f"\r{label}: {done} {one_line(what)}", nl=False, file=stream)
             return
         if what != counted:
             if bar is not None and bar.pos < bar.length:
@@ -296,5 +304,5 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
 
 
 def emit_json(value: Any) -> None:
-    """Print a report for programs."""
-    click.echo(json.dumps(value, indent=1, default=str, allow_nan=False))
+    """Print a report for programs. Only DEL is left for us to escape: `json` escapes every other control character."""
+    click.echo(json.dumps(value, indent=1, default=str, allow_nan=False).replace("\x7f", "\\u007f"))

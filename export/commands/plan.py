@@ -15,6 +15,7 @@ from ...runtime.pictures import PICTURE_ENDINGS
 from ..figure_file import check_figure_file
 from ..plan_drawing import draw_decision, draw_plan
 from ..sample_size import sample_size
+from ..terminal import echo
 from .options import Memory, Size, as_json, backend_options, batch_option, emit_json, measuring_told, opened
 from .tiling_options import Way, tiles_wanted, way_options
 
@@ -108,11 +109,11 @@ def _show(told: dict[str, Any], text: str, draw: Path | None, drawn: Callable[[P
     if json_output:
         emit_json({**told, "drawing": draw})
     else:
-        click.echo(text)
+        echo(*text.split("\n"))
     if draw is not None:
         drawn(draw)
         if not json_output:
-            click.echo(f"{draw}: drawn")
+            echo(f"{draw}: drawn")
 
 
 def _held_as(vae: Autoencoder, output: str | None) -> str:

@@ -9,6 +9,7 @@ import click
 from ...runtime.backends import BACKENDS
 from ...runtime.extras import require
 from ..checkpoints import SourceOptions
+from ..terminal import echo
 from .options import DTYPES, as_json, emit_json, opened, provider_option, source_options, threads_option
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
@@ -29,7 +30,7 @@ _TILING_HEAD = (
 
 @click.command(epilog="Example: latentrt verify bundle --source path/to/vae --samples photo.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--source", type=click.Path(path_type=Path), help="The checkpoint it was exported from.")
+@click.option("--source", type=click.Path(), help="The checkpoint it was exported from.")
 @click.option(
     "--samples",
     multiple=True,
@@ -51,7 +52,7 @@ _TILING_HEAD = (
 @as_json
 def verify(
     bundle: Path,
-    source: Path | None,
+    source: str | None,
     samples: tuple[Path, ...],
     min_psnr: float,
     tiling: bool,
@@ -96,7 +97,7 @@ def verify(
     def on_row(row: "Comparison") -> None:
         nonlocal rows
         if not rows:  # what cannot be compared at all is said without a table
-            click.echo(_HEAD)
+            echo(_HEAD)
         rows += 1
         _print_row(row)
 
@@ -117,9 +118,9 @@ def verify(
         emit_json(report.to_json())
     else:
         for missing in report.not_compared:
-            click.echo(f"not compared: {missing.backend}, {missing.dtype}: {missing.reason}")
+            echo(f"not compared: {missing.backend}, {missing.dtype}: {missing.reason}")
         verdict = "passed" if report.passed else "FAILED"
-        click.echo(f"{verdict}: the worst PSNR is {report.worst_psnr_db:.1f} dB, wanted {min_psnr:g}")
+        echo(f"{verdict}: the worst PSNR is {report.worst_psnr_db:.1f} dB, wanted {min_psnr:g}")
     if not report.passed:
         click.get_current_context().exit(1)
 
@@ -142,26 +143,26 @@ def _verify_tiling(
         blends = [blend] if blend else [name for name in TILED_BLENDS if vae.video or name != "ltx2"]
         settings = [(name, partial(enable_tiling, vae, tile, overlap, name)) for name in blends]
         if not json_output:
-            click.echo(_TILING_HEAD)
+            echo(_TILING_HEAD)
         rows = []
         for row in compare_tiling(vae, settings, samples=samples, max_frames=max_frames, draw=draw):
             rows.append(row.to_json())
             if not json_output:
                 tiles = "x".join(map(str, row.tiles))
-                click.echo(
+                echo(
                     f"{row.sample[:17]:<18}{row.component:<9}{row.blend:<11}{tiles:<9}{row.work:>6.2f}"
                     f"{row.psnr_db:>9.1f}{row.seam:>7.2f}{row.whole_seconds:>9.2f}{row.tiled_seconds:>9.2f}"
                 )
     if json_output:
         emit_json({"comparisons": rows, "drawing": draw})
     elif draw is not None:
-        click.echo(f"{draw}: whole, tiled ({blends[0]}), and 8 times their difference")
+        echo(f"{draw}: whole, tiled ({blends[0]}), and 8 times their difference")
 
 
 def _print_row(row: "Comparison") -> None:
     graph = row.component if row.causal is None else f"{row.component} causal={row.causal}"
     shape = "x".join(map(str, row.shape))
-    click.echo(
+    echo(
         f"{row.backend:<18}{row.dtype:<9}{graph:<21}{row.strategy:<9}{row.sample[:17]:<18}{shape:<24}{row.max_abs:>10.2e}"
         f"{row.relative:>10.2e}{row.psnr_db:>9.1f}{row.seconds:>8.2f}{row.reference_seconds:>9.2f}"
     )

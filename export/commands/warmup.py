@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..sample_size import sample_size
+from ..terminal import echo
 from .options import as_json, backend_options, batch_option, emit_json, opened, sizes_option
 from .tiling_options import Way, way_options
 
@@ -49,4 +50,4 @@ def warmup(
     if json_output:
         emit_json({"backend": backend, "shapes": shapes, "first_seconds": seconds[0], "again_seconds": seconds[1]})
     else:
-        click.echo(f"{backend}: {seconds[0]:.2f} s the first time, {seconds[1]:.2f} s again")
+        echo(f"{backend}: {seconds[0]:.2f} s the first time, {seconds[1]:.2f} s again")

@@ -98,6 +98,7 @@ def _ordered(
 ) -> EngineOrder:
     for name in (graph.file, graph.weights):  # by content, not by what the manifest says of it
         manifest.verify_hash(name)
+    manifest.check_graph(graph, graph.file)  # before the library's parser sees it
     hashes = {file.name: file.sha256 for file in manifest.files}
     return EngineOrder(
         graph=graph,

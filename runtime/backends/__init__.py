@@ -27,10 +27,11 @@ def choose_backend(
     session_options: Mapping[str, Any] | None = None,
     contexts: int = 1,
     allow_build: bool = True,
+    engines: bool = True,
 ) -> Backend:
     """The backend for a bundle. `auto` takes the fastest that can run (`Choices.fastest` says which that is) and logs
     why it skipped the others; one that is named is taken or refused, never replaced. With `allow_build=False` none that
-    compiles within calls.
+    compiles within calls. With `engines=False` none that loads compiled engines.
 
     Raises:
         BackendUnavailable: what was asked for cannot run here (MissingExtra: it is not installed).
@@ -46,7 +47,9 @@ def choose_backend(
         raise InputError(f"provider is ONNX Runtime's: backend {backend!r} takes none, got {provider!r}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, or None for all cores, got {threads!r}")
-    choices = Choices(manifest, dtype, threads, session_options, contexts, allow_build=allow_build)
+    if not isinstance(engines, bool):
+        raise InputError(f"engines must be True, False or None, got {engines!r}")
+    choices = Choices(manifest, dtype, threads, session_options, contexts, allow_build=allow_build, engines=engines)
     if backend == "auto" and provider is None:
         return choices.fastest()
     return choices.named(backend, provider)
@@ -63,12 +66,13 @@ def other_backends(
     session_options: Mapping[str, Any] | None,
     contexts: int,
     allow_build: bool,
+    engines: bool,
 ) -> tuple[Backend, ...]:
     """The backends that may run a call where no exact strategy of the `chosen` one fits into its memory budget. The
     options are `choose_backend`'s; where the user named a backend or a provider there are no others."""
     if backend != "auto" or provider is not None:
         return ()
-    choices = Choices(manifest, dtype, threads, session_options, contexts, allow_build=allow_build)
+    choices = Choices(manifest, dtype, threads, session_options, contexts, allow_build=allow_build, engines=engines)
     return choices.others(chosen)
 
 

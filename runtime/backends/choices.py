@@ -27,6 +27,10 @@ __all__ = ["Backend", "Choices", "graphs_of"]
 _log = logging.getLogger(__name__)
 # A compiled model is a copy of the weights: of LTX-2's decoder it takes 4 s to write, for a second of each later start.
 _MOST_CACHED_BYTES = 512 << 20
+_NO_ENGINES = (
+    "engines are compiled code, and they are not loaded with engines=False, nor with digest= alone, which does not "
+    "cover them: take another backend, or pass engines=True if you trust the people who built them"
+)
 _IN_FLIGHT = 2  # TensorRT: one call's copies beside the other's computation
 
 
@@ -81,9 +85,10 @@ class Choices:
         contexts: int = 1,
         *,
         allow_build: bool = True,
+        engines: bool = True,
     ) -> None:
         self._manifest, self._dtype, self._contexts = manifest, dtype, contexts
-        self._allow_build = allow_build
+        self._allow_build, self._may_load_engines = allow_build, engines
         self._threads, self._session_options = threads, session_options
         self._held = any(graph.dtype == dtype for graph in manifest.graphs)
 
@@ -165,7 +170,9 @@ class Choices:
                 provider=provider,
                 threads=self._threads,
                 session_options=self._session_options,
-                cache=_provider_cache(self._hash_of(path)) if provider == "tensorrt" else None,
+                cache=_provider_cache(self._hash_of(path))
+                if provider == "tensorrt" and self._may_load_engines
+                else None,
             )
 
         device = "cpu" if provider == "cpu" else "cuda"
@@ -228,6 +235,8 @@ class Choices:
         component)."""
         if not self._held:
             return f"the bundle holds no {self._dtype} graphs"
+        if not self._may_load_engines:
+            return _NO_ENGINES
         try:
             options = DeviceOptions.of(self._session_options)
         except InputError as error:

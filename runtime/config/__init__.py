@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ...tiling.plain_text import shown
 from ..errors import ConfigError
 from .flux2 import AutoencoderKLFlux2Config
 from .image import ACTIVATIONS, ImageConfig
@@ -37,7 +38,7 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     name = values.get("_class_name")
     if not isinstance(name, str) or name not in _FAMILIES:
         raise ConfigError(
-            f"config: _class_name must be one of {', '.join(_FAMILIES)}, got {name!r}; "
+            f"config: _class_name must be one of {', '.join(_FAMILIES)}, got {shown(name)}; "
             f"is this the config.json of another kind of model?"
         )
     return _FAMILIES[name].from_dict(values)

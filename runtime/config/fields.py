@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from ...tiling.plain_text import as_line, shown
 from ..errors import ConfigError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "require_statistics",
 ]
 
+_MOST = 1 << 31  # no channels, layers or sizes are as many
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,9 @@ class FromDict:
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(key for key in values if key not in fields and not key.startswith("_"))
         if unknown:
-            _log.warning("%s: config fields that are not known here are ignored: %s", cls.family, ", ".join(unknown))
+            _log.warning(
+                "%s: config fields that are not known here are ignored: %s", cls.family, as_line(", ".join(unknown))
+            )
         known = {key: _frozen(value) for key, value in values.items() if key in fields}
         return cls(**known)
 
@@ -64,36 +68,42 @@ def _is_finite(value: object) -> bool:
 def require_ints(config: object, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(config, name)
-        if not _is_int(value) or value < 1:
-            raise ConfigError(f"config: {name} must be a whole number of at least 1, got {value!r}")
+        if not _is_int(value) or not 1 <= value < _MOST:
+            raise ConfigError(f"config: {name} must be a whole number of at least 1, got {shown(value)}")
 
 
 def require_bools(config: object, names: Sequence[str]) -> None:
     for name in names:
         if not isinstance(getattr(config, name), bool):
-            raise ConfigError(f"config: {name} must be true or false, got {getattr(config, name)!r}")
+            raise ConfigError(f"config: {name} must be true or false, got {shown(getattr(config, name))}")
 
 
 def require_flags(config: object, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(config, name)
         if not all(isinstance(item, bool) for item in (value if isinstance(value, tuple) else (value,))):
-            raise ConfigError(f"config: {name} must be true, false, or a list of these, got {value!r}")
+            raise ConfigError(f"config: {name} must be true, false, or a list of these, got {shown(value)}")
 
 
 def require_int_tuple(config: object, name: str, minimum: int = 1) -> None:
     value = getattr(config, name)
-    if not isinstance(value, tuple) or not value or not all(_is_int(item) and item >= minimum for item in value):
-        raise ConfigError(f"config: {name} must be a list of whole numbers of at least {minimum}, got {value!r}")
+    if (
+        not isinstance(value, tuple)
+        or not value
+        or not all(_is_int(item) and minimum <= item < _MOST for item in value)
+    ):
+        raise ConfigError(f"config: {name} must be a list of whole numbers of at least {minimum}, got {shown(value)}")
 
 
 def require_choices(config: object, name: str, choices: Sequence[str]) -> None:
     value = getattr(config, name)
     if not isinstance(value, tuple) or not value:
-        raise ConfigError(f"config: {name} must be a list of names, got {value!r}")
+        raise ConfigError(f"config: {name} must be a list of names, got {shown(value)}")
     for item in value:
         if item not in choices:
-            raise ConfigError(f"config: {name} names {item!r}, which is not supported; supported: {', '.join(choices)}")
+            raise ConfigError(
+                f"config: {name} names {shown(item)}, which is not supported; supported: {', '.join(choices)}"
+            )
 
 
 def require_number(config: object, name: str, *, positive: bool = False, optional: bool = False) -> None:
@@ -102,7 +112,7 @@ def require_number(config: object, name: str, *, positive: bool = False, optiona
         return
     if not _is_finite(value) or (positive and value <= 0):
         kind = "a positive number" if positive else "a number"
-        raise ConfigError(f"config: {name} must be {kind}, got {value!r}")
+        raise ConfigError(f"config: {name} must be {kind}, got {shown(value)}")
 
 
 def require_numbers(config: object, name: str, length: int) -> None:
@@ -113,7 +123,7 @@ def require_numbers(config: object, name: str, length: int) -> None:
     if not isinstance(value, tuple) or not all(map(_is_finite, value)) or len(value) != length:
         raise ConfigError(
             f"config: {name} must hold one finite number per latent channel ({length}), "
-            f"got {len(value) if isinstance(value, tuple) else value!r}"
+            f"got {len(value) if isinstance(value, tuple) else shown(value)}"
         )
 
 

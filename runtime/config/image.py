@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...tiling.plain_text import shown
 from ..errors import ConfigError
 from .fields import FromDict, require_bools, require_choices, require_int_tuple, require_ints
 
@@ -72,5 +73,6 @@ class ImageConfig(FromDict):
     def _check_activation(self) -> None:
         if not isinstance(self.act_fn, str) or self.act_fn.lower() not in ACTIVATIONS:
             raise ConfigError(
-                f"config: act_fn names {self.act_fn!r}, which is not supported; supported: {', '.join(ACTIVATIONS)}"
+                f"config: act_fn names {shown(self.act_fn)}, which is not supported; supported: "
+                f"{', '.join(ACTIVATIONS)}"
             )

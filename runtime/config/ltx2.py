@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ...tiling.plain_text import shown
 from ..errors import ConfigError
 from .fields import (
     FromDict,
@@ -88,7 +89,7 @@ class AutoencoderKLLTX2VideoConfig(FromDict):
         for name in ("encoder_spatial_padding_mode", "decoder_spatial_padding_mode"):
             if getattr(self, name) not in PADDING_MODES:
                 raise ConfigError(
-                    f"config: {name} must be one of {', '.join(PADDING_MODES)}, got {getattr(self, name)!r}"
+                    f"config: {name} must be one of {', '.join(PADDING_MODES)}, got {shown(getattr(self, name))}"
                 )
         if self.patch_size_t != 1:
             raise ConfigError(

@@ -14,11 +14,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Models are folders under `root`; `fetched` are the files that were sent, in order."""
+    """Models are folders under `root`; `fetched` are the files that were sent, in order; `asked`: every address that
+    was asked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.fetched: list[str] = []
+        self.asked: list[str] = []
         self.url = ""
 
 
@@ -36,6 +38,7 @@ def fake_hub(root: Path) -> Iterator[FakeHub]:
         def answer(self, *, body: bool) -> None:
             path = self.path.partition("?")[0].strip("/")
             parts = path.split("/")
+            hub.asked.append(path)
             if parts[:2] == ["api", "models"]:
                 self.model("/".join(parts[2:4]), parts[4:])
             elif len(parts) > 4 and parts[2] == "resolve":
