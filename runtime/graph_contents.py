@@ -90,12 +90,15 @@ _SESSION_OPTIONS = "ort_config"
 
 @dataclass(frozen=True)
 class ExternalTensor:
-    """A tensor whose values lie in another file: its name, that file, and the byte range there."""
+    """A tensor whose values lie in another file: its name, that file, the byte range there, its shape, and its type as
+    a number of TensorProto.DataType."""
 
     name: str
     location: str
     offset_bytes: int
     length_bytes: int
+    shape: tuple[int, ...]
+    data_type: int
 
 
 class _Refused(Exception):
@@ -261,9 +264,11 @@ class _Reader:
             raise _Refused(f"tensor {shown(name)} in it does not say where its values lie as export says it")
         if not _NUMBER.fullmatch(values["offset"]) or not _NUMBER.fullmatch(values["length"]):
             raise _Refused(f"the byte range of tensor {shown(name)} in it is no pair of whole numbers")
-        tensor = ExternalTensor(name, values["location"], int(values["offset"]), int(values["length"]))
-        sizes = [size for dims in found.get(_DIMS, []) for size in (dims if isinstance(dims, list) else [dims])]
-        item = _ITEM_BYTES.get(found.get(_DATA_TYPE, [0])[0], 0)
+        sizes = tuple(size for dims in found.get(_DIMS, []) for size in (dims if isinstance(dims, list) else [dims]))
+        data_type = found.get(_DATA_TYPE, [0])[0]
+        offset, length = int(values["offset"]), int(values["length"])
+        tensor = ExternalTensor(name, values["location"], offset, length, sizes, data_type)
+        item = _ITEM_BYTES.get(data_type, 0)
         if len(sizes) > _MOST_DIMENSIONS or any(size > _MOST_ELEMENTS for size in sizes):
             raise _Refused(f"the shape of tensor {shown(name)} in it is not one that export writes")
         if math.prod(sizes) * item != tensor.length_bytes or not item:

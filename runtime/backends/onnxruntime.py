@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU, CUDA and TensorRT providers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..component import Call
-from ..errors import BackendUnavailable, EngineError, InputError
+from ..errors import BackendUnavailable, BundleError, EngineError, InputError
 from ..extras import require
 from ..pages import own_pages
 from .devices import has_nvidia_driver
 from .onnxruntime_arena import Arena
+from .onnxruntime_weights import HeldWeights
 
 __all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider", "shared_arena"]
 
@@ -73,12 +75,10 @@ class OnnxRuntimeComponent:
         self._device = "cpu" if provider == "cpu" else "cuda"
         chain = list(dict.fromkeys([PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]))
         try:
-            options = self._options(threads, session_options or {})
-            self._arena = shared_arena(provider) if options.enable_cpu_mem_arena else None
-            if self._arena is not None:
-                self._arena.use_for(options)
-            self._session = self._runtime.InferenceSession(str(graph), options, providers=_providers(chain, cache))
-        except (BackendUnavailable, InputError):
+            self._arena = shared_arena(provider)
+            make_options = partial(self._options, threads, session_options or {})
+            self._session = self._opened(graph, make_options, _providers(chain, cache))
+        except (BackendUnavailable, BundleError, InputError):
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise EngineError(f"ONNX Runtime does not load {graph}: {_first_line(error)}") from error
@@ -89,6 +89,23 @@ class OnnxRuntimeComponent:
                 f"(is the NVIDIA driver there, and the CUDA libraries of its version?)"
             )
         self._output = self._session.get_outputs()[0].name
+
+    def _opened(self, graph: Path, make_options: Callable[[], Any], providers: Any) -> Any:
+        """A session of the graph. On a CPU it leaves no weights file mapped."""
+        for every in (False, True):
+            options = make_options()
+            if not options.enable_cpu_mem_arena:
+                self._arena = None
+            if self._arena is not None:
+                self._arena.use_for(options)
+            # As long as the session: ONNX Runtime does not say that it keeps the memory that it is given.
+            self._held = HeldWeights(self._runtime, graph, every=every) if self._device == "cpu" else None
+            if self._held is not None:
+                self._held.give_to(options)
+            session = self._runtime.InferenceSession(str(graph), options, providers=providers)
+            if self._held is None or not self._held.leave_a_file_mapped:
+                return session
+        return session
 
     def run(
         self,
