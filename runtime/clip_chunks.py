@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background
 from .clip_reader import open_clip
 from .errors import MediaError
 from .grid import Grid
@@ -23,8 +24,17 @@ class ClipChunks:
     where the file tells it (else None), `height`, `width` and `frame_rate`.
     """
 
-    def __init__(self, path: Path, channels: int, grid: Grid, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        channels: int,
+        grid: Grid,
+        check: Callable[[], None] = lambda: None,
+        *,
+        background: Background = WHITE,
+    ) -> None:
         self._path, self._channels, self._grid, self._check = path, channels, grid, check
+        self._background = background
         self.frames = self.height = self.width = 0
         self.frame_rate: Fraction | None = None
         self.frame_count: int | None = None
@@ -36,7 +46,7 @@ class ClipChunks:
         Raises:
             MediaError: the file is missing, damaged or no clip.
         """
-        with open_clip(self._path, self._channels) as clip:
+        with open_clip(self._path, self._channels, background=self._background) as clip:
             count = clip.frame_count
             if count is None:
                 count = 0
@@ -53,7 +63,7 @@ class ClipChunks:
             MediaError: the file is missing, damaged, no clip, or without frames.
         """
         ratio = self._grid.temporal
-        with open_clip(self._path, self._channels) as clip:
+        with open_clip(self._path, self._channels, background=self._background) as clip:
             self.frames, self.height, self.width = 0, clip.height, clip.width
             self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
             held: list[NDArray[np.uint8]] = []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background, background_colour
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from .clip_chunks import ClipChunks
@@ -34,6 +35,7 @@ def encode_file(
     memory: int | str | None = None,
     check: Callable[[], None] | None = None,
     progress: Progress | None = None,
+    background: Background = WHITE,
 ) -> LatentsFile:
     """Encode one picture or clip to a latents file.
 
@@ -41,7 +43,8 @@ def encode_file(
     model's own. The original size and frame rate go into the file, so that decoding restores them. `stream`: a clip
     chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode` takes it. `check` is
     called between the steps and may raise, to stop. `progress` is told the tiles, where there are any, or a stream's
-    frames (of 0 in all where the file does not tell how many there are).
+    frames (of 0 in all where the file does not tell how many there are). `background`: the colour behind transparent
+    pixels, where the model takes no alpha: a name, "#rrggbb" or three integers.
 
     Raises:
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
@@ -52,12 +55,13 @@ def encode_file(
         raise OutputError(f"{output} exists already: give another name, or delete it first")
     require_folder(output)
     check = check or (lambda: None)
+    behind = background_colour(background)
     if stream and not isinstance(vae, AutoencoderKLLTX2Video):
         raise InputError(f"stream: only video models stream, and this is {vae.family}")
     if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
-        posterior, size, frame_rate = _encode_clip(vae, source, check, progress, memory, stream=stream)
+        posterior, size, frame_rate = _encode_clip(vae, source, check, progress, memory, behind, stream=stream)
     else:
-        posterior, size, frame_rate = _encode_whole(vae, source, check, progress, memory)
+        posterior, size, frame_rate = _encode_whole(vae, source, check, progress, memory, behind)
     check()
     latents = posterior.mode() if seed is None else posterior.sample(seed)
     frames, height, width = size if vae.video else (None, *size)
@@ -78,9 +82,14 @@ _Encoded = tuple[DiagonalGaussian, tuple[int, ...], Fraction | None]
 
 
 def _encode_whole(
-    vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None, memory: int | str | None
+    vae: Autoencoder,
+    source: Path,
+    check: Callable[[], None],
+    progress: Progress | None,
+    memory: int | str | None,
+    background: Background,
 ) -> _Encoded:
-    read = read_sample(source, vae, check=check)
+    read = read_sample(source, vae, check=check, background=background)
     check()
     encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress)).latent_dist
     return encoded, read.size, read.frame_rate
@@ -92,14 +101,15 @@ def _encode_clip(
     check: Callable[[], None],
     progress: Progress | None,
     memory: int | str | None,
+    background: Background,
     *,
     stream: bool,
 ) -> _Encoded:
     """A clip in the way that fits its budget: read chunk by chunk where it streams, else whole."""
-    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check)
+    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, background=background)
     strategy = vae.clip_strategy(chunks.padded_size, memory, stream=stream)
     if not strategy.streaming:
-        return _encode_whole(vae, source, check, progress, memory)
+        return _encode_whole(vae, source, check, progress, memory, background)
     moments = []
     for part in vae.encode_chunks(chunks, strategy):
         check()
