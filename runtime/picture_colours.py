@@ -191,7 +191,8 @@ def _display_to_srgb() -> NDArray[np.uint8]:
     """Code values of BT.1886, which `ColourSpace` gives, as those of sRGB for the same light."""
     light = (np.arange(256) / 255) ** 2.4
     codes = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(codes * 255).astype(np.uint8)
+    table: NDArray[np.uint8] = np.rint(codes * 255).astype(np.uint8)
+    return table
 
 
 def _printable(text: str) -> str:

@@ -133,7 +133,8 @@ def _deep_samples(mode: str, deep: NDArray[np.uint16], alpha: NDArray[np.uint8] 
 def _straight(colour: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[np.uint16]:
     wide = alpha.astype(np.uint32)[..., np.newaxis]
     divided = (colour.astype(np.uint32) * _OPAQUE + wide // 2) // np.maximum(wide, 1)
-    return np.minimum(divided, _OPAQUE).astype(np.uint16)
+    straight: NDArray[np.uint16] = np.minimum(divided, _OPAQUE).astype(np.uint16)
+    return straight
 
 
 def _rounded(deep: NDArray[np.uint16]) -> NDArray[np.uint8]:

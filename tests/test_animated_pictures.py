@@ -59,7 +59,7 @@ def places(clip: Any) -> list[int]:
 def test_an_animation_is_a_clip_with_its_rate(tmp_path: Path, ending: str) -> None:
     path = animation(tmp_path / f"a{ending}", frames(6), 40)
     with open_clip(path) as clip:
-        assert (clip.frame_rate, clip.frame_count, clip.height, clip.width) == (25, 6, 16, 24)
+        assert (clip.frame_rate, clip.frame_count, clip.height, clip.width) == (Fraction(25), 6, 16, 24)
         read = list(clip)
     for back, wanted in zip(read, frames(6), strict=True):
         assert np.abs(back.astype(int) - wanted).max() <= (3 if ending == ".avif" else 0)
@@ -69,7 +69,7 @@ def test_an_animation_is_a_clip_with_its_rate(tmp_path: Path, ending: str) -> No
 def test_the_content_decides_and_not_the_ending(tmp_path: Path) -> None:
     path = animation(tmp_path / "a.webp", frames(3), 100).rename(tmp_path / "a.mp4")
     with open_clip(path) as clip:
-        assert (clip.frame_rate, places(clip)) == (10, [0, 1, 2])
+        assert (clip.frame_rate, places(clip)) == (Fraction(10), [0, 1, 2])
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -79,7 +79,7 @@ def test_frames_of_different_lengths_keep_their_times(
     path = animation(tmp_path / f"a{ending}", frames(5), [40, 40, 200, 40, 80])
     with open_clip(path) as clip:
         read = list(clip)
-        assert (clip.frame_rate, clip.frame_count) == (25, 10)
+        assert (clip.frame_rate, clip.frame_count) == (Fraction(25), 10)
     assert places(read) == [0, 1, 2, 2, 2, 2, 2, 3, 4, 4]
     read[2][:] = 0  # each frame is the caller's own
     assert read[3].any()
@@ -89,19 +89,19 @@ def test_frames_of_different_lengths_keep_their_times(
 def test_times_that_are_rounded_are_one_rate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = animation(tmp_path / "a.webp", frames(9), [33, 33, 34] * 3)
     with open_clip(path) as clip:
-        assert (clip.frame_rate, places(clip)) == (30, list(range(9)))
+        assert (clip.frame_rate, places(clip)) == (Fraction(30), list(range(9)))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_frames_without_a_time_are_shown_as_browsers_show_them(tmp_path: Path) -> None:
     with open_clip(animation(tmp_path / "a.webp", frames(4), 0)) as clip:
-        assert (clip.frame_rate, clip.frame_count) == (10, 4)
+        assert (clip.frame_rate, clip.frame_count) == (Fraction(10), 4)
 
 
 def test_the_picture_in_front_of_an_apng_is_no_frame(tmp_path: Path) -> None:
     path = animation(tmp_path / "a.png", frames(4), 50, default_image=True)
     with open_clip(path) as clip:
-        assert (clip.frame_rate, places(clip)) == (20, [1, 2, 3])
+        assert (clip.frame_rate, places(clip)) == (Fraction(20), [1, 2, 3])
     np.testing.assert_array_equal(read_picture(path), frames(1)[0])
 
 
@@ -137,7 +137,7 @@ def test_frames_have_their_colours_and_their_background(tmp_path: Path, ending: 
                 ImageCms.ImageCmsProfile(io.BytesIO(profile)),
                 ImageCms.createProfile("sRGB"),
             )
-            np.testing.assert_array_equal(back[:8], np.broadcast_to(np.uint8([1, 2, 3]), (8, 24, 3)))
+            np.testing.assert_array_equal(back[:8], np.broadcast_to(np.array([1, 2, 3], np.uint8), (8, 24, 3)))
             assert np.abs(back[8:].astype(int) - np.asarray(wanted)[8:]).max() <= 2
     with open_clip(path, 4) as clip:
         np.testing.assert_array_equal(next(clip)[..., 3], pixels[0][..., 3])

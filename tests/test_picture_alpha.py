@@ -2,11 +2,14 @@
 
 import logging
 import struct
+import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import LATENTRT, invoke
 from picture_files import chunk, png, tiff
 from PIL import Image
 
@@ -14,6 +17,7 @@ from latentrt.runtime import media_notes, pictures
 from latentrt.runtime.alpha import background_colour, composite
 from latentrt.runtime.clip_reader import open_clip
 from latentrt.runtime.errors import InputError
+from latentrt.runtime.latents_file import read_latents
 from latentrt.runtime.pictures import read_picture
 
 BLUE = (0, 64, 255)
@@ -165,7 +169,7 @@ def test_a_folder_of_frames_takes_the_background_too(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "0.png"):
         with open_clip(source, background=BLUE) as clip:
             for frame in clip:
-                np.testing.assert_array_equal(frame, np.broadcast_to(np.uint8(BLUE), (8, 8, 3)))
+                np.testing.assert_array_equal(frame, np.broadcast_to(np.array(BLUE, np.uint8), (8, 8, 3)))
 
 
 def test_backgrounds_are_colours() -> None:
@@ -174,3 +178,26 @@ def test_backgrounds_are_colours() -> None:
     for wrong in ("", "nope", "#12345", "#11223344", (1, 2), (1, 2, 3, 4), (256, 0, 0), (-1, 0, 0), (0.5, 0, 0)):
         with pytest.raises(InputError, match="no background colour: give an opaque colour"):
             background_colour(wrong)  # type: ignore[arg-type]
+
+
+def test_the_command_line_takes_a_background_and_says_what_it_did(
+    tmp_path: Path, bundle_of: Callable[[str], Path]
+) -> None:
+    rgba = noise(64, 64, 4)
+    rgba[..., 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    command = [*LATENTRT, "encode", str(bundle_of("sd")), str(tmp_path / "a.png"), "-o"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "a.safetensors"), "--background", "#0040ff"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.count("a.png has transparent pixels: composited on the background #0040ff") == 1
+    Image.new("RGB", (64, 64), BLUE).save(tmp_path / "blue.png")
+    invoke("encode", bundle_of("sd"), tmp_path / "blue.png", "-o", tmp_path / "blue.safetensors")
+    one, other = (read_latents(tmp_path / f"{name}.safetensors").latents for name in ("a", "blue"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    with pytest.raises(InputError, match="no background colour"):
+        invoke(*command[3:], tmp_path / "b.safetensors", "--background", "nope")
+    assert not (tmp_path / "b.safetensors").exists()

@@ -5,6 +5,7 @@ import logging
 import struct
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_an_rgb_profile_is_applied_in_every_format(
     tmp_path: Path, ending: str, profile: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pictures, "PICTURE_FORMATS", ("PNG", "JPEG", "WEBP", "TIFF", "AVIF"))
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         ".webp": {"lossless": True},
         ".jpg": {"quality": 100, "subsampling": 0},
         ".avif": {"quality": 100, "subsampling": "4:4:4"},
@@ -103,7 +104,7 @@ def test_palette_gray_and_alpha_pictures_have_their_profile_applied(tmp_path: Pa
     assert difference(back[..., :3], wanted) <= 2
     np.testing.assert_array_equal(back[..., 3], rgba[..., 3])
     on_blue = read_picture(tmp_path / "rgba.png", background=(0, 0, 255))  # not converted: the background is sRGB
-    np.testing.assert_array_equal(on_blue[:, :16], np.broadcast_to(np.uint8([0, 0, 255]), (16, 16, 3)))
+    np.testing.assert_array_equal(on_blue[:, :16], np.broadcast_to(np.array([0, 0, 255], np.uint8), (16, 16, 3)))
 
     gray = rgb_profile(ADOBE, 1.4)  # for RGB, on a gray picture
     Image.fromarray(GRAYS[..., 0]).save(tmp_path / "gray.png", icc_profile=gray)
@@ -114,7 +115,8 @@ def test_palette_gray_and_alpha_pictures_have_their_profile_applied(tmp_path: Pa
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
 def test_a_gray_profile_is_applied(tmp_path: Path, ending: str) -> None:
     profile, path = gray_profile(1.8), tmp_path / f"a{ending}"
-    Image.fromarray(GRAYS[..., 0]).save(path, icc_profile=profile, **({"quality": 100} if ending == ".jpg" else {}))
+    quality: dict[str, Any] = {"quality": 100} if ending == ".jpg" else {}
+    Image.fromarray(GRAYS[..., 0]).save(path, icc_profile=profile, **quality)
     wanted = srgb_codes((GRAYS / 255) ** 1.8)
     assert np.abs(wanted - GRAYS).max() > 10
     assert np.abs(read_picture(path) - wanted).mean() <= 1
@@ -127,7 +129,7 @@ def test_inks_are_converted_by_their_profile(tmp_path: Path, ending: str, monkey
     black = np.zeros((*PATCHES.shape[:2], 1), np.uint8)
     black[:, 32:48] = 90
     inks = Image.frombytes("CMYK", PATCHES.shape[1::-1], np.concatenate([PATCHES, black], axis=2).tobytes())
-    quality = {"quality": 100, "subsampling": 0} if ending == ".jpg" else {}
+    quality: dict[str, Any] = {"quality": 100, "subsampling": 0} if ending == ".jpg" else {}
     inks.save(tmp_path / f"a{ending}", icc_profile=cmyk_profile(), **quality)
     assert difference(read_picture(tmp_path / f"a{ending}"), by_lcms(inks, cmyk_profile())) <= 2
 

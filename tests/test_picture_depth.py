@@ -1,6 +1,7 @@
 """Pictures of more than 8 bits: every sample is rounded to the nearest of 255, and unknown ranges are refused."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_a_png_of_sixteen_bits_is_rounded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("deflate", [False, True])
-def test_a_tiff_of_sixteen_bits_is_rounded(tmp_path: Path, order: str, deflate: bool) -> None:
+def test_a_tiff_of_sixteen_bits_is_rounded(tmp_path: Path, order: Literal["<", ">"], deflate: bool) -> None:
     deep = samples(3)
     tiff(tmp_path / "rgb.tif", deep, order=order, deflate=deflate, photometric=2)
     np.testing.assert_array_equal(read_picture(tmp_path / "rgb.tif"), rounded(deep))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),  # right, bottom
     8: lambda stored: np.rot90(stored),  # left, bottom
 }
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".webp": {"lossless": True},
     ".avif": {"quality": 95, "subsampling": "4:4:4"},

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import ImageCms
@@ -30,7 +31,12 @@ def png(path: Path, pixels: np.ndarray, chunks: bytes = b"") -> Path:
 
 
 def tiff(
-    path: Path, pixels: np.ndarray, *, order: str = "<", deflate: bool = False, **tags: int | tuple[int, ...]
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    order: Literal["<", ">"] = "<",
+    deflate: bool = False,
+    **tags: int | tuple[int, ...],
 ) -> Path:
     """Write (H, W, C) of any dtype as a TIFF of one strip; `tags` by the names below, `bits` for packed samples.
 
