@@ -1,6 +1,7 @@
-"""What a picture says about its colours outside an ICC profile: PNG's chunks, AVIF's `colr` box and EXIF.
+"""What a picture says about its colours: PNG's chunks, the boxes of AVIF and JPEG 2000, the head of BMP, and EXIF.
 
-Pillow reads some of them and not PNG's cICP nor AVIF's numbers, so the heads of these files are read here. Sizes in a
+Pillow reads most of it. It leaves out PNG's cICP, AVIF's numbers and the profiles in JPEG 2000 and BMP, so the heads of
+these files are read here. Sizes in a
 head are never trusted: a walk takes a limited number of steps and reads a few bytes at each.
 """
 
@@ -11,7 +12,10 @@ from typing import Any, BinaryIO
 
 from .colour_profile import ADOBE_RGB, SRGB, SRGB_CURVE, RGBSpace
 
-__all__ = ["CodePoints", "code_points", "exif_space", "png_space"]
+__all__ = ["LARGEST_PROFILE_BYTES", "CodePoints", "code_points", "embedded_profile", "exif_space", "png_space"]
+
+LARGEST_PROFILE_BYTES = 16 << 20  # the largest in use have 4 MiB; a JPEG cannot hold more than 16
+
 
 _MOST_STEPS = 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -79,6 +83,14 @@ def code_points(path: Path, kind: str | None) -> CodePoints | None:
     return CodePoints(*struct.unpack(">HH", found))  # the decoder has expanded the range already
 
 
+def embedded_profile(path: Path, kind: str | None) -> bytes | None:
+    """The ICC profile in a JPEG 2000 or BMP file, if there is one. `kind`: Pillow's format name."""
+    if kind not in ("JPEG2000", "BMP"):
+        return None
+    with path.open("rb") as file:
+        return _jp2_profile(file) if kind == "JPEG2000" else _bmp_profile(file)
+
+
 def png_space(info: dict[Any, Any]) -> RGBSpace | None:
     """The space that a PNG's gAMA and cHRM chunks describe; None where that is sRGB, or where there are none.
 
@@ -134,18 +146,43 @@ def _png_chunk(file: BinaryIO, wanted: bytes, size: int) -> bytes | None:
 
 def _avif_numbers(file: BinaryIO) -> bytes | None:
     """Primaries and transfer of the first `colr` box of type nclx, four bytes."""
+    if _boxes(file, (b"meta", b"iprp", b"ipco", b"colr")) is None:
+        return None
+    content = file.read(8)
+    return content[4:] if content[:4] == b"nclx" and len(content) == 8 else None
+
+
+def _jp2_profile(file: BinaryIO) -> bytes | None:
+    """ISO/IEC 15444-1, I.5.3.3: a byte for the method (2 or 3 for a profile), two more, and the profile."""
+    end = _boxes(file, (b"jp2h", b"colr"))
+    if end is None or file.read(3)[:1] not in (b"\2", b"\3"):
+        return None
+    return file.read(min(end - file.tell(), LARGEST_PROFILE_BYTES + 1))
+
+
+def _bmp_profile(file: BinaryIO) -> bytes | None:
+    """The profile of a BITMAPV5HEADER whose colour space type is 'MBED' (little-endian)."""
+    head = file.read(14 + 124)
+    if len(head) < 14 + 124 or struct.unpack("<I", head[14:18])[0] < 124 or head[14 + 56 : 14 + 60] != b"DEBM":
+        return None
+    offset, size = struct.unpack("<II", head[14 + 112 : 14 + 120])
+    file.seek(14 + offset)
+    return file.read(min(size, LARGEST_PROFILE_BYTES + 1))
+
+
+def _boxes(file: BinaryIO, names: tuple[bytes, ...]) -> int | None:
+    """Move into boxes that lie in each other, and return where the last one ends."""
     file.seek(0, 2)
     end = file.tell()
     file.seek(0)
-    for name in (b"meta", b"iprp", b"ipco", b"colr"):
+    for name in names:
         found = _box(file, name, end)
         if found is None:
             return None
         end = found
         if name == b"meta":
             file.seek(4, 1)  # version and flags
-    content = file.read(8)
-    return content[4:] if content[:4] == b"nclx" and len(content) == 8 else None
+    return end
 
 
 def _box(file: BinaryIO, name: bytes, end: int) -> int | None:

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from .colour_profile import icc_profile
 from .colour_spaces import ColourSpace
-from .colour_tags import CodePoints, code_points, exif_space, png_space
+from .colour_tags import LARGEST_PROFILE_BYTES, CodePoints, code_points, embedded_profile, exif_space, png_space
+from .deep_avif import deep_avif
 from .extras import require
 from .media_notes import note
 from .picture_samples import Samples
 
 __all__ = ["to_srgb"]
 
-_LARGEST_PROFILE_BYTES = 16 << 20  # the largest in use have 4 MiB; a JPEG cannot hold more than 16
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of an ICC profile, and as Pillow has it
 _GRID = 17
 _LONGEST_NAME = 60
@@ -66,10 +66,10 @@ def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
     if numbers is not None and not numbers.full_range and image.mode in ("L", "RGB"):
         levels = [min(max(round((value - 16) * 255 / 219), 0), 255) for value in range(256)]
         image = image.point(levels * len(image.getbands()))
-    embedded = opened.info.get("icc_profile")
+    embedded = opened.info.get("icc_profile") or embedded_profile(path, opened.format)
     if numbers is not None and numbers.hdr is not None and not embedded:
-        return _from_hdr(samples, numbers, path)
-    profile = _profile_of(opened, numbers, path)
+        return _from_hdr(samples, opened, numbers, path)
+    profile = _profile_of(opened, embedded, numbers, path)
     if profile is not None:
         try:
             return _converted(image, profile, path)
@@ -78,8 +78,7 @@ def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
     return _without_profile(image, path)
 
 
-def _profile_of(opened: Any, numbers: CodePoints | None, path: Path) -> _Profile | None:
-    embedded = opened.info.get("icc_profile")
+def _profile_of(opened: Any, embedded: bytes | None, numbers: CodePoints | None, path: Path) -> _Profile | None:
     if numbers is not None and (opened.format == "PNG" or not embedded):
         if numbers.space is not None:
             return _Profile(icc_profile(numbers.space), f"{numbers.space.name}, which its tags name")
@@ -128,7 +127,7 @@ def _transform(data: bytes, image_mode: str) -> tuple[str, str, Any]:
     Raises:
         _UnusableProfile: it is damaged, too large, or for another kind of picture.
     """
-    if len(data) > _LARGEST_PROFILE_BYTES:
+    if len(data) > LARGEST_PROFILE_BYTES:
         raise _UnusableProfile("it is too large")
     cms = require("PIL.ImageCms", extra="media")
     try:
@@ -169,8 +168,10 @@ def _without_profile(image: Any, path: Path) -> Any:
     return image
 
 
-def _from_hdr(samples: Samples, numbers: CodePoints, path: Path) -> Any:
+def _from_hdr(samples: Samples, opened: Any, numbers: CodePoints, path: Path) -> Any:
     deep = samples.deep
+    if deep is None and opened.format == "AVIF" and getattr(opened, "n_frames", 1) == 1:
+        deep = deep_avif(path, opened.height, opened.width)
     if deep is None:
         deep = np.asarray(samples.image.convert("RGB")).astype(np.uint16) * np.uint16(257)
     elif deep.shape[2] == 1:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from picture_files import ADOBE, P3, chunk, cmyk_profile, gray_profile, png, rgb_profile, tiff
@@ -88,6 +89,30 @@ def test_an_rgb_profile_is_applied_in_every_format(
     assert difference(read_picture(path, 1), np.asarray(Image.fromarray(wanted).convert("L"))[..., None]) <= 2
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "converted to sRGB from its colour profile 'sRGB" in caplog.text  # the description that lcms writes
+
+
+@pytest.mark.parametrize("kind", ["BMP", "JPEG2000"])
+def test_a_profile_that_pillow_leaves_out_is_applied(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "PICTURE_FORMATS", ("BMP", "JPEG2000"))
+    profile, path = rgb_profile(P3), tmp_path / "a.img"
+    if kind == "BMP":
+        pixels = PATCHES[::-1, :, ::-1].tobytes()
+        head = struct.pack("<IiiHHIIiiII", 124, PATCHES.shape[1], 16, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+        head = head.ljust(56, b"\0") + b"DEBM" + bytes(52) + struct.pack("<II", 124 + len(pixels), len(profile))
+        whole = head.ljust(124, b"\0") + pixels + profile
+        path.write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(whole), 0, 0, 14 + 124) + whole)
+    else:
+        Image.fromarray(PATCHES).save(path, "JPEG2000")
+        content = path.read_bytes()
+        place, outer = content.index(b"colr") - 4, content.index(b"jp2h") - 4
+        box = struct.pack(">I4s3B", 11 + len(profile), b"colr", 2, 0, 0) + profile
+        grown = struct.unpack(">I", content[outer : outer + 4])[0] + len(box) - 15
+        path.write_bytes(
+            content[:outer] + struct.pack(">I", grown) + content[outer + 4 : place] + box + content[place + 15 :]
+        )
+    assert difference(read_picture(path), by_lcms(Image.fromarray(PATCHES), profile)) <= 2
 
 
 def test_palette_gray_and_alpha_pictures_have_their_profile_applied(tmp_path: Path) -> None:
@@ -317,3 +342,27 @@ def test_a_folder_of_converted_pictures_does_not_flood_the_log(
         Image.new("RGB", (8, 8), (200, 30, 40)).save(tmp_path / f"{place}.png", icc_profile=profile)
         read_picture(tmp_path / f"{place}.png")
     assert 1 <= sum(record.levelno >= logging.WARNING for record in caplog.records) <= 10
+
+
+def test_an_hdr_avif_is_converted_from_all_its_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "PICTURE_FORMATS", ("AVIF",))
+    light = np.linspace(0.05, 1, 16) ** 2  # of reference white, grays of 16 columns each
+    power = (light * 203 / 10000) ** (2610 / 16384)
+    codes = ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+    with av.open(str(tmp_path / "a.avif"), "w", format="avif") as container:
+        stream = container.add_stream("libsvtav1", rate=1, options={"crf": "1", "preset": "10"})
+        stream.height, stream.width, stream.pix_fmt = 64, 256, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 2
+        planes = np.full((96, 256), 512, "<u2")
+        planes[:64] = np.repeat(np.rint(codes * 1023).astype("<u2"), 16)
+        frame = av.VideoFrame(256, 64, "yuv420p10le")
+        rows = (planes[:64], planes[64:80], planes[80:])
+        for plane, content in zip(frame.planes, rows, strict=True):
+            padded = np.zeros((plane.height, plane.line_size // 2), "<u2")
+            padded[:, : plane.width] = content.reshape(plane.height, plane.width)
+            plane.update(padded.tobytes())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    back = read_picture(tmp_path / "a.avif").reshape(64, 16, 16, 3)[16:48, :, 4:12].mean(axis=(0, 2))
+    assert np.abs(back - srgb_codes(light)[:, np.newaxis]).max() <= 2
