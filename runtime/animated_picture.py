@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
@@ -94,14 +93,13 @@ class AnimatedPicture:
     def _pacing(self) -> Pacing:
         # In whole milliseconds where they are: 33, 33 and 34 are then known for a rounded 30 per second.
         unit = 1000 if all(delay % 1000 == 0 for delay in self._delays) else 1
-        # The end counts as one more frame, so that the last frame keeps its time too.
-        times = np.array(self._times, np.int64) // unit
+        starts = np.array(self._times[:-1], np.int64) // unit
         try:
-            pacing = Pacing.of(times, _TICK * unit)
+            pacing = Pacing.of(starts, _TICK * unit, last=self._delays[-1] // unit)
         except MediaError as error:
             raise MediaError(f"{self._path} cannot be read as a clip: {error}") from error
-        assert pacing is not None  # there are two times at least
-        pacing = replace(pacing, frames=pacing.frames - 1)
+        if pacing is None:  # a single frame
+            return Pacing(1 / (self._delays[0] * _TICK), even=True, frames=1)
         if not pacing.even:
             note(
                 self._path,

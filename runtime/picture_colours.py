@@ -35,6 +35,7 @@ __all__ = ["to_srgb"]
 
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of an ICC profile, and as Pillow has it
 _GRID = 17
+_BAND_ROWS = 64
 _LONGEST_NAME = 60
 
 
@@ -169,20 +170,22 @@ def _without_profile(image: Any, path: Path) -> Any:
 
 
 def _from_hdr(samples: Samples, opened: Any, numbers: CodePoints, path: Path) -> Any:
+    space = ColourSpace(numbers.primaries, numbers.transfer)
+    if not space.supported:
+        note(path, "hdr", f"is an HDR picture ({numbers.hdr}) of unknown primaries: its colours were left as they are")
+        return samples.image
     deep = samples.deep
     if deep is None and opened.format == "AVIF" and getattr(opened, "n_frames", 1) == 1:
         deep = deep_avif(path, opened.height, opened.width)
     if deep is None:
         deep = np.asarray(samples.image.convert("RGB")).astype(np.uint16) * np.uint16(257)
-    elif deep.shape[2] == 1:
-        deep = np.repeat(deep, 3, axis=2)
-    if not numbers.full_range:
-        deep = np.clip((deep.astype(np.float32) - 16 * 257) * (255 / 219), 0, 65535).astype(np.uint16)
-    space = ColourSpace(numbers.primaries, numbers.transfer)
-    if not space.supported:
-        note(path, "hdr", f"is an HDR picture ({numbers.hdr}) of unknown primaries: its colours were left as they are")
-        return samples.image
-    pixels = _display_to_srgb()[space.to_bt709(deep)]
+    deep = np.broadcast_to(deep, (*deep.shape[:2], 3))  # gray too
+    pixels = np.empty(deep.shape, np.uint8)
+    for top in range(0, len(deep), _BAND_ROWS):  # in bands, so that floats of the whole picture are never held
+        codes = deep[top : top + _BAND_ROWS].astype(np.float32)
+        if not numbers.full_range:
+            codes = (codes - 16 * 257) * (255 / 219)
+        pixels[top : top + _BAND_ROWS] = _display_to_srgb()[space.to_bt709(codes)]
     note(path, "hdr", f"is an HDR picture ({numbers.hdr}): converted to sRGB, brighter than 203 cd/m2 is white")
     return require("PIL.Image", extra="media").fromarray(pixels)
 
