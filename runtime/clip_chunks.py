@@ -20,13 +20,23 @@ class ClipChunks:
     row, column and frame.
 
     Attributes, of the clip before padding: `frames` that were read so far, and, once it is being read, `frame_count`
-    where the file tells it (else None), `height`, `width` and `frame_rate`.
+    where the file tells it (else None), `height`, `width`, `frame_rate` and `sample_aspect_ratio`.
     """
 
-    def __init__(self, path: Path, channels: int, grid: Grid, check: Callable[[], None] = lambda: None) -> None:
-        self._path, self._channels, self._grid, self._check = path, channels, grid, check
+    def __init__(
+        self,
+        path: Path,
+        channels: int,
+        grid: Grid,
+        check: Callable[[], None] = lambda: None,
+        *,
+        matrix: str | None = None,
+    ) -> None:
+        """Prepare to read `path`. `matrix`: as `open_clip` takes it. `check` is called before each frame."""
+        self._path, self._channels, self._grid, self._check, self._matrix = path, channels, grid, check, matrix
         self.frames = self.height = self.width = 0
         self.frame_rate: Fraction | None = None
+        self.sample_aspect_ratio: Fraction | None = None
         self.frame_count: int | None = None
 
     def padded_size(self) -> tuple[int, int, int]:
@@ -36,7 +46,7 @@ class ClipChunks:
         Raises:
             MediaError: the file is missing, damaged or no clip.
         """
-        with open_clip(self._path, self._channels) as clip:
+        with open_clip(self._path, self._channels, matrix=self._matrix) as clip:
             count = clip.frame_count
             if count is None:
                 count = 0
@@ -53,9 +63,10 @@ class ClipChunks:
             MediaError: the file is missing, damaged, no clip, or without frames.
         """
         ratio = self._grid.temporal
-        with open_clip(self._path, self._channels) as clip:
+        with open_clip(self._path, self._channels, matrix=self._matrix) as clip:
             self.frames, self.height, self.width = 0, clip.height, clip.width
             self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
+            self.sample_aspect_ratio = clip.sample_aspect_ratio
             held: list[NDArray[np.uint8]] = []
             for frame in clip:
                 self._check()

@@ -2,33 +2,42 @@
 
 A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too
 green or too pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged
-so. What is read follows the frame's tags; without tags BT.709 from 720 lines up and BT.601 below, limited
-range, as players do.
+so. What is read follows the frame's tags: matrix, range, transfer curve and primaries; HDR and wide gamut become
+BT.709 as `colour_spaces` says. Without a matrix tag a clip that FFmpeg's libraries wrote is BT.601, which is what
+they convert RGB with at any size (imageio, OpenCV, torchvision and diffusers write such clips). Any other untagged clip
+is BT.709 from 720 lines up and BT.601 below, as players assume. Without a range tag YUV is limited.
 
 The conversion alone is within 2 levels wherever the colour is constant around a pixel; at edges 4:2:0 shares chroma.
-Transfer curves and primaries are tags only: samples keep their code values, and HDR is not
-tone-mapped.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import composite
+from .colour_spaces import ColourSpace
 from .errors import MediaError
 from .extras import require
+from .video_geometry import side_data_names
 
-__all__ = ["BT709", "LIMITED_RANGE", "FromVideo", "to_video"]
+__all__ = ["BT709", "LIMITED_RANGE", "MATRICES", "FrameColours", "FromVideo", "to_video"]
+
+MATRICES = ("bt709", "bt601")
+"""The matrices that a caller can name for a clip."""
 
 BT709 = 1  # in FFmpeg's numbering of matrices, primaries and transfer curves alike
 LIMITED_RANGE = 1
 FULL_RANGE = 2
 
 _UNSPECIFIED = 2
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-_FORMATS = {1: "gray", 3: "rgb24", 4: "rgba"}
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
+_NAMES = {8: "YCgCo", 10: "BT.2020 with constant luminance", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp"}
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as pictures have it
 _HD_LINES = 720
 _QUALITY = "flags=bicubic+full_chroma_int+full_chroma_inp+accurate_rnd"  # interpolated chroma, exact rounding
 
@@ -49,32 +58,139 @@ def to_video(height: int, width: int, time_base: Fraction) -> Any:
     return _scale_graph((height, width, "rgb24"), time_base, scale, "yuv420p")
 
 
-class FromVideo:
-    """Converts the decoded frames of one clip to pixels; it keeps the filter graph that fits the last frame."""
+@dataclass(frozen=True)
+class FrameColours:
+    """What a frame's code values mean.
 
-    def __init__(self, channels: int) -> None:
-        """`channels`: 1 for BT.601 luma, as pictures have it, 3 for RGB, 4 for RGBA (opaque without alpha)."""
-        self._format = _FORMATS[channels]
-        self._fits: tuple[int, int, str, str, bool] | None = None
-        self._graph: Any = None
+    Attributes:
+        matrix: FFmpeg's name of the YUV matrix; without effect for RGB.
+        full: whether the range is full, rather than limited.
+        space: primaries and transfer curve.
+        assumed: whether the matrix is an assumption, and not one that the frame or the caller names.
+    """
 
-    def convert(self, frame: Any) -> NDArray[np.uint8]:
-        """Convert a `av.VideoFrame` in any pixel format to a fresh uint8 (H, W, C), not rotated.
+    matrix: str
+    full: bool
+    space: ColourSpace
+    assumed: bool
+
+    @classmethod
+    def of(cls, frame: Any, *, matrix: str | None = None, by_ffmpeg: bool = False) -> Self:
+        """Read the tags of an `av.VideoFrame`.
+
+        Args:
+            frame: as the decoder gives it; a filter may lose its tags.
+            matrix: one of `MATRICES`, to be used in place of the frame's tag.
+            by_ffmpeg: whether FFmpeg's libraries wrote the file.
 
         Raises:
             MediaError: the frame's matrix is one that is not supported.
         """
-        matrix, full = _matrix(frame), _is_full_range(frame)
-        fits = (frame.height, frame.width, frame.format.name, matrix, full)
+        is_yuv = not (frame.format.is_rgb or "pal8" in frame.format.name or frame.format.name.startswith("xyz"))
+        tagged = _tagged_matrix(frame) if is_yuv and matrix is None else None
+        assumed = "bt601" if by_ffmpeg or frame.height < _HD_LINES else "bt709"
+        transfer = 2 if frame.format.name.startswith("xyz") else int(frame.color_trc)  # XYZ becomes sRGB at once
+        primaries = 2 if frame.format.name.startswith("xyz") else int(frame.color_primaries)
+        return cls(
+            matrix=matrix or tagged or (assumed if is_yuv else "bt709"),
+            full=_is_full_range(frame),
+            space=ColourSpace(primaries, transfer),
+            assumed=is_yuv and matrix is None and tagged is None and not frame.format.name.startswith("gray"),
+        )
+
+
+class FromVideo:
+    """Converts the decoded frames of one clip to pixels; it keeps the filter graph that fits the last frame."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        background: tuple[int, int, int] = (255, 255, 255),
+        note: Callable[[str, str], None] = lambda kind, sentence: None,
+    ) -> None:
+        """Prepare for frames of any kind.
+
+        Args:
+            channels: 1 for BT.601 luma, as pictures have it, 3 for RGB, 4 for RGBA (opaque without alpha).
+            background: what transparent frames are blended over, unless there are 4 channels.
+            note: called with the kind of fact and a sentence when colours are converted.
+        """
+        self._channels, self._background, self._note = channels, background, note
+        self._fits: tuple[int, int, str, FrameColours] | None = None
+        self._graph: Any = None
+
+    def convert(self, frame: Any, colours: FrameColours | None = None) -> NDArray[np.uint8]:
+        """Convert a `av.VideoFrame` in any pixel format to a fresh uint8 (H, W, C), not rotated.
+
+        Args:
+            frame: the picture.
+            colours: what its code values mean; None reads the frame's own tags.
+
+        Raises:
+            MediaError: the frame's matrix is one that is not supported.
+        """
+        colours = colours or FrameColours.of(frame)
+        fits = (frame.height, frame.width, frame.format.name, colours)
         if fits != self._fits:
-            scale = f"{_QUALITY}:in_color_matrix={matrix}:in_range={'pc' if full else 'tv'}:out_range=pc"
-            if self._format == "gray":
-                scale += ":out_color_matrix=bt601"
-            self._graph = _scale_graph(fits[:3], frame.time_base or Fraction(1), scale, self._format)
+            self._configure(frame, colours)
             self._fits = fits
         self._graph.push(frame)
-        pixels: NDArray[np.uint8] = self._graph.pull().to_ndarray()
-        return pixels[..., np.newaxis] if self._format == "gray" else pixels
+        pixels = self._graph.pull().to_ndarray()
+        if pixels.dtype == np.uint16:
+            pixels = self._from_16_bits(pixels, colours.space)
+        if pixels.ndim == 2:
+            return np.array(pixels)[..., np.newaxis]
+        if self._channels == 4 and pixels.shape[2] == 3:
+            return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+        if self._channels != 4 and pixels.shape[2] == 4:
+            pixels = self._without_alpha(pixels)
+        if self._channels == 1:
+            return np.rint(pixels @ _LUMA).astype(np.uint8)[..., np.newaxis]
+        return np.array(pixels)
+
+    def _without_alpha(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels[..., 3].min() == 255:  # as almost every GIF, whose frames all have alpha
+            return pixels[..., :3]
+        red, green, blue = self._background
+        self._note("transparency", f"has transparent pixels: they are shown over the colour {red},{green},{blue}")
+        return composite(pixels, self._background)
+
+    def _configure(self, frame: Any, colours: FrameColours) -> None:
+        """Choose the way for frames like this one: 8 bits where FFmpeg's rounding is exact, else 16 and our own."""
+        name = frame.format.name
+        bits = max((component.bits for component in frame.format.components), default=8)
+        has_alpha = name == "pal8" or any(component.is_alpha for component in frame.format.components)
+        convert = not colours.space.is_plain
+        if convert and not colours.space.supported:
+            self._note("colours", f"names colours of a kind that is not known ({colours.space}): read as BT.709")
+            convert = False
+        if convert:
+            highlights = ", and light above 203 cd/m2 becomes white" if colours.space.is_hdr else ""
+            self._note("colours", f"is in {colours.space}: its colours are converted to BT.709{highlights}")
+        deep = convert or (bits > 8 and (colours.full or has_alpha))
+        wanted = ("rgba64le" if has_alpha else "rgb48le") if deep else "rgba" if has_alpha else "rgb24"
+        scale = f"{_QUALITY}:in_color_matrix={colours.matrix}:in_range={'pc' if colours.full else 'tv'}:out_range=pc"
+        if self._channels == 1 and wanted == "rgb24":
+            wanted, scale = "gray", f"{scale}:out_color_matrix=bt601"
+        self._graph = _scale_graph((frame.height, frame.width, name), frame.time_base or Fraction(1), scale, wanted)
+        # White in FFmpeg's 16 bits: it shifts, where it should scale.
+        self._white = ((1 << bits) - 1) << (16 - bits) if colours.full and 8 < bits < 16 else 0xFF00
+        if colours.full and bits >= 16:
+            self._white = 0xFFFF
+        self._convert = convert
+
+    def _from_16_bits(self, pixels: NDArray[np.uint16], space: ColourSpace) -> NDArray[np.uint8]:
+        colour = np.minimum(pixels[..., :3], self._white).astype(np.float32)
+        colour *= np.float32(65535 / self._white)
+        if self._convert:
+            eight = space.to_bt709(np.rint(colour).astype(np.uint16))
+        else:
+            eight = np.rint(colour / np.float32(257)).astype(np.uint8)
+        if pixels.shape[2] == 3:
+            return eight
+        alpha = np.rint(np.minimum(pixels[..., 3], self._white) * np.float32(255 / self._white)).astype(np.uint8)
+        return np.dstack([eight, alpha])
 
 
 def _scale_graph(source: tuple[int, int, str], time_base: Fraction, scale: str, wanted: str) -> Any:
@@ -96,15 +212,17 @@ def _scale_graph(source: tuple[int, int, str], time_base: Fraction, scale: str, 
     return graph
 
 
-def _matrix(frame: Any) -> str:
+def _tagged_matrix(frame: Any) -> str | None:
     tag = int(frame.colorspace)
     if tag in _MATRICES:
         return _MATRICES[tag]
-    if frame.format.is_rgb or "pal8" in frame.format.name:
-        return "bt709"  # it has no matrix
+    has_dolby_vision = any(name.startswith("DOVI") for name in side_data_names(frame))
+    if has_dolby_vision and int(frame.color_trc) == _UNSPECIFIED:
+        raise MediaError("it is Dolby Vision without a common base layer (profile 5): convert it to BT.709 first")
     if tag in (0, _UNSPECIFIED, 3):
-        return "bt709" if frame.height >= _HD_LINES else "bt601"
-    raise MediaError(f"its colour matrix (number {tag}) is not supported: convert it to BT.709 first")
+        return None
+    name = _NAMES.get(tag, "not a known one")
+    raise MediaError(f"its colour matrix (number {tag}, {name}) is not supported: convert it to BT.709 first")
 
 
 def _is_full_range(frame: Any) -> bool:

@@ -33,6 +33,7 @@ _ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
     ".gif": _GIF,
 }
 _BITS_PER_PIXEL = 0.25  # for encoders without a quality scale: generous
+_MOST_GIF_RATE_OF_PLAYERS = 50  # browsers take a delay below 2/100 s for 10/100 s
 _HELD_BYTES, _HELD_BYTES_PER_PIXEL = 24 << 20, 190
 
 
@@ -48,8 +49,17 @@ class VideoWriter:
         MissingExtra: PyAV is not installed.
     """
 
-    def __init__(self, file: Path, path: Path, frame_rate: Fraction, height: int, width: int) -> None:
-        """Begin `file`; errors name `path`, which it will be renamed to. Sizes are in pixels."""
+    def __init__(
+        self,
+        file: Path,
+        path: Path,
+        frame_rate: Fraction,
+        height: int,
+        width: int,
+        sample_aspect_ratio: Fraction | None = None,
+    ) -> None:
+        """Begin `file`; errors name `path`, which it will be renamed to. Sizes are in pixels.
+        `sample_aspect_ratio`: the width of a pixel for its height; None for square pixels."""
         self._av = require("av", extra="media")
         self._path, self._time_base, self._written = path, 1 / frame_rate, 0
         codec, options = self._encoder(path.suffix.lower())
@@ -60,7 +70,12 @@ class VideoWriter:
             self._container = stack.enter_context(self._av.open(str(file.absolute()), "w", options=flags))
             stream = self._stream = self._container.add_stream(codec, rate=frame_rate, options=options)
             stream.height, stream.width = height + self._pad[0], width + self._pad[1]
+            if sample_aspect_ratio is not None:
+                stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
+                stream.sample_aspect_ratio = sample_aspect_ratio
             if codec == "gif":
+                if frame_rate > _MOST_GIF_RATE_OF_PLAYERS:
+                    _LOG.warning("%s: players show a GIF of more than 50 frames per second at 10", path)
                 stream.pix_fmt = "pal8"
                 self._graph = _palette_graph(height, width, self._time_base)
             else:

@@ -21,6 +21,12 @@ __all__ = ["encode"]
 @click.option("--seed", type=click.IntRange(min=0), help="For --sample.")
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
 @way_options("A clip chunk by chunk: the same latents, in memory that does not grow.")
+@click.option(
+    "--colour-matrix",
+    "matrix",
+    type=click.Choice(["bt709", "bt601"]),
+    help="Of a clip that does not name its YUV matrix, or a wrong one.",
+)
 @memory_option
 @backend_options
 @as_json
@@ -33,6 +39,7 @@ def encode(
     scaled: bool,
     way: Way,
     memory: str | None,
+    matrix: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -75,6 +82,7 @@ def encode(
                 "stream": way.stream,
                 "memory": memory,
                 "progress": update,
+                "matrix": matrix,
             }
             for index, (path, target) in enumerate(waiting):
                 interrupt.run(partial(encode_file, vae, path, target, check=interrupt.check, **options))
