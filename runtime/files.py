@@ -40,9 +40,9 @@ def encode_file(
 
     `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
     model's own. The original size, frame rate and sample aspect ratio go into the file, so that decoding restores
-    them. `stream`: a clip chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode` takes it. `check` is
-    called between the steps and may raise, to stop. `progress` is told the tiles, where there are any, or a stream's
-    frames (of 0 in all where the file does not tell how many there are).
+    them. `stream`: a clip chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode`
+    takes it. `check` is called between the steps and may raise, to stop. `progress` is told the tiles, where there are
+    any, or a stream's frames (of 0 in all where the file does not tell how many there are).
     `matrix`: "bt709" or "bt601" for a video that does not name its YUV matrix, or a wrong one.
 
     Raises:

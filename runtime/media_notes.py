@@ -8,18 +8,18 @@ from pathlib import Path
 __all__ = ["note"]
 
 _LOG = logging.getLogger(__name__)
-_MOST_FILES = 8  # of one kind of fact, in a process: a folder of 10,000 clips must not print 10,000 lines
-_MOST_REMEMBERED = 10_000  # sentences, so that a server's memory stays bounded
+_MOST_FILES = 8  # of one kind of fact, in a folder: 10,000 clips must not print 10,000 lines
+_MOST_REMEMBERED = 10_000  # sentences and folders, so that a server's memory stays bounded
 
 _lock = threading.Lock()
 _said: set[tuple[Path, str]] = set()
-_files: Counter[str] = Counter()
+_files: Counter[tuple[Path, str]] = Counter()
 
 
 def note(path: Path, kind: str, sentence: str) -> None:
     """Log one sentence about a file as a warning, once for each file: a clip may be opened several times.
 
-    After eight files with the same `kind` of fact, further ones are logged at level INFO.
+    After eight files of a folder with the same `kind` of fact, further ones are logged at level INFO.
 
     Args:
         path: the file.
@@ -31,9 +31,10 @@ def note(path: Path, kind: str, sentence: str) -> None:
             return
         if len(_said) >= _MOST_REMEMBERED:
             _said.clear()
+            _files.clear()
         _said.add((path, sentence))
-        _files[kind] += 1
-        count = _files[kind]
+        _files[path.parent, kind] += 1
+        count = _files[path.parent, kind]
     _LOG.log(logging.WARNING if count <= _MOST_FILES else logging.INFO, "%s %s", path, sentence)
     if count == _MOST_FILES:
-        _LOG.warning("(further files with this property are named with -v only)")
+        _LOG.warning("(further files of this folder like that are named with -v only)")

@@ -174,10 +174,10 @@ class FromVideo:
         if self._channels == 1 and wanted == "rgb24":
             wanted, scale = "gray", f"{scale}:out_color_matrix=bt601"
         self._graph = _scale_graph((frame.height, frame.width, name), frame.time_base or Fraction(1), scale, wanted)
-        # White in FFmpeg's 16 bits: it shifts, where it should scale.
-        self._white = ((1 << bits) - 1) << (16 - bits) if colours.full and 8 < bits < 16 else 0xFF00
-        if colours.full and bits >= 16:
-            self._white = 0xFFFF
+        # White in FFmpeg's 16 bits: it shifts YUV, where it should scale.
+        shifted = ((1 << min(bits, 16)) - 1) << (16 - min(bits, 16))
+        self._opaque = 0xFFFF if frame.format.is_rgb and bits > 8 else shifted
+        self._white = self._opaque if colours.full else 0xFF00
         self._convert = convert
 
     def _from_16_bits(self, pixels: NDArray[np.uint16], space: ColourSpace) -> NDArray[np.uint8]:
@@ -189,7 +189,7 @@ class FromVideo:
             eight = np.rint(colour / np.float32(257)).astype(np.uint8)
         if pixels.shape[2] == 3:
             return eight
-        alpha = np.rint(np.minimum(pixels[..., 3], self._white) * np.float32(255 / self._white)).astype(np.uint8)
+        alpha = np.rint(np.minimum(pixels[..., 3], self._opaque) * np.float32(255 / self._opaque)).astype(np.uint8)
         return np.dstack([eight, alpha])
 
 

@@ -17,7 +17,7 @@ from .extras import require
 from .media_notes import note
 from .video_colours import FrameColours, FromVideo
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
-from .video_timing import pacing_of
+from .video_timing import gif_delay, pacing_of
 from .whole_container import is_cut_off
 
 __all__ = ["VideoReader"]
@@ -142,6 +142,7 @@ class VideoReader:
 
     def _timed_pixels(self) -> Iterator[tuple[NDArray[np.uint8], Fraction, Fraction]]:
         """Upright pixels of each frame with its start and duration in seconds."""
+        is_gif, end = self._container.format.name == "gif", Fraction(0)
         for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
             self._decoded += 1
             try:
@@ -153,7 +154,11 @@ class VideoReader:
             if self._decoded == 1:
                 self._note_frame(frame, colours)
             tick = Fraction(frame.time_base or 0)
-            yield self._orientation.apply(pixels), (frame.pts or 0) * tick, (frame.duration or 0) * tick
+            start, duration = (frame.pts or 0) * tick, (frame.duration or 0) * tick
+            if is_gif:
+                start, duration = end, gif_delay(frame.duration) * tick
+            end = start + duration
+            yield self._orientation.apply(pixels), start, duration
 
     def _frames(self) -> Iterator[Any]:
         for place, frame in enumerate(self._decode()):
