@@ -118,7 +118,7 @@ def test_sound_that_is_left_out_is_said_once(tmp_path: Path, caplog: pytest.LogC
     assert f"-i '{path}' -map 0:v -map 1:a -c copy" in lines(caplog)[0]
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".webm"])
 @pytest.mark.parametrize(("crossed", "aspect"), [(False, Fraction(4, 3)), (True, Fraction(3, 4))])
 def test_the_shape_of_pixels_survives_reading_and_writing(
     tmp_path: Path, ending: str, crossed: bool, aspect: Fraction
@@ -200,3 +200,23 @@ def test_progressive_frames_among_interlaced_ones_stay_as_they_are(tmp_path: Pat
         back = list(clip)
     assert len(back) == len(interlaced) == 4
     assert all(np.abs(frame.astype(int) - picture()).mean() < 6 for frame in back)
+
+
+@pytest.mark.parametrize("aspect", [Fraction(16, 11), Fraction(8, 9), Fraction(64, 45), Fraction(1, 3)])
+@pytest.mark.parametrize("size", [(48, 64), (57, 31)])
+def test_a_webm_says_the_shape_of_its_pixels_and_stays_whole(
+    tmp_path: Path, aspect: Fraction, size: tuple[int, int]
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (30, *size, 3), np.uint8)
+    for name, ratio in (("square.webm", None), ("a.webm", aspect)):
+        with write_clip(tmp_path / name, 24, sample_aspect_ratio=ratio) as writer:
+            writer.write(frames)
+    assert (tmp_path / "a.webm").stat().st_size == (tmp_path / "square.webm").stat().st_size
+    with open_clip(tmp_path / "a.webm") as clip, open_clip(tmp_path / "square.webm") as square:
+        assert (clip.sample_aspect_ratio, square.sample_aspect_ratio) == (aspect, None)
+        assert (clip.height, clip.width, clip.frame_rate) == (*size, 24)
+        np.testing.assert_array_equal(list(clip), list(square))
+    with av.open(str(tmp_path / "a.webm")) as container:  # its index still leads to the frames
+        container.seek(1_000_000)
+        assert next(container.decode(video=0)).pts >= 0
+        assert container.duration > 1_200_000
