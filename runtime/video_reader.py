@@ -178,6 +178,8 @@ class VideoReader:
             self._note("transparency", f"has transparency, which needs the decoder {name}: it is left out")
             yield from self._container.decode(stream)
             return
+        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):  # as the container has them
+            setattr(decoder, tag, getattr(stream.codec_context, tag))
         for packet in self._container.demux(stream):
             for frame in decoder.decode(packet if packet.size else None):
                 frame.time_base = stream.time_base

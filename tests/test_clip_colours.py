@@ -298,6 +298,8 @@ def rgba_clip(path: Path, codec: str, pixel_format: str) -> Path:
         ("a.mov", "prores_ks", "yuva444p10le"),
         ("a.mkv", "ffv1", "bgra"),
         ("a.mov", "png", "rgba"),
+        ("a.webm", "libvpx-vp9", "yuva420p"),
+        ("a.mkv", "libvpx-vp9", "yuva420p"),
     ],
 )
 def test_transparent_video_is_shown_over_the_background(
