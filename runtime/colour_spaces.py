@@ -54,7 +54,6 @@ _PRIMARIES: dict[int, tuple[str, tuple[tuple[float, float], ...]]] = {
 }
 _UNSPECIFIED_PRIMARIES = frozenset({0, 2, 3})
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-_BAND_VALUES = 1 << 20  # samples converted at a time: a few arrays of 4 MiB
 _STEPS = 65535
 
 
@@ -87,26 +86,15 @@ class ColourSpace:
         primaries = None if self._primaries == 1 else f"{_PRIMARIES[self._primaries][0]} primaries"
         return ", ".join(word for word in (curve, primaries) if word)
 
-    def to_bt709(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
-        """Convert uint16 RGB (H, W, 3) in [0, 65535], full range, to fresh uint8 (H, W, 3) in BT.709 code values.
+    def to_bt709(self, codes: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Convert float32 RGB (..., 3), code values scaled to [0, 65535], to fresh uint8 (..., 3) of BT.709.
 
-        Rows are converted in bands, so that the memory used stays small next to the picture itself.
+        Codes are not rounded before: near black, a small error of light is a visible one.
         """
-        height, width = pixels.shape[:2]
-        converted = np.empty((height, width, 3), np.uint8)
-        rows = max(1, _BAND_VALUES // (3 * width))
-        for top in range(0, height, rows):
-            converted[top : top + rows] = self._convert(pixels[top : top + rows])
-        return converted
-
-    @property
-    def _primaries(self) -> int:
-        if self.primaries in _UNSPECIFIED_PRIMARIES:
-            return 9 if self.is_hdr else 1  # PQ and HLG are defined with BT.2020's
-        return self.primaries
-
-    def _convert(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
-        light = _light_of_codes(self.transfer)[pixels]
+        codes = np.clip(codes, 0, _STEPS)
+        below = codes.astype(np.uint16)
+        table, slope = _light_of_codes(self.transfer)
+        light = table[below] + slope[below] * (codes - below)
         if self.transfer == _HLG:  # the OOTF: a power of 1.2 on luminance, in the primaries that HLG has
             luminance = light @ _luminance_weights(self._primaries)
             light *= (np.power(luminance, 0.2) * np.float32(_HLG_PEAK / _REFERENCE_WHITE))[..., np.newaxis]
@@ -116,10 +104,17 @@ class ColourSpace:
         places = np.sqrt(np.clip(light, 0, 1)) * np.float32(_STEPS) + np.float32(0.5)
         return _codes_of_light()[places.astype(np.uint16)]
 
+    @property
+    def _primaries(self) -> int:
+        if self.primaries in _UNSPECIFIED_PRIMARIES:
+            return 9 if self.is_hdr else 1  # PQ and HLG are defined with BT.2020's
+        return self.primaries
+
 
 @cache
-def _light_of_codes(transfer: int) -> NDArray[np.float32]:
-    """Light for each 16-bit code, 1 at (reference) white; for HLG scene light in [0, 1], before its OOTF."""
+def _light_of_codes(transfer: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Light for each 16-bit code, and the step to the next; 1 at (reference) white, for HLG scene light before its
+    OOTF."""
     code = np.arange(_STEPS + 1) / _STEPS
     match transfer:
         case 4:
@@ -144,7 +139,7 @@ def _light_of_codes(transfer: int) -> NDArray[np.float32]:
             light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
         case _:
             light = code**2.4
-    return light.astype(np.float32)
+    return light.astype(np.float32), np.append(np.diff(light), 0).astype(np.float32)
 
 
 @cache

@@ -36,6 +36,14 @@ FULL_RANGE = 2
 
 _UNSPECIFIED = 2
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
+_WEIGHTS = {  # of red and blue in luma
+    "bt709": (0.2126, 0.0722),
+    "fcc": (0.30, 0.11),
+    "bt601": (0.299, 0.114),
+    "smpte240m": (0.212, 0.087),
+    "bt2020": (0.2627, 0.0593),
+}
+_BAND_PIXELS = 1 << 18  # converted at a time: a few arrays of 3 MiB
 _NAMES = {8: "YCgCo", 10: "BT.2020 with constant luminance", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp"}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as pictures have it
 _HD_LINES = 720
@@ -66,22 +74,25 @@ class FrameColours:
         matrix: FFmpeg's name of the YUV matrix; without effect for RGB.
         full: whether the range is full, rather than limited.
         space: primaries and transfer curve.
+        is_yuv: whether the frame is luma and chroma, or gray; else RGB, or a palette of it.
         assumed: whether the matrix is an assumption, and not one that the frame or the caller names.
     """
 
     matrix: str
     full: bool
     space: ColourSpace
+    is_yuv: bool
     assumed: bool
 
     @classmethod
-    def of(cls, frame: Any, *, matrix: str | None = None, by_ffmpeg: bool = False) -> Self:
+    def of(cls, frame: Any, *, matrix: str | None = None, by_ffmpeg: bool = False, context: Any = None) -> Self:
         """Read the tags of an `av.VideoFrame`.
 
         Args:
             frame: as the decoder gives it; a filter may lose its tags.
             matrix: one of `MATRICES`, to be used in place of the frame's tag.
             by_ffmpeg: whether FFmpeg's libraries wrote the file.
+            context: the stream's codec context, for frames of PyAV 16, which have no primaries and no transfer curve.
 
         Raises:
             MediaError: the frame's matrix is one that is not supported.
@@ -89,12 +100,17 @@ class FrameColours:
         is_yuv = not (frame.format.is_rgb or "pal8" in frame.format.name or frame.format.name.startswith("xyz"))
         tagged = _tagged_matrix(frame) if is_yuv and matrix is None else None
         assumed = "bt601" if by_ffmpeg or frame.height < _HD_LINES else "bt709"
-        transfer = 2 if frame.format.name.startswith("xyz") else int(frame.color_trc)  # XYZ becomes sRGB at once
-        primaries = 2 if frame.format.name.startswith("xyz") else int(frame.color_primaries)
+        tagged_by = frame if hasattr(frame, "color_trc") else context
+        space = ColourSpace(_UNSPECIFIED, _UNSPECIFIED)
+        if tagged_by is not None and not frame.format.name.startswith("xyz"):  # FFmpeg makes XYZ sRGB itself
+            space = ColourSpace(int(tagged_by.color_primaries), int(tagged_by.color_trc))
+        if is_yuv and space.transfer == _UNSPECIFIED and tagged is None:
+            _refuse_dolby_vision(frame)
         return cls(
             matrix=matrix or tagged or (assumed if is_yuv else "bt709"),
             full=_is_full_range(frame),
-            space=ColourSpace(primaries, transfer),
+            space=space,
+            is_yuv=is_yuv,
             assumed=is_yuv and matrix is None and tagged is None and not frame.format.name.startswith("gray"),
         )
 
@@ -138,7 +154,7 @@ class FromVideo:
         self._graph.push(frame)
         pixels = self._graph.pull().to_ndarray()
         if pixels.dtype == np.uint16:
-            pixels = self._from_16_bits(pixels, colours.space)
+            pixels = self._from_16_bits(pixels)
         if pixels.ndim == 2:
             return np.array(pixels)[..., np.newaxis]
         if self._channels == 4 and pixels.shape[2] == 3:
@@ -157,40 +173,79 @@ class FromVideo:
         return composite(pixels, self._background)
 
     def _configure(self, frame: Any, colours: FrameColours) -> None:
-        """Choose the way for frames like this one: 8 bits where FFmpeg's rounding is exact, else 16 and our own."""
+        """Choose the way for frames like this one: FFmpeg's 8 bits where its rounding is exact, else 16 and our own."""
         name = frame.format.name
-        bits = max((component.bits for component in frame.format.components), default=8)
+        bits = min(16, max((component.bits for component in frame.format.components), default=8))
         has_alpha = name == "pal8" or any(component.is_alpha for component in frame.format.components)
-        convert = not colours.space.is_plain
-        if convert and not colours.space.supported:
-            self._note("colours", f"names colours of a kind that is not known ({colours.space}): read as BT.709")
-            convert = False
-        if convert:
-            highlights = ", and light above 203 cd/m2 becomes white" if colours.space.is_hdr else ""
-            self._note("colours", f"is in {colours.space}: its colours are converted to BT.709{highlights}")
-        deep = convert or (bits > 8 and (colours.full or has_alpha))
-        wanted = ("rgba64le" if has_alpha else "rgb48le") if deep else "rgba" if has_alpha else "rgb24"
-        scale = f"{_QUALITY}:in_color_matrix={colours.matrix}:in_range={'pc' if colours.full else 'tv'}:out_range=pc"
+        self._space = self._space_to_convert(colours.space)
+        from_yuv = self._space is not None and colours.is_yuv and not name.startswith("gray")
+        deep = self._space is not None or (bits > 8 and (colours.full or has_alpha))
+        scale = f"{_QUALITY}:in_color_matrix={colours.matrix}:in_range={'pc' if colours.full else 'tv'}"
+        if from_yuv:  # chroma is interpolated, and nothing else changes
+            wanted = "yuva444p16le" if has_alpha else "yuv444p16le"
+            scale += f":out_color_matrix={colours.matrix}:out_range={'pc' if colours.full else 'tv'}"
+        else:
+            wanted = ("rgba64le" if has_alpha else "rgb48le") if deep else "rgba" if has_alpha else "rgb24"
+            scale += ":out_range=pc"
         if self._channels == 1 and wanted == "rgb24":
             wanted, scale = "gray", f"{scale}:out_color_matrix=bt601"
         self._graph = _scale_graph((frame.height, frame.width, name), frame.time_base or Fraction(1), scale, wanted)
         # White in FFmpeg's 16 bits: it shifts YUV, where it should scale.
-        shifted = ((1 << min(bits, 16)) - 1) << (16 - min(bits, 16))
+        shifted = ((1 << bits) - 1) << (16 - bits)
         self._opaque = 0xFFFF if frame.format.is_rgb and bits > 8 else shifted
         self._white = self._opaque if colours.full else 0xFF00
-        self._convert = convert
+        self._yuv = _YuvCodes(colours.matrix, colours.full, shifted) if from_yuv else None
 
-    def _from_16_bits(self, pixels: NDArray[np.uint16], space: ColourSpace) -> NDArray[np.uint8]:
-        colour = np.minimum(pixels[..., :3], self._white).astype(np.float32)
-        colour *= np.float32(65535 / self._white)
-        if self._convert:
-            eight = space.to_bt709(np.rint(colour).astype(np.uint16))
-        else:
-            eight = np.rint(colour / np.float32(257)).astype(np.uint8)
-        if pixels.shape[2] == 3:
-            return eight
-        alpha = np.rint(np.minimum(pixels[..., 3], self._opaque) * np.float32(255 / self._opaque)).astype(np.uint8)
-        return np.dstack([eight, alpha])
+    def _space_to_convert(self, space: ColourSpace) -> ColourSpace | None:
+        if space.is_plain:
+            return None
+        if not space.supported:
+            numbers = f"primaries {space.primaries}, transfer curve {space.transfer}"
+            self._note("colours", f"names colours of an unknown kind ({numbers}): they are read as BT.709")
+            return None
+        highlights = ", and light above 203 cd/m2 becomes white" if space.is_hdr else ""
+        self._note("colours", f"is in {space}: its colours are converted to BT.709{highlights}")
+        return space
+
+    def _from_16_bits(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Convert uint16 RGB or YUV (H, W, C) to uint8 RGB (H, W, C), in bands of rows, to hold little."""
+        height, width, channels = pixels.shape
+        converted = np.empty(pixels.shape, np.uint8)
+        rows = max(1, _BAND_PIXELS // width)
+        for top in range(0, height, rows):
+            band = pixels[top : top + rows]
+            colour = band[..., :3].astype(np.float32)
+            if self._yuv is not None:
+                colour = self._yuv.to_rgb(colour)
+            else:
+                colour *= np.float32(65535 / self._white)
+            if self._space is not None:
+                converted[top : top + rows, :, :3] = self._space.to_bt709(colour)
+            else:
+                converted[top : top + rows, :, :3] = np.rint(np.clip(colour, 0, 65535) / np.float32(257))
+            if channels == 4:
+                alpha = np.minimum(band[..., 3], self._opaque) * np.float32(255 / self._opaque)
+                converted[top : top + rows, :, 3] = np.rint(alpha)
+        return converted
+
+
+@dataclass(frozen=True)
+class _YuvCodes:
+    """What 16-bit YUV stands for. `white`: the code of white in full range; limited range has that of its standard."""
+
+    matrix: str
+    full: bool
+    white: int
+
+    def to_rgb(self, yuv: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Convert float32 codes (..., 3) to RGB code values scaled to [0, 65535], not clipped."""
+        red_weight, blue_weight = _WEIGHTS[self.matrix]
+        black, luma, chroma = (0, self.white, self.white) if self.full else (16 << 8, 219 << 8, 224 << 8)
+        y = (yuv[..., 0] - np.float32(black)) * np.float32(65535 / luma)
+        blue, red = ((yuv[..., place] - np.float32(128 << 8)) * np.float32(65535 / chroma) for place in (1, 2))
+        r, b = y + red * np.float32(2 * (1 - red_weight)), y + blue * np.float32(2 * (1 - blue_weight))
+        g = (y - np.float32(red_weight) * r - np.float32(blue_weight) * b) / np.float32(1 - red_weight - blue_weight)
+        return np.stack([r, g, b], axis=-1)
 
 
 def _scale_graph(source: tuple[int, int, str], time_base: Fraction, scale: str, wanted: str) -> Any:
@@ -202,6 +257,8 @@ def _scale_graph(source: tuple[int, int, str], time_base: Fraction, scale: str, 
     height, width, source_format = source
     filters = [
         graph.add_buffer(width=width, height=height, format=source_format, time_base=time_base),
+        # Without tags: FFmpeg 8 refuses curves that it does not know, though it is asked for no conversion of curves.
+        graph.add("setparams", "color_primaries=unknown:color_trc=unknown"),
         graph.add("scale", scale),
         graph.add("format", f"pix_fmts={wanted}"),
         graph.add("buffersink"),
@@ -216,13 +273,15 @@ def _tagged_matrix(frame: Any) -> str | None:
     tag = int(frame.colorspace)
     if tag in _MATRICES:
         return _MATRICES[tag]
-    has_dolby_vision = any(name.startswith("DOVI") for name in side_data_names(frame))
-    if has_dolby_vision and int(frame.color_trc) == _UNSPECIFIED:
-        raise MediaError("it is Dolby Vision without a common base layer (profile 5): convert it to BT.709 first")
     if tag in (0, _UNSPECIFIED, 3):
         return None
     name = _NAMES.get(tag, "not a known one")
     raise MediaError(f"its colour matrix (number {tag}, {name}) is not supported: convert it to BT.709 first")
+
+
+def _refuse_dolby_vision(frame: Any) -> None:
+    if any(name.startswith("DOVI") for name in side_data_names(frame)):
+        raise MediaError("it is Dolby Vision without a common base layer (profile 5): convert it to BT.709 first")
 
 
 def _is_full_range(frame: Any) -> bool:

@@ -142,11 +142,12 @@ class VideoReader:
 
     def _timed_pixels(self) -> Iterator[tuple[NDArray[np.uint8], Fraction, Fraction]]:
         """Upright pixels of each frame with its start and duration in seconds."""
+        context = self._stream.codec_context
         is_gif, end = self._container.format.name == "gif", Fraction(0)
         for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
             self._decoded += 1
             try:
-                colours = FrameColours.of(frame, matrix=self._matrix, by_ffmpeg=self._by_ffmpeg)
+                colours = FrameColours.of(frame, matrix=self._matrix, by_ffmpeg=self._by_ffmpeg, context=context)
                 pixels = self._colours.convert(picture, colours)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
