@@ -152,18 +152,18 @@ class FromVideo:
             self._configure(frame, colours)
             self._fits = fits
         self._graph.push(frame)
-        pixels = self._graph.pull().to_ndarray()
+        pixels: NDArray[Any] = self._graph.pull().to_ndarray()
         if pixels.dtype == np.uint16:
             pixels = self._from_16_bits(pixels)
         if pixels.ndim == 2:
-            return np.array(pixels)[..., np.newaxis]
+            return np.ascontiguousarray(pixels[..., np.newaxis])
         if self._channels == 4 and pixels.shape[2] == 3:
             return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
         if self._channels != 4 and pixels.shape[2] == 4:
             pixels = self._without_alpha(pixels)
         if self._channels == 1:
-            return np.rint(pixels @ _LUMA).astype(np.uint8)[..., np.newaxis]
-        return np.array(pixels)
+            pixels = np.rint(pixels @ _LUMA).astype(np.uint8)[..., np.newaxis]
+        return np.ascontiguousarray(pixels)
 
     def _without_alpha(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels[..., 3].min() == 255:  # as almost every GIF, whose frames all have alpha

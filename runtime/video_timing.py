@@ -33,10 +33,10 @@ def pacing_of(container: Any, stream: Any) -> Pacing | None:
             return None
     if not times or stream.time_base is None:
         return None
-    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
     if is_gif:
         # GIF counts time in 1/100 s, so an average over few frames is off; the guess sees through the rounding.
-        rates = (stream.guessed_rate, stream.average_rate)
+        rates = [stream.guessed_rate, stream.average_rate]
     declared = tuple(Fraction(rate) for rate in rates if rate)
     latest = max(times)
     return Pacing.of(

@@ -48,8 +48,8 @@ def write_display_size(file: Path, height: int, width: int, sample_aspect_ratio:
             name + b"\x84" + size.to_bytes(4, "big")
             for name, size in zip((_DISPLAY_HEIGHT, _DISPLAY_WIDTH), shown, strict=True)
         )
-        content = _VIDEO + _size(video.length + len(added)) + head[video.body : video.end] + added
-        content = head[track.body : video.start] + content + head[video.end : track.end]
+        display = _VIDEO + _size(video.length + len(added)) + bytes(head[video.body : video.end]) + added
+        content = bytes(head[track.body : video.start]) + display + head[video.end : track.end]
         content = _TRACK + _size(len(content)) + content + head[track.end : tracks.end]
         content = _TRACKS + _size(len(content)) + content
         grown = len(content) - (tracks.end - tracks.start)

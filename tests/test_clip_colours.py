@@ -3,6 +3,7 @@
 import logging
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -135,13 +136,12 @@ def written(
         rows[:, : plane.width] = np.repeat(planes[place], PATCH * plane.width // frame.width)
         plane.update(rows.tobytes())
     with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream("ffv1", rate=24)
+        stream: Any = container.add_stream("ffv1", rate=24)
         stream.width, stream.height, stream.pix_fmt = frame.width, height, pixel_format
         context = stream.codec_context
         context.colorspace, context.color_range = tags
         context.color_primaries, context.color_trc = primaries, transfer
         frame.colorspace, frame.color_range = tags
-        frame.color_primaries, frame.color_trc = primaries, transfer
         frame.pts, frame.time_base = 0, Fraction(1, 24)
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -281,7 +281,7 @@ def rgba_clip(path: Path, codec: str, pixel_format: str) -> Path:
     pixels = np.zeros((64, 96, 4), np.uint8)
     pixels[:, :32], pixels[:, 32:64], pixels[:, 64:] = (200, 0, 0, 255), (200, 0, 0, 128), (0, 255, 0, 0)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24)
+        stream: Any = container.add_stream(codec, rate=24)
         stream.width, stream.height, stream.pix_fmt = 96, 64, pixel_format
         for place in range(3):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgba")

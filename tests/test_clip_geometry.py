@@ -3,6 +3,7 @@
 import logging
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -45,7 +46,7 @@ def written(
     params: str = "",
 ) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(
+        stream: Any = container.add_stream(
             codec, rate=25, options={"crf": "1", "x264-params": params} if params else {"crf": "1"}
         )
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
@@ -53,7 +54,7 @@ def written(
             stream.set_display_matrix(matrix)
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
-        heard = container.add_stream("aac", rate=44100) if sound else None
+        heard: Any = container.add_stream("aac", rate=44100) if sound else None
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
@@ -188,7 +189,7 @@ def test_interlaced_frames_are_deinterlaced_one_for_one(
 def test_progressive_frames_among_interlaced_ones_stay_as_they_are(tmp_path: Path) -> None:
     still, whole = [np.ascontiguousarray(picture())] * 4, tmp_path / "mixed.mkv"
     with av.open(str(whole), "w") as container:  # MPEG-2 flags each frame
-        stream = container.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme", "qscale": "2"})
+        stream: Any = container.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme", "qscale": "2"})
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         stream.bit_rate = 8_000_000
         for frame in still:
@@ -214,9 +215,12 @@ def test_a_webm_says_the_shape_of_its_pixels_and_stays_whole(
     assert (tmp_path / "a.webm").stat().st_size == (tmp_path / "square.webm").stat().st_size
     with open_clip(tmp_path / "a.webm") as clip, open_clip(tmp_path / "square.webm") as square:
         assert (clip.sample_aspect_ratio, square.sample_aspect_ratio) == (aspect, None)
-        assert (clip.height, clip.width, clip.frame_rate) == (*size, 24)
+        assert (clip.height, clip.width) == size
+        assert clip.frame_rate == 24
         np.testing.assert_array_equal(list(clip), list(square))
     with av.open(str(tmp_path / "a.webm")) as container:  # its index still leads to the frames
         container.seek(1_000_000)
-        assert next(container.decode(video=0)).pts >= 0
+        first: Any = next(container.decode(video=0))
+        assert first.time >= 0
+        assert container.duration is not None
         assert container.duration > 1_200_000

@@ -3,6 +3,7 @@
 import logging
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +17,7 @@ from latentrt.runtime.errors import MediaError
 def clip_of(path: Path, starts: list[int], tick: Fraction, *, codec: str = "libx264", last: int | None = None) -> Path:
     """A clip whose frames begin at `starts`, each with its number as gray."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=round(1 / tick))
+        stream: Any = container.add_stream(codec, rate=round(1 / tick))
         stream.codec_context.time_base = tick
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         for place, start in enumerate(starts):
