@@ -67,9 +67,11 @@ class Pacing:
         Raises:
             MediaError: keeping the times would take far more frames than the source has.
         """
-        times = np.sort(ticks) - ticks.min() if len(ticks) else ticks
-        if len(times) < 2 or times[-1] == 0:
+        if len(ticks) < 2 or ticks.min() == ticks.max():
             return None
+        if int(ticks.max()) - int(ticks.min()) > np.iinfo(np.int64).max // 2:
+            raise MediaError("its frames lie further apart than any clip is long: replace it")
+        times = np.sort(ticks) - ticks.min()
         seconds = times.astype(np.float64) * float(tick)
         usual = _most_frequent_rate(np.diff(times), tick)
         rates = [rate for rate in (*declared, usual) if 0 < rate <= 10**6]

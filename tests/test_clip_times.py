@@ -147,6 +147,11 @@ def test_a_gap_that_no_clip_has_is_refused(tmp_path: Path, gap: int) -> None:
         list(paced([(0, Fraction(0), Fraction(0)), (1, Fraction(gap), Fraction(0))], Pacing(Fraction(25), False, 2)))
 
 
+def test_times_at_the_ends_of_their_range_are_refused() -> None:
+    with pytest.raises(MediaError, match="further apart"):
+        Pacing.of(np.array([-(2**62) - 9, 0, 2**62]), Fraction(1, 1000))
+
+
 def test_one_frame_and_equal_times_have_no_rate_of_their_own() -> None:
     assert Pacing.of(np.array([], np.int64), Fraction(1, 25)) is None
     assert Pacing.of(np.array([5]), Fraction(1, 25)) is None
