@@ -165,7 +165,7 @@ def _positive_fraction(text: str) -> Fraction:
 
 def _aspect_ratio(text: str) -> Fraction:
     width, _, height = text.partition("/")
-    if not (len(text) <= 20 and width.isdecimal() and (height or "1").isdecimal()):
+    if not (len(text) <= 25 and width.isdecimal() and (height or "1").isdecimal()):
         raise ValueError(text)
     value = Fraction(int(width), int(height or "1"))
     if not Fraction(1, MOST_ASPECT) <= value <= MOST_ASPECT:
