@@ -1,7 +1,7 @@
 """What is encoded: pictures, clips and arrays from disk, as samples for a model, padded to its grid."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class SampleSource:
     sample: NDArray[np.float32]
     size: tuple[int, ...]
     frame_rate: Fraction | None = None
+    sample_aspect_ratio: Fraction | None = None
 
 
 def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
@@ -67,12 +68,14 @@ def read_sample(
     max_frames: int | None = None,
     check: Callable[[], None] | None = None,
     background: Background = WHITE,
+    matrix: str | None = None,
 ) -> SampleSource:
     """Read one picture, clip or `.npy` array as a sample of the model.
 
     `.npy`: uint8 (H, W, C) or (T, H, W, C) pixels, or float32 (C, ...) or (B, C, ...) in [-1, 1]. A video model
     takes a picture as a clip of one frame. `max_frames` cuts a clip. `check` is called before every frame and may
-    raise, to stop. `background` is the colour behind transparent pixels, where the model takes no alpha.
+    raise, to stop. `background` is the colour behind transparent pixels, where the model takes no alpha. `matrix`: of a
+    video, as `open_clip` takes it.
 
     Raises:
         MediaError: the file is missing, damaged or of another kind. InputError: an array of the wrong shape.
@@ -85,7 +88,7 @@ def read_sample(
     if array is not None and array.dtype != np.uint8:
         raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
     if vae.video:
-        return _read_clip(path, vae, max_frames, check, background)
+        return _read_clip(path, vae, max_frames, check, background, matrix)
     if array is not None:
         pixels = array
         if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels or pixels.size == 0:
@@ -100,9 +103,14 @@ def read_sample(
 
 
 def _read_clip(
-    path: Path, vae: Autoencoder, max_frames: int | None, check: Callable[[], None], background: Background
+    path: Path,
+    vae: Autoencoder,
+    max_frames: int | None,
+    check: Callable[[], None],
+    background: Background,
+    matrix: str | None,
 ) -> SampleSource:
-    with open_clip(path, vae.config.in_channels, background=background) as clip:
+    with open_clip(path, vae.config.in_channels, background=background, matrix=matrix) as clip:
         frames = iter(clip)
         count = clip.frame_count
         if count is None:  # it has to be read to be counted: as pixels, a quarter of the sample's bytes
@@ -119,7 +127,7 @@ def _read_clip(
             check()
             if not builder.add(frame):
                 break
-        return builder.finish(path, clip.frame_rate)
+        return replace(builder.finish(path, clip.frame_rate), sample_aspect_ratio=clip.sample_aspect_ratio)
 
 
 class _Builder:

@@ -28,6 +28,12 @@ __all__ = ["encode"]
     help="What transparent pixels are composited on, for models without alpha: a name, or #rrggbb.",
 )
 @way_options("A clip chunk by chunk: the same latents, in memory that does not grow.")
+@click.option(
+    "--colour-matrix",
+    "matrix",
+    type=click.Choice(["bt709", "bt601"]),
+    help="Of a clip that does not name its YUV matrix, or a wrong one.",
+)
 @memory_option
 @backend_options
 @as_json
@@ -41,6 +47,7 @@ def encode(
     background: str,
     way: Way,
     memory: str | None,
+    matrix: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -87,6 +94,7 @@ def encode(
                 "memory": memory,
                 "progress": update,
                 "background": behind,
+                "matrix": matrix,
             }
             for index, (path, target) in enumerate(waiting):
                 interrupt.run(partial(encode_file, vae, path, target, check=interrupt.check, **options))
