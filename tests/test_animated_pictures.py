@@ -160,6 +160,15 @@ def test_times_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
         open_clip(path)
 
 
+def test_an_animation_that_claims_huge_frames_is_refused(tmp_path: Path) -> None:
+    path = animation(tmp_path / "a.webp", frames(3), 40)
+    content = bytearray(path.read_bytes())
+    content[24:30] = (9999).to_bytes(3, "little") * 2  # VP8X: the canvas, less one
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="10000x10000 pixels, too large for a clip"):
+        open_clip(path)
+
+
 def test_a_still_picture_is_a_clip_of_one_frame(tmp_path: Path) -> None:
     Image.fromarray(frames(1)[0]).save(tmp_path / "a.webp", lossless=True)
     with open_clip(tmp_path / "a.webp") as clip:
