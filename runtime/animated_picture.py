@@ -20,6 +20,7 @@ __all__ = ["AnimatedPicture", "is_animation"]
 
 _ANIMATED_FORMATS = ("PNG", "WEBP", "AVIF")  # the images of others are pages or views, not frames
 _NO_DELAY = 100_000  # ticks, of a frame that names no time: what browsers take
+_LONGEST_DELAY = 1_000_000_000  # ticks
 _MOST_PIXELS = 1 << 25  # of a frame: 8K video has fewer; a file of a few bytes may claim far more, for every frame
 _TICK = Fraction(1, 1_000_000)  # APNG has times as fractions of a second, the others milliseconds
 
@@ -84,7 +85,13 @@ class AnimatedPicture:
             self._seek(place)
             self._image.load()  # WebP and AVIF name a frame's time when it is decoded
             milliseconds = self._image.info.get("duration") or 0
-            delays.append(round(milliseconds * 1000) if milliseconds > 0 else _NO_DELAY)
+            delay = round(milliseconds * 1000) if milliseconds > 0 else _NO_DELAY
+            if not 0 < delay <= _LONGEST_DELAY:
+                raise MediaError(
+                    f"{self._path} shows frame {place} for {milliseconds / 1000:.3g} seconds: give it times of a clip, "
+                    "up to 1000 seconds"
+                )
+            delays.append(delay)
         return delays
 
     def _seek(self, place: int) -> None:
