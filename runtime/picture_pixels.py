@@ -18,7 +18,7 @@ __all__ = ["MODES", "upright_pixels"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
-_BAND_ROWS = 64
+_BAND_PIXELS = 1 << 18
 _ORIENTATION = 0x0112
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
 
@@ -51,8 +51,9 @@ def upright_pixels(
         colour_text = "#" + "".join(f"{part:02x}" for part in background)
         note(path, "transparent", f"has transparent pixels: composited on the background {colour_text}")
         pixels = _array(colour, "RGB")
-        for top in range(0, len(pixels), _BAND_ROWS):  # in place: pictures may be large
-            rows = slice(top, top + _BAND_ROWS)
+        band = max(1, _BAND_PIXELS // pixels.shape[1])
+        for top in range(0, len(pixels), band):  # in place: pictures may be large
+            rows = slice(top, top + band)
             pixels[rows] = composite(np.dstack([pixels[rows], alpha[rows]]), background)
         if channels == 1:
             pixels = _array(require("PIL.Image", extra="media").fromarray(pixels), "L")
