@@ -15,6 +15,8 @@ Background = str | Sequence[int]
 # The default background. Viewers and most converters to JPEG show transparent pixels on white.
 WHITE = (255, 255, 255)
 
+_BAND_PIXELS = 1 << 18  # blended at a time, so that intermediate arrays stay small next to the picture
+
 
 def composite(pixels: NDArray[np.uint8], background: Sequence[int] = WHITE) -> NDArray[np.uint8]:
     """Blend pixels with straight alpha over one colour.
@@ -28,12 +30,15 @@ def composite(pixels: NDArray[np.uint8], background: Sequence[int] = WHITE) -> N
     Returns:
         A fresh uint8 array (..., H, W, 3).
     """
-    alpha = pixels[..., 3].astype(np.uint16)
     blended = np.empty((*pixels.shape[:-1], 3), np.uint8)
-    for channel, behind in enumerate(background):
-        # At most 255 * 255 + 127, which uint16 holds.
-        total = pixels[..., channel] * alpha + np.uint16(behind) * (np.uint16(255) - alpha)
-        blended[..., channel] = (total + np.uint16(127)) // np.uint16(255)
+    flat, into = pixels.reshape(-1, 4), blended.reshape(-1, 3)
+    for start in range(0, len(flat), _BAND_PIXELS):
+        band = flat[start : start + _BAND_PIXELS]
+        alpha = band[:, 3].astype(np.uint16)
+        for channel, behind in enumerate(background):
+            # At most 255 * 255 + 127, which uint16 holds.
+            total = band[:, channel] * alpha + np.uint16(behind) * (np.uint16(255) - alpha)
+            into[start : start + _BAND_PIXELS, channel] = (total + np.uint16(127)) // np.uint16(255)
     return blended
 
 

@@ -20,6 +20,8 @@ __all__ = ["AnimatedPicture", "is_animation"]
 
 _ANIMATED_FORMATS = ("PNG", "WEBP", "AVIF")  # the images of others are pages or views, not frames
 _NO_DELAY = 100_000  # ticks, of a frame that names no time: what browsers take
+_LONGEST_DELAY = 1_000_000_000  # ticks
+_MOST_PIXELS = 1 << 25  # of a frame: 8K video has fewer; a file of a few bytes may claim far more, for every frame
 _TICK = Fraction(1, 1_000_000)  # APNG has times as fractions of a second, the others milliseconds
 
 
@@ -48,6 +50,11 @@ class AnimatedPicture:
         self._path, self._channels, self._background = path, channels, background
         with contextlib.ExitStack() as stack:
             self._image = stack.enter_context(opened_picture(path))
+            if self._image.width * self._image.height > _MOST_PIXELS:
+                size = f"{self._image.width}x{self._image.height}"
+                raise MediaError(
+                    f"{path} is an animation of {size} pixels, too large for a clip: make it smaller first"
+                )
             # An APNG may start with a picture for readers that know no animations, which is not one of its frames.
             self._start = 1 if self._image.info.get("default_image") else 0
             with translated_damage(path):
@@ -78,7 +85,13 @@ class AnimatedPicture:
             self._seek(place)
             self._image.load()  # WebP and AVIF name a frame's time when it is decoded
             milliseconds = self._image.info.get("duration") or 0
-            delays.append(round(milliseconds * 1000) if milliseconds > 0 else _NO_DELAY)
+            delay = round(milliseconds * 1000) if milliseconds > 0 else _NO_DELAY
+            if not 0 < delay <= _LONGEST_DELAY:
+                raise MediaError(
+                    f"{self._path} shows frame {place} for {milliseconds / 1000:.3g} seconds: give it times of a clip, "
+                    "up to 1000 seconds"
+                )
+            delays.append(delay)
         return delays
 
     def _seek(self, place: int) -> None:

@@ -35,7 +35,7 @@ __all__ = ["to_srgb"]
 
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of an ICC profile, and as Pillow has it
 _GRID = 17
-_BAND_ROWS = 64
+_BAND_PIXELS = 1 << 18
 _LONGEST_NAME = 60
 
 
@@ -181,11 +181,12 @@ def _from_hdr(samples: Samples, opened: Any, numbers: CodePoints, path: Path) ->
         deep = np.asarray(samples.image.convert("RGB")).astype(np.uint16) * np.uint16(257)
     deep = np.broadcast_to(deep, (*deep.shape[:2], 3))  # gray too
     pixels = np.empty(deep.shape, np.uint8)
-    for top in range(0, len(deep), _BAND_ROWS):  # in bands, so that floats of the whole picture are never held
-        codes = deep[top : top + _BAND_ROWS].astype(np.float32)
+    band = max(1, _BAND_PIXELS // deep.shape[1])
+    for top in range(0, len(deep), band):  # so that floats of the whole picture are never held
+        codes = deep[top : top + band].astype(np.float32)
         if not numbers.full_range:
             codes = (codes - 16 * 257) * (255 / 219)
-        pixels[top : top + _BAND_ROWS] = _display_to_srgb()[space.to_bt709(codes)]
+        pixels[top : top + band] = _display_to_srgb()[space.to_bt709(codes)]
     note(path, "hdr", f"is an HDR picture ({numbers.hdr}): converted to sRGB, brighter than 203 cd/m2 is white")
     return require("PIL.Image", extra="media").fromarray(pixels)
 

@@ -18,6 +18,7 @@ __all__ = ["MODES", "upright_pixels"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
+_BAND_PIXELS = 1 << 18
 _ORIENTATION = 0x0112
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
 
@@ -41,17 +42,21 @@ def upright_pixels(
     samples = loaded_samples(image, reopen)
     colour = to_srgb(samples, image, path)
     alpha = samples.alpha
-    if channels == 4 or (alpha is not None and alpha.min() < 255):
+    if channels == 4:
         pixels = np.full((colour.height, colour.width, 4), 255, np.uint8)
-        pixels[..., :3] = np.asarray(colour if colour.mode == "RGB" else colour.convert("RGB"))
+        pixels[..., :3] = _array(colour, "RGB")
         if alpha is not None:
             pixels[..., 3] = alpha
-        if channels != 4:
-            colour_text = "#" + "".join(f"{part:02x}" for part in background)
-            note(path, "transparent", f"has transparent pixels: composited on the background {colour_text}")
-            pixels = composite(pixels, background)
-            if channels == 1:
-                pixels = _array(require("PIL.Image", extra="media").fromarray(pixels), "L")
+    elif alpha is not None and alpha.min() < 255:
+        colour_text = "#" + "".join(f"{part:02x}" for part in background)
+        note(path, "transparent", f"has transparent pixels: composited on the background {colour_text}")
+        pixels = _array(colour, "RGB")
+        band = max(1, _BAND_PIXELS // pixels.shape[1])
+        for top in range(0, len(pixels), band):  # in place: pictures may be large
+            rows = slice(top, top + band)
+            pixels[rows] = composite(np.dstack([pixels[rows], alpha[rows]]), background)
+        if channels == 1:
+            pixels = _array(require("PIL.Image", extra="media").fromarray(pixels), "L")
     else:
         pixels = _array(colour, MODES[channels])
     return _turned(pixels, _orientation(image, path))

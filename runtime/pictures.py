@@ -36,7 +36,21 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow's names of what may be opene
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 # What Pillow raises on damaged files; found by changing bytes at random.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError, struct.error)
+_DAMAGE = (
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        MemoryError,
+        RuntimeError,
+        ArithmeticError,
+    ),
+    struct.error,
+)
 _SETTINGS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},  # full chroma: these files are looked at for artefacts

@@ -155,8 +155,22 @@ def test_an_animation_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_times_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
-    path = animation(tmp_path / "a.webp", frames(3), [1, 1, 16_000_000])
-    with pytest.raises(MediaError, match=r"a\.webp cannot be read as a clip"):
+    for durations, message in (
+        ([1, 1, 900_000], "cannot be read as a clip"),
+        ([40, 40, 16_000_000], "shows frame 2 for"),
+        ([16_000_000] * 3, "shows frame 0 for"),
+    ):
+        path = animation(tmp_path / "a.webp", frames(3), durations)
+        with pytest.raises(MediaError, match=rf"a\.webp {message}"):
+            open_clip(path)
+
+
+def test_an_animation_that_claims_huge_frames_is_refused(tmp_path: Path) -> None:
+    path = animation(tmp_path / "a.webp", frames(3), 40)
+    content = bytearray(path.read_bytes())
+    content[24:30] = (9999).to_bytes(3, "little") * 2  # VP8X: the canvas, less one
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="10000x10000 pixels, too large for a clip"):
         open_clip(path)
 
 
