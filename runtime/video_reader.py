@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .constant_rate import Pacing, paced
+from .container_cropping import cropping_of
 from .deinterlacer import deinterlaced
 from .errors import MediaError
 from .extras import require
@@ -70,6 +71,8 @@ class VideoReader:
             stream = self._container.streams.best("video")
             if stream is None:
                 raise MediaError(f"{path} has no video in it: give another file")
+            if stream.codec_context is None:
+                raise MediaError(f"{path} has video of a kind that is not known here: convert it to H.264 first")
             stream.thread_type = "AUTO"
             self._stream, kind = stream, self._container.format.name
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
@@ -78,6 +81,7 @@ class VideoReader:
             even = self._pacing is None or self._pacing.even
             self.frame_count = _frame_count(stream, kind) if even else None
             self._orientation = Orientation()
+            self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
             self._pixels = self._all_pixels()
             self._previous: NDArray[np.uint8] | None = None
             self._first: NDArray[np.uint8] | None = next(self._pixels, None)
@@ -159,6 +163,8 @@ class VideoReader:
             if is_gif:
                 start, duration = end, gif_delay(frame.duration) * tick
             end = start + duration
+            if self._cropping is not None and self._cropping.fits(*pixels.shape[:2]):
+                pixels = self._cropping.apply(pixels)
             yield self._orientation.apply(pixels), start, duration
 
     def _frames(self) -> Iterator[Any]:
@@ -201,6 +207,8 @@ class VideoReader:
                 f"does not name its colour matrix: {colours.matrix} is assumed, as {why} "
                 f"(--colour-matrix {other} reads it otherwise)",
             )
+        if self._cropping is not None:
+            self._note("cropping", "is cropped as its container says")
         if not self._orientation.exact:
             self._note("angle", "asks to be turned by an angle that is no quarter turn: the nearest one is applied")
         if side_data_names(frame) & {"STEREO3D", "SPHERICAL"}:

@@ -1,6 +1,7 @@
 """Clips are shown as their files say: mirrored, turned, deinterlaced, and with the shape of their pixels."""
 
 import logging
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from latentrt.runtime import webm_display_size
 from latentrt.runtime.clip_chunks import ClipChunks
 from latentrt.runtime.clip_reader import open_clip
 from latentrt.runtime.clip_writer import write_clip
@@ -224,3 +226,38 @@ def test_a_webm_says_the_shape_of_its_pixels_and_stays_whole(
         assert first.time >= 0
         assert container.duration is not None
         assert container.duration > 1_200_000
+
+
+@pytest.mark.parametrize("name", ["a.webm", "a.mp4"])
+def test_what_a_container_crops_is_left_out(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, path = tmp_path / f"plain{name[1:]}", tmp_path / name
+    for each in (plain, path):
+        with write_clip(each, 24) as writer:
+            writer.write(np.stack([picture()] * 3))
+    if name == "a.webm":  # PixelCropTop and PixelCropLeft in place of a display size
+        monkeypatch.setattr(webm_display_size, "_DISPLAY_HEIGHT", bytes.fromhex("54bb"))
+        monkeypatch.setattr(webm_display_size, "_DISPLAY_WIDTH", bytes.fromhex("54cc"))
+        monkeypatch.setattr(webm_display_size, "_display_size", lambda *_: (6, 10))
+        assert webm_display_size.write_display_size(path, 48, 64, Fraction(1))
+    else:  # a clean aperture of 54x42, 5 to the right and 3 below the middle, in place of the box behind the codec's
+        clap = struct.pack(">4IiIiI", 54, 1, 42, 1, 5, 1, 3, 1)
+        clap = (8 + len(clap)).to_bytes(4, "big") + b"clap" + clap
+        content = path.read_bytes()
+        for box in (b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+            place = content.index(box, content.index(b"moov")) - 4  # "avc1" is a brand of the file too
+            length = int.from_bytes(content[place : place + 4], "big")
+            if box == b"avc1":
+                content = content[: place + length] + clap + content[place + length :]
+            content = content[:place] + (length + len(clap)).to_bytes(4, "big") + content[place + 4 :]
+        place = content.index(b"stco") + 12  # the frames lie behind and have moved
+        offset = int.from_bytes(content[place : place + 4], "big") + len(clap)
+        path.write_bytes(content[:place] + offset.to_bytes(4, "big") + content[place + 4 :])
+    with open_clip(plain) as clip:
+        whole = next(clip)
+    with open_clip(path) as clip:
+        assert (clip.height, clip.width) == (42, 54)
+        np.testing.assert_array_equal(next(clip), whole[6:, 10:])
+        assert len(list(clip)) == 2
+    assert ["is cropped" in line for line in lines(caplog)] == [True]
