@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background
 from .clip_reader import open_clip
 from .errors import MediaError
 from .grid import Grid
@@ -20,13 +21,26 @@ class ClipChunks:
     row, column and frame.
 
     Attributes, of the clip before padding: `frames` that were read so far, and, once it is being read, `frame_count`
-    where the file tells it (else None), `height`, `width` and `frame_rate`.
+    where the file tells it (else None), `height`, `width`, `frame_rate` and `sample_aspect_ratio`.
     """
 
-    def __init__(self, path: Path, channels: int, grid: Grid, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        channels: int,
+        grid: Grid,
+        check: Callable[[], None] = lambda: None,
+        *,
+        background: Background = WHITE,
+        matrix: str | None = None,
+    ) -> None:
+        """Prepare to read `path`. `background`, `matrix`: as `open_clip` takes them. `check` is called before each
+        frame."""
         self._path, self._channels, self._grid, self._check = path, channels, grid, check
+        self._background, self._matrix = background, matrix
         self.frames = self.height = self.width = 0
         self.frame_rate: Fraction | None = None
+        self.sample_aspect_ratio: Fraction | None = None
         self.frame_count: int | None = None
 
     def padded_size(self) -> tuple[int, int, int]:
@@ -36,7 +50,7 @@ class ClipChunks:
         Raises:
             MediaError: the file is missing, damaged or no clip.
         """
-        with open_clip(self._path, self._channels) as clip:
+        with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
             count = clip.frame_count
             if count is None:
                 count = 0
@@ -53,9 +67,10 @@ class ClipChunks:
             MediaError: the file is missing, damaged, no clip, or without frames.
         """
         ratio = self._grid.temporal
-        with open_clip(self._path, self._channels) as clip:
+        with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
             self.frames, self.height, self.width = 0, clip.height, clip.width
             self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
+            self.sample_aspect_ratio = clip.sample_aspect_ratio
             held: list[NDArray[np.uint8]] = []
             for frame in clip:
                 self._check()

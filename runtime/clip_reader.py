@@ -9,10 +9,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background, background_colour
+from .animated_picture import AnimatedPicture, is_animation
 from .errors import InputError, MediaError
 from .npy_file import load_npy
-from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
+from .pictures import PICTURE_ENDINGS, is_picture, list_pictures, opened_picture, read_picture
 from .pixels import to_pixels
+from .video_colours import MATRICES
 from .video_reader import VideoReader
 
 __all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
@@ -31,6 +34,7 @@ class ClipReader:
         frame_count: exact where it is known without reading the clip, else None.
         height: in pixels, the same for all frames.
         width: in pixels, the same for all frames.
+        sample_aspect_ratio: the width of a pixel for its height; None where pixels are square or the source has none.
     """
 
     def __init__(
@@ -40,12 +44,14 @@ class ClipReader:
         size: tuple[int, int],
         frame_rate: Fraction | None = None,
         frame_count: int | None = None,
+        sample_aspect_ratio: Fraction | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._frames, self._close = frames, close
         self.height, self.width = size
         self.frame_rate = frame_rate
         self.frame_count = frame_count
+        self.sample_aspect_ratio = sample_aspect_ratio
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return self
@@ -67,52 +73,75 @@ class ClipReader:
         self._close()
 
 
-def open_clip(path: Path | str, channels: int = 3) -> ClipReader:
+def open_clip(
+    path: Path | str, channels: int = 3, *, background: Background = WHITE, matrix: str | None = None
+) -> ClipReader:
     """Open a clip and decode its first frame, so that what is no clip fails here.
 
     The source is one of
 
-    - an MP4, MOV, MKV, WebM or GIF file; colours follow its tags, see `video_colours`; rotation is applied;
+    - an MP4, MOV, MKV, WebM or GIF file; colours follow its tags, see `video_colours`; rotation and mirroring are
+      applied, interlaced frames are deinterlaced, and frames of different durations become a constant rate;
     - a folder of pictures of one size, in natural order, or a single picture;
+    - an animated WebP, PNG or AVIF, each frame at its time;
     - a `.npy` array, memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1],
       where C is `channels` already.
 
     Args:
         path: the file or folder.
         channels: 3 for RGB, 4 for RGBA (opaque where the source has no alpha), 1 for BT.601 luma.
+        background: the colour behind transparent pixels, unless `channels` is 4.
+        matrix: "bt709" or "bt601" for a video whose YUV matrix is not the one that it names, or that names none.
 
     Raises:
-        InputError: `channels` is none of these.
+        InputError: `channels` or `matrix` is none of these, or `background` is no colour.
         MediaError: the source is missing, empty, cut off, damaged or of another kind; later, while iterating,
             a frame is damaged or of another size than the first.
         MissingExtra: PyAV or Pillow is needed and not installed.
     """
     if channels not in (1, 3, 4):
         raise InputError(f"a clip can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
-    path = Path(path)
+    if matrix is not None and matrix not in MATRICES:
+        raise InputError(
+            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out for the clip's own"
+        )
+    path, behind = Path(path), background_colour(background)
     if path.is_dir():
-        return _open_pictures(path, list_pictures(path), channels)
+        return _open_pictures(path, list_pictures(path), channels, behind)
     if not path.is_file():
         raise MediaError(f"{path} does not exist: give a video, a folder of pictures or a .npy file")
-    match path.suffix.lower():
-        case ".npy":
-            return _open_array(path, channels)
-        case ending if ending in PICTURE_ENDINGS:
-            return _open_pictures(path, [path], channels)
-    video = VideoReader(path, channels)
+    if path.suffix.lower() == ".npy":
+        return _open_array(path, channels)
+    if path.suffix.lower() in PICTURE_ENDINGS or is_picture(path):
+        with opened_picture(path) as image:
+            animated = is_animation(image)
+        return _open_animation(path, channels, behind) if animated else _open_pictures(path, [path], channels, behind)
+    video = VideoReader(path, channels, background=behind, matrix=matrix)
     return ClipReader(
         video,
         size=(video.height, video.width),
         frame_rate=video.frame_rate,
         frame_count=video.frame_count,
+        sample_aspect_ratio=video.sample_aspect_ratio,
         close=video.close,
     )
 
 
-def _open_pictures(path: Path, pictures: list[Path], channels: int) -> ClipReader:
+def _open_animation(path: Path, channels: int, background: tuple[int, int, int]) -> ClipReader:
+    animation = AnimatedPicture(path, channels, background)
+    return ClipReader(
+        animation,
+        size=(animation.height, animation.width),
+        frame_rate=animation.frame_rate,
+        frame_count=animation.frame_count,
+        close=animation.close,
+    )
+
+
+def _open_pictures(path: Path, pictures: list[Path], channels: int, background: tuple[int, int, int]) -> ClipReader:
     if not pictures:
         raise MediaError(f"{path} has no pictures in it: give a folder with {', '.join(PICTURE_ENDINGS)} files")
-    first = read_picture(pictures[0], channels)
+    first = read_picture(pictures[0], channels, background=background)
     height, width = first.shape[:2]
 
     def frames() -> Iterator[NDArray[np.uint8]]:
@@ -120,7 +149,7 @@ def _open_pictures(path: Path, pictures: list[Path], channels: int) -> ClipReade
         yield first
         del first  # or this closure would hold it as long as the clip is open
         for picture in pictures[1:]:
-            pixels = read_picture(picture, channels)
+            pixels = read_picture(picture, channels, background=background)
             if pixels.shape[:2] != (height, width):
                 raise MediaError(
                     f"{picture} is {pixels.shape[1]}x{pixels.shape[0]} and {pictures[0].name} is {width}x{height}: "

@@ -23,7 +23,13 @@ _NPY_HEADER_BYTES = 128
 _MAX_RATE, _MAX_GIF_RATE = 1000, 100
 
 
-def write_clip(path: Path | str, frame_rate: Fraction | int | None = None, *, overwrite: bool = False) -> "ClipWriter":
+def write_clip(
+    path: Path | str,
+    frame_rate: Fraction | int | None = None,
+    *,
+    overwrite: bool = False,
+    sample_aspect_ratio: Fraction | None = None,
+) -> "ClipWriter":
     """Prepare to write a clip; the ending of `path` chooses the kind.
 
     - `.mp4`, `.m4v`, `.mov`, `.mkv`: H.264, 4:2:0, BT.709 limited range, tagged so. An odd height or width
@@ -37,13 +43,14 @@ def write_clip(path: Path | str, frame_rate: Fraction | int | None = None, *, ov
         frame_rate: frames per second; a folder and a `.npy` need none and do not keep it.
         overwrite: whether an existing output is replaced; a folder only if it holds nothing but such frames.
             An empty folder is always taken.
+        sample_aspect_ratio: the width of a pixel for its height, for video files; None for square pixels.
 
     Raises:
         InputError: the frame rate is missing where it is needed, or not positive.
         OutputError: the output exists, its ending is unknown, or its folder is missing.
         MissingExtra: PyAV or Pillow is needed and not installed.
     """
-    return ClipWriter(Path(path), None if frame_rate is None else Fraction(frame_rate), overwrite)
+    return ClipWriter(Path(path), None if frame_rate is None else Fraction(frame_rate), overwrite, sample_aspect_ratio)
 
 
 class _Sink(Protocol):
@@ -60,7 +67,9 @@ class ClipWriter:
     held.
     """
 
-    def __init__(self, path: Path, frame_rate: Fraction | None, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, frame_rate: Fraction | None, overwrite: bool, sample_aspect_ratio: Fraction | None = None
+    ) -> None:
         ending = path.suffix.lower()
         if ending not in ("", ".npy", *CLIP_ENDINGS):
             raise OutputError(
@@ -78,7 +87,7 @@ class ClipWriter:
         elif not ending:
             require("PIL.Image", extra="media")
             _check_folder(path)
-        self._path, self._frame_rate = path, frame_rate
+        self._path, self._frame_rate, self._sample_aspect_ratio = path, frame_rate, sample_aspect_ratio
         self._partial_output = partial_output(path, overwrite=overwrite)
         self._partial: Path | None = None
         self._sink: _Sink | None = None
@@ -159,7 +168,7 @@ class ClipWriter:
             case ".npy":
                 return _ArraySink(partial, (height, width, channels))
         assert self._frame_rate is not None  # checked when this was made
-        return VideoWriter(partial, self._path, self._frame_rate, height, width)
+        return VideoWriter(partial, self._path, self._frame_rate, height, width, self._sample_aspect_ratio)
 
     def _is_gray_video(self) -> bool:
         return self._shape[2] == 1 and isinstance(self._sink, VideoWriter)

@@ -1,5 +1,6 @@
 """A decoded sample on its way out: to a picture, a clip, an array, a folder, or standard output."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .clip_reader import CLIP_ENDINGS
 from .clip_writer import write_clip
 from .errors import InputError, OutputError
 from .extras import require
@@ -22,6 +24,8 @@ from .pictures import PICTURE_ENDINGS, write_picture
 from .video_writer import VideoWriter
 
 __all__ = ["STANDARD_OUTPUT", "DecodedFile", "Progress", "check_destination", "counting"]
+
+_LOG = logging.getLogger(__name__)
 
 STANDARD_OUTPUT = Path("-")
 Progress = Callable[[str, int, int], None]
@@ -47,9 +51,17 @@ class DecodedFile:
         size = self.vae.grid.cropped_size(self.vae.grid.sample_size(self.latents.shape[2:]), self.crop)
         return (self.latents.shape[0], self.vae.config.out_channels, *size)
 
-    def write(self, output: Path, rate: Fraction) -> None:
-        """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once."""
+    def write(self, output: Path, rate: Fraction, sample_aspect_ratio: Fraction | None = None) -> None:
+        """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once.
+        `sample_aspect_ratio`: the width of a pixel for its height, which video files name."""
         ending = output.suffix.lower()
+        if sample_aspect_ratio is not None and ending not in CLIP_ENDINGS:
+            _LOG.warning(
+                "%s cannot say that the clip's pixels are not square (%d:%d): stretch it, or write a video file",
+                "standard output" if output == STANDARD_OUTPUT else output,
+                sample_aspect_ratio.numerator,
+                sample_aspect_ratio.denominator,
+            )
         if output == STANDARD_OUTPUT:
             for written, frame in enumerate(self._each_frame(), 1):
                 sys.stdout.buffer.write(np.ascontiguousarray(frame).data)
@@ -62,7 +74,7 @@ class DecodedFile:
                 del sample  # unmaps the file
         elif self.vae.video:
             beside = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
-            with write_clip(output, rate) as writer:
+            with write_clip(output, rate, sample_aspect_ratio=sample_aspect_ratio) as writer:
                 for written, frame in enumerate(self._each_frame(beside), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background, background_colour
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from .clip_chunks import ClipChunks
@@ -34,14 +35,18 @@ def encode_file(
     memory: int | str | None = None,
     check: Callable[[], None] | None = None,
     progress: Progress | None = None,
+    background: Background = WHITE,
+    matrix: str | None = None,
 ) -> LatentsFile:
     """Encode one picture or clip to a latents file.
 
     `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
-    model's own. The original size and frame rate go into the file, so that decoding restores them. `stream`: a clip
-    chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode` takes it. `check` is
-    called between the steps and may raise, to stop. `progress` is told the tiles, where there are any, or a stream's
-    frames (of 0 in all where the file does not tell how many there are).
+    model's own. The original size, frame rate and sample aspect ratio go into the file, so that decoding restores
+    them. `stream`: a clip chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode`
+    takes it. `check` is called between the steps and may raise, to stop. `progress` is told the tiles, where there are
+    any, or a stream's frames (of 0 in all where the file does not tell how many there are). `background`: the colour
+    behind transparent pixels, where the model takes no alpha: a name, "#rrggbb" or three integers. `matrix`: "bt709" or
+    "bt601" for a video that does not name its YUV matrix, or a wrong one.
 
     Raises:
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
@@ -52,12 +57,15 @@ def encode_file(
         raise OutputError(f"{output} exists already: give another name, or delete it first")
     require_folder(output)
     check = check or (lambda: None)
+    behind = background_colour(background)
     if stream and not isinstance(vae, AutoencoderKLLTX2Video):
         raise InputError(f"stream: only video models stream, and this is {vae.family}")
     if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
-        posterior, size, frame_rate = _encode_clip(vae, source, check, progress, memory, stream=stream)
+        posterior, size, frame_rate, aspect = _encode_clip(
+            vae, source, check, progress, memory, behind, matrix, stream=stream
+        )
     else:
-        posterior, size, frame_rate = _encode_whole(vae, source, check, progress, memory)
+        posterior, size, frame_rate, aspect = _encode_whole(vae, source, check, progress, memory, behind, matrix)
     check()
     latents = posterior.mode() if seed is None else posterior.sample(seed)
     frames, height, width = size if vae.video else (None, *size)
@@ -69,21 +77,28 @@ def encode_file(
         frames=frames,
         frame_rate=frame_rate,
         scaled=scaled,
+        sample_aspect_ratio=aspect,
     )
     write_latents(output, content, overwrite=False)
     return content
 
 
-_Encoded = tuple[DiagonalGaussian, tuple[int, ...], Fraction | None]
+_Encoded = tuple[DiagonalGaussian, tuple[int, ...], Fraction | None, Fraction | None]
 
 
 def _encode_whole(
-    vae: Autoencoder, source: Path, check: Callable[[], None], progress: Progress | None, memory: int | str | None
+    vae: Autoencoder,
+    source: Path,
+    check: Callable[[], None],
+    progress: Progress | None,
+    memory: int | str | None,
+    background: Background,
+    matrix: str | None,
 ) -> _Encoded:
-    read = read_sample(source, vae, check=check)
+    read = read_sample(source, vae, check=check, background=background, matrix=matrix)
     check()
     encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress)).latent_dist
-    return encoded, read.size, read.frame_rate
+    return encoded, read.size, read.frame_rate, read.sample_aspect_ratio
 
 
 def _encode_clip(
@@ -92,14 +107,16 @@ def _encode_clip(
     check: Callable[[], None],
     progress: Progress | None,
     memory: int | str | None,
+    background: Background,
+    matrix: str | None,
     *,
     stream: bool,
 ) -> _Encoded:
     """A clip in the way that fits its budget: read chunk by chunk where it streams, else whole."""
-    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check)
+    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, background=background, matrix=matrix)
     strategy = vae.clip_strategy(chunks.padded_size, memory, stream=stream)
     if not strategy.streaming:
-        return _encode_whole(vae, source, check, progress, memory)
+        return _encode_whole(vae, source, check, progress, memory, background, matrix)
     moments = []
     for part in vae.encode_chunks(chunks, strategy):
         check()
@@ -107,7 +124,7 @@ def _encode_clip(
         if progress is not None:
             progress("frames", chunks.frames, chunks.frame_count or 0)
     size = (chunks.frames, chunks.height, chunks.width)
-    return DiagonalGaussian(np.concatenate(moments, axis=2)), size, chunks.frame_rate
+    return DiagonalGaussian(np.concatenate(moments, axis=2)), size, chunks.frame_rate, chunks.sample_aspect_ratio
 
 
 def decode_file(
@@ -150,7 +167,7 @@ def decode_file(
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
 
     decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": seed}, memory)
-    decoded.write(output, rate)
+    decoded.write(output, rate, content.sample_aspect_ratio)
     is_clip = vae.video and output.suffix.lower() != ".npy"
     return {"output": str(output), "shape": list(decoded.shape), **({"frame_rate": str(rate)} if is_clip else {})}
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .errors import InputError, MediaError
 from .npy_file import load_npy
 from .partial_output import output_error, partial_output
+from .video_geometry import MOST_ASPECT
 
 __all__ = ["LatentsFile", "read_latents", "write_latents"]
 
@@ -37,6 +38,7 @@ class LatentsFile:
         frames: of the original clip; None for pictures.
         frame_rate: of the original clip, in frames per second.
         scaled: True for diffusion latents (scaled and shifted), False for the model's own.
+        sample_aspect_ratio: of the original clip: the width of a pixel for its height; None for square pixels.
     """
 
     latents: NDArray[np.float32] | NDArray[np.float16]
@@ -46,6 +48,7 @@ class LatentsFile:
     frames: int | None = None
     frame_rate: Fraction | None = None
     scaled: bool | None = None
+    sample_aspect_ratio: Fraction | None = None
 
 
 def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
@@ -118,6 +121,7 @@ def _metadata(content: LatentsFile) -> dict[str, str]:
         "original_frames": content.frames,
         "frame_rate": content.frame_rate,  # a Fraction prints as "30000/1001"
         "scaled": None if content.scaled is None else str(content.scaled).lower(),
+        "sample_aspect_ratio": content.sample_aspect_ratio,
     }
     return {key: str(value) for key, value in fields.items() if value is not None}
 
@@ -135,6 +139,7 @@ def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         "frames": ("original_frames", _positive_int),
         "frame_rate": ("frame_rate", _positive_fraction),
         "scaled": ("scaled", _boolean),
+        "sample_aspect_ratio": ("sample_aspect_ratio", _aspect_ratio),
     }
     fields: dict[str, Any] = {}
     for field, (key, reader) in readers.items():
@@ -154,6 +159,16 @@ def _positive_int(text: str) -> int:
 
 def _positive_fraction(text: str) -> Fraction:
     if (value := Fraction(text)) <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _aspect_ratio(text: str) -> Fraction:
+    width, _, height = text.partition("/")
+    if not (len(text) <= 25 and width.isdecimal() and (height or "1").isdecimal()):
+        raise ValueError(text)
+    value = Fraction(int(width), int(height or "1"))
+    if not Fraction(1, MOST_ASPECT) <= value <= MOST_ASPECT:
         raise ValueError(text)
     return value
 

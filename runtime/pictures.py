@@ -1,26 +1,56 @@
-"""Pictures: PNG, JPEG and WebP files in and out, as uint8 arrays."""
+"""Pictures: PNG, JPEG and WebP files in and out, as uint8 arrays in sRGB."""
 
+import contextlib
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background, background_colour
+from .colour_profile import SRGB, icc_profile
 from .errors import InputError, MediaError, OutputError
 from .extras import require
+from .media_notes import note
 from .partial_output import output_error, partial_output
+from .picture_pixels import MODES, upright_pixels
 
-__all__ = ["PICTURE_ENDINGS", "list_pictures", "read_picture", "write_picture"]
+__all__ = [
+    "PICTURE_ENDINGS",
+    "PICTURE_FORMATS",
+    "is_picture",
+    "list_pictures",
+    "opened_picture",
+    "read_picture",
+    "translated_damage",
+    "write_picture",
+]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow's names of what may be opened
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 # What Pillow raises on damaged files; found by changing bytes at random.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError, struct.error)
+_DAMAGE = (
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        MemoryError,
+        RuntimeError,
+        ArithmeticError,
+    ),
+    struct.error,
+)
 _SETTINGS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},  # full chroma: these files are looked at for artefacts
@@ -28,52 +58,101 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
-    """Read a picture as uint8 (H, W, C) in [0, 255], turned upright by its EXIF orientation.
+def read_picture(path: Path | str, channels: int = 3, *, background: Background = WHITE) -> NDArray[np.uint8]:
+    """Read a picture as uint8 (H, W, C) in [0, 255] and in sRGB, turned upright by its EXIF or XMP orientation.
 
-    The file's content decides its format, not its ending. Palette, gray, CMYK and 16-bit pictures (rounded to
-    8 bits) are converted; 3 channels drop alpha without blending, 4 channels add an opaque one, 1 channel
-    takes BT.601 luma. Colour profiles are not applied. An animation gives its first picture. The caller owns
-    the array.
+    The file's content decides its format, not its ending. Colours are converted to sRGB from the colour profile or
+    tags of the file: see `picture_colours`. Palette and gray pictures become RGB, and 16 bits are rounded to 8.
+    4 channels keep alpha (straight, and opaque where the picture has none). 3 and 1 channels have transparent pixels
+    composited on `background`; 1 channel then takes BT.601 luma. An animation gives its first picture. Each of these
+    that changes colours or leaves something out is said in one line of the log. The caller owns the array.
 
     Args:
         path: a PNG, JPEG or WebP file.
         channels: 3 for RGB, 4 for RGBA, 1 for gray.
+        background: the colour behind transparent pixels, by a name, "#rrggbb" or three integers.
 
     Raises:
-        InputError: `channels` is none of these.
+        InputError: `channels` is none of these, or `background` is no colour.
         MediaError: the file is missing, empty, truncated, too large or not such a picture.
         MissingExtra: Pillow is not installed.
     """
-    if channels not in _MODES:
+    if channels not in MODES:
         raise InputError(f"a picture can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
-    path = Path(path)
+    path, behind = Path(path), background_colour(background)
+    with opened_picture(path) as image, translated_damage(path):
+        _note_others(image, path)
+        return upright_pixels(image, path, channels, behind, reopen=lambda: opened_picture(path))
+
+
+@contextlib.contextmanager
+def opened_picture(path: Path) -> Iterator[Any]:
+    """Open a picture with Pillow, its pixels not decoded yet.
+
+    Raises:
+        MediaError: the file is missing, empty, damaged, too large or not a picture of `PICTURE_FORMATS`.
+        MissingExtra: Pillow is not installed.
+    """
     image_module = require("PIL.Image", extra="media")
-    image_ops = require("PIL.ImageOps", extra="media")
     if not path.is_file():
         raise MediaError(f"{path} is not a file: give a PNG, JPEG or WebP picture")
+    with translated_damage(path):
+        image = image_module.open(path, formats=PICTURE_FORMATS)
+    with image:
+        yield image
+
+
+@contextlib.contextmanager
+def translated_damage(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises on a damaged file into a `MediaError` of one sentence; its warnings are not shown."""
+    image_module = require("PIL.Image", extra="media")
     try:
         with warnings.catch_warnings():
             # Pillow warns about bad metadata and about large pictures well before it refuses them.
             warnings.simplefilter("ignore")
-            with image_module.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-                image.load()
-                return _pixels(image_ops.exif_transpose(image), channels)
+            yield
     except image_module.DecompressionBombError as error:
         raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
     except image_module.UnidentifiedImageError as error:
         what = "is empty" if path.stat().st_size == 0 else "is not a PNG, JPEG or WebP picture, or its head is damaged"
         raise MediaError(f"{path} {what}: give another file") from error
+    except MediaError as error:
+        if str(path) in str(error):
+            raise
+        raise MediaError(f"{path} cannot be read: {error}") from error
     except _DAMAGE as error:
         raise MediaError(f"{path} cannot be read, so it is damaged or incomplete ({error}): replace it") from error
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file starts as a picture that is no GIF does, whatever its ending is."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    boxes = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    return boxes or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head.startswith(_STARTS)
+
+
+def _note_others(image: Any, path: Path) -> None:
+    """Say that a file holds more than the picture that is read."""
+    if not getattr(image, "is_animated", False):
+        return
+    if image.format == "TIFF":  # counting its pages would read all of its directories
+        note(path, "pages", "has several pages: the first one is read, and the others are left out")
+    else:
+        note(path, "frames", f"holds {image.n_frames} pictures: the first one is read, {image.n_frames - 1} left out")
 
 
 def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: bool = True) -> None:
     """Write pixels to a PNG, JPEG (quality 95) or lossless WebP file, by the ending of `path`; whole or not at all.
 
+    The file is tagged as sRGB, except for gray JPEG, whose profiles would need to be gray.
+
     Args:
         path: where to; its folder must exist.
-        pixels: uint8 (H, W, C) with C = 1, 3 or 4; JPEG takes no 4, and WebP gives 1 back as 3 equal ones.
+        pixels: sRGB, uint8 (H, W, C) with C = 1, 3 or 4; JPEG takes no 4, and WebP gives 1 back as 3 equal ones.
         overwrite: whether an existing file is replaced.
 
     Raises:
@@ -95,9 +174,18 @@ def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: boo
     image = image_module.fromarray(np.ascontiguousarray(flat))
     with partial_output(path, overwrite=overwrite) as partial:
         try:
-            image.save(partial, format=name, **_SETTINGS[name])
+            image.save(partial, format=name, **_SETTINGS[name], **_srgb_tag(name, pixels.shape[2]))
         except (OSError, ValueError) as error:
             raise output_error(path, error) from error
+
+
+def _srgb_tag(name: str, channels: int) -> dict[str, Any]:
+    """Arguments for Pillow's `save` that tag a picture as sRGB."""
+    if name == "PNG":
+        chunks = require("PIL.PngImagePlugin", extra="media").PngInfo()
+        chunks.add(b"sRGB", bytes(1))  # perceptual intent
+        return {"pnginfo": chunks}
+    return {} if channels == 1 else {"icc_profile": icc_profile(SRGB)}
 
 
 def list_pictures(folder: Path | str) -> list[Path]:
@@ -121,19 +209,3 @@ def list_pictures(folder: Path | str) -> list[Path]:
 def _natural_key(path: Path) -> tuple[list[int | str], str]:
     parts = re.split(r"(\d+)", path.name.casefold())  # text and digits take turns, so a list compares like with like
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
-
-
-def _pixels(image: Any, channels: int) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it at 255
-        wide = np.asarray(image).astype(np.uint32)
-        gray = ((np.minimum(wide, 65535) + 128) // 257).astype(np.uint8)[..., np.newaxis]
-        if channels == 1:
-            return gray
-        pixels = np.full((*gray.shape[:2], channels), 255, np.uint8)
-        pixels[..., :3] = gray
-        return pixels
-    mode = _MODES[channels]
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    array = np.array(image if image.mode == mode else image.convert(mode), dtype=np.uint8)
-    return array[..., np.newaxis] if channels == 1 else array

@@ -1,13 +1,14 @@
 """What is encoded: pictures, clips and arrays from disk, as samples for a model, padded to its grid."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .alpha import WHITE, Background
 from .autoencoder import Autoencoder
 from .clip_reader import CLIP_ENDINGS, open_clip
 from .errors import InputError, MediaError
@@ -26,6 +27,7 @@ class SampleSource:
     sample: NDArray[np.float32]
     size: tuple[int, ...]
     frame_rate: Fraction | None = None
+    sample_aspect_ratio: Fraction | None = None
 
 
 def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
@@ -60,13 +62,20 @@ def is_array(path: Path) -> bool:
 
 
 def read_sample(
-    path: Path, vae: Autoencoder, *, max_frames: int | None = None, check: Callable[[], None] | None = None
+    path: Path,
+    vae: Autoencoder,
+    *,
+    max_frames: int | None = None,
+    check: Callable[[], None] | None = None,
+    background: Background = WHITE,
+    matrix: str | None = None,
 ) -> SampleSource:
     """Read one picture, clip or `.npy` array as a sample of the model.
 
     `.npy`: uint8 (H, W, C) or (T, H, W, C) pixels, or float32 (C, ...) or (B, C, ...) in [-1, 1]. A video model
     takes a picture as a clip of one frame. `max_frames` cuts a clip. `check` is called before every frame and may
-    raise, to stop.
+    raise, to stop. `background` is the colour behind transparent pixels, where the model takes no alpha. `matrix`: of a
+    video, as `open_clip` takes it.
 
     Raises:
         MediaError: the file is missing, damaged or of another kind. InputError: an array of the wrong shape.
@@ -79,7 +88,7 @@ def read_sample(
     if array is not None and array.dtype != np.uint8:
         raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
     if vae.video:
-        return _read_clip(path, vae, max_frames, check)
+        return _read_clip(path, vae, max_frames, check, background, matrix)
     if array is not None:
         pixels = array
         if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels or pixels.size == 0:
@@ -87,14 +96,21 @@ def read_sample(
     else:
         if path.suffix.lower() in CLIP_ENDINGS:
             raise MediaError(f"{path} is a clip and the bundle holds an image model ({vae.family}): give a picture")
-        pixels = read_picture(path, vae.config.in_channels)
+        pixels = read_picture(path, vae.config.in_channels, background=background)
     builder = _Builder(vae, (1, *pixels.shape[:2]))
     builder.add(pixels)
     return builder.finish(path, None)
 
 
-def _read_clip(path: Path, vae: Autoencoder, max_frames: int | None, check: Callable[[], None]) -> SampleSource:
-    with open_clip(path, vae.config.in_channels) as clip:
+def _read_clip(
+    path: Path,
+    vae: Autoencoder,
+    max_frames: int | None,
+    check: Callable[[], None],
+    background: Background,
+    matrix: str | None,
+) -> SampleSource:
+    with open_clip(path, vae.config.in_channels, background=background, matrix=matrix) as clip:
         frames = iter(clip)
         count = clip.frame_count
         if count is None:  # it has to be read to be counted: as pixels, a quarter of the sample's bytes
@@ -111,7 +127,7 @@ def _read_clip(path: Path, vae: Autoencoder, max_frames: int | None, check: Call
             check()
             if not builder.add(frame):
                 break
-        return builder.finish(path, clip.frame_rate)
+        return replace(builder.finish(path, clip.frame_rate), sample_aspect_ratio=clip.sample_aspect_ratio)
 
 
 class _Builder:

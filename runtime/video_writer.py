@@ -14,6 +14,7 @@ from .errors import MediaError, OutputError
 from .extras import require
 from .partial_output import output_error
 from .video_colours import BT709, LIMITED_RANGE, to_video
+from .webm_display_size import write_display_size
 
 __all__ = ["VideoWriter"]
 
@@ -33,6 +34,7 @@ _ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
     ".gif": _GIF,
 }
 _BITS_PER_PIXEL = 0.25  # for encoders without a quality scale: generous
+_MOST_GIF_RATE_OF_PLAYERS = 50  # browsers take a delay below 2/100 s for 10/100 s
 _HELD_BYTES, _HELD_BYTES_PER_PIXEL = 24 << 20, 190
 
 
@@ -48,10 +50,20 @@ class VideoWriter:
         MissingExtra: PyAV is not installed.
     """
 
-    def __init__(self, file: Path, path: Path, frame_rate: Fraction, height: int, width: int) -> None:
-        """Begin `file`; errors name `path`, which it will be renamed to. Sizes are in pixels."""
+    def __init__(
+        self,
+        file: Path,
+        path: Path,
+        frame_rate: Fraction,
+        height: int,
+        width: int,
+        sample_aspect_ratio: Fraction | None = None,
+    ) -> None:
+        """Begin `file`; errors name `path`, which it will be renamed to. Sizes are in pixels.
+        `sample_aspect_ratio`: the width of a pixel for its height; None for square pixels."""
         self._av = require("av", extra="media")
-        self._path, self._time_base, self._written = path, 1 / frame_rate, 0
+        self._file, self._path, self._sample_aspect_ratio = file, path, sample_aspect_ratio
+        self._time_base, self._written = 1 / frame_rate, 0
         codec, options = self._encoder(path.suffix.lower())
         # H.264 in 4:2:0 has no odd sizes, and most players take no 4:4:4. VP9 and GIF have them.
         self._pad = (height % 2, width % 2) if codec not in ("libvpx-vp9", "gif") else (0, 0)
@@ -60,7 +72,11 @@ class VideoWriter:
             self._container = stack.enter_context(self._av.open(str(file.absolute()), "w", options=flags))
             stream = self._stream = self._container.add_stream(codec, rate=frame_rate, options=options)
             stream.height, stream.width = height + self._pad[0], width + self._pad[1]
+            if sample_aspect_ratio is not None:
+                stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
             if codec == "gif":
+                if frame_rate > _MOST_GIF_RATE_OF_PLAYERS:
+                    _LOG.warning("%s: players show a GIF of more than 50 frames per second at 10", path)
                 stream.pix_fmt = "pal8"
                 self._graph = _palette_graph(height, width, self._time_base)
             else:
@@ -95,11 +111,20 @@ class VideoWriter:
             self._encode(None)
             self._container.mux(self._stream.encode(None))
             self._container.close()
+            self._write_display_size()
 
     def abort(self) -> None:
         """Close the file as it is."""
         with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
             self._container.close()
+
+    def _write_display_size(self) -> None:
+        """What PyAV does not pass on for WebM: other files have the sample aspect ratio already."""
+        ratio = self._sample_aspect_ratio
+        if ratio is None or self._path.suffix.lower() != ".webm":
+            return
+        if not write_display_size(self._file, self._stream.height, self._stream.width, ratio):
+            _LOG.warning("%s does not say that its pixels are not square (%s): write .mp4", self._path, ratio)
 
     def _encode(self, frame: Any) -> None:
         self._graph.push(frame)

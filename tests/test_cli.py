@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,21 @@ def test_a_folder_of_pictures_is_a_batch_and_resumes(tmp_path: Path, bundle_of: 
     again = json.loads(invoke(*arguments).stdout)
     assert [Path(path).name for path in again["written"]] == ["a.safetensors"]
     assert again["skipped"] == 2
+
+
+def test_pixels_that_are_not_square_stay_so_and_what_is_lost_is_said(tmp_path: Path, bundle_of: BundleOf) -> None:
+    with write_clip(tmp_path / "in.mkv", 25, sample_aspect_ratio=Fraction(64, 45)) as writer:
+        for index in range(9):
+            writer.write(gradient(64, 96, 4 * index))
+    latents = tmp_path / "z.safetensors"
+    done = run("encode", bundle_of("ltx20"), tmp_path / "in.mkv", "-o", latents, "--colour-matrix", "bt709", "--stream")
+    assert done.returncode == 0
+    assert done.stderr.count("not square (64:45)") == 1
+    assert read_latents(latents).sample_aspect_ratio == Fraction(64, 45)
+    for name in ("out.mp4", "out.webm"):
+        invoke("decode", bundle_of("ltx20"), latents, "-o", tmp_path / name)
+        with open_clip(tmp_path / name) as clip:
+            assert (clip.sample_aspect_ratio, clip.width, clip.height) == (Fraction(64, 45), 96, 64)
 
 
 def test_a_clip_goes_through_and_keeps_size_frames_and_rate(tmp_path: Path, bundle_of: BundleOf) -> None:

@@ -133,9 +133,9 @@ def test_what_is_written_is_tagged_as_it_is_converted(tmp_path: Path, name: str)
         ("709", False, (1, 1), 64),
         ("2020", False, (9, 1), 64),
         ("601", False, (2, 0), 64),
-        ("709", False, (2, 0), 720),
+        ("601", False, (2, 0), 720),
     ],
-    ids=["601", "601-hd", "601-full", "709-full", "709", "2020", "untagged-sd", "untagged-hd"],
+    ids=["601", "601-hd", "601-full", "709-full", "709", "2020", "untagged-sd", "untagged-hd-of-ffmpeg"],
 )
 def test_the_tags_of_a_file_are_honoured(
     tmp_path: Path, matrix: str, full: bool, tags: tuple[int, int], height: int

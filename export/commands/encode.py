@@ -21,7 +21,20 @@ __all__ = ["encode"]
 @click.option("--mode/--sample", "mode", default=True, help="The mean latents (default), or ones drawn with --seed.")
 @click.option("--seed", type=click.IntRange(min=0), help="For --sample.")
 @click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
+@click.option(
+    "--background",
+    metavar="COLOUR",
+    default="white",
+    show_default=True,
+    help="What transparent pixels are composited on, for models without alpha: a name, or #rrggbb.",
+)
 @way_options("A clip chunk by chunk: the same latents, in memory that does not grow.")
+@click.option(
+    "--colour-matrix",
+    "matrix",
+    type=click.Choice(["bt709", "bt601"]),
+    help="Of a clip that does not name its YUV matrix, or a wrong one.",
+)
 @memory_option
 @backend_options
 @as_json
@@ -32,8 +45,10 @@ def encode(
     mode: bool,
     seed: int | None,
     scaled: bool,
+    background: str,
     way: Way,
     memory: str | None,
+    matrix: str | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -42,8 +57,10 @@ def encode(
     INPUT: a picture (png, jpg, webp), a clip (mp4, webm, gif, ...) or a .npy array. Image models take a folder of
     pictures and write one latents file each into the folder -o, leaving out those already there. For video models a
     folder of pictures is one clip, and a folder of clips is many. Sizes off the model's grid are padded, and the
-    original size is kept in the file.
+    original size is kept in the file. Colour profiles are converted to sRGB. Models with an alpha channel take
+    transparency as it is.
     """
+    from ...runtime.alpha import background_colour
     from ...runtime.files import encode_file
     from ...runtime.partial_output import translated_errors
     from ...runtime.sources import list_inputs
@@ -52,6 +69,7 @@ def encode(
         raise click.UsageError("--seed is for --sample: the mean latents need none")
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
+    behind = background_colour(background)
     if not source.exists():
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
@@ -76,6 +94,8 @@ def encode(
                 "stream": way.stream,
                 "memory": memory,
                 "progress": update,
+                "background": behind,
+                "matrix": matrix,
             }
             for index, (path, target) in enumerate(waiting):
                 interrupt.run(partial(encode_file, vae, path, target, check=interrupt.check, **options))
