@@ -26,7 +26,7 @@ def downscaled(planes: NDArray[Any], largest_side: int) -> NDArray[Any]:
     Raises:
         MissingExtra: Pillow is not installed.
     """
-    height, width = fitted_size(*planes.shape[-2:], largest_side)
+    height, width = fitted_size(planes.shape[-2], planes.shape[-1], largest_side)
     if (height, width) == planes.shape[-2:]:
         return planes
     pillow = require("PIL.Image", extra="media")

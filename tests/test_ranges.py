@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -355,7 +355,7 @@ def test_the_check_holds_few_tensors_at_a_time_and_no_more_for_many_samples(
     assert many - small < 1.25 * (large - small), "one sample after the other"
 
 
-def all_bytes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def all_bytes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
     """The sum of a graph's float tensors, held or not."""
     sized = onnx.ModelProto.FromString(model.SerializeToString())
     for value in sized.graph.input:
@@ -402,9 +402,12 @@ def test_large_samples_are_scaled_down_and_one_line_says_so(
     np.save(tmp_path / "small.npy", np.zeros((9, 64, 64, 3) if name == "ltx20" else (64, 64, 3), np.uint8))
     seen: list[tuple[int, ...]] = []
     run = RangeProbe.run
-    monkeypatch.setattr(
-        RangeProbe, "run", lambda probe, feed: seen.extend(a.shape for a in feed.values()) or run(probe, feed)
-    )
+
+    def noted(probe: RangeProbe, feed: Mapping[str, Any]) -> Any:
+        seen.extend(array.shape for array in feed.values())
+        return run(probe, feed)
+
+    monkeypatch.setattr(RangeProbe, "run", noted)
     steps: list[tuple[str, int, int]] = []
     bundle = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
     paths = [tmp_path / "large.npy", tmp_path / "small.npy"]

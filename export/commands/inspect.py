@@ -87,7 +87,8 @@ def _weights_text(record: EngineRecord) -> str:
 def _checkpoint_report(path: Path, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:
     from ..checkpoints import open_checkpoint
 
-    missing, absent = "", ()
+    missing = ""
+    absent: tuple[str, ...] = ()
     try:
         checkpoint = open_checkpoint(path, options=options)
     except MissingScalingFactor as error:  # exporting needs the numbers, looking does not
