@@ -328,11 +328,12 @@ def measured_alone(limit: str, bundle: Path, *samples: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """small.npy, large.npy, and the folder many with pictures of other sizes, none larger than large.npy."""
+    """small.npy, large.npy, huge.npy, and the folder many with pictures of other sizes, none larger than large.npy."""
     folder = tmp_path_factory.mktemp("pictures")
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     np.save(folder / "small.npy", noise[:64, :64])
     np.save(folder / "large.npy", noise)
+    np.save(folder / "huge.npy", np.zeros((768, 768, 3), np.uint8))
     (folder / "many").mkdir()
     for index, (height, width) in enumerate([(256, 208), (168, 256)]):
         write_picture(folder / "many" / f"{index}.png", noise[:height, :width])
@@ -369,8 +370,8 @@ def all_bytes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> in
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited")
 def test_running_out_of_memory_is_one_sentence(bundle_of: Callable[[str], Path], pictures: Path) -> None:
-    paths = [pictures / name for name in ("small.npy", "large.npy")]
-    sentence = measured_alone(str(30 << 20), bundle_of("sdxl"), *paths)
+    paths = [pictures / name for name in ("small.npy", "huge.npy")]
+    sentence = measured_alone(str(200 << 20), bundle_of("sdxl"), *paths)
     assert re.fullmatch(
         r"the range check of (en|de)coder\.onnx at 1x\d+x\d+x\d+ ran out of memory: give a smaller picture or clip, .*",
         sentence,
