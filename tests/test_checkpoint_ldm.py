@@ -132,7 +132,7 @@ def test_sixteen_channels_that_may_be_sd3_or_flux_are_asked_for(
         ("flux", "lumina-2", None),
     ],
 )
-def test_the_architecture_in_the_header_tells_if_it_fits_the_layout(
+def test_the_architecture_in_the_header_decides_if_it_fits_the_layout(
     name: str,
     architecture: str,
     wanted: tuple[float, float | None] | None,

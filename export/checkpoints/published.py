@@ -1,7 +1,7 @@
 """Which published image model a VAE in a single file is of: its scaling cannot be read from its shapes.
 
 SD's VAE has the layout of SDXL's, and SD3's that of FLUX.1's. What else the file holds, what its header says or its
-digest tells them apart; otherwise the user is asked.
+digest settles which it is; otherwise the user is asked.
 
 Sources of the numbers: the models' configs and diffusers' conversion scripts (SD, SDXL, Playground 2.5, SD3, FLUX.1).
 """
@@ -80,11 +80,11 @@ def published_model(
     candidates = _same_layout(fields)
     if not candidates:
         return None
-    told = _four_channels(others) if candidates == _FOUR_CHANNELS else _sixteen_channels(others)
-    told = told or _by_header(weights, candidates) or _by_digest(weights, candidates)
-    if told is None:
+    known = _four_channels(others) if candidates == _FOUR_CHANNELS else _sixteen_channels(others)
+    known = known or _by_header(weights, candidates) or _by_digest(weights, candidates)
+    if known is None:
         return None
-    name, reason = told
+    name, reason = known
     statistics = _playgrounds_statistics(others) if name == _PLAYGROUND else {}
     return PublishedModel(name, _FIELDS[name] | statistics, reason)
 

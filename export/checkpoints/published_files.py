@@ -1,4 +1,4 @@
-"""Published VAE files whose model no name and no shape tells: they are known by their size and SHA-256.
+"""Published VAE files, known by their size and SHA-256: their names and shapes leave open which model they are of.
 
 Each digest stands in several public repositories that download the file and check it; one is named per row.
 """
