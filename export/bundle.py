@@ -21,7 +21,7 @@ from .narrowing import ITEM_BYTES
 
 if TYPE_CHECKING:
     from .graph_writer import ComponentGraphs, WrittenGraphs
-    from .ranges import RangeTable
+    from .ranges import RangeProgress, RangeTable
 
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
@@ -49,14 +49,21 @@ class ExportSettings:
 
 
 def export_bundle(
-    source: Path | str, folder: Path, settings: ExportSettings | None = None, progress: Progress | None = None
+    source: Path | str,
+    folder: Path,
+    settings: ExportSettings | None = None,
+    progress: Progress | None = None,
+    range_progress: "RangeProgress | None" = None,
 ) -> Manifest:
     """Export a checkpoint to a bundle folder, which exists afterwards only if everything succeeded.
+
+    `range_progress` is called during a range check, before and after each run.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
         OutputError: `folder` exists already, or cannot be written (a full disk, no permission).
         InputError: a setting has a wrong value.
+        EngineError: memory ran out during a range check.
         MissingExtra: torch or onnx is not installed.
     """
     settings = settings or ExportSettings()
@@ -69,7 +76,7 @@ def export_bundle(
         raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
     with partial_output(folder) as temporary, translated_errors(folder):
         temporary.mkdir()
-        written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None))
+        written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None), range_progress)
         graphs = tuple(written.graphs())
         manifest = Manifest(
             config=written.checkpoint.config,
@@ -106,7 +113,14 @@ def _check_settings(settings: ExportSettings) -> None:
 class _Writer:
     """Writes every component in every precision and remembers the files."""
 
-    def __init__(self, folder: Path, checkpoint: Checkpoint, settings: ExportSettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checkpoint: Checkpoint,
+        settings: ExportSettings,
+        progress: Progress,
+        range_progress: "RangeProgress | None",
+    ) -> None:
         from .components import component_of, graph_specs, meta_model
         from .graph_writer import ComponentGraphs
         from .segments import segment_specs
@@ -137,6 +151,7 @@ class _Writer:
         self.ranges: RangeTable | None = None
         self._done = 0
         self._progress = progress
+        self._range_progress = range_progress
 
     def graphs(self) -> Iterator[Graph]:
         ready = self._checked_range() if self.settings.check_range else {}
@@ -162,7 +177,7 @@ class _Writer:
             folder=scratch,
         ).write()
         self._report("range")
-        self.ranges = measure_ranges(scratch, self.settings.check_range)
+        self.ranges = measure_ranges(scratch, self.settings.check_range, self._range_progress)
         kept = "float32" in self.settings.dtypes
         for file in (file.name for one in written.values() for file in one.files if kept):
             (scratch / file).rename(self.folder / file)

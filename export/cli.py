@@ -67,7 +67,7 @@ def _run() -> int:
     except LatentRTError as error:
         message = f"Error: {error}"
     except MemoryError:
-        message = "Error: not enough memory for this size: try a smaller picture or a shorter clip"
+        message = "Error: not enough memory: give a smaller picture or a shorter clip, or free some memory"
     except BrokenPipeError:
         return 1
     except OSError as error:

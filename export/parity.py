@@ -21,6 +21,7 @@ from ..runtime.errors import BackendUnavailable, CheckpointError, EngineError, I
 from ..runtime.manifest import Graph, Manifest
 from ..runtime.sources import list_inputs, read_sample
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
+from .memory_errors import memory_errors
 from .parity_inputs import ParityInputs
 from .quality import psnr
 from .reference import SEED, Reference, timed
@@ -114,7 +115,8 @@ def verify_bundle(
     stored in the bundle's manifest.
 
     Raises:
-        CheckpointError: the source is not the one that the bundle came from. EngineError: nothing could be compared.
+        CheckpointError: the source is not the one that the bundle came from. EngineError: nothing could be compared,
+            or memory ran out.
         BundleError, ConfigError: see there.
     """
     manifest = Manifest.open(bundle)
@@ -209,7 +211,8 @@ def _compare(
             for way in given.ways:
                 strategy = _strategy_of(vae, graph, given.array, way)
                 try:
-                    got, seconds = timed(partial(_run, vae, graph, given.array, way))
+                    with memory_errors(f"{graph.file} on {'x'.join(map(str, given.array.shape))}, {strategy},"):
+                        got, seconds = timed(partial(_run, vae, graph, given.array, way))
                 except InputError as refusal:
                     if vae.backend not in LIBRARIES:
                         raise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..runtime.conditions import DECODE_TIMESTEP, draw_noise
 from ..runtime.config import AutoencoderKLLTX2VideoConfig
 from .checkpoints import Checkpoint
+from .memory_errors import memory_errors
 from .models import model_from_config
 
 __all__ = ["SEED", "Reference", "timed"]
@@ -24,22 +25,33 @@ _KEPT_BYTES = 16 << 20  # of one result: random arrays' are smaller, and every b
 
 
 class Reference:
-    """The PyTorch model with the checkpoint's weights, on NumPy arrays. Small results are kept, with their seconds."""
+    """The PyTorch model with the checkpoint's weights, on NumPy arrays. Small results are kept, with their seconds.
+
+    Raises:
+        EngineError: the weights do not fit into memory.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config
         self.video = isinstance(self.config, AutoencoderKLLTX2VideoConfig)
         self.model: Any = model_from_config(self.config)
-        state = {name: torch.from_numpy(tensor.read()) for name, tensor in checkpoint.tensors.items()}
-        self.model.load_state_dict(state, strict=True, assign=True)
+        with memory_errors(f"loading the PyTorch reference of {checkpoint.source}", "free some memory"):
+            state = {name: torch.from_numpy(tensor.read()) for name, tensor in checkpoint.tensors.items()}
+            self.model.load_state_dict(state, strict=True, assign=True)
         self._kept: dict[tuple[str, bool | None, tuple[int, ...], bytes], tuple[Array, float]] = {}
 
     def timed(self, component: str, array: Array, causal: bool | None) -> tuple[Array, float]:
-        """What the component makes of a sample or of latents, and the seconds that it took."""
+        """What the component makes of a sample or of latents, and the seconds that it took.
+
+        Raises:
+            EngineError: memory ran out.
+        """
         key = component, causal, array.shape, sha256(np.ascontiguousarray(array).data).digest()
         if key in self._kept:
             return self._kept[key]
-        found = timed(partial(self.encode if component == "encoder" else self.decode, array, causal))
+        shape = "x".join(map(str, array.shape))
+        with memory_errors(f"the {component} of the PyTorch reference on {shape}"):
+            found = timed(partial(self.encode if component == "encoder" else self.decode, array, causal))
         if found[0].nbytes <= _KEPT_BYTES:
             self._kept[key] = found
         return found

@@ -18,6 +18,7 @@ from ..runtime.pixels import to_pixels, to_samples
 from ..runtime.sources import list_inputs, read_sample
 from .demo.inputs import demo_clip, demo_picture
 from .demo.side_by_side import side_by_side
+from .memory_errors import memory_errors
 from .quality import psnr, seam_ratio
 
 __all__ = ["TiledComparison", "compare_tiling"]
@@ -62,16 +63,17 @@ def compare_tiling(
     and their difference, eight times.
 
     Raises:
-        InputError: a sample fits into one tile. OutputError, MediaError: a file cannot be written, or read.
+        InputError: a sample fits into one tile. EngineError: memory ran out.
+        OutputError, MediaError: a file cannot be written, or read.
     """
     for label, sample in _samples(vae, samples, max_frames):
         conditioned = getattr(vae.config, "timestep_conditioning", False)
         vae.disable_tiling()
         encode = partial(_encode, vae, sample)
-        encoded, encode_seconds = _timed(encode)
+        encoded, encode_seconds = _timed(f"{label}: the encoder in a single pass", encode)
         latents = np.ascontiguousarray(encoded[:, : vae.config.latent_channels])
         decode = partial(_decode, vae, latents, DECODE_TIMESTEP if conditioned else None)
-        decoded, decode_seconds = _timed(decode)
+        decoded, decode_seconds = _timed(f"{label}: the decoder in a single pass", decode)
         for name, enable in settings:
             enable()
             for component, whole, seconds, run in (
@@ -82,7 +84,7 @@ def compare_tiling(
                 if plan.count == 1:
                     size = "x".join(map(str, sample.shape[2:]))
                     raise InputError(f"{label}, {size}, fits into one tile of {name}: give a smaller --tile")
-                tiled, tiled_seconds = _timed(run)
+                tiled, tiled_seconds = _timed(f"{label}: the {component} in tiles", run)
                 if draw is not None and component == "decoder":
                     _draw(draw, whole, tiled, name)
                     draw = None
@@ -136,7 +138,8 @@ def _draw(path: Path, whole: Array, tiled: Array, name: str) -> None:
     write_picture(path, side_by_side(panels))
 
 
-def _timed(function: Callable[[], Array]) -> tuple[Array, float]:
+def _timed(task: str, function: Callable[[], Array]) -> tuple[Array, float]:
     started = time.perf_counter()
-    result = function()
+    with memory_errors(task):
+        result = function()
     return result, time.perf_counter() - started

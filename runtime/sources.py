@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .alpha import WHITE, Background
 from .autoencoder import Autoencoder
 from .clip_reader import CLIP_ENDINGS, open_clip
+from .downscaling import downscaled, fitted_size
 from .errors import InputError, MediaError
 from .npy_file import load_npy
 from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
@@ -22,12 +23,13 @@ __all__ = ["SampleSource", "is_array", "list_inputs", "read_sample"]
 @dataclass(frozen=True, eq=False)
 class SampleSource:
     """A sample, float32 (B, C, H, W) or (B, C, T, H, W), padded to the model's grid at the end of each axis, and
-    what it was before: `size` is (H, W) or (T, H, W)."""
+    what it was before: `size` is (H, W) or (T, H, W). `full_size`: (H, W) of a source that was scaled down."""
 
     sample: NDArray[np.float32]
     size: tuple[int, ...]
     frame_rate: Fraction | None = None
     sample_aspect_ratio: Fraction | None = None
+    full_size: tuple[int, int] | None = None
 
 
 def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
@@ -66,6 +68,7 @@ def read_sample(
     vae: Autoencoder,
     *,
     max_frames: int | None = None,
+    largest_side: int | None = None,
     check: Callable[[], None] | None = None,
     background: Background = WHITE,
     matrix: str | None = None,
@@ -73,9 +76,10 @@ def read_sample(
     """Read one picture, clip or `.npy` array as a sample of the model.
 
     `.npy`: uint8 (H, W, C) or (T, H, W, C) pixels, or float32 (C, ...) or (B, C, ...) in [-1, 1]. A video model
-    takes a picture as a clip of one frame. `max_frames` cuts a clip. `check` is called before every frame and may
-    raise, to stop. `background` is the colour behind transparent pixels, where the model takes no alpha. `matrix`: of a
-    video, as `open_clip` takes it.
+    takes a picture as a clip of one frame. `max_frames` cuts a clip. A picture or clip whose height or width is
+    above `largest_side` is scaled down to it. `check` is called before every frame and may raise, to stop. `background`
+    is the colour behind transparent pixels, where the model takes no alpha. `matrix`: of a video, as `open_clip` takes
+    it.
 
     Raises:
         MediaError: the file is missing, damaged or of another kind. InputError: an array of the wrong shape.
@@ -84,11 +88,11 @@ def read_sample(
     check()
     array = load_npy(path, mmap_mode="r") if is_array(path) else None
     if array is not None and array.dtype == np.float32:
-        return _from_samples(array, vae, path, max_frames)
+        return _from_samples(array, vae, path, max_frames, largest_side)
     if array is not None and array.dtype != np.uint8:
         raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
     if vae.video:
-        return _read_clip(path, vae, max_frames, check, background, matrix)
+        return _read_clip(path, vae, max_frames, largest_side, check, background, matrix)
     if array is not None:
         pixels = array
         if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels or pixels.size == 0:
@@ -97,7 +101,7 @@ def read_sample(
         if path.suffix.lower() in CLIP_ENDINGS:
             raise MediaError(f"{path} is a clip and the bundle holds an image model ({vae.family}): give a picture")
         pixels = read_picture(path, vae.config.in_channels, background=background)
-    builder = _Builder(vae, (1, *pixels.shape[:2]))
+    builder = _Builder(vae, (1, *pixels.shape[:2]), largest_side)
     builder.add(pixels)
     return builder.finish(path, None)
 
@@ -106,6 +110,7 @@ def _read_clip(
     path: Path,
     vae: Autoencoder,
     max_frames: int | None,
+    largest_side: int | None,
     check: Callable[[], None],
     background: Background,
     matrix: str | None,
@@ -122,7 +127,7 @@ def _read_clip(
                     break
             count = len(held)
             frames = (held.pop(0) for _ in range(count))  # each is let go as it is converted
-        builder = _Builder(vae, (min(count, max_frames or count), clip.height, clip.width))
+        builder = _Builder(vae, (min(count, max_frames or count), clip.height, clip.width), largest_side)
         for frame in frames:
             check()
             if not builder.add(frame):
@@ -131,11 +136,14 @@ def _read_clip(
 
 
 class _Builder:
-    """Fills a sample of the padded size frame by frame, then repeats the edges: the clip is held once."""
+    """Fills a sample of the padded size frame by frame, then repeats the edges: the clip is held once. Frames are
+    scaled down as they come."""
 
-    def __init__(self, vae: Autoencoder, size: tuple[int, int, int]) -> None:
+    def __init__(self, vae: Autoencoder, size: tuple[int, int, int], largest_side: int | None) -> None:
         self.video = vae.video
-        self.size = size
+        self.largest_side = largest_side or max(size[1:])
+        self.full_size = size[1:]
+        self.size = size = (size[0], *fitted_size(*size[1:], self.largest_side))
         padded = vae.grid.padded_size(size if vae.video else size[1:])
         self.sample = np.empty((1, vae.config.in_channels, *(padded if vae.video else (1, *padded))), np.float32)
         self.filled = 0
@@ -143,6 +151,8 @@ class _Builder:
     def add(self, pixels: NDArray[np.uint8]) -> bool:
         """Add a frame, uint8 (H, W, C); whether there is room for another."""
         frames, height, width = self.size
+        if pixels.shape[:2] != (height, width):
+            pixels = np.moveaxis(downscaled(np.moveaxis(pixels, -1, 0), self.largest_side), 0, -1)
         to_samples(pixels[np.newaxis], out=self.sample[:, :, self.filled, :height, :width])
         self.filled += 1
         return self.filled < frames
@@ -154,12 +164,15 @@ class _Builder:
         self.sample[:, :, :frames, height:, :width] = self.sample[:, :, :frames, height - 1 : height, :width]
         self.sample[:, :, :frames, :, width:] = self.sample[:, :, :frames, :, width - 1 : width]
         self.sample[:, :, frames:] = self.sample[:, :, frames - 1 : frames]
+        full_size = None if self.full_size == (height, width) else self.full_size
         if self.video:
-            return SampleSource(self.sample, self.size, frame_rate)
-        return SampleSource(self.sample[:, :, 0], self.size[1:])
+            return SampleSource(self.sample, self.size, frame_rate, full_size=full_size)
+        return SampleSource(self.sample[:, :, 0], self.size[1:], full_size=full_size)
 
 
-def _from_samples(array: NDArray[np.float32], vae: Autoencoder, path: Path, max_frames: int | None) -> SampleSource:
+def _from_samples(
+    array: NDArray[np.float32], vae: Autoencoder, path: Path, max_frames: int | None, largest_side: int | None
+) -> SampleSource:
     rank = 5 if vae.video else 4
     sample = array[np.newaxis] if array.ndim == rank - 1 else array
     if sample.ndim != rank or sample.shape[1] != vae.config.in_channels:
@@ -169,5 +182,11 @@ def _from_samples(array: NDArray[np.float32], vae: Autoencoder, path: Path, max_
         )
     if vae.video and max_frames is not None:
         sample = sample[:, :, :max_frames]
-    size = sample.shape[2:]
-    return SampleSource(np.ascontiguousarray(vae.grid.pad(sample)), tuple(size))
+    full_size = sample.shape[-2:]
+    if largest_side is not None:
+        sample = downscaled(sample, largest_side)
+    return SampleSource(
+        np.ascontiguousarray(vae.grid.pad(sample)),
+        tuple(sample.shape[2:]),
+        full_size=None if sample.shape[-2:] == full_size else full_size,
+    )

@@ -1,7 +1,9 @@
 """Image VAEs in single files: LDM's names, inside full checkpoints too; which model it is, and what is refused."""
 
+import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,20 @@ from originals import FULL_SDXL, ldm_tensors, write_sparse
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.bundle import export_bundle
-from latentrt.export.checkpoints import open_checkpoint
+from latentrt.export.checkpoints import open_checkpoint, published_files
 from latentrt.export.checkpoints.parameters import parameters_of
 from latentrt.export.cli import cli
 from latentrt.runtime import open_bundle
 from latentrt.runtime.config import MissingScalingFactor, config_from_dict
 from latentrt.runtime.errors import LatentRTError
+from latentrt.runtime.hashing import sha256_of
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SD1 = {"cond_stage_model.transformer.text_model.embeddings.x": np.ones(2, np.float32)}
 SDXL = {"conditioner.embedders.0.transformer.x": np.ones(2, np.float32)}
 SD3 = {"model.diffusion_model.joint_blocks.0.x": np.ones(2, np.float32)}
+FLUX1 = {"model.diffusion_model.double_blocks.0.x": np.ones(2, np.float32)}
+UNET = {"model.diffusion_model.input_blocks.0.0.x": np.ones(2, np.float32)}
 
 
 @pytest.fixture
@@ -41,13 +46,20 @@ RECOGNISED: dict[str, tuple[str, str, dict[str, np.ndarray], str]] = {
     "SDXL": ("sdxl", "first_stage_model.", SDXL, "SDXL"),
     "SDXL without text encoders": ("sdxl", "vae.", {"model.diffusion_model.label_emb.0.0.x": np.ones(1)}, "SDXL"),
     "SD without text encoders": ("sd", "vae.", {"model.diffusion_model.input_blocks.0.0.x": np.ones(1)}, "Stable Diff"),
-    "FLUX.1's file": ("flux", "", {}, "FLUX.1"),
-    "FLUX.1 inside a full checkpoint": (
-        "flux",
-        "vae.",
-        {"model.diffusion_model.double_blocks.0.x": np.ones(1)},
-        "FLUX.1",
+    "SD 2.1 unCLIP without text encoders": (
+        "sd",
+        "first_stage_model.",
+        UNET | {"model.diffusion_model.label_emb.0.0.weight": np.ones((2, 2048), np.float32)},
+        "Stable Diffusion 1.x or 2.x",
     ),
+    "SDXL's UNet": (
+        "sdxl",
+        "first_stage_model.",
+        UNET | {"model.diffusion_model.label_emb.0.0.weight": np.ones((2, 2816), np.float32)},
+        "SDXL",
+    ),
+    "FLUX.1 inside a full checkpoint": ("flux", "vae.", FLUX1, "FLUX.1"),
+    "FLUX.1 under another prefix": ("flux", "first_stage_model.", FLUX1, "FLUX.1"),
 }
 
 
@@ -70,13 +82,123 @@ def test_a_published_model_is_recognised_with_its_folders_tensors_and_config(
     assert {key for key, value in ours.items() if value != theirs[key]} <= {"sample_size"}
 
 
+def numbers(path: Path, overrides: dict[str, Any] | None = None) -> tuple[float | None, float | None]:
+    config = open_checkpoint(path, overrides).config
+    return config.scaling_factor, getattr(config, "shift_factor", None)
+
+
 def test_sd3_is_told_from_flux_by_the_rest_of_the_file(
     file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
 ) -> None:
-    for others in (SD3, {"text_encoders.t5xxl.x": np.ones(1)}):
-        save_file(ldm_tensors(tensors_of("flux"), "first_stage_model.") | others, file)
-        config = open_checkpoint(file).config
-        assert (config.scaling_factor, getattr(config, "shift_factor", None)) == (1.5305, 0.0609)
+    save_file(ldm_tensors(tensors_of("flux"), "first_stage_model.") | SD3, file)
+    assert numbers(file) == (1.5305, 0.0609)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others"),
+    [
+        ("", {}),
+        ("vae.", {}),
+        ("first_stage_model.", {}),
+        ("first_stage_model.", {"text_encoders.t5xxl.x": np.ones(1)}),
+        ("vae.", SD3 | FLUX1),
+    ],
+)
+def test_sixteen_channels_that_may_be_sd3_or_flux_are_asked_for(
+    prefix: str, others: dict[str, np.ndarray], file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
+) -> None:
+    save_file(ldm_tensors(tensors_of("flux"), prefix) | others, file)
+    sentence = (
+        r"SD3's \(--scaling-factor 1\.5305 --shift-factor 0\.0609\) or FLUX\.1's \(--scaling-factor 0\.3611 "
+        r"--shift-factor 0\.1159\), and nothing in the file tells which: pass --scaling-factor and --shift-factor"
+    )
+    refuse(file, sentence, MissingScalingFactor)
+    with pytest.raises(MissingScalingFactor):
+        open_checkpoint(file, {"scaling_factor": 1.5305})
+    for given in ((1.5305, 0.0609), (0.3611, 0.1159)):
+        assert numbers(file, dict(zip(("scaling_factor", "shift_factor"), given, strict=True))) == given
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "wanted"),
+    [
+        ("flux", "stable-diffusion-v3-medium", (1.5305, 0.0609)),
+        ("flux", "stable-diffusion-3-5-large", (1.5305, 0.0609)),
+        ("flux", "Flux-1-dev", (0.3611, 0.1159)),
+        ("sd", "stable-diffusion-v2-768-v", (0.18215, None)),
+        ("sdxl", "stable-diffusion-xl-v1-base", (0.13025, None)),
+        ("sdxl", "flux-1-dev", None),
+        ("flux", "stable-diffusion-xl-v1-base", None),
+        ("flux", "lumina-2", None),
+    ],
+)
+def test_the_architecture_in_the_header_decides_if_it_fits_the_layout(
+    name: str,
+    architecture: str,
+    wanted: tuple[float, float | None] | None,
+    file: Path,
+    tensors_of: Callable[[str], dict[str, np.ndarray]],
+) -> None:
+    save_file(ldm_tensors(tensors_of(name)), file, {"modelspec.architecture": architecture})
+    if wanted is None:
+        refuse(file, "nothing in the file tells which", MissingScalingFactor)
+    else:
+        assert numbers(file) == wanted
+
+
+def test_a_published_file_is_known_by_its_bytes_and_no_other_file_is_hashed(
+    file: Path,
+    tensors_of: Callable[[str], dict[str, np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    save_file(ldm_tensors(tensors_of("flux")), file)
+    row = (file.stat().st_size, sha256_of(file))
+    for model, wanted in (("SD3", (1.5305, 0.0609)), ("FLUX.1", (0.3611, 0.1159))):
+        monkeypatch.setattr(published_files, "PUBLISHED_FILES", {row: model})
+        caplog.clear()
+        assert numbers(file) == wanted
+        assert f"taken for {model}" in caplog.text
+        assert "it is the published file, by its SHA-256" in caplog.text
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refuse(file, "nothing in the file tells which", MissingScalingFactor)
+    monkeypatch.setattr(published_files, "PUBLISHED_FILES", {(row[0] + 1, row[1]): "SD3"})
+    monkeypatch.setattr(published_files, "sha256_of", lambda path: pytest.fail("it is of another size"))
+    refuse(file, "nothing in the file tells which", MissingScalingFactor)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        UNET | {"model.diffusion_model.label_emb.0.0.weight": np.ones((2, 999), np.float32)},
+        UNET | SDXL,  # SD 2.1 as Stability's own code names it: its UNet has no labels
+    ],
+)
+def test_a_unet_that_may_be_of_either_model_is_asked_for(
+    others: dict[str, np.ndarray], file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
+) -> None:
+    save_file(ldm_tensors(tensors_of("sd"), "first_stage_model.") | others, file)
+    refuse(file, "nothing in the file tells which", MissingScalingFactor)
+
+
+@pytest.mark.parametrize(("name", "scaling", "shift"), [("SD3", 1.5305, 0.0609), ("FLUX.1", 0.3611, 0.1159)])
+@pytest.mark.parametrize("null", [True, False])
+def test_a_folder_with_a_published_scaling_and_no_shift_is_asked_for(
+    name: str, scaling: float, shift: float, null: bool, tmp_path: Path, checkpoint_of: Callable[[str], Path]
+) -> None:
+    folder = Path(shutil.copytree(checkpoint_of("flux"), tmp_path / "folder"))
+    config = json.loads((folder / "config.json").read_text()) | {"scaling_factor": scaling, "shift_factor": None}
+    if not null:
+        config.pop("shift_factor")
+    (folder / "config.json").write_text(json.dumps(config))
+    refuse(folder, f"{name}'s scaling_factor {scaling} and no shift_factor.* at {shift}: pass", MissingScalingFactor)
+    assert numbers(folder, {"shift_factor": shift}) == (scaling, shift)
+    assert numbers(folder, {"shift_factor": 0.0}) == (scaling, 0.0)
+    assert numbers(folder, {"scaling_factor": 0.5}) == (0.5, None)
+    looked = CliRunner().invoke(cli, ["inspect", str(folder)], catch_exceptions=False)
+    assert "shift_factor: missing; export needs --shift-factor" in looked.stdout
+    assert f"scaling_factor: {scaling}" in looked.stdout
 
 
 def test_playgrounds_statistics_are_read(file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]) -> None:
@@ -100,23 +222,11 @@ def test_four_channels_alone_ask_for_the_scaling_factor(
     assert open_checkpoint(file, {"scaling_factor": 0.13025}).config.scaling_factor == 0.13025
 
 
-def test_sixteen_channels_that_nothing_tells_ask_for_both_numbers(
-    file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
-) -> None:
-    save_file(ldm_tensors(tensors_of("flux"), "vae."), file)
-    refuse(file, r"SD3's .* or FLUX\.1's .*pass --scaling-factor and --shift-factor", MissingScalingFactor)
-    with pytest.raises(MissingScalingFactor):
-        open_checkpoint(file, {"scaling_factor": 0.3611})
-    config = open_checkpoint(file, {"scaling_factor": 0.3611, "shift_factor": 0.1159}).config
-    assert (config.scaling_factor, getattr(config, "shift_factor", None)) == (0.3611, 0.1159)
-
-
 def test_given_numbers_override_the_recognised_ones(
     file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
 ) -> None:
-    save_file(ldm_tensors(tensors_of("flux")), file)
-    config = open_checkpoint(file, {"scaling_factor": 0.5}).config
-    assert (config.scaling_factor, getattr(config, "shift_factor", None)) == (0.5, 0.1159)
+    save_file(ldm_tensors(tensors_of("flux"), "vae.") | FLUX1, file)
+    assert numbers(file, {"scaling_factor": 0.5}) == (0.5, 0.1159)
 
 
 def test_other_structures_ask_for_the_scaling_factor(
@@ -124,7 +234,11 @@ def test_other_structures_ask_for_the_scaling_factor(
 ) -> None:
     for name in ("no_attention", "relu_one_block"):
         save_file(ldm_tensors(tensors_of(name), "first_stage_model.") | SD1, file)
-        refuse(file, "pass --scaling-factor", MissingScalingFactor)
+        refuse(file, "of no published model that is known here: pass --scaling-factor", MissingScalingFactor)
+    plain = {name: value for name, value in tensors_of("flux").items() if ".attentions." not in name}
+    save_file(ldm_tensors(plain), file)  # 16 channels as CogView4 has them
+    refuse(file, "of no published model .*: pass --scaling-factor and --shift-factor, which is 0", MissingScalingFactor)
+    assert numbers(file, {"scaling_factor": 1.0, "shift_factor": 0.0}) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("matrices", [False, True])

@@ -59,7 +59,7 @@ def test_the_header_gives_the_folders_config_and_tensors(
     assert_same(checkpoint, tensors_of(name))
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, "timestep", "noise_timestep"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_without_a_header_the_shapes_tell_and_what_is_assumed_is_said(
     name: str,
     file: Path,
@@ -73,6 +73,27 @@ def test_without_a_header_the_shapes_tell_and_what_is_assumed_is_said(
     assert "its header has no description; taken for LTX-2" in caplog.text
     assert checkpoint.config == open_checkpoint(checkpoint_of(name)).config
     assert_same(checkpoint, tensors_of(name))
+
+
+@pytest.mark.parametrize("name", ["timestep", "noise", "noise_timestep"])
+def test_a_file_without_a_header_that_may_be_of_ltx_video_is_refused(
+    name: str, file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
+) -> None:
+    """LTX-Video 0.9.5 has LTX-2.0's layout and another padding."""
+    save_file(ltx2_tensors(tensors_of(name), ALL[name]), file)
+    refuse(file, r"has no description of its VAE in its header, and decoder\..*, which LTX-Video has and no published")
+
+
+def test_a_header_of_ltx_video_that_leaves_the_padding_open_is_refused(
+    file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
+) -> None:
+    own = ltx2_tensors(tensors_of("timestep"), ALL["timestep"])
+    config = json.loads(header("timestep")["config"]) | {"transformer": {"_class_name": "Transformer3DModel"}}
+    save_file(own, file, {"config": json.dumps(config)})
+    refuse(file, r"holds the VAE of LTX-Video \(Transformer3DModel in its header\).*give an LTX-2 checkpoint")
+    config["vae"]["spatial_padding_mode"] = "zeros"
+    save_file(own, file, {"config": json.dumps(config)})
+    assert open_checkpoint(file).config.to_dict()["decoder_spatial_padding_mode"] == "zeros"
 
 
 @pytest.mark.parametrize("statistics", [None, "", "vae.encoder.", "vae.decoder."])

@@ -1,8 +1,11 @@
 """The range check: what overflows float16 is found on samples, kept in float32, and written down."""
 
+import json
 import re
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,17 @@ from click.testing import CliRunner
 from rounding import run_rounded
 from scaled import scale_weights
 
+from latentrt.export import ranges
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.cli import cli
 from latentrt.export.quality import psnr
-from latentrt.export.ranges import LIMIT
+from latentrt.export.range_probe import RangeProbe, held_bytes, with_reductions
+from latentrt.export.ranges import LIMIT, measure_ranges
 from latentrt.runtime import EngineError, LatentRTError, open_bundle
+from latentrt.runtime.downscaling import downscaled
+from latentrt.runtime.errors import InputError
 from latentrt.runtime.manifest import Manifest
+from latentrt.runtime.pictures import write_picture
 
 BOTH = ("float32", "float16")
 
@@ -257,3 +265,192 @@ def test_a_wider_graph_that_cannot_run_either_is_named(overflowing: Path, plain:
         pytest.raises(EngineError, match=r"in float16, and the float32 graph cannot run instead: .*was altered"),
     ):
         vae.decode(latents)
+
+
+# What the check holds
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("sdxl", "decoder.onnx"), ("sdxl", "encoder.onnx"), ("ltx20", "decoder.onnx")]
+)
+def test_each_reduction_stands_directly_behind_the_node_that_makes_its_tensor(
+    name: str, file: str, bundle_of: Callable[[str], Path]
+) -> None:
+    plain = onnx.load(str(bundle_of(name) / file), load_external_data=False)
+    probe, names = with_reductions(plain)
+    kinds = ("ReduceMax", "ReduceMin")
+    added = {output.name for output in probe.graph.output}
+    assert len(added) == len(probe.graph.output) == 2 * len(names) > 200
+    inputs = {value.name for value in plain.graph.input}
+    current, others = inputs, []
+    for node in probe.graph.node:
+        if node.output[0] in added:
+            assert node.op_type in kinds
+            assert node.input[0] in current, "the node just before the reductions makes it, or it is an input"
+        else:
+            others.append(node)
+            current = set(node.output)
+    assert others == list(plain.graph.node), "the graph itself is as it was"
+    assert not added & {read for node in others for read in node.input}
+
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from latentrt.export.ranges import measure_ranges
+from latentrt.runtime.errors import EngineError
+from latentrt.runtime.process_memory import peak_bytes
+bundle, small, *samples = map(Path, sys.argv[2:])
+measure_ranges(bundle, [small])
+peaks = [peak_bytes()]
+if sys.argv[1] != "unlimited":
+    import resource
+    used = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), -1))
+try:
+    for sample in samples:
+        measure_ranges(bundle, [sample])
+        peaks.append(peak_bytes())
+except EngineError as error:
+    print(json.dumps(str(error)))
+else:
+    print(json.dumps(peaks))
+"""
+
+
+def measured_alone(limit: str, bundle: Path, *samples: Path) -> Any:
+    """What a process of its own prints that checks a small sample first and then the others, within a limit in bytes
+    more address space: its peaks, or the sentence of its error."""
+    command = [sys.executable, "-c", MEASURE, limit, str(bundle), *map(str, samples)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """small.npy, large.npy, huge.npy, and the folder many with pictures of other sizes, none larger than large.npy."""
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    np.save(folder / "small.npy", noise[:64, :64])
+    np.save(folder / "large.npy", noise)
+    np.save(folder / "huge.npy", np.zeros((768, 768, 3), np.uint8))
+    (folder / "many").mkdir()
+    for index, (height, width) in enumerate([(256, 208), (168, 256)]):
+        write_picture(folder / "many" / f"{index}.png", noise[:height, :width])
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_the_check_holds_few_tensors_at_a_time_and_no_more_for_many_samples(
+    bundle_of: Callable[[str], Path], pictures: Path
+) -> None:
+    bundle = bundle_of("sdxl")
+    paths = [pictures / name for name in ("small.npy", "large.npy", "many")]
+    small, large, many = measured_alone("unlimited", bundle, *paths)
+    model = onnx.load(str(bundle / "decoder.onnx"), load_external_data=False)
+    shapes = {"latents": (1, 4, 32, 32)}
+    held, everything = held_bytes(model, shapes), all_bytes(model, shapes)
+    assert held < everything / 8
+    assert large - small > held / 2, "the large picture takes memory that can be measured"
+    assert large - small < everything / 3, "its tensors are not all held"
+    assert many - small < 1.25 * (large - small), "one sample after the other"
+
+
+def all_bytes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """The sum of a graph's float tensors, held or not."""
+    sized = onnx.ModelProto.FromString(model.SerializeToString())
+    for value in sized.graph.input:
+        for axis, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            axis.dim_value = size
+    sized.graph.output[0].type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+    axes = [value.type.tensor_type.shape.dim for value in inferred.value_info]
+    return sum(4 * int(np.prod([axis.dim_value for axis in dims], dtype=np.int64)) for dims in axes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited")
+def test_running_out_of_memory_is_one_sentence(bundle_of: Callable[[str], Path], pictures: Path) -> None:
+    paths = [pictures / name for name in ("small.npy", "huge.npy")]
+    sentence = measured_alone(str(200 << 20), bundle_of("sdxl"), *paths)
+    assert re.fullmatch(
+        r"the range check of (en|de)coder\.onnx at 1x\d+x\d+x\d+ ran out of memory: give a smaller picture or clip, .*",
+        sentence,
+    )
+
+
+def test_a_sample_that_cannot_fit_is_refused_before_it_runs(
+    overflowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "available_bytes", lambda: 1 << 20)
+    settings = ExportSettings(dtypes=BOTH, check_range=(overflowing / "sample.npy",))
+    with pytest.raises(
+        InputError, match=r"sample\.npy: .* at 64x64 holds at least .* GiB and 0\.0 GiB .* are free: give"
+    ):
+        export_bundle(overflowing, tmp_path / "b", settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "sample"), [("sdxl", (1500, 40, 3)), ("ltx20", (9, 40, 1500, 3))])
+def test_large_samples_are_scaled_down_and_one_line_says_so(
+    name: str,
+    sample: tuple[int, ...],
+    bundle_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(0, 256, sample, np.uint8))
+    np.save(tmp_path / "small.npy", np.zeros((9, 64, 64, 3) if name == "ltx20" else (64, 64, 3), np.uint8))
+    seen: list[tuple[int, ...]] = []
+    run = RangeProbe.run
+
+    def noted(probe: RangeProbe, feed: Mapping[str, Any]) -> Any:
+        seen.extend(array.shape for array in feed.values())
+        return run(probe, feed)
+
+    monkeypatch.setattr(RangeProbe, "run", noted)
+    steps: list[tuple[str, int, int]] = []
+    bundle = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
+    paths = [tmp_path / "large.npy", tmp_path / "small.npy"]
+    table = measure_ranges(bundle, paths, lambda *step: steps.append(step))
+    assert max(side for shape in seen for side in shape) == 1024
+    notes = [record.getMessage() for record in caplog.records if "scaled down" in record.getMessage()]
+    assert len(notes) == 1
+    full, run_at = ("1500x40", "1024x27") if name == "sdxl" else ("40x1500", "27x1024")
+    assert notes[0].startswith("range check: 1 of 2 samples are larger than 1024x1024")
+    assert f"large.npy, {full}, ran at {run_at}" in notes[0]
+    assert list(table.to_json()["scaled_down"]) == ["large.npy"]
+    graphs = len(Manifest.open(bundle).graphs)
+    assert [done for _, done, _ in steps] == [n for run in range(2 * graphs) for n in (run, run + 1)]
+    assert {total for _, _, total in steps} == {2 * graphs}
+    assert {what for what, _, _ in steps} == {
+        f"{part} of {file}.npy" for part in ("encoder", "decoder") for file in ("large", "small")
+    }
+
+
+def test_scaling_down_keeps_the_picture_and_its_range() -> None:
+    rows = np.linspace(-1, 1, 1500, dtype=np.float32)
+    planes = np.broadcast_to(rows[:, None], (2, 3, 1500, 900))
+    small = downscaled(planes, 1000)
+    assert small.shape == (2, 3, 1000, 600)
+    assert small.dtype == np.float32
+    assert np.abs(small - np.linspace(-1, 1, 1000, dtype=np.float32)[:, None]).max() < 2e-3
+    edge = np.zeros((1, 1500, 1500), np.float32)
+    edge[:, 700:] = 1
+    assert downscaled(edge, 1000).min() == 0
+    assert downscaled(edge, 1000).max() == 1, "the filter overshoots, and the result may not"
+    assert downscaled(edge, 1500) is edge
+
+
+def test_a_batch_is_checked_sample_by_sample(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(bundle_of("sdxl"), tmp_path / "bundle"))
+    batch = picture(KL["sdxl"], batch=2, frames=1, height=32, width=32)
+    files = {"both": batch, "first": batch[:1], "second": batch[1:]}
+    for name, array in files.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    both, first, second = (measure_ranges(bundle, [tmp_path / f"{name}.npy"]).largest for name in files)
+    for file, table in both.items():
+        assert table == {name: max(first[file][name], second[file][name]) for name in table}
+    np.save(tmp_path / "nan.npy", np.full_like(batch, np.nan))
+    with pytest.raises(InputError, match=r"nan\.npy is empty, or holds NaN or infinity"):
+        measure_ranges(bundle, [tmp_path / "nan.npy"])

@@ -54,7 +54,7 @@ def open_ldm(weights: Weights, prefix: str) -> Candidate:
         raise CheckpointError(
             f"{weights.path}: its VAE is incomplete or damaged ({error} by diffusers' name): fetch it again"
         ) from error
-    model = published_model(fields, prefix, others)
+    model = published_model(fields, others, weights)
     return Candidate(
         weights.path,
         {**fields, **(model.fields if model else {})},

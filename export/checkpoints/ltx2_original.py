@@ -28,6 +28,9 @@ _STATISTICS_NAME = re.compile(r"(?:encoder\.|decoder\.)?per_channel_statistics\.
 _DIFFUSION_DECODER = ("decoder.det_stages.", "decoder.diff_stages.", "decoder.upsamples.", "decoder.t_embedder.")
 # What only a description in the header says, told by the published model: (residual upsampling, decoder padding).
 _BY_MODEL = {"LTX-2.0": (True, "reflect"), "LTX-2.3 or 2.5": (False, "zeros")}
+_LTX_VIDEO_TRANSFORMER = "Transformer3DModel"  # LTX-2's is AVTransformer3DModel
+# In the decoders of LTX-Video 0.9.1 and later; no LTX-2 has them.
+_LTX_VIDEO_TENSOR = re.compile(r"decoder\.(?:timestep_scale_multiplier|.+\.per_channel_scale[12])")
 _QUESTION = "is the file whole, and the description in its header that of these weights?"
 
 
@@ -38,7 +41,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
         CheckpointError: it is LTX-2.5's diffusion decoder, is incomplete, or has contradictory statistics.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in weights.tensors.items() if name.startswith(prefix)}
-    described = _description(weights)
+    described, transformer = _descriptions(weights)
     class_name = (described or {}).get("_class_name", _CONVOLUTIONAL)
     refuse_diffusion_decoder(weights, own, class_name)
     if class_name != _CONVOLUTIONAL:
@@ -52,6 +55,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
         layout, note = _from_shapes(weights, own)
         notes = (note,)
     else:
+        _refuse_ltx_video(weights, described, transformer)
         layout = Ltx2Layout(described, weights.path)
     tensors = _statistics(weights, prefix)
     for name, tensor in own.items():
@@ -78,19 +82,38 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
     )
 
 
-def _description(weights: Weights) -> dict[str, Any] | None:
-    """`config.vae` of the file's header, where it has one."""
+def _descriptions(weights: Weights) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """`config.vae` of the file's header, or None, and `config.transformer`, or an empty one."""
     text = weights.metadata.get("config")
     if not isinstance(text, str):
-        return None
+        return None, {}
     try:
         config = json_value(text)
     except ValueError as error:
         raise CheckpointError(
             f"{weights.path}: the config in its header is not JSON: it is damaged ({error})"
         ) from error
-    described = config.get("vae") if isinstance(config, dict) else None
-    return described if isinstance(described, dict) else None
+    parts = config if isinstance(config, dict) else {}
+    described, transformer = parts.get("vae"), parts.get("transformer")
+    return (
+        described if isinstance(described, dict) else None,
+        transformer if isinstance(transformer, dict) else {},
+    )
+
+
+def _refuse_ltx_video(weights: Weights, described: Mapping[str, Any], transformer: Mapping[str, Any]) -> None:
+    """Refuse a description of LTX-Video (0.9.x) that leaves the decoder's padding to a default: LTX-Video's is zeros,
+    LTX-2's reflects.
+
+    Raises:
+        CheckpointError: it is that.
+    """
+    padded = {"spatial_padding_mode", "decoder_spatial_padding_mode"} & described.keys()
+    if transformer.get("_class_name") == _LTX_VIDEO_TRANSFORMER and not padded:
+        raise CheckpointError(
+            f"{weights.path} holds the VAE of LTX-Video ({_LTX_VIDEO_TRANSFORMER} in its header), which is not "
+            f"supported: give an LTX-2 checkpoint"
+        )
 
 
 def refuse_diffusion_decoder(weights: Weights, names: Collection[str], class_name: object = None) -> None:
@@ -107,6 +130,12 @@ def refuse_diffusion_decoder(weights: Weights, names: Collection[str], class_nam
 
 
 def _from_shapes(weights: Weights, own: Mapping[str, LazyTensor]) -> tuple[Ltx2Layout, str]:
+    foreign = [name for name in own if _LTX_VIDEO_TENSOR.fullmatch(name)]
+    if foreign:  # LTX-Video 0.9.5 has the layout of LTX-2.0, and pads with zeros where that reflects
+        raise CheckpointError(
+            f"{weights.path} has no description of its VAE in its header, and {listed(foreign)}, which LTX-Video has "
+            f"and no published LTX-2: take the original file, whose header has the description"
+        )
     try:
         described = ltx2_description({name: tensor.shape for name, tensor in own.items()})
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:

@@ -1,5 +1,8 @@
 """Which published image model a VAE in a single file is of: its scaling cannot be read from its shapes.
 
+SD's VAE has the layout of SDXL's, and SD3's that of FLUX.1's. What else the file holds, what its header says or its
+digest settles which it is; otherwise the user is asked.
+
 Sources of the numbers: the models' configs and diffusers' conversion scripts (SD, SDXL, Playground 2.5, SD3, FLUX.1).
 """
 
@@ -11,8 +14,10 @@ from typing import Any
 from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
 from .candidate import Missing
 from .checkpoint import LazyTensor
+from .published_files import model_of_file
+from .weights import Weights
 
-__all__ = ["LTX2_BY_UPSAMPLING", "PublishedModel", "missing_scaling", "name_of", "published_model"]
+__all__ = ["LTX2_BY_UPSAMPLING", "PublishedModel", "missing_scaling", "missing_shift", "name_of", "published_model"]
 
 
 LTX2_BY_UPSAMPLING = {
@@ -21,13 +26,28 @@ LTX2_BY_UPSAMPLING = {
 }
 _SD, _SDXL, _PLAYGROUND, _SD3, _FLUX1 = "Stable Diffusion 1.x or 2.x", "SDXL", "Playground 2.5", "SD3", "FLUX.1"
 _FLUX2 = "FLUX.2"
-_BY_NUMBERS: dict[tuple[int, float, float | None], str] = {
-    (4, 0.18215, None): _SD,
-    (4, 0.13025, None): _SDXL,
-    (4, 0.5, None): _PLAYGROUND,
-    (16, 1.5305, 0.0609): _SD3,
-    (16, 0.3611, 0.1159): _FLUX1,
+_FIELDS: dict[str, dict[str, Any]] = {
+    _SD: {"scaling_factor": 0.18215, "sample_size": 512},
+    _SDXL: {"scaling_factor": 0.13025, "sample_size": 1024},
+    _PLAYGROUND: {"scaling_factor": 0.5, "sample_size": 1024},
+    _SD3: {"scaling_factor": 1.5305, "shift_factor": 0.0609, "sample_size": 1024},
+    _FLUX1: {"scaling_factor": 0.3611, "shift_factor": 0.1159, "sample_size": 1024},
 }
+_FOUR_CHANNELS, _SIXTEEN_CHANNELS = (_SD, _SDXL, _PLAYGROUND), (_SD3, _FLUX1)
+# How `modelspec.architecture` of a safetensors header begins (github.com/Stability-AI/ModelSpec; the names are those
+# that ComfyUI's nodes_model_merging.py and sd-scripts' sai_model_spec.py write).
+_ARCHITECTURES = {
+    "stable-diffusion-v1": _SD,
+    "stable-diffusion-v2": _SD,
+    "stable-diffusion-xl": _SDXL,
+    "stable-diffusion-v3": _SD3,
+    "stable-diffusion-3": _SD3,
+    "flux-1": _FLUX1,
+}
+_UNET, _LABELS = "model.diffusion_model.input_blocks.", "model.diffusion_model.label_emb."
+# Columns of `label_emb.0.0.weight`, which the UNets of SDXL have, and of SD 2.1 unCLIP (`adm_in_channels` in ComfyUI's
+# supported_models.py and the models' own configs): unCLIP with ViT-L and ViT-H; the refiner, the base model, Kolors.
+_LABEL_WIDTHS = {1536: _SD, 2048: _SD, 2560: _SDXL, 2816: _SDXL, 5632: _SDXL}
 
 
 @dataclass(frozen=True)
@@ -48,21 +68,25 @@ class PublishedModel:
         return f"taken for {self.name} ({numbers}, unless given): {self.reason}"
 
 
-def published_model(fields: Mapping[str, Any], prefix: str, others: Mapping[str, LazyTensor]) -> PublishedModel | None:
+def published_model(
+    fields: Mapping[str, Any], others: Mapping[str, LazyTensor], weights: Weights
+) -> PublishedModel | None:
     """The model that a VAE belongs to, or None where nothing tells.
 
-    `fields`: what its shapes tell; `prefix`: what stands before its names; `others`: the file's other tensors.
+    `fields`: what its shapes tell; `others`: the file's other tensors; `weights`: the whole file.
     """
     if fields["_class_name"] == "AutoencoderKLFlux2":
         return PublishedModel(_FLUX2, {"sample_size": 1024}, "it holds the batch norm of FLUX.2's latents")
-    if len(fields["block_out_channels"]) != 4 or not fields["mid_block_add_attention"]:
+    candidates = _same_layout(fields)
+    if not candidates:
         return None
-    quantised = fields["use_quant_conv"] and fields["use_post_quant_conv"]
-    if fields["latent_channels"] == 4 and quantised:
-        return _four_channels(others)
-    if fields["latent_channels"] == 16 and not fields["use_quant_conv"] and not fields["use_post_quant_conv"]:
-        return _sixteen_channels(prefix, others)
-    return None
+    known = _four_channels(others) if candidates == _FOUR_CHANNELS else _sixteen_channels(others)
+    known = known or _by_header(weights, candidates) or _by_digest(weights, candidates)
+    if known is None:
+        return None
+    name, reason = known
+    statistics = _playgrounds_statistics(others) if name == _PLAYGROUND else {}
+    return PublishedModel(name, _FIELDS[name] | statistics, reason)
 
 
 def name_of(config: ModelConfig) -> str:
@@ -70,61 +94,122 @@ def name_of(config: ModelConfig) -> str:
     if isinstance(config, AutoencoderKLFlux2Config):
         return _FLUX2
     if isinstance(config, AutoencoderKLConfig):
-        return _BY_NUMBERS.get((config.latent_channels, config.scaling_factor or 0.0, config.shift_factor), "")
+        return _by_numbers(config.latent_channels, config.scaling_factor, config.shift_factor)
     return LTX2_BY_UPSAMPLING.get(config.upsample_type, "")
 
 
 def missing_scaling(path: Path, fields: Mapping[str, Any]) -> Missing:
     """What the user has to say where nothing tells which model it is."""
     channels = fields["latent_channels"]
+    candidates = _same_layout(fields)
+    if candidates == _SIXTEEN_CHANNELS:
+        options = " or ".join(
+            f"{name}'s (--scaling-factor {_FIELDS[name]['scaling_factor']} --shift-factor "
+            f"{_FIELDS[name]['shift_factor']})"
+            for name in candidates
+        )
+        return Missing(
+            ("scaling_factor", "shift_factor"),
+            f"{path}: a VAE with 16 latent channels may be {options}, and nothing in the file tells which: pass "
+            f"--scaling-factor and --shift-factor",
+        )
+    if candidates == _FOUR_CHANNELS:
+        known = "may be Stable Diffusion's (0.18215) or SDXL's (0.13025), and nothing in the file tells which"
+    else:
+        known = "and this structure is of no published model that is known here"
+    start = f"{path}: a VAE with {channels} latent channels {known}"
     if channels == 16:
         return Missing(
             ("scaling_factor", "shift_factor"),
-            f"{path}: a VAE with 16 latent channels may be SD3's (1.5305 and 0.0609) or FLUX.1's (0.3611 and 0.1159) "
-            f"and nothing in the file tells which: pass --scaling-factor and --shift-factor",
+            f"{start}: pass --scaling-factor and --shift-factor, which is 0 for a model that has none",
         )
-    known = (
-        "may be Stable Diffusion's (0.18215) or SDXL's (0.13025) and nothing in the file tells which"
-        if channels == 4
-        else "of this structure is of no published model that is known here"
-    )
-    return Missing(("scaling_factor",), f"{path}: a VAE with {channels} latent channels {known}: pass --scaling-factor")
+    return Missing(("scaling_factor",), f"{start}: pass --scaling-factor")
 
 
-def _four_channels(others: Mapping[str, LazyTensor]) -> PublishedModel | None:
+def missing_shift(path: Path, fields: Mapping[str, Any]) -> Missing | None:
+    """What the user has to say about a config that has a published scaling_factor without the shift_factor that goes
+    with it: diffusers' class would take none."""
+    if fields.get("_class_name") != AutoencoderKLConfig.family or fields.get("shift_factor") is not None:
+        return None
+    if fields.get("latent_channels") != 16:
+        return None
+    for name in _SIXTEEN_CHANNELS:
+        scaling, shift = _FIELDS[name]["scaling_factor"], _FIELDS[name]["shift_factor"]
+        if fields.get("scaling_factor") == scaling:
+            return Missing(
+                ("shift_factor",),
+                f"{path}: the config has {name}'s scaling_factor {scaling} and no shift_factor, which {name} has at "
+                f"{shift}: pass --shift-factor",
+            )
+    return None
+
+
+def _same_layout(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The published models whose VAEs have this layout."""
+    if len(fields["block_out_channels"]) != 4 or not fields["mid_block_add_attention"]:
+        return ()
+    convolutions = fields["use_quant_conv"], fields["use_post_quant_conv"]
+    if fields["latent_channels"] == 4 and convolutions == (True, True):
+        return _FOUR_CHANNELS
+    if fields["latent_channels"] == 16 and convolutions == (False, False):
+        return _SIXTEEN_CHANNELS
+    return ()
+
+
+def _by_numbers(channels: int, scaling_factor: float | None, shift_factor: float | None) -> str:
+    models = {4: _FOUR_CHANNELS, 16: _SIXTEEN_CHANNELS}.get(channels, ())
+    numbers = {(_FIELDS[name]["scaling_factor"], _FIELDS[name].get("shift_factor")): name for name in models}
+    return numbers.get((scaling_factor, shift_factor), "")
+
+
+def _by_header(weights: Weights, candidates: tuple[str, ...]) -> tuple[str, str] | None:
+    architecture = weights.metadata.get("modelspec.architecture")
+    if not isinstance(architecture, str):
+        return None
+    for start, name in _ARCHITECTURES.items():
+        if architecture.lower().startswith(start) and name in candidates:
+            return name, f"modelspec.architecture in the header begins with {start}"
+    return None
+
+
+def _by_digest(weights: Weights, candidates: tuple[str, ...]) -> tuple[str, str] | None:
+    name = model_of_file(weights.path)
+    return (name, "it is the published file, by its SHA-256") if name in candidates else None
+
+
+def _four_channels(others: Mapping[str, LazyTensor]) -> tuple[str, str] | None:
     if {"edm_mean", "edm_std"} <= others.keys():
-        statistics = {
-            f"latents_{part}": [float(value) for value in others[f"edm_{part}"].read().reshape(-1)]
-            for part in ("mean", "std")
-        }
-        fields = {"scaling_factor": 0.5, "sample_size": 1024, **statistics}
-        return PublishedModel(_PLAYGROUND, fields, "the checkpoint holds edm_mean and edm_std")
-    for part, is_sdxl in (
-        ("conditioner.embedders.", True),
-        ("cond_stage_model.", False),
-        ("model.diffusion_model.label_emb.", True),
-        ("model.diffusion_model.input_blocks.", False),
-    ):
-        if any(name.startswith(part) for name in others):
-            reason = f"the checkpoint holds {part}*"
-            if is_sdxl:
-                return PublishedModel(_SDXL, {"scaling_factor": 0.13025, "sample_size": 1024}, reason)
-            return PublishedModel(_SD, {"scaling_factor": 0.18215, "sample_size": 512}, reason)
+        return _PLAYGROUND, "the checkpoint holds edm_mean and edm_std"
+    labels = others.get(f"{_LABELS}0.0.weight")
+    if labels is not None and len(labels.shape) == 2:
+        width = labels.shape[1]
+        name = _LABEL_WIDTHS.get(width)
+        return None if name is None else (name, f"the checkpoint holds {_LABELS}* of width {width}")
+    held = {
+        part: any(name.startswith(part) for name in others)
+        for part in ("conditioner.embedders.", "cond_stage_model.", _LABELS, _UNET)
+    }
+    if held["conditioner.embedders."]:
+        # Stability's own code names the text encoder of SD 2.1 so too, whose UNet has no labels.
+        sdxl = held[_LABELS] or not held[_UNET]
+        return (_SDXL, "the checkpoint holds conditioner.embedders.*") if sdxl else None
+    for part, name in (("cond_stage_model.", _SD), (_LABELS, _SDXL), (_UNET, _SD)):
+        if held[part]:
+            return name, f"the checkpoint holds {part}*"
     return None
 
 
-def _sixteen_channels(prefix: str, others: Mapping[str, LazyTensor]) -> PublishedModel | None:
-    flux = {"scaling_factor": 0.3611, "shift_factor": 0.1159, "sample_size": 1024}
-    sd3 = {"scaling_factor": 1.5305, "shift_factor": 0.0609, "sample_size": 1024}
-    shapes = "16 latent channels without quant convolutions"
-    if any("joint_blocks." in name for name in others):
-        return PublishedModel(_SD3, sd3, "the checkpoint holds joint_blocks.*")
-    if any("double_blocks." in name for name in others):
-        return PublishedModel(_FLUX1, flux, "the checkpoint holds double_blocks.*")
-    if not prefix and not others:
-        reason = f"{shapes}, under bare names; SD3's would be --scaling-factor 1.5305 --shift-factor 0.0609"
-        return PublishedModel(_FLUX1, flux, reason)
-    if prefix == "first_stage_model." and others:
-        reason = f"{shapes}, under {prefix} inside a full checkpoint"
-        return PublishedModel(_SD3, sd3, reason)
-    return None
+def _playgrounds_statistics(others: Mapping[str, LazyTensor]) -> dict[str, Any]:
+    return {
+        f"latents_{part}": [float(value) for value in others[f"edm_{part}"].read().reshape(-1)]
+        for part in ("mean", "std")
+    }
+
+
+def _sixteen_channels(others: Mapping[str, LazyTensor]) -> tuple[str, str] | None:
+    found = [
+        (name, f"the checkpoint holds {part}*")
+        for part, name in (("joint_blocks.", _SD3), ("double_blocks.", _FLUX1))
+        if any(part in other for other in others)
+    ]
+    return found[0] if len(found) == 1 else None

@@ -14,7 +14,7 @@ from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, 
 from .flax_folder import FLAX_NAME, open_flax_folder
 from .hub import fetch_from_hub, has_form_of_id, hub_id
 from .parameters import parameters_of
-from .published import name_of
+from .published import missing_shift, name_of
 from .single_file import open_single_file
 
 __all__ = ["SourceOptions", "open_checkpoint"]
@@ -51,8 +51,9 @@ def open_checkpoint(
     """
     found = _recognised(source, options or SourceOptions())
     overrides = overrides or {}
-    if found.missing is not None and not overrides.keys() >= set(found.missing.fields):
-        raise MissingScalingFactor(found.missing.sentence)
+    missing = found.missing or missing_shift(found.source, {**found.fields, **overrides})
+    if missing is not None and not overrides.keys() >= set(missing.fields):
+        raise MissingScalingFactor(missing.sentence, missing.fields)
     config = config_from_dict({**found.fields, **overrides})
     for name in overrides:
         if name not in {field.name for field in fields(config)}:

@@ -54,7 +54,8 @@ __all__ = ["export"]
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="SAMPLES",
-    help="Your own pictures or clips: what they show to overflow float16 stays in float32; repeatable.",
+    help="Your own pictures or clips: what they show to overflow float16 stays in float32; repeatable. Larger ones "
+    "than 1024x1024 are scaled down to it.",
 )
 @as_json
 def export(
@@ -93,8 +94,17 @@ def export(
         overrides=overrides,
         source=source_options,
     )
-    with progress_bar("Exporting", hidden=json_output) as update:
-        manifest = export_bundle(source, bundle, settings, lambda _, done, total: update("steps", done, total))
+    with (
+        progress_bar("Exporting", hidden=json_output) as update,
+        progress_bar("Checking ranges", hidden=json_output) as update_ranges,
+    ):
+        manifest = export_bundle(
+            source,
+            bundle,
+            settings,
+            lambda _, done, total: update("steps", done, total),
+            lambda what, done, total: update_ranges("runs", done, total, what),
+        )
     size = sum(file.size_bytes for file in manifest.files)
     if json_output:
         emit_json({"bundle": str(bundle), "bytes": size, **manifest.to_json()})

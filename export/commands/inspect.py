@@ -109,14 +109,15 @@ def _checkpoint_report(path: str, options: SourceOptions) -> tuple[dict[str, Any
     from ..checkpoints import open_checkpoint
 
     missing = ""
+    absent: tuple[str, ...] = ()
     try:
         checkpoint = open_checkpoint(path, options=options)
-    except MissingScalingFactor as error:  # exporting needs the number, looking does not
-        checkpoint, missing = open_checkpoint(path, {"scaling_factor": 1.0, "shift_factor": None}, options), str(error)
+    except MissingScalingFactor as error:  # exporting needs the numbers, looking does not
+        missing, absent = str(error), error.fields
+        stand_ins = {"scaling_factor": 1.0, "shift_factor": None}
+        checkpoint = open_checkpoint(path, {name: stand_ins[name] for name in absent}, options)
     checkpoint = checkpoint.with_statistics()
-    config = checkpoint.config.to_dict()
-    if missing:
-        config["scaling_factor"] = None
+    config = checkpoint.config.to_dict() | dict.fromkeys(absent)
     dtypes = sorted({tensor.dtype for tensor in checkpoint.tensors.values()})
     report = {
         "kind": "checkpoint",
@@ -137,8 +138,8 @@ def _checkpoint_report(path: str, options: SourceOptions) -> tuple[dict[str, Any
         *_config_lines(config),
         *_statistics_lines(config),
     ]
-    if missing:
-        lines += ["  scaling_factor: missing; export needs --scaling-factor", f"  {missing}"]
+    lines += [f"  {name}: missing; export needs --{name.replace('_', '-')}" for name in absent]
+    lines += [f"  {missing}"] if missing else []
     return report, lines
 
 

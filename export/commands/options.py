@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -45,6 +45,7 @@ Result = TypeVar("Result")
 DTYPES = ("float32", "float16", "bfloat16")
 _POLL_SECONDS = 0.1
 _CLEARED_LINE = "\r\033[K"  # a progress bar may stand there
+_SHOWN_CURSOR = "\033[?25h"  # click hides it while a bar is shown
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Report as JSON on standard output.")
 threads_option = click.option(
@@ -264,24 +265,33 @@ class _MeasuringNotice(logging.Filter):
         return False
 
 
+class ProgressUpdate(Protocol):
+    """Moves a progress bar; `detail` is shown behind the rate."""
+
+    def __call__(self, what: str, done: int, total: int, detail: str = "") -> None: ...
+
+
 @contextmanager
-def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(label: str, *, hidden: bool = False) -> Iterator[ProgressUpdate]:
     """A bar on standard error that is told (what is counted, done, in all) and shows how many there are a second;
-    nothing where that is not a terminal. A count is shown to its end before another one; one of one is not shown."""
+    nothing where that is not a terminal. A count is shown to its end before another one; one of one is not shown.
+    A bar with a detail is removed when it is full."""
     bar: Any = None
-    counted, started = "", 0.0
+    counted, started, shown = "", 0.0, ""
     stream, label = sys.stderr, one_line(label)
 
     def rate(_: Any) -> str:
         seconds = time.monotonic() - started
-        return f"{bar.pos / seconds:.2f} {counted}/s" if bar is not None and bar.pos and seconds else ""
+        per_second = f"{bar.pos / seconds:.2f} {counted}/s" if bar is not None and bar.pos and seconds else ""
+        return ", ".join(filter(None, (per_second, shown)))
 
     def close() -> None:
         if bar is not None:
             bar.__exit__(None, None, None)
 
-    def update(what: str, done: int, total: int) -> None:
-        nonlocal bar, counted, started
+    def update(what: str, done: int, total: int, detail: str = "") -> None:
+        nonlocal bar, counted, started, shown
+        detail = one_line(detail)  # a file's name
         if hidden or total == 1 or not stream.isatty():
             return
         if not total:  # nobody knows how many there will be
@@ -291,10 +301,17 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[str,
             if bar is not None and bar.pos < bar.length:
                 return
             close()
-            counted, started = what, time.monotonic()
+            counted, started, shown = what, time.monotonic(), detail
             click.echo(_CLEARED_LINE, nl=False, file=stream)
             bar = click.progressbar(length=total, label=label, file=stream, show_pos=True, item_show_func=rate)
             bar.__enter__()
+        if detail and done == total:
+            bar, counted = None, ""
+            click.echo(_CLEARED_LINE + _SHOWN_CURSOR, nl=False, file=stream)
+            return
+        if detail != shown:
+            shown = detail
+            bar.render_progress()
         bar.update(done - bar.pos)
 
     try:

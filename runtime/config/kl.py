@@ -11,7 +11,15 @@ __all__ = ["AutoencoderKLConfig", "MissingScalingFactor"]
 
 
 class MissingScalingFactor(ConfigError):
-    """An AutoencoderKL config without `scaling_factor`, a number that is never guessed."""
+    """An AutoencoderKL config without `scaling_factor` or its `shift_factor`: numbers that are never guessed.
+
+    Attributes:
+        fields: the config fields that are missing.
+    """
+
+    def __init__(self, message: str, fields: tuple[str, ...] = ("scaling_factor",)) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 @dataclass(frozen=True, kw_only=True)
