@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, MediaError
+from .media_endings import FRAME_ENDINGS
 from .npy_file import load_npy
-from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
+from .pictures import list_pictures, read_picture
 from .pixels import to_pixels
 from .video_reader import VideoReader
 
 __all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
 
 CLIP_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
+"""Of clips that are written."""
 
 
 class ClipReader:
@@ -72,7 +74,8 @@ def open_clip(path: Path | str, channels: int = 3) -> ClipReader:
 
     The source is one of
 
-    - an MP4, MOV, MKV, WebM or GIF file; colours follow its tags, see `video_colours`; rotation is applied;
+    - a video file of one of `CONTAINER_FORMATS` (MP4, MKV, WebM, AVI, MPEG-TS, GIF, ...); colours follow its tags,
+      see `video_colours`; rotation is applied;
     - a folder of pictures of one size, in natural order, or a single picture;
     - a `.npy` array, memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1],
       where C is `channels` already.
@@ -97,7 +100,7 @@ def open_clip(path: Path | str, channels: int = 3) -> ClipReader:
     match path.suffix.lower():
         case ".npy":
             return _open_array(path, channels)
-        case ending if ending in PICTURE_ENDINGS:
+        case ending if ending in FRAME_ENDINGS:
             return _open_pictures(path, [path], channels)
     video = VideoReader(path, channels)
     return ClipReader(
@@ -111,7 +114,7 @@ def open_clip(path: Path | str, channels: int = 3) -> ClipReader:
 
 def _open_pictures(path: Path, pictures: list[Path], channels: int) -> ClipReader:
     if not pictures:
-        raise MediaError(f"{path} has no pictures in it: give a folder with {', '.join(PICTURE_ENDINGS)} files")
+        raise MediaError(f"{path} has no pictures in it: give a folder with .png, .jpg, .webp, ... files")
     first = read_picture(pictures[0], channels)
     height, width = first.shape[:2]
 

@@ -22,7 +22,14 @@ def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[An
     """
     try:
         array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError, OverflowError) as error:  # the header is read as Python
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TokenError,
+        OverflowError,
+    ) as error:  # the header is read as Python
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     if not isinstance(array, np.ndarray):
         raise MediaError(f"{path} is an archive of arrays, not one: give a .npy file")

@@ -1,4 +1,4 @@
-"""Pictures: PNG, JPEG and WebP files in and out, as uint8 arrays."""
+"""Pictures in and out, as uint8 arrays. They are written as PNG, JPEG and WebP; `media_endings` lists what is read."""
 
 import re
 import struct
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from .errors import InputError, MediaError, OutputError
 from .extras import require
+from .media_endings import FRAME_ENDINGS, PICTURE_FORMATS
 from .partial_output import output_error, partial_output
 
-__all__ = ["PICTURE_ENDINGS", "list_pictures", "read_picture", "write_picture"]
+__all__ = ["PICTURE_ENDINGS", "list_pictures", "natural_key", "read_picture", "write_picture"]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+"""Of pictures that are written."""
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -37,7 +39,7 @@ def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
     the array.
 
     Args:
-        path: a PNG, JPEG or WebP file.
+        path: a file of one of `PICTURE_FORMATS`.
         channels: 3 for RGB, 4 for RGBA, 1 for gray.
 
     Raises:
@@ -51,18 +53,22 @@ def read_picture(path: Path | str, channels: int = 3) -> NDArray[np.uint8]:
     image_module = require("PIL.Image", extra="media")
     image_ops = require("PIL.ImageOps", extra="media")
     if not path.is_file():
-        raise MediaError(f"{path} is not a file: give a PNG, JPEG or WebP picture")
+        raise MediaError(f"{path} is not a file: give a picture, such as a PNG, JPEG, WebP or TIFF file")
     try:
         with warnings.catch_warnings():
             # Pillow warns about bad metadata and about large pictures well before it refuses them.
             warnings.simplefilter("ignore")
-            with image_module.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            with image_module.open(path, formats=_openable(image_module)) as image:
                 image.load()
                 return _pixels(image_ops.exif_transpose(image), channels)
     except image_module.DecompressionBombError as error:
         raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
     except image_module.UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is not a PNG, JPEG or WebP picture, or its head is damaged"
+        what = (
+            "is empty"
+            if path.stat().st_size == 0
+            else "is not a picture of a format that is read (PNG, JPEG, WebP, TIFF, ...), or its head is damaged"
+        )
         raise MediaError(f"{path} {what}: give another file") from error
     except _DAMAGE as error:
         raise MediaError(f"{path} cannot be read, so it is damaged or incomplete ({error}): replace it") from error
@@ -101,7 +107,8 @@ def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: boo
 
 
 def list_pictures(folder: Path | str) -> list[Path]:
-    """The pictures in a folder, by their endings, in natural order (frame2 before frame10); hidden files are not.
+    """The frames of a clip in a folder: pictures by their endings, in natural order (frame2 before frame10), without
+    hidden files and GIFs.
 
     Raises:
         MediaError: `folder` is not a folder or cannot be listed.
@@ -111,16 +118,24 @@ def list_pictures(folder: Path | str) -> list[Path]:
         found = [
             entry
             for entry in folder.iterdir()
-            if entry.suffix.lower() in PICTURE_ENDINGS and not entry.name.startswith(".") and entry.is_file()
+            if entry.suffix.lower() in FRAME_ENDINGS and not entry.name.startswith(".") and entry.is_file()
         ]
     except OSError as error:
         raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
-    return sorted(found, key=_natural_key)
+    return sorted(found, key=natural_key)
 
 
-def _natural_key(path: Path) -> tuple[list[int | str], str]:
+def natural_key(path: Path) -> tuple[list[int | str], str]:
+    """A sorting key by which frame2 comes before frame10."""
     parts = re.split(r"(\d+)", path.name.casefold())  # text and digits take turns, so a list compares like with like
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+
+
+def _openable(image_module: Any) -> list[str]:
+    """Those of `PICTURE_FORMATS` that this version of Pillow knows: it refuses the name of another one."""
+    if any(name not in image_module.OPEN for name in PICTURE_FORMATS):
+        image_module.init()  # the rare formats register only then
+    return [name for name in PICTURE_FORMATS if name in image_module.OPEN]
 
 
 def _pixels(image: Any, channels: int) -> NDArray[np.uint8]:

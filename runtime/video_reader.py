@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from .errors import MediaError
 from .extras import require
+from .media_endings import CONTAINER_FORMATS
 from .video_colours import FromVideo
 from .whole_container import is_cut_off
 
 __all__ = ["VideoReader"]
 
 # Anything else FFmpeg would try too: text as terminal art, playlists that name other files and addresses.
-_ALLOWED = {"format_whitelist": "mov,mp4,matroska,webm,gif", "protocol_whitelist": "file"}
+_ALLOWED = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "file"}
 
 
 class VideoReader:
@@ -32,7 +33,7 @@ class VideoReader:
         width: in pixels, after rotation.
 
     Raises:
-        MediaError: the file is missing, empty, cut off, damaged, or not MP4, MOV, MKV, WebM or GIF.
+        MediaError: the file is missing, empty, cut off, damaged, or in none of `CONTAINER_FORMATS`.
         MissingExtra: PyAV is not installed.
     """
 
@@ -107,7 +108,9 @@ class VideoReader:
         except (self._av.error.FFmpegError, OSError, EOFError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what = f"is damaged after frame {self._decoded}" if self._decoded else "is not a whole video"
-            raise MediaError(f"{self._path} {what} ({reason}): give an MP4, MOV, MKV, WebM or GIF file") from error
+            raise MediaError(
+                f"{self._path} {what} ({reason}): give an MP4, MOV, MKV, WebM, AVI, MPEG or GIF file"
+            ) from error
 
 
 def _frame_rate(stream: Any, container: str) -> Fraction | None:
