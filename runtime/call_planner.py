@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backends import Backend
 from .budget import DEFAULT_SHARE, default_budget, parse_memory
@@ -13,6 +13,9 @@ from .grid import Grid
 from .manifest import Manifest
 from .strategy import Strategy
 from .workload import Workload
+
+if TYPE_CHECKING:
+    from .decision import Candidate  # which imports what only planned calls need
 
 __all__ = ["CallPlanner"]
 
@@ -71,7 +74,7 @@ class CallPlanner:
             planner, _ = self.planner(check)
             allowed = self.default_budget() if budget is None else budget
             options = {"may_stream": can_stream, "required": budget is not None}
-            chosen: Strategy = planner.choose(work, allowed, enabled, **options).strategy
+            chosen: Candidate = planner.choose(work, allowed, enabled, **options)
         except Cancelled:
             raise
         except LatentRTError as error:
@@ -80,7 +83,8 @@ class CallPlanner:
             way = "streams, which holds least" if can_stream else "runs whole"
             _log.warning("%s %s, and may not fit: it was not planned (%s)", work.component, way, error)
             return replace(enabled, streaming=can_stream)
-        self.planned[key] = replace(chosen, budgeted=True)
+        most = None if chosen.cost is None else int(chosen.cost.most_bytes)
+        self.planned[key] = replace(chosen.strategy, budgeted=True, planned_bytes=most)
         return self.planned[key]
 
     def planner(self, check: Check = lambda: None) -> Any:

@@ -1,7 +1,7 @@
 """One way to run a call, as a value: whole, as a stream, in tiles, in both, or in exact strips."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from .exact_settings import ExactStrips
@@ -17,13 +17,15 @@ class Strategy:
     """`streaming`: a clip chunk by chunk, of at most `frames_per_chunk` frames (None: the runtime's own choice).
     `tiling`: tiles, of height and width only where it streams too, or exact strips. `sliced`: one batch element at a
     time. `budgeted`: chosen for a memory budget, by measurements of engines for every size; those for one size, which
-    `warmup` makes, are faster and hold more."""
+    `warmup` makes, are faster and hold more. `planned_bytes`: the most memory that the planner expects of it, for
+    reports; it makes no two strategies different."""
 
     tiling: Tiling | None = None
     streaming: bool = False
     frames_per_chunk: int | None = None
     sliced: bool = False
     budgeted: bool = False
+    planned_bytes: int | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:
