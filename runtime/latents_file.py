@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ from .npy_file import load_npy
 from .number_text import parse_fraction, parse_whole_number
 from .partial_output import output_error, partial_output
 
-__all__ = ["LatentsFile", "read_latents", "read_metadata", "write_latents"]
+__all__ = ["LatentsFile", "is_ours", "read_latents", "read_metadata", "write_latents"]
 
 _FORMAT = "latentrt-latents-1"
 _FAMILY_OF_FORMATS = "latentrt-latents-"
@@ -133,6 +133,11 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
 
 
+def is_ours(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata is that of a latents file that LatentRT wrote."""
+    return metadata.get("format", "").startswith(_FAMILY_OF_FORMATS)
+
+
 def _check_header_size(path: Path) -> None:
     """Refuse a header that would take far more memory than the latents, before it is parsed."""
     try:
@@ -163,9 +168,9 @@ def _metadata(content: LatentsFile) -> dict[str, str]:
 
 
 def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    written_as = metadata.get("format", "")
-    if not written_as.startswith(_FAMILY_OF_FORMATS):  # someone else's file; "pt" is a common value here
+    if not is_ours(metadata):  # "pt" is a common value of "format"
         return {}
+    written_as = metadata["format"]
     if written_as != _FORMAT:
         raise MediaError(f"{path} has the format {written_as[:40]!r}, this version reads {_FORMAT}: update latentrt")
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {

@@ -1,9 +1,11 @@
 """How a call ran, as a value for reports."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Ran"]
+__all__ = ["FileRun", "Ran", "summary"]
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,28 @@ class Ran:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """One file that was encoded or decoded. `seconds`: of the whole file, from reading to writing."""
+
+    source: Path
+    output: Path
+    ran: Ran
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        named = {"source": str(self.source), "output": str(self.output)}
+        return {**named, **self.ran.to_json(), "seconds": round(self.seconds, 3)}
+
+
+def summary(runs: Sequence[FileRun]) -> dict[str, Any]:
+    """How several files ran, for JSON: every strategy, exact if all were, the largest plan, the sum of the seconds."""
+    planned = [run.ran.planned_bytes for run in runs if run.ran.planned_bytes is not None]
+    return {
+        "strategy": "; ".join(dict.fromkeys(run.ran.strategy for run in runs)) or None,
+        "exact": all(run.ran.exact for run in runs) if runs else None,
+        "planned_bytes": max(planned, default=None),
+        "seconds": round(sum(run.seconds for run in runs), 3),
+    }

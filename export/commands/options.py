@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ import click
 from ...runtime import open_bundle
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.backends import BACKENDS
-from ...runtime.budget import parse_memory
+from ...runtime.budget import memory_text, parse_memory
 from ...runtime.errors import Cancelled, InputError
 from ..checkpoints import SourceOptions
 
@@ -29,6 +29,8 @@ __all__ = [
     "batch_option",
     "components_option",
     "emit_json",
+    "force_option",
+    "how_it_ran",
     "measuring_told",
     "opened",
     "progress_bar",
@@ -119,6 +121,22 @@ def source_options(command: Function) -> Function:
     return packed  # type: ignore[return-value]
 
 
+def force_option(description: str) -> Callable[[Function], Function]:
+    """--force: replace an output that exists."""
+    return click.option("--force", is_flag=True, help=description)
+
+
+def how_it_ran(report: Mapping[str, Any]) -> str:
+    """The end of a closing line: backend, precision, strategy, exactness, seconds and planned memory of a report."""
+    parts = [report["backend"], report["dtype"]]
+    if report["strategy"] is not None:
+        parts += [report["strategy"], "exact" if report["exact"] else "approximate"]
+    parts.append(f"{report['seconds']:.1f} s")
+    if report["planned_bytes"] is not None:
+        parts.append(f"planned for {memory_text(report['planned_bytes'])}")
+    return ", ".join(parts)
+
+
 def scaling_options(command: Function) -> Function:
     """--scaling-factor and --shift-factor, as `overrides` that hold what was given."""
 
@@ -203,7 +221,7 @@ class Size(click.ParamType):  # type: ignore[type-arg] # generic only since clic
         numbers = str(value).lower().split("x")
         counts = {form.count("x") + 1 for form in self.forms if form != "auto"}
         if len(numbers) not in counts or not all(
-            number.isdecimal() and int(number) >= self.least for number in numbers
+            number.isdecimal() and len(number) <= 9 and int(number) >= self.least for number in numbers
         ):
             self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
         return tuple(map(int, numbers))
