@@ -79,7 +79,7 @@ def check_same(jobs: Sequence[EncodeJob], folder: Path) -> None:
     if others:
         reasons = ", ".join(f"{count} {reason}" for reason, count in others.most_common(5))
         raise OutputError(
-            f"{folder} holds {others.total()} latents files that this run would make differently ({reasons}): give "
+            f"{folder}: this run would make {others.total()} of the latents files there differently ({reasons}): give "
             f"--force to replace them, or name another folder"
         )
 

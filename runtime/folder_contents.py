@@ -69,7 +69,7 @@ class FolderContents:
         kinds = Counter(one.kind for one in self.left_out).most_common()
         text = ", ".join(f"{number} {kind}" for kind, number in kinds[:8])
         more = f", {sum(number for _, number in kinds[8:])} other" if len(kinds) > 8 else ""
-        return f"{count} of the {every} entries in {self.folder} left out: {text}{more}"
+        return f"{self.folder}: left out {count} of {every} entries: {text}{more}"
 
 
 def _reason(entry: Path, *, video: bool) -> tuple[str, str] | None:

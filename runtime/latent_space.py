@@ -55,10 +55,11 @@ def likely_space(latents: NDArray[np.floating], config: ModelConfig) -> Space | 
         return None
     latents = latents[:, :, :: -(-latents.size // _MOST_ELEMENTS)]
     axes = (0, *range(2, latents.ndim))
-    average = latents.mean(axis=axes, dtype=np.float64)
-    variance = latents.var(axis=axes, dtype=np.float64)
-    as_diffusion = float(np.mean(average**2 + variance))
-    as_model = float(np.mean(((average - mean) ** 2 + variance) * factor**2))
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite gets no verdict
+        average = latents.mean(axis=axes, dtype=np.float64)
+        variance = latents.var(axis=axes, dtype=np.float64)
+        as_diffusion = float(np.mean(average**2 + variance))
+        as_model = float(np.mean(((average - mean) ** 2 + variance) * factor**2))
     if not np.isfinite(as_diffusion) or not np.isfinite(as_model) or min(as_diffusion, as_model) <= 0:
         return None
     gap = float(np.mean(np.log(factor))) + (as_diffusion - as_model) / 2  # of the log likelihoods, model - diffusion
