@@ -56,6 +56,8 @@ def encode_jobs(
     with translated_errors(folder):
         found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     for path in found:
+        if path.name.startswith("."):
+            continue
         check()
         held[path.name] = _metadata(path)
     owners = {name: metadata.get("source_name") if metadata else None for name, metadata in held.items()}

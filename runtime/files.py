@@ -78,7 +78,7 @@ def encode_file(
     check = check or (lambda: None)
     if stream and not isinstance(vae, AutoencoderKLLTX2Video):
         raise InputError(f"stream: only video models stream, and this is {vae.family}")
-    settings = settings_of(vae, seed=seed, scaled=scaled)
+    origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled))  # of what is read from here on
     if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
         encoded = _encode_clip(vae, source, check, progress, memory, stream=stream)
     else:
@@ -95,7 +95,7 @@ def encode_file(
         frames=frames,
         frame_rate=encoded.frame_rate,
         scaled=scaled,
-        origin=Origin(Source.of(source), settings),
+        origin=origin,
     )
     write_latents(output, content, overwrite=overwrite)
     return EncodedFile(content, encoded.ran, time.perf_counter() - started)

@@ -32,13 +32,13 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> "Source":
-        """The source at `path`; a file is read once, for its hash.
+        """The source at `path`; a file is read once, for its hash. Of a folder and of nothing only the name is known.
 
         Raises:
             MediaError: it cannot be read.
         """
         name = source_name(path)
-        if path.is_dir():
+        if not path.is_file():
             return cls(name)
         try:
             found = path.stat()
@@ -116,9 +116,11 @@ class Origin:
 def source_name(path: Path) -> str:
     """The name of a file or folder without the folder it lies in, in Unicode's composed form (NFC).
 
-    File systems spell one name in several forms. The composed form is the same text everywhere.
+    File systems spell one name in several forms. The composed form is the same text everywhere. Bytes that are no text
+    are written as escapes.
     """
-    return unicodedata.normalize("NFC", Path(os.path.abspath(path)).name)  # noqa: PTH100 # a link keeps its own name
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 # a link keeps its own name
+    return os.fsencode(unicodedata.normalize("NFC", name)).decode("utf-8", "backslashreplace")
 
 
 def _from(kind: type[_Part], metadata: Mapping[str, str]) -> _Part:

@@ -26,6 +26,6 @@ def generator_for(seed: int, path: Path) -> np.random.Generator:
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed: wanted a whole number from 0, got {seed!r}")
-    digest = sha256(source_name(path).encode("utf-8", "surrogateescape")).digest()
+    digest = sha256(source_name(path).encode()).digest()
     words = np.frombuffer(digest, "<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))

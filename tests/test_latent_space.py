@@ -84,7 +84,7 @@ def test_what_statistics_cannot_tell_gives_no_verdict() -> None:
 
 
 def test_decoding_as_the_other_space_warns_once_and_changes_nothing(
-    tmp_path: Path, bundle_of: Callable[[str], Path], opened: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, opened: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     vae = opened("flux")
     diffusion = like_a_picture((1, 16, 16, 16))
