@@ -66,9 +66,9 @@ class DecodedFile:
                 self._decode(ran, out=sample)
                 del sample  # unmaps the file
         elif self.vae.video:
-            beside = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
+            writer_bytes = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
             with write_clip(output, rate, overwrite=overwrite) as writer:
-                for written, frame in enumerate(self._each_frame(ran, beside), 1):
+                for written, frame in enumerate(self._each_frame(ran, writer_bytes), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])
         elif ending in PICTURE_ENDINGS:

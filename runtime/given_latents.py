@@ -46,7 +46,7 @@ def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scale
 
 
 def _check_packing(config: AutoencoderKLFlux2Config, latents: NDArray[Any], source: Path, as_diffusion: bool) -> None:
-    """FLUX.2: the number of channels tells the two spaces apart."""
+    """FLUX.2: the two spaces have different numbers of channels."""
     channels = latents.shape[1]
     if not as_diffusion and channels == config.packed_channels:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -60,7 +61,7 @@ def test_a_picture_of_every_listed_ending_is_read(tmp_path: Path, ending: str) -
 def test_a_clip_of_a_further_container_is_read(tmp_path: Path, ending: str) -> None:
     path, rate = tmp_path / f"a{ending}", 25
     with av.open(str(path), "w", format=_CONTAINERS.get(ending)) as container:
-        stream = container.add_stream(_ENCODERS[ending], rate=rate)
+        stream: Any = container.add_stream(_ENCODERS[ending], rate=rate)
         stream.width, stream.height, stream.pix_fmt = 176, 144, "yuv420p"
         stream.bit_rate = 2_000_000
         for index in range(9):

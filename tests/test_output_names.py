@@ -1,4 +1,4 @@
-"""Names of latents files: one for each source, found again whatever else comes to the folder."""
+"""Names of latents files: one for each source, found again when others come to the folder."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def test_no_two_sources_share_a_name_where_case_and_unicode_forms_do_not_count()
         assert named(sources, as_held(names)) == names, "a rerun finds each again"
 
 
-def test_a_source_keeps_its_file_whatever_comes_or_goes() -> None:
+def test_a_source_keeps_its_file_when_others_come_or_go() -> None:
     sources = ["a.png", "a.jpg", "a.PNG", "a.png.png", "a.safetensors.png"]
     for order in permutations(sources):
         held: dict[str, str | None] = {}

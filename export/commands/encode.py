@@ -107,7 +107,7 @@ def encode(
                 runs.append(FileRun(job.source, job.target, encoded.ran, encoded.seconds))
                 update("files", len(jobs) - len(waiting) + len(runs), len(jobs))
         report = {"backend": vae.backend, "dtype": vae.dtype, **summary(runs)}
-    kept = [job for job in jobs if job not in waiting]
+    kept = [job for job in jobs if job.state not in redone]
     left_out = () if contents is None else contents.left_out
     if json_output:
         there = [{"file": str(job.source), "reason": f"{job.target} is there already"} for job in kept]
