@@ -18,9 +18,9 @@ def output_names(sources: Sequence[Path], folder: Path, held: Mapping[str, str |
 
     `held`: the latents files in `folder` by name, with the source name that each records (None: it records none).
 
-    A source that has a file there keeps it, also if other sources came to the folder since. Another one gets its stem (`a` of
-    `a.png`) if no other source has that stem and no other source's file has that name; else its whole name; else its
-    whole name and eight digits of its hash (`a.png` and `a.PNG`, the latter's with digits).
+    A source that has a file there keeps it, also if other sources came to the folder since. Another one gets its stem
+    (`a` of `a.png`) if no other source has that stem and no other source's file has that name; else its whole name;
+    else its whole name and eight digits of its hash (`a.png` and `a.PNG`, the latter's with digits).
     """
     names = [path.name for path in sources]
     files = {_key(file): file for file in held}
