@@ -247,7 +247,6 @@ def test_latents_edited_elsewhere_come_out_whole_and_keep_what_still_fits(
     vae, rng = opened("ltx20"), np.random.default_rng(0)
     z: Any = rng.standard_normal((1, 16, 3, 2, 3)).astype(np.float32)  # decodes to 17 frames of 64x96
     hints = {"family": vae.family, "height": 50, "width": 90, "frames": 12, "frame_rate": Fraction(25), "scaled": False}
-    whole = {"frames": 17, "height": 64, "width": 96}
     edits = {
         "as it was": (z, (12, 50, 90), ()),
         "upscaled": (z.repeat(2, 3).repeat(2, 4), (12, 128, 192), ("height 50, width 90", "height 128, width 192")),
@@ -259,7 +258,7 @@ def test_latents_edited_elsewhere_come_out_whole_and_keep_what_still_fits(
     }
     for name, (latents, size, words) in edits.items():
         path, output = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.npy"
-        write_latents(path, LatentsFile(np.ascontiguousarray(latents), **hints))  # type: ignore[arg-type]
+        write_latents(path, LatentsFile(np.ascontiguousarray(latents), **hints))
         caplog.clear()
         decode_file(vae, path, output)
         assert np.load(output).shape == (len(latents), 3, *size)
@@ -271,7 +270,6 @@ def test_latents_edited_elsewhere_come_out_whole_and_keep_what_still_fits(
     )
     report = decode_file(vae, tmp_path / "upscaled.safetensors", tmp_path / "clip.mp4")
     assert report["frame_rate"] == "25"
-    assert whole["frames"] == 17
     with open_clip(tmp_path / "clip.mp4") as clip:
         assert clip.frame_rate == 25
 

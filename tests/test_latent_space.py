@@ -17,7 +17,7 @@ from latentrt.runtime.latents import scale_latents, unscale_latents
 from latentrt.runtime.latents_file import LatentsFile, read_latents, write_latents
 
 RNG = np.random.default_rng(18)
-STATISTICS = {
+STATISTICS: dict[str, Any] = {
     "latents_mean": tuple(RNG.normal(0, 0.8, 128).tolist()),
     "latents_std": tuple(RNG.uniform(0.4, 1.6, 128).tolist()),
 }
