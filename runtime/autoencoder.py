@@ -23,7 +23,9 @@ from .manifest import Graph, Manifest
 from .opened_bundle import OpenedBundle
 from .outputs import AutoencoderKLOutput, DecoderOutput
 from .posterior import DiagonalGaussian, generator_from
+from .ran import Ran
 from .strategy import Strategy
+from .tiling_settings import TilingSettings
 from .warmup_calls import warmup_calls
 from .workload import Workload
 
@@ -122,7 +124,8 @@ class Autoencoder(OpenedBundle, ABC):
         strategy = self._strategy("decoder", z, memory, output, causal, stream, cancel=cancel)
         job = self._decode_job(z, strategy, **options)
         sample = self._execute(job, strategy, output=output, out=out, stream=stream)
-        return DecoderOutput(sample, exact=self._is_exact(job, strategy))
+        ran = self._ran(job, strategy)
+        return DecoderOutput(sample, ran.exact, ran)
 
     def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
@@ -143,7 +146,8 @@ class Autoencoder(OpenedBundle, ABC):
         its defaults. Further options are `decode`'s, but for `memory`."""
         _refuse_memory("tiled_decode", options)
         job = self._decode_job(z, self._tiled_strategy, gated=False, **options)
-        return DecoderOutput(execute(self._sessions, job, output=output, out=out, stream=stream), job.is_exact)
+        sample = execute(self._sessions, job, output=output, out=out, stream=stream)
+        return DecoderOutput(sample, job.is_exact, replace(self._ran(job, self._tiled_strategy), exact=job.is_exact))
 
     def __call__(
         self,
@@ -176,7 +180,11 @@ class Autoencoder(OpenedBundle, ABC):
         return latents_module.scale_latents(self._latents(z), self.config)
 
     def unscale_latents(self, z: Array) -> Array:
-        """Diffusion latents (a pipeline's `output_type="latent"`) -> model latents, what `decode` takes."""
+        """Diffusion latents -> model latents, what `decode` takes.
+
+        The pipelines of Stable Diffusion, SDXL, SD3 and FLUX.1 give diffusion latents with `output_type="latent"`.
+        LTX-2's and FLUX.2 Klein's give model latents: do not unscale those (docs/latents.md has the table).
+        """
         return latents_module.unscale_latents(self._latents(z), self.config)
 
     # Settings
@@ -325,7 +333,8 @@ class Autoencoder(OpenedBundle, ABC):
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
         job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, fits=strategy.fits, **options)
         moments = self._execute(job, strategy, output=output, out=out, stream=stream)
-        return AutoencoderKLOutput(DiagonalGaussian(moments), self._is_exact(job, strategy))
+        ran = self._ran(job, strategy)
+        return AutoencoderKLOutput(DiagonalGaussian(moments), ran.exact, ran)
 
     def _execute(
         self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
@@ -337,6 +346,19 @@ class Autoencoder(OpenedBundle, ABC):
 
     def _is_exact(self, job: Job, strategy: Strategy) -> bool:
         return job.is_exact
+
+    def _ran(self, job: Job, strategy: Strategy) -> Ran:
+        return self._report(strategy, self._is_exact(job, strategy), job.shape[0])
+
+    def _report(self, strategy: Strategy, exact: bool, batch: int) -> Ran:
+        """How a call ran by `strategy`; tiles that hold the whole sample are none."""
+        if exact and isinstance(strategy.tiling, TilingSettings):
+            strategy = strategy.untiled
+        if batch == 1:
+            strategy = replace(strategy, sliced=False)
+        return Ran(
+            strategy.backend or self.backend, self.dtype, strategy.label(self.grid), exact, strategy.planned_bytes
+        )
 
     def _decode_job(
         self,

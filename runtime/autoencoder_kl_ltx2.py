@@ -21,6 +21,7 @@ from .exact_settings import ExactStrips
 from .execution import execute_in_groups
 from .jobs import Job, Progress
 from .manifest import Graph
+from .ran import Ran
 from .sessions import Sessions
 from .strategy import Strategy
 from .tiling_arguments import video_tiling
@@ -95,6 +96,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         memory_beside: int = 0,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
+        on_ran: Callable[[Ran], None] | None = None,
     ) -> Iterator[Any]:
         """Decode, and give the frames as they are finished: float32 (B, C, t, H, W), or with `output="uint8"`
         (B, t, H, W, C), one array after the other, each the caller's own.
@@ -103,7 +105,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         held at a time, whatever the length of the clip. Otherwise, or where one tile holds the whole clip, there is one
         group. The arguments are `decode`'s, and they are checked at once; the engine runs as the iterator is read, with
         tiles one tile ahead. Close the iterator to stop early. `memory` counts what is held on the way; arrays that
-        the caller keeps are the caller's, and `memory_beside` bytes of it are what the caller makes of them.
+        the caller keeps are the caller's, and `memory_beside` bytes of it are what the caller makes of them. `on_ran`
+        is called once, before the engine runs, with how the call runs.
 
         Raises:
             InputError, BundleError, EngineError, Cancelled: as `decode`.
@@ -113,6 +116,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         kept_as = "frames" if output == "uint8" else output
         strategy = self._strategy("decoder", z, memory, kept_as, causal, beside_bytes=memory_beside, cancel=cancel)
         job = self._decode_job(z, strategy, **options)
+        if on_ran is not None:
+            on_ran(self._ran(job, strategy))
         if strategy.streaming:
             check_output(output, None, job.wanted_shape)
             return self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, output)
@@ -197,6 +202,14 @@ class AutoencoderKLLTX2Video(Autoencoder):
     def encode_chunks(self, chunks: Iterable[NDArray[np.float32]], strategy: Strategy) -> Iterator[NDArray[np.float32]]:
         """`encode_stream` by a strategy that `clip_strategy` gave, which streams."""
         return self._stream_of(strategy).encode(chunks, frames_per_chunk=strategy.frames_per_chunk, causal=None)
+
+    def chunks_ran(self, size: Sequence[int], strategy: Strategy) -> Ran:
+        """How `encode_chunks` runs a clip of `size`, (T, H, W) on the grid, by a strategy that streams."""
+        tiling = strategy.tiling
+        assert not isinstance(tiling, ExactStrips)
+        cells = self.grid.latent_size(size)
+        exact = tiling is None or tiling.plan(self.grid, "encode", cells).shape[1:] == (1, 1)
+        return self._report(strategy, exact, 1)
 
     def enable_streaming(self, frames_per_chunk: int | None = None) -> None:
         """Let `encode`, `decode` and `decode_frames` work chunk by chunk. With tiling enabled too, tiles then divide

@@ -26,7 +26,7 @@ def parse_memory(value: int | str, name: str = "memory") -> int:
     if hasattr(value, "__index__") and not isinstance(value, bool):
         size = operator.index(value)
     elif isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+        found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]{0,4})\s*", value)
         if found and found[2].upper() in _UNITS:
             size = int(float(found[1]) * _UNITS[found[2].upper()])
     if size is None or size < 1:

@@ -86,7 +86,8 @@ class CallPlanner:
             _log.warning("%s %s, and may not fit: it was not planned (%s)", work.component, way, error)
             return replace(enabled, streaming=can_stream)
         other = None if chosen.backend == self.backend.label else chosen.backend
-        self.planned[key] = replace(chosen.strategy, budgeted=True, backend=other)
+        most = None if chosen.cost is None else int(chosen.cost.most_bytes)
+        self.planned[key] = replace(chosen.strategy, budgeted=True, backend=other, planned_bytes=most)
         return self.planned[key]
 
     def decide(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from .alpha import WHITE, Background, background_colour
 from .animated_picture import AnimatedPicture, is_animation
 from .errors import InputError, MediaError
+from .media_endings import FRAME_ENDINGS
 from .npy_file import load_npy
-from .pictures import PICTURE_ENDINGS, is_picture, list_pictures, opened_picture, read_picture
+from .pictures import is_picture, list_pictures, opened_picture, read_picture
 from .pixels import to_pixels
 from .video_colours import MATRICES
 from .video_reader import VideoReader
@@ -21,6 +22,7 @@ from .video_reader import VideoReader
 __all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
 
 CLIP_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
+"""Of clips that are written."""
 
 
 class ClipReader:
@@ -80,8 +82,9 @@ def open_clip(
 
     The source is one of
 
-    - an MP4, MOV, MKV, WebM or GIF file; colours follow its tags, see `video_colours`; rotation and mirroring are
-      applied, interlaced frames are deinterlaced, and frames of different durations become a constant rate;
+    - a video file of one of `CONTAINER_FORMATS` (MP4, MKV, WebM, AVI, MPEG-TS, GIF, ...); colours follow its tags,
+      see `video_colours`; rotation and mirroring are applied, interlaced frames are deinterlaced, and frames of
+      different durations become a constant rate;
     - a folder of pictures of one size, in natural order, or a single picture;
     - an animated WebP, PNG or AVIF, each frame at its time;
     - a `.npy` array, memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1],
@@ -112,7 +115,7 @@ def open_clip(
         raise MediaError(f"{path} does not exist: give a video, a folder of pictures or a .npy file")
     if path.suffix.lower() == ".npy":
         return _open_array(path, channels)
-    if path.suffix.lower() in PICTURE_ENDINGS or is_picture(path):
+    if path.suffix.lower() in FRAME_ENDINGS or is_picture(path):
         with opened_picture(path) as image:
             animated = is_animation(image)
         return _open_animation(path, channels, behind) if animated else _open_pictures(path, [path], channels, behind)
@@ -140,7 +143,7 @@ def _open_animation(path: Path, channels: int, background: tuple[int, int, int])
 
 def _open_pictures(path: Path, pictures: list[Path], channels: int, background: tuple[int, int, int]) -> ClipReader:
     if not pictures:
-        raise MediaError(f"{path} has no pictures in it: give a folder with {', '.join(PICTURE_ENDINGS)} files")
+        raise MediaError(f"{path} has no pictures in it: give a folder with .png, .jpg, .webp, ... files")
     first = read_picture(pictures[0], channels, background=background)
     height, width = first.shape[:2]
 

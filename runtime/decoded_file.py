@@ -1,6 +1,8 @@
 """A decoded sample on its way out: to a picture, a clip, an array, a folder, or standard output."""
 
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,9 +23,10 @@ from .extras import require
 from .npy_file import create_npy
 from .partial_output import partial_output, require_folder, translated_errors
 from .pictures import PICTURE_ENDINGS, write_picture
+from .ran import Ran
 from .video_writer import VideoWriter
 
-__all__ = ["STANDARD_OUTPUT", "DecodedFile", "Progress", "check_destination", "counting"]
+__all__ = ["STANDARD_OUTPUT", "DecodedFile", "Progress", "check_destination", "check_replaceable", "counting"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,10 +54,14 @@ class DecodedFile:
         size = self.vae.grid.cropped_size(self.vae.grid.sample_size(self.latents.shape[2:]), self.crop)
         return (self.latents.shape[0], self.vae.config.out_channels, *size)
 
-    def write(self, output: Path, rate: Fraction, sample_aspect_ratio: Fraction | None = None) -> None:
-        """Decode and write, in this order: first the output is opened, so that what cannot be written fails at once.
-        `sample_aspect_ratio`: the width of a pixel for its height, which video files name."""
+    def write(
+        self, output: Path, rate: Fraction, *, sample_aspect_ratio: Fraction | None = None, overwrite: bool = False
+    ) -> Ran:
+        """Decode and write; gives how the decoder ran. The output is opened before the decoder runs, so that one that
+        cannot be written fails at once. `sample_aspect_ratio`: the width of a pixel for its height, which video files
+        name."""
         ending = output.suffix.lower()
+        ran: list[Ran] = []
         if sample_aspect_ratio is not None and ending not in CLIP_ENDINGS:
             _LOG.warning(
                 "%s cannot say that the clip's pixels are not square (%d:%d): stretch it, or write a video file",
@@ -63,42 +70,47 @@ class DecodedFile:
                 sample_aspect_ratio.denominator,
             )
         if output == STANDARD_OUTPUT:
-            for written, frame in enumerate(self._each_frame(), 1):
+            for written, frame in enumerate(self._each_frame(ran), 1):
                 sys.stdout.buffer.write(np.ascontiguousarray(frame).data)
                 self._count("frames", written, self.shape[2])
             sys.stdout.buffer.flush()
         elif ending == ".npy":
-            with partial_output(output) as file, translated_errors(output):
+            with partial_output(output, overwrite=overwrite) as file, translated_errors(output):
                 sample = create_npy(file, self.shape)
-                self._decode(out=sample)
+                self._decode(ran, out=sample)
                 del sample  # unmaps the file
         elif self.vae.video:
-            beside = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
-            with write_clip(output, rate, sample_aspect_ratio=sample_aspect_ratio) as writer:
-                for written, frame in enumerate(self._each_frame(beside), 1):
+            writer_bytes = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
+            with write_clip(output, rate, sample_aspect_ratio=sample_aspect_ratio, overwrite=overwrite) as writer:
+                for written, frame in enumerate(self._each_frame(ran, writer_bytes), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])
         elif ending in PICTURE_ENDINGS:
-            write_picture(output, self._decode(output="uint8")[0], overwrite=False)
+            write_picture(output, self._decode(ran, output="uint8")[0], overwrite=overwrite)
         else:
-            with partial_output(output) as folder, translated_errors(output):
+            with partial_output(output, overwrite=overwrite) as folder, translated_errors(output):
                 folder.mkdir()
-                for index, pixels in enumerate(self._decode(output="uint8")):
+                for index, pixels in enumerate(self._decode(ran, output="uint8")):
                     write_picture(folder / f"{index:05d}.png", pixels)
                     self._count("pictures", index + 1, self.shape[0])
+        return ran[0]
 
-    def _decode(self, **options: Any) -> Any:
-        """The sample, or what `options` make of it."""
+    def _decode(self, ran: list[Ran], **options: Any) -> Any:
+        """The sample, or what `options` make of it. `ran` gets how the decoder ran."""
         tiles = counting("tiles", self.progress)
-        return self.vae.decode(
+        decoded = self.vae.decode(
             self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
-        ).sample
+        )
+        assert decoded.ran is not None
+        ran.append(decoded.ran)
+        return decoded.sample
 
-    def _each_frame(self, beside: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `beside`: bytes that
-        whoever takes them holds of the budget."""
+    def _each_frame(self, ran: list[Ran], writer_bytes: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `ran` gets how the
+        decoder runs. `writer_bytes`: what the writer of the frames holds of the budget."""
         assert isinstance(self.vae, AutoencoderKLLTX2Video)
-        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "memory_beside": beside}
+        options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "on_ran": ran.append}
+        options["memory_beside"] = writer_bytes
         if not self.vae.streaming:  # which counts the very frames that are counted when they are written
             options["progress"] = counting("tiles", self.progress)
         for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
@@ -107,6 +119,32 @@ class DecodedFile:
     def _count(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(what, done, total)
+
+
+def check_replaceable(output: Path, overwrite: bool, source: Path | None = None) -> None:
+    """Refuse an output that exists and may not be replaced, before anything runs.
+
+    With `overwrite` a file is replaced, and a folder if it holds nothing but PNG files as they are written here.
+    `source`: what is read meanwhile, which is never replaced.
+
+    Raises:
+        OutputError: it exists and is to stay.
+    """
+    if not os.path.lexists(output):
+        return
+    entries = list(output.iterdir()) if output.is_dir() else None
+    if entries == []:
+        return
+    if not overwrite:
+        raise OutputError(f"{output} exists already: give another name, delete it first, or replace it with --force")
+    if source is not None and output.exists() and source.exists() and output.samefile(source):
+        raise OutputError(f"{output} is the file that is read: give another name")
+    if entries is None:
+        return
+    other = next((one.name for one in entries if not re.fullmatch(r"(frame_)?\d{5,}\.png", one.name)), None)
+    if output.suffix or other is not None:
+        holds = f" and holds {other}" if other is not None else ""
+        raise OutputError(f"{output} is a folder{holds}, which is not replaced: choose another name")
 
 
 def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:

@@ -190,7 +190,9 @@ def engine_key(
 
 def _reaches(version: str, least: str) -> bool:
     """Whether a version ("11.3.0"), or a compute capability, is that one or a later one."""
-    left, right = (tuple(int(part) for part in text.split(".") if part.isdecimal()) for text in (version, least))
+    left, right = (
+        tuple(int(part) for part in text.split(".") if part.isdecimal() and len(part) < 10) for text in (version, least)
+    )
     return left >= right
 
 

@@ -1,6 +1,8 @@
 """Encoding files to latents files and decoding them back: what the command line does, as two functions."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,35 @@ from .alpha import WHITE, Background, background_colour
 from .autoencoder import Autoencoder
 from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from .clip_chunks import ClipChunks
-from .decoded_file import STANDARD_OUTPUT, DecodedFile, Progress, check_destination, counting
+from .decoded_file import STANDARD_OUTPUT, DecodedFile, Progress, check_destination, check_replaceable, counting
+from .encode_jobs import settings_of
 from .errors import InputError, OutputError
+from .given_latents import model_latents
 from .latents_file import LatentsFile, read_latents, write_latents
+from .latents_origin import Origin, Source
+from .named_seed import generator_for
+from .original_size import original_size
 from .partial_output import require_folder
 from .posterior import DiagonalGaussian
+from .ran import Ran
 from .sources import is_array, read_sample
 
-__all__ = ["DEFAULT_FRAME_RATE", "decode_file", "encode_file"]
+__all__ = ["DEFAULT_FRAME_RATE", "EncodedFile", "decode_file", "encode_file"]
 
 DEFAULT_FRAME_RATE = Fraction(24)  # where neither the latents file nor the user gives one: what LTX-2 generates at
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedFile:
+    """What `encode_file` wrote. `ran`: how the encoder ran. `seconds`: of the whole file, from reading to writing."""
+
+    content: LatentsFile
+    ran: Ran
+    seconds: float
+
+    @property
+    def latents(self) -> NDArray[Any]:
+        return self.content.latents
 
 
 def encode_file(
@@ -33,57 +54,69 @@ def encode_file(
     scaled: bool = False,
     stream: bool = False,
     memory: int | str | None = None,
+    overwrite: bool = False,
     check: Callable[[], None] | None = None,
     progress: Progress | None = None,
     background: Background = WHITE,
     matrix: str | None = None,
-) -> LatentsFile:
+) -> EncodedFile:
     """Encode one picture or clip to a latents file.
 
-    `seed`: draw a sample with it; None takes the mode (the mean). `scaled`: write diffusion latents instead of the
-    model's own. The original size, frame rate and sample aspect ratio go into the file, so that decoding restores
-    them. `stream`: a clip chunk by chunk, in memory that its length does not change. `memory`: as `Autoencoder.encode`
-    takes it. `check` is called between the steps and may raise, to stop. `progress` is told the tiles, where there are
-    any, or a stream's frames (of 0 in all where the file does not tell how many there are). `background`: the colour
-    behind transparent pixels, where the model takes no alpha: a name, "#rrggbb" or three integers. `matrix`: "bt709" or
+    `seed`: draw a sample; None takes the mode (the mean). The noise depends on the seed and the source's file name
+    (`named_seed.generator_for`), so files of one folder get noise of their own. `scaled`: write diffusion latents
+    instead of model latents. The original size, the frame rate, the sample aspect ratio, the source and the settings go
+    into the file, so that decoding restores what it can and a rerun knows the file. `stream`: a clip chunk by chunk, in
+    memory that its length does not change. `memory`: as `Autoencoder.encode` takes it. `overwrite`: replace a file that
+    exists. `check` is called between the steps and may raise, to stop. `progress` gets the tiles, if there are any, or
+    a stream's frames (of 0 in all if the file does not say how many there are). `background`: the colour behind
+    transparent pixels, where the model takes no alpha: a name, "#rrggbb" or three integers. `matrix`: "bt709" or
     "bt601" for a video that does not name its YUV matrix, or a wrong one.
 
     Raises:
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
     """
+    started = time.perf_counter()
     if output.suffix.lower() != ".safetensors":
         raise OutputError(f"cannot write {output}: latents files end in .safetensors")
-    if output.exists():
-        raise OutputError(f"{output} exists already: give another name, or delete it first")
+    check_replaceable(output, overwrite)
     require_folder(output)
     check = check or (lambda: None)
     behind = background_colour(background)
     if stream and not isinstance(vae, AutoencoderKLLTX2Video):
         raise InputError(f"stream: only video models stream, and this is {vae.family}")
+    origin = Origin(
+        Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix)
+    )  # of what is read from here on
     if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
-        posterior, size, frame_rate, aspect = _encode_clip(
-            vae, source, check, progress, memory, behind, matrix, stream=stream
-        )
+        encoded = _encode_clip(vae, source, check, progress, memory, behind, matrix, stream=stream)
     else:
-        posterior, size, frame_rate, aspect = _encode_whole(vae, source, check, progress, memory, behind, matrix)
+        encoded = _encode_whole(vae, source, check, progress, memory, behind, matrix)
     check()
-    latents = posterior.mode() if seed is None else posterior.sample(seed)
-    frames, height, width = size if vae.video else (None, *size)
+    posterior = encoded.posterior
+    latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
+    frames, height, width = encoded.size if vae.video else (None, *encoded.size)
     content = LatentsFile(
         vae.scale_latents(latents) if scaled else latents,
         family=vae.family,
         height=height,
         width=width,
         frames=frames,
-        frame_rate=frame_rate,
+        frame_rate=encoded.frame_rate,
         scaled=scaled,
-        sample_aspect_ratio=aspect,
+        sample_aspect_ratio=encoded.sample_aspect_ratio,
+        origin=origin,
     )
-    write_latents(output, content, overwrite=False)
-    return content
+    write_latents(output, content, overwrite=overwrite)
+    return EncodedFile(content, encoded.ran, time.perf_counter() - started)
 
 
-_Encoded = tuple[DiagonalGaussian, tuple[int, ...], Fraction | None, Fraction | None]
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    posterior: DiagonalGaussian
+    size: tuple[int, ...]
+    frame_rate: Fraction | None
+    sample_aspect_ratio: Fraction | None
+    ran: Ran
 
 
 def _encode_whole(
@@ -97,8 +130,9 @@ def _encode_whole(
 ) -> _Encoded:
     read = read_sample(source, vae, check=check, background=background, matrix=matrix)
     check()
-    encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress)).latent_dist
-    return encoded, read.size, read.frame_rate, read.sample_aspect_ratio
+    encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress))
+    assert encoded.ran is not None
+    return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
 
 
 def _encode_clip(
@@ -124,7 +158,9 @@ def _encode_clip(
         if progress is not None:
             progress("frames", chunks.frames, chunks.frame_count or 0)
     size = (chunks.frames, chunks.height, chunks.width)
-    return DiagonalGaussian(np.concatenate(moments, axis=2)), size, chunks.frame_rate, chunks.sample_aspect_ratio
+    ran = vae.chunks_ran(vae.grid.padded_size(size), strategy)
+    posterior = DiagonalGaussian(np.concatenate(moments, axis=2))
+    return _Encoded(posterior, size, chunks.frame_rate, chunks.sample_aspect_ratio, ran)
 
 
 def decode_file(
@@ -137,60 +173,47 @@ def decode_file(
     temb: float | None = None,
     seed: int | None = None,
     memory: int | str | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Decode a latents file to what the ending of `output` says; returns what was written, for a report.
+    """Decode a latents file to what the ending of `output` says; returns what was written and how, for a report.
 
     Images: `.png`, `.jpg`, `.webp`, or a folder for a batch. Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG
     frames, written as its frames are decoded; or `STANDARD_OUTPUT`: raw frames, uint8 (H, W, C). Both: `.npy`, the
-    float32 sample itself, (B, C, ...), not clipped, mapped from the disk while it is made. `scaled`: the file holds
-    diffusion latents (also taken from the file's own metadata). `temb`, `seed`: for decoders that take them.
-    `memory`: as `Autoencoder.decode` takes it.
+    float32 sample itself, (B, C, ...), not clipped, mapped from the disk while it is made.
+
+    `scaled`: the file holds diffusion latents, as the pipelines of Stable Diffusion, SDXL, SD3 and FLUX.1 give them
+    with `output_type="latent"`. Without it the file's own metadata decides, and a file without any holds model latents,
+    as the pipelines of LTX-2 and FLUX.2 Klein give them. A file without metadata whose statistics are those of the
+    other space is decoded as asked, with a warning.
+
+    `temb`: for timestep-conditioned decoders. `seed`: for decoders that inject noise, which depends on the seed and the
+    latents file's name (`named_seed.generator_for`). `memory`: as `Autoencoder.decode` takes it. `overwrite`: replace
+    an output that exists; of folders only those that hold nothing but frames or pictures written here.
 
     Raises:
         MediaError, InputError: the latents cannot be used. OutputError: the output exists or cannot be written.
     """
-    if output != STANDARD_OUTPUT and output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise OutputError(f"{output} exists already: give another name, or delete it first")
+    started = time.perf_counter()
+    if output != STANDARD_OUTPUT:
+        check_replaceable(output, overwrite, source)
     content = read_latents(source)
-    _check_origin(vae, content, source, scaled)
-    latents = np.asarray(content.latents, np.float32)
-    if latents.ndim != (5 if vae.video else 4):
-        raise InputError(f"{source} holds latents of shape {latents.shape}, which {vae.family} does not take")
-    if content.scaled or scaled:
-        latents = vae.unscale_latents(latents)
+    latents = model_latents(vae, content, source, scaled=scaled)
     if seed is not None and not getattr(vae.config, "noise_stacks", ()):
         raise InputError("seed: this decoder injects no noise; leave it out")
+    noise = None if seed is None else generator_for(seed, source)
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
     check_destination(vae, latents.shape[0], output)
-    crop = _original_size(vae, content, latents)
+    crop = original_size(content, vae.grid, latents.shape[2:], source)
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
 
-    decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": seed}, memory)
-    decoded.write(output, rate, content.sample_aspect_ratio)
+    decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": noise}, memory)
+    ran = decoded.write(output, rate, sample_aspect_ratio=content.sample_aspect_ratio, overwrite=overwrite)
     is_clip = vae.video and output.suffix.lower() != ".npy"
-    return {"output": str(output), "shape": list(decoded.shape), **({"frame_rate": str(rate)} if is_clip else {})}
-
-
-def _check_origin(vae: Autoencoder, content: LatentsFile, source: Path, scaled: bool) -> None:
-    if content.family is not None and content.family != vae.family:
-        raise InputError(
-            f"{source} holds latents of {content.family} and the bundle is {vae.family}: give the other one"
-        )
-    if scaled and content.scaled is False:
-        raise InputError(f"{source} says that it holds model latents, not diffusion latents: leave --scaled out")
-
-
-def _original_size(vae: Autoencoder, content: LatentsFile, latents: NDArray[Any]) -> tuple[int, ...] | None:
-    """The size before padding, where the file tells it and it fits these latents."""
-    if content.height is None or content.width is None or (vae.video and content.frames is None):
-        return None
-    size = (
-        (content.height, content.width) if content.frames is None else (content.frames, content.height, content.width)
-    )
-    whole = vae.grid.sample_size(latents.shape[2:])
-    if len(size) != len(whole) or any(part > length for part, length in zip(size, whole, strict=True)):
-        raise InputError(
-            f"the latents file says the original was {size}, but its latents decode to {whole}: it is damaged"
-        )
-    return size
+    return {
+        "output": str(output),
+        "shape": list(decoded.shape),
+        **({"frame_rate": str(rate)} if is_clip else {}),
+        **ran.to_json(),
+        "seconds": round(time.perf_counter() - started, 3),
+    }

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .config import AutoencoderKLFlux2Config, ModelConfig
 from .errors import ConfigError, InputError
 
-__all__ = ["scale_latents", "unscale_latents"]
+__all__ = ["mean_and_factor", "packed_latents", "scale_latents", "unscale_latents"]
 
 Array = NDArray[np.float32]
 
@@ -26,20 +26,28 @@ def scale_latents(latents: Array, config: ModelConfig) -> Array:
         InputError: FLUX.2, and h or w is odd.
     """
     if isinstance(config, AutoencoderKLFlux2Config):
-        latents = _packed(latents, config)
-    mean, factor = _mean_and_factor(config, latents.ndim)
+        latents = packed_latents(latents, config)
+    mean, factor = mean_and_factor(config, latents.ndim)
     return np.asarray((latents - mean) * factor, dtype=np.float32)
 
 
 def unscale_latents(latents: Array, config: ModelConfig) -> Array:
-    """Diffusion latents -> model latents (what decode takes): the reverse of `scale_latents`."""
-    mean, factor = _mean_and_factor(config, latents.ndim)
+    """Diffusion latents -> model latents (what decode takes): the reverse of `scale_latents`.
+
+    Which pipelines give diffusion latents with `output_type="latent"`, and which give model latents, is the table in
+    docs/latents.md: LTX-2's and FLUX.2 Klein's give model latents, which are not to be unscaled.
+    """
+    mean, factor = mean_and_factor(config, latents.ndim)
     unscaled = np.asarray(latents / factor + mean, dtype=np.float32)
     return _unpacked(unscaled, config) if isinstance(config, AutoencoderKLFlux2Config) else unscaled
 
 
-def _packed(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
-    """(B, C, h, w) -> (B, C * rows * columns, h / rows, w / columns), the channel slowest."""
+def packed_latents(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
+    """(B, C, h, w) -> (B, C * rows * columns, h / rows, w / columns), the channel slowest: FLUX.2's layout.
+
+    Raises:
+        InputError: h or w is odd.
+    """
     batch, channels, height, width = latents.shape
     rows, columns = config.patch_size
     if height % rows or width % columns:
@@ -53,7 +61,7 @@ def _packed(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
 
 
 def _unpacked(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
-    """The reverse of `_packed`."""
+    """The reverse of `packed_latents`."""
     batch, _, height, width = latents.shape
     rows, columns = config.patch_size
     split = latents.reshape(batch, -1, rows, columns, height, width)
@@ -62,7 +70,11 @@ def _unpacked(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
     return unpacked
 
 
-def _mean_and_factor(config: ModelConfig, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_and_factor(config: ModelConfig, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What `scale_latents` subtracts, and what it then multiplies with: per channel, or one number for all of them.
+
+    Arrays of `rank` axes that broadcast against latents (B, C, ...).
+    """
     if isinstance(config, AutoencoderKLFlux2Config) and config.latents_mean is None:
         raise ConfigError(f"config: {config.family} needs bn_running_mean and bn_running_var to scale latents")
     scaling = np.float64(config.scaling_factor or 1.0)

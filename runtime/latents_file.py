@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,15 +14,22 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from .errors import InputError, MediaError
+from .latents_origin import Origin
 from .npy_file import load_npy
+from .number_text import parse_fraction, parse_whole_number
 from .partial_output import output_error, partial_output
 from .video_geometry import MOST_ASPECT
 
-__all__ = ["LatentsFile", "read_latents", "write_latents"]
+__all__ = ["LatentsFile", "is_ours", "read_latents", "read_metadata", "write_latents"]
 
 _FORMAT = "latentrt-latents-1"
 _FAMILY_OF_FORMATS = "latentrt-latents-"
 _KEY = "latents"
+_MOST_HEADER_BYTES = 4 << 20
+"""Of a safetensors header: ours has some hundred bytes, and those of tools that keep a workflow in it some hundred
+thousand."""
+_PACKED_CHANNELS = (64, 128)  # of FLUX.1's tokens; of FLUX.2's, and of LTX-2's within its pipeline
+_MOST_TEXT = 200  # characters of a metadata value that is read here
 _DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float32, "BF16": np.float32}
 
 
@@ -39,6 +46,7 @@ class LatentsFile:
         frame_rate: of the original clip, in frames per second.
         scaled: True for diffusion latents (scaled and shifted), False for the model's own.
         sample_aspect_ratio: of the original clip: the width of a pixel for its height; None for square pixels.
+        origin: what the latents were encoded from, and with which settings.
     """
 
     latents: NDArray[np.float32] | NDArray[np.float16]
@@ -49,6 +57,7 @@ class LatentsFile:
     frame_rate: Fraction | None = None
     scaled: bool | None = None
     sample_aspect_ratio: Fraction | None = None
+    origin: Origin | None = None
 
 
 def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
@@ -96,6 +105,7 @@ def read_latents(path: Path | str) -> LatentsFile:
         raise MediaError(f"{path} is not a file: give a latents file (.safetensors or .npy)")
     if path.suffix.lower() == ".npy":
         return LatentsFile(latents=_checked(path, _read_npy(path)))
+    _check_header_size(path)
     try:
         with safetensors.safe_open(path, framework="np") as tensors:
             names = list(tensors.keys())
@@ -112,6 +122,40 @@ def read_latents(path: Path | str) -> LatentsFile:
     return LatentsFile(latents=_checked(path, latents.astype(_DTYPES[stored], copy=False)), **_fields(path, metadata))
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, whose tensors are not read.
+
+    Raises:
+        MediaError: the file is damaged or truncated.
+    """
+    _check_header_size(path)
+    try:
+        with safetensors.safe_open(path, framework="np") as tensors:
+            return tensors.metadata() or {}
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
+
+
+def is_ours(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata is that of a latents file that LatentRT wrote."""
+    return metadata.get("format", "").startswith(_FAMILY_OF_FORMATS)
+
+
+def _check_header_size(path: Path) -> None:
+    """Refuse a header that would take far more memory than the latents, before it is parsed."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise MediaError(f"{path} is not a whole safetensors file ({error.strerror}): replace it") from error
+    size = int.from_bytes(head, "little")
+    if len(head) == 8 and _MOST_HEADER_BYTES < size <= path.stat().st_size:
+        raise MediaError(
+            f"{path} has a header of {size / 1e6:.0f} MB, and latents files have at most "
+            f"{_MOST_HEADER_BYTES >> 20} MiB: write the file again without such metadata"
+        )
+
+
 def _metadata(content: LatentsFile) -> dict[str, str]:
     fields = {
         "format": _FORMAT,
@@ -123,17 +167,18 @@ def _metadata(content: LatentsFile) -> dict[str, str]:
         "scaled": None if content.scaled is None else str(content.scaled).lower(),
         "sample_aspect_ratio": content.sample_aspect_ratio,
     }
-    return {key: str(value) for key, value in fields.items() if value is not None}
+    origin = content.origin.to_metadata() if content.origin is not None else {}
+    return {key: str(value) for key, value in fields.items() if value is not None} | origin
 
 
 def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    written_as = metadata.get("format", "")
-    if not written_as.startswith(_FAMILY_OF_FORMATS):  # someone else's file; "pt" is a common value here
+    if not is_ours(metadata):  # "pt" is a common value of "format"
         return {}
+    written_as = metadata["format"]
     if written_as != _FORMAT:
-        raise MediaError(f"{path} has the format {written_as}, this version reads {_FORMAT}: update latentrt")
+        raise MediaError(f"{path} has the format {written_as[:40]!r}, this version reads {_FORMAT}: update latentrt")
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
-        "family": ("family", str),
+        "family": ("family", _family),
         "height": ("original_height", _positive_int),
         "width": ("original_width", _positive_int),
         "frames": ("original_frames", _positive_int),
@@ -146,19 +191,26 @@ def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         if key in metadata:
             try:
                 fields[field] = reader(metadata[key])
-            except (ValueError, ZeroDivisionError) as error:
-                raise MediaError(f"{path} has {key}={metadata[key]!r} in its metadata: write the file again") from error
-    return fields
+            except ValueError as error:
+                value = metadata[key][:60]
+                raise MediaError(f"{path} has {key}={value!r} in its metadata: write the file again") from error
+    return fields | {"origin": Origin.from_metadata(metadata)}
+
+
+def _family(text: str) -> str:
+    if len(text) > _MOST_TEXT:
+        raise ValueError(text)
+    return text
 
 
 def _positive_int(text: str) -> int:
-    if (value := int(text)) < 1:
+    if (value := parse_whole_number(text)) < 1:
         raise ValueError(text)
     return value
 
 
 def _positive_fraction(text: str) -> Fraction:
-    if (value := Fraction(text)) <= 0:
+    if (value := parse_fraction(text)) <= 0:
         raise ValueError(text)
     return value
 
@@ -191,13 +243,18 @@ def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    array = load_npy(path)
+    array = load_npy(path, mmap_mode="r")  # which checks the size that the header states before it takes memory
     if array.dtype.kind != "f":
         raise MediaError(f"{path} holds no floating-point array: give latents as float32 or float16")
-    return array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32, copy=False)
+    return array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32)
 
 
 def _checked(path: Path, latents: NDArray[Any]) -> NDArray[Any]:
+    if latents.ndim == 3 and latents.shape[2] in _PACKED_CHANNELS:
+        raise MediaError(
+            f"{path} holds packed latents {latents.shape}, a row of tokens as the FLUX pipelines give them: unpack "
+            f"them to (B, C, h, w) first, with the pipeline's own _unpack_latents (docs/latents.md)"
+        )
     if latents.ndim not in (4, 5) or latents.size == 0:
         raise MediaError(f"{path} holds an array of shape {latents.shape}: latents are (B, C, h, w) or (B, C, t, h, w)")
     return latents

@@ -13,6 +13,9 @@ from .errors import MediaError
 
 __all__ = ["create_npy", "load_npy"]
 
+# What NumPy raises on damaged files, whose header it reads as Python.
+_DAMAGE = (OSError, ValueError, EOFError, SyntaxError, TokenError, OverflowError, FloatingPointError)
+
 
 def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
     """The array in a `.npy` file; with `mmap_mode="r"` it stays on disk until it is read.
@@ -21,8 +24,9 @@ def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[An
         MediaError: the file is missing, cut off, damaged, or holds Python objects.
     """
     try:
-        array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # the header is read as Python
+        with np.errstate(over="raise"):  # of a shape whose product no integer holds
+            array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except _DAMAGE as error:
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     if not isinstance(array, np.ndarray):
         raise MediaError(f"{path} is an archive of arrays, not one: give a .npy file")

@@ -86,6 +86,16 @@ class OpenedBundle:
         return self._manifest.config
 
     @property
+    def manifest(self) -> Manifest:
+        """What the bundle holds, as it was when it was opened."""
+        return self._manifest
+
+    @property
+    def dtype(self) -> str:
+        """The precision of the computation, as it was asked for."""
+        return self._planning.dtype
+
+    @property
     def backend(self) -> str:
         """The backend and provider that run the engines, such as "onnxruntime:cpu"."""
         return self._sessions.backend.label

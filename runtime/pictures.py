@@ -1,4 +1,5 @@
-"""Pictures: PNG, JPEG and WebP files in and out, as uint8 arrays in sRGB."""
+"""Pictures in and out, as uint8 arrays in sRGB. They are written as PNG, JPEG and WebP; `media_endings` lists what is
+read."""
 
 import contextlib
 import re
@@ -15,6 +16,7 @@ from .alpha import WHITE, Background, background_colour
 from .colour_profile import SRGB, icc_profile
 from .errors import InputError, MediaError, OutputError
 from .extras import require
+from .media_endings import FRAME_ENDINGS, PICTURE_FORMATS
 from .media_notes import note
 from .partial_output import output_error, partial_output
 from .picture_pixels import MODES, upright_pixels
@@ -24,6 +26,7 @@ __all__ = [
     "PICTURE_FORMATS",
     "is_picture",
     "list_pictures",
+    "natural_key",
     "opened_picture",
     "read_picture",
     "translated_damage",
@@ -31,7 +34,7 @@ __all__ = [
 ]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow's names of what may be opened
+"""Of pictures that are written."""
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
@@ -68,7 +71,7 @@ def read_picture(path: Path | str, channels: int = 3, *, background: Background 
     that changes colours or leaves something out is said in one line of the log. The caller owns the array.
 
     Args:
-        path: a PNG, JPEG or WebP file.
+        path: a file of one of `PICTURE_FORMATS`.
         channels: 3 for RGB, 4 for RGBA, 1 for gray.
         background: the colour behind transparent pixels, by a name, "#rrggbb" or three integers.
 
@@ -95,9 +98,9 @@ def opened_picture(path: Path) -> Iterator[Any]:
     """
     image_module = require("PIL.Image", extra="media")
     if not path.is_file():
-        raise MediaError(f"{path} is not a file: give a PNG, JPEG or WebP picture")
+        raise MediaError(f"{path} is not a file: give a picture, such as a PNG, JPEG, WebP or TIFF file")
     with translated_damage(path):
-        image = image_module.open(path, formats=PICTURE_FORMATS)
+        image = image_module.open(path, formats=_openable(image_module))
     with image:
         yield image
 
@@ -114,7 +117,11 @@ def translated_damage(path: Path) -> Iterator[None]:
     except image_module.DecompressionBombError as error:
         raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
     except image_module.UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is not a PNG, JPEG or WebP picture, or its head is damaged"
+        what = (
+            "is empty"
+            if path.stat().st_size == 0
+            else "is not a picture of a format that is read (PNG, JPEG, WebP, TIFF, ...), or its head is damaged"
+        )
         raise MediaError(f"{path} {what}: give another file") from error
     except MediaError as error:
         if str(path) in str(error):
@@ -189,7 +196,8 @@ def _srgb_tag(name: str, channels: int) -> dict[str, Any]:
 
 
 def list_pictures(folder: Path | str) -> list[Path]:
-    """The pictures in a folder, by their endings, in natural order (frame2 before frame10); hidden files are not.
+    """The frames of a clip in a folder: pictures by their endings, in natural order (frame2 before frame10), without
+    hidden files and GIFs.
 
     Raises:
         MediaError: `folder` is not a folder or cannot be listed.
@@ -199,13 +207,21 @@ def list_pictures(folder: Path | str) -> list[Path]:
         found = [
             entry
             for entry in folder.iterdir()
-            if entry.suffix.lower() in PICTURE_ENDINGS and not entry.name.startswith(".") and entry.is_file()
+            if entry.suffix.lower() in FRAME_ENDINGS and not entry.name.startswith(".") and entry.is_file()
         ]
     except OSError as error:
         raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
-    return sorted(found, key=_natural_key)
+    return sorted(found, key=natural_key)
 
 
-def _natural_key(path: Path) -> tuple[list[int | str], str]:
+def natural_key(path: Path) -> tuple[list[int | str], str]:
+    """A sorting key by which frame2 comes before frame10."""
     parts = re.split(r"(\d+)", path.name.casefold())  # text and digits take turns, so a list compares like with like
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+
+
+def _openable(image_module: Any) -> list[str]:
+    """Those of `PICTURE_FORMATS` that this version of Pillow knows: it refuses the name of another one."""
+    if any(name not in image_module.OPEN for name in PICTURE_FORMATS):
+        image_module.init()  # the rare formats register only then
+    return [name for name in PICTURE_FORMATS if name in image_module.OPEN]

@@ -1,5 +1,6 @@
 """What is encoded: pictures, clips and arrays from disk, as samples for a model, padded to its grid."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,14 +11,18 @@ from numpy.typing import NDArray
 
 from .alpha import WHITE, Background
 from .autoencoder import Autoencoder
-from .clip_reader import CLIP_ENDINGS, open_clip
+from .clip_reader import open_clip
 from .downscaling import downscaled, fitted_size
 from .errors import InputError, MediaError
+from .folder_contents import FolderContents
+from .media_endings import CLIP_INPUT_ENDINGS, PICTURE_INPUT_ENDINGS
 from .npy_file import load_npy
-from .pictures import PICTURE_ENDINGS, list_pictures, read_picture
+from .pictures import read_picture
 from .pixels import to_samples
 
-__all__ = ["SampleSource", "is_array", "list_inputs", "read_sample"]
+__all__ = ["SampleSource", "folder_contents", "is_array", "list_inputs", "read_sample"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,26 +41,34 @@ def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
     """What a folder holds for this model: its pictures (image models) or its clips (video models). None if `path`
     is one input: a file, or for video models a folder of pictures, which is one clip.
 
+    What is left out of a folder is counted in one line of the log.
+
     Raises:
         MediaError: the folder holds nothing to encode.
     """
     if not path.is_dir():
         return None
-    pictures = list_pictures(path)
-    if not vae.video:
-        if not pictures:
-            raise MediaError(f"{path} holds no pictures ({', '.join(PICTURE_ENDINGS)}): give another folder")
-        return pictures
-    clips = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in CLIP_ENDINGS and not entry.name.startswith(".") and entry.is_file()
-    )
-    if clips and pictures:
+    contents = folder_contents(path, vae)
+    if (sentence := contents.sentence()) is not None:
+        _log.warning("%s", sentence)
+    return list(contents.clips if vae.video else contents.pictures) or None
+
+
+def folder_contents(path: Path, vae: Autoencoder) -> FolderContents:
+    """The pictures of a folder (image models), or either its clips or its frames (video models).
+
+    Raises:
+        MediaError: the folder holds nothing to encode, or pictures and clips.
+    """
+    contents = FolderContents.of(path, video=vae.video)
+    if contents.clips and contents.pictures:
         raise MediaError(f"{path} holds pictures and clips: one clip's frames and whole clips go in separate folders")
-    if not clips and not pictures:
-        raise MediaError(f"{path} holds neither clips ({', '.join(CLIP_ENDINGS)}) nor pictures: give another folder")
-    return clips or None
+    if not contents.clips and not contents.pictures:
+        wanted = "neither clips (.mp4, .webm, .gif, ...) nor pictures" if vae.video else "no pictures"
+        sentence = contents.sentence()
+        found = f" ({sentence})" if sentence else ""
+        raise MediaError(f"{path} holds {wanted} (.png, .jpg, .webp, ...){found}: give another folder")
+    return contents
 
 
 def is_array(path: Path) -> bool:
@@ -98,7 +111,7 @@ def read_sample(
         if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels or pixels.size == 0:
             raise MediaError(f"{path} has shape {pixels.shape}: wanted pixels (H, W, {vae.config.in_channels})")
     else:
-        if path.suffix.lower() in CLIP_ENDINGS:
+        if path.suffix.lower() in CLIP_INPUT_ENDINGS and path.suffix.lower() not in PICTURE_INPUT_ENDINGS:
             raise MediaError(f"{path} is a clip and the bundle holds an image model ({vae.family}): give a picture")
         pixels = read_picture(path, vae.config.in_channels, background=background)
     builder = _Builder(vae, (1, *pixels.shape[:2]), largest_side)

@@ -1,7 +1,7 @@
 """One way to run a call, as a value: whole, as a stream, in tiles, in both, or in exact strips."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from .exact_settings import ExactStrips
@@ -18,7 +18,8 @@ class Strategy:
     `tiling`: tiles, of height and width only where it streams too, or exact strips. `sliced`: one batch element at a
     time. `budgeted`: chosen for a memory budget, by measurements of engines for every size; those for one size, which
     `warmup` makes, are faster and hold more. `backend`: the label of the backend that runs it; None: the one that the
-    bundle was opened with."""
+    bundle was opened with. `planned_bytes`: the most memory that the planner expects of it, for reports; it makes no
+    two strategies different."""
 
     tiling: Tiling | None = None
     streaming: bool = False
@@ -26,6 +27,7 @@ class Strategy:
     sliced: bool = False
     budgeted: bool = False
     backend: str | None = None
+    planned_bytes: int | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:

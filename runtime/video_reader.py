@@ -15,6 +15,7 @@ from .container_cropping import cropping_of
 from .deinterlacer import deinterlaced
 from .errors import MediaError
 from .extras import require
+from .media_endings import CONTAINER_FORMATS
 from .media_notes import note
 from .video_colours import FrameColours, FromVideo
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
@@ -24,7 +25,7 @@ from .whole_container import is_cut_off
 __all__ = ["VideoReader"]
 
 # Anything else FFmpeg would try too: text as terminal art, playlists that name other files and addresses.
-_ALLOWED = {"format_whitelist": "mov,mp4,matroska,webm,gif", "protocol_whitelist": "file"}
+_ALLOWED = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "file"}
 _DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave WebM's alpha out
 _HD_LINES = 720
 
@@ -44,7 +45,7 @@ class VideoReader:
         sample_aspect_ratio: the width of a pixel for its height, after rotation; None if pixels are square.
 
     Raises:
-        MediaError: the file is missing, empty, cut off, damaged, or not MP4, MOV, MKV, WebM or GIF.
+        MediaError: the file is missing, empty, cut off, damaged, or in none of `CONTAINER_FORMATS`.
         MissingExtra: PyAV is not installed.
     """
 
@@ -238,7 +239,9 @@ class VideoReader:
         except (self._av.error.FFmpegError, OSError, EOFError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what = f"is damaged after frame {self._decoded}" if self._decoded else "is not a whole video"
-            raise MediaError(f"{self._path} {what} ({reason}): give an MP4, MOV, MKV, WebM or GIF file") from error
+            raise MediaError(
+                f"{self._path} {what} ({reason}): give an MP4, MOV, MKV, WebM, AVI, MPEG or GIF file"
+            ) from error
 
 
 def _is_by_ffmpeg(container: Any) -> bool:

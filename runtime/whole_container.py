@@ -14,7 +14,7 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether an MP4, MOV, Matroska, WebM or GIF file ends before its own structure does; False for anything else.
+    """Whether an MP4, MOV, Matroska, WebM, AVI or GIF file ends before its own structure does; False for anything else.
 
     Raises:
         OSError: the file cannot be read.
@@ -26,12 +26,28 @@ def is_cut_off(path: Path) -> bool:
             return _gif_is_cut_off(file, size)
         if head[:4] == _EBML:
             return _matroska_is_cut_off(file, size)
+        if head[:4] == b"RIFF":
+            return _riff_is_cut_off(file, size)
         return _boxes_are_cut_off(file, size)
 
 
 def _gif_is_cut_off(file: BinaryIO, size: int) -> bool:
     file.seek(max(0, size - 64))
     return not file.read().rstrip(b"\0\r\n").endswith(b";")  # the trailer; some tools pad behind it
+
+
+def _riff_is_cut_off(file: BinaryIO, size: int) -> bool:
+    """AVI: one list of chunks, and further ones for each gigabyte."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind != b"RIFF":  # what follows the lists may be some camera's junk
+            return False
+        start += 8 + length + length % 2
+        if length and start > size + 1:  # some tools leave the last padding byte out; 0: it was written to a pipe
+            return True
+    return False
 
 
 def _boxes_are_cut_off(file: BinaryIO, size: int) -> bool:

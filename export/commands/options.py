@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ import click
 from ...runtime import open_bundle
 from ...runtime.autoencoder import Autoencoder
 from ...runtime.backends import BACKENDS
-from ...runtime.budget import parse_memory
+from ...runtime.budget import memory_text, parse_memory
 from ...runtime.errors import Cancelled, InputError
 from ..checkpoints import SourceOptions
 from ..terminal import one_line
@@ -30,6 +30,8 @@ __all__ = [
     "batch_option",
     "components_option",
     "emit_json",
+    "force_option",
+    "how_it_ran",
     "measuring_told",
     "opened",
     "progress_bar",
@@ -126,6 +128,22 @@ def source_options(command: Function) -> Function:
     ):
         packed = option(packed)
     return packed  # type: ignore[return-value]
+
+
+def force_option(description: str) -> Callable[[Function], Function]:
+    """--force: replace an output that exists."""
+    return click.option("--force", is_flag=True, help=description)
+
+
+def how_it_ran(report: Mapping[str, Any]) -> str:
+    """The end of a closing line: backend, precision, strategy, exactness, seconds and planned memory of a report."""
+    parts = [report["backend"], report["dtype"]]
+    if report["strategy"] is not None:
+        parts += [report["strategy"], "exact" if report["exact"] else "approximate"]
+    parts.append(f"{report['seconds']:.1f} s")
+    if report["planned_bytes"] is not None:
+        parts.append(f"planned for {memory_text(report['planned_bytes'])}")
+    return ", ".join(parts)
 
 
 def scaling_options(command: Function) -> Function:
