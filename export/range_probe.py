@@ -143,7 +143,7 @@ def held_bytes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
 
 def _options(runtime: Any, arena: Arena | None) -> Any:
     options = runtime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     # A memory pattern is one more block, as large as the arena's, from the second run of a shape on.
     options.enable_mem_pattern = False

@@ -190,7 +190,7 @@ class OnnxRuntimeComponent:
 
     def _options(self, threads: int | None, settings: Mapping[str, Any]) -> Any:
         options = self._runtime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors raise, and the library would print them in colour as well
         # In the graph's own order states are cut out as soon as they are there; otherwise, at the end, and till then
         # every layer's input is held.
         options.execution_order = self._runtime.ExecutionOrder.PRIORITY_BASED
