@@ -85,7 +85,7 @@ class CallPlanner:
             way = "streams, which holds least" if can_stream else "runs whole"
             _log.warning("%s %s, and may not fit: it was not planned (%s)", work.component, way, error)
             return replace(enabled, streaming=can_stream)
-        other = None if chosen.backend == self.backend.label else chosen.backend
+        other = None if chosen.backend in ("", self.backend.label) else chosen.backend
         most = None if chosen.cost is None else int(chosen.cost.most_bytes)
         self.planned[key] = replace(chosen.strategy, budgeted=True, backend=other, planned_bytes=most)
         return self.planned[key]

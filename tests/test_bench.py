@@ -34,6 +34,7 @@ from latentrt.runtime.backends.openvino_models import Models
 from latentrt.runtime.call_planner import CallPlanner
 from latentrt.runtime.clip_stream import ClipStream
 from latentrt.runtime.component import Call
+from latentrt.runtime.decision import Candidate, Decision
 from latentrt.runtime.manifest import Manifest
 from latentrt.runtime.probe import Point
 from latentrt.runtime.strategy import Strategy
@@ -131,8 +132,8 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_
 
     monkeypatch.setattr(ClipStream, "_run", noted)
     monkeypatch.setattr(CallPlanner, "_might_not_fit", lambda *_: True)
-    chosen = SimpleNamespace(strategy=Strategy(streaming=True))
-    planner = SimpleNamespace(choose=lambda *_, **__: chosen)
+    chosen = Candidate(Strategy(streaming=True), "stream", True, None, None)
+    planner = SimpleNamespace(decide=lambda *_, **__: Decision(0, (chosen,), chosen, "it was made up"))
     monkeypatch.setattr(CallPlanner, "planner", lambda *_: (planner, None))
     bundle, clip = bundle_of("ltx20"), {"component": component, "size": (9, 64, 64), "repeats": 1}
     for strategy, wanted, ran in (("whole", 0, None), ("default", 2, "stream"), ("stream", 2, None)):

@@ -15,9 +15,10 @@ import pytest
 from architectures import KL, picture
 from command_line import LATENTRT, invoke
 
-from latentrt.runtime import LatentRTError, open_bundle
+from latentrt.runtime import BundleError, LatentRTError, open_bundle
 from latentrt.runtime.clip_reader import open_clip
 from latentrt.runtime.clip_writer import write_clip
+from latentrt.runtime.hashing import sha256_of
 from latentrt.runtime.latents_file import LatentsFile, read_latents, write_latents
 from latentrt.runtime.named_seed import generator_for
 from latentrt.runtime.pictures import list_pictures, read_picture, write_picture
@@ -198,6 +199,13 @@ def test_verify_sees_a_graph_that_computes_something_else(tmp_path: Path, checkp
     data = bytearray(weights.read_bytes())
     data[-4000:] = np.float32(0.5).tobytes() * 1000
     weights.write_bytes(data)
+    with pytest.raises(BundleError, match="was altered"):
+        invoke("verify", tmp_path / "bundle", "--source", checkpoint_of("sd"), "--json")
+    manifest = tmp_path / "bundle" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    (entry,) = (file for file in values["files"] if file["name"] == weights.name)
+    entry["sha256"] = sha256_of(weights)  # as an export that went wrong would have it
+    manifest.write_text(json.dumps(values))
     result = invoke("verify", tmp_path / "bundle", "--source", checkpoint_of("sd"), "--json")
     assert result.exit_code == 1
 

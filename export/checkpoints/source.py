@@ -108,7 +108,7 @@ def _missing(typed: str) -> str:
             f"correct the path, or write hf://{typed} for the model of that name"
         )
     return (
-        f"{typed} does not exist: there is no such folder or file; give a folder with {CONFIG_NAME} and safetensors "
+        f"{typed} does not exist: give a folder with {CONFIG_NAME} and safetensors "
         f"weights, a weights file, or a model on the hub as org/name"
     )
 
