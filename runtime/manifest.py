@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from ..tiling.plain_text import shown
-from .bundle_digest import bundle_digest, checked_digest
 from .config import ModelConfig, config_from_dict
 from .engines import EngineRecord
 from .errors import BundleError, ConfigError
@@ -274,6 +273,8 @@ class Manifest:
     @property
     def digest(self) -> str:
         """What `bundle_digest` makes of config, graphs and weights: "sha256:..."."""
+        from .bundle_digest import bundle_digest  # here: only some callers ask for it
+
         return bundle_digest(self.to_json(), [(file.name, file.size_bytes, file.sha256) for file in self.files])
 
     def check_digest(self, digest: str) -> None:
@@ -283,6 +284,8 @@ class Manifest:
         Raises:
             BundleError: it is another bundle. InputError: that is no digest.
         """
+        from .bundle_digest import checked_digest
+
         if checked_digest(digest) != self.digest:
             raise BundleError(
                 f"{self.folder} has the digest {self.digest}, and {digest} was asked for: it is another bundle or was "

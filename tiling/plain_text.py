@@ -3,8 +3,6 @@
 It lives in the lowest layer because every error message passes through it (`errors.py`).
 """
 
-import unicodedata
-
 __all__ = ["MOST_CHARACTERS", "as_line", "shortened", "shown", "visible"]
 
 MOST_CHARACTERS = 600  # of a message, a line of the log, or a label
@@ -66,7 +64,11 @@ def shown(value: object) -> str:
 def _is_harmless(sign: str, lines: bool) -> bool:
     if sign in "\n\t":
         return lines
-    return sign.isprintable() or sign in _JOINERS or unicodedata.category(sign) not in _HIDDEN
+    if sign.isprintable() or sign in _JOINERS:
+        return True
+    import unicodedata  # here: almost no text needs it
+
+    return unicodedata.category(sign) not in _HIDDEN
 
 
 def _escape(sign: str) -> str:

@@ -14,7 +14,6 @@ from ..extras import require
 from ..pages import own_pages
 from .devices import has_nvidia_driver
 from .onnxruntime_arena import Arena
-from .onnxruntime_weights import HeldWeights
 
 __all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider", "shared_arena"]
 
@@ -92,6 +91,8 @@ class OnnxRuntimeComponent:
 
     def _opened(self, graph: Path, make_options: Callable[[], Any], providers: Any) -> Any:
         """A session of the graph. On a CPU it leaves no weights file mapped."""
+        from .onnxruntime_weights import HeldWeights  # here: only this backend's calls pay for it
+
         for every in (False, True):
             options = make_options()
             if not options.enable_cpu_mem_arena:
