@@ -17,7 +17,7 @@ from .errors import MediaError
 from .extras import require
 from .media_endings import CONTAINER_FORMATS
 from .media_notes import note
-from .video_colours import FrameColours, FromVideo
+from .video_colours import ContainerTags, FrameColours, FromVideo
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
 from .video_timing import gif_delay, pacing_of
 from .whole_container import is_cut_off
@@ -75,6 +75,7 @@ class VideoReader:
             if stream.codec_context is None:
                 raise MediaError(f"{path} has video of a kind that is not known here: convert it to H.264 first")
             stream.thread_type = "AUTO"
+            self._tags = ContainerTags.of(stream.codec_context)
             self._stream, kind = stream, self._container.format.name
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
             self._pacing = self._read_pacing(stream.index)
@@ -152,7 +153,9 @@ class VideoReader:
         for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
             self._decoded += 1
             try:
-                colours = FrameColours.of(frame, matrix=self._matrix, by_ffmpeg=self._by_ffmpeg, context=context)
+                colours = FrameColours.of(
+                    frame, matrix=self._matrix, by_ffmpeg=self._by_ffmpeg, context=context, container=self._tags
+                )
                 pixels = self._colours.convert(picture, colours)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
