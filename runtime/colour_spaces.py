@@ -105,7 +105,8 @@ class ColourSpace:
             light = light @ _to_bt709_matrix(self._primaries).T
         # The square root spreads dark values, so that a table of 65536 entries is exact to a fiftieth of a level.
         places = np.sqrt(np.clip(light, 0, 1)) * np.float32(_STEPS) + np.float32(0.5)
-        return _codes_of_light()[places.astype(np.uint16)]
+        converted: NDArray[np.uint8] = _codes_of_light()[places.astype(np.uint16)]
+        return converted
 
     @property
     def _primaries(self) -> int:

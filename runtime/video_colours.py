@@ -1,11 +1,11 @@
 """The colours of video: RGB pixels and YUV frames, with the matrix and range that the tags name.
 
-A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too
-green or too pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged
-so. What is read follows the frame's tags: matrix, range, transfer curve and primaries; where the frame has none, the
-container's. HDR and wide gamut become BT.709 as `colour_spaces` says. Without a matrix tag a clip that FFmpeg's libraries wrote is BT.601, which is what
-they convert RGB with at any size (imageio, OpenCV, torchvision and diffusers write such clips). Any other untagged clip
-is BT.709 from 720 lines up and BT.601 below, as players assume. Without a range tag YUV is limited.
+A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too green or too
+pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged so. What is read follows
+the frame's tags: matrix, range, transfer curve and primaries; where the frame has none, the container's. HDR and wide
+gamut become BT.709 as `colour_spaces` says. Without a matrix tag a clip that FFmpeg's libraries wrote is BT.601, which
+is what they convert RGB with at any size (imageio, OpenCV, torchvision and diffusers write such clips). Any other
+untagged clip is BT.709 from 720 lines up and BT.601 below, as players assume. Without a range tag YUV is limited.
 
 The conversion alone is within 2 levels wherever the colour is constant around a pixel; at edges 4:2:0 shares chroma.
 """

@@ -262,7 +262,9 @@ def _declared_rate(stream: Any, container: str) -> Fraction | None:
 
 def _frame_count(stream: Any, container: str) -> int | None:
     frames, duration, rate = stream.frames, stream.duration, stream.average_rate
-    if not frames:
+    if (
+        not frames or container == "avi"
+    ):  # AVI counts chunks, also ones that hold no frame of their own (Xvid's B-frames)
         return None
     if container == "gif" or not duration or not rate or stream.time_base is None:
         return int(frames)
