@@ -219,7 +219,7 @@ def _aspect_ratio(text: str) -> Fraction:
     width, _, height = text.partition("/")
     if not (len(text) <= 25 and width.isdecimal() and (height or "1").isdecimal()):
         raise ValueError(text)
-    value = Fraction(int(width), int(height or "1"))
+    value = Fraction(int(width), int(height or "1")) if int(height or "1") else Fraction(0)
     if not Fraction(1, MOST_ASPECT) <= value <= MOST_ASPECT:
         raise ValueError(text)
     return value

@@ -112,6 +112,7 @@ class FrameColours:
         by_ffmpeg: bool = False,
         context: Any = None,
         container: ContainerTags | None = None,
+        first: bool = True,
     ) -> Self:
         """Read the tags of an `av.VideoFrame`.
 
@@ -121,6 +122,8 @@ class FrameColours:
             by_ffmpeg: whether FFmpeg's libraries wrote the file.
             context: the stream's codec context, for frames of PyAV 16, which have no primaries and no transfer curve.
             container: the tags that count where the frame has none.
+            first: whether side data is looked at, which says for the whole clip that it is Dolby Vision. PyAV's side
+                data and its frame refer to each other, so such a frame stays in memory until a garbage collection.
 
         Raises:
             MediaError: the frame's matrix is one that is not supported.
@@ -137,7 +140,7 @@ class FrameColours:
                 _or_else(int(tagged_by.color_primaries), container.primaries),
                 _or_else(int(tagged_by.color_trc), container.transfer),
             )
-        if is_yuv and space.transfer == _UNSPECIFIED and tagged is None:
+        if first and is_yuv and space.transfer == _UNSPECIFIED and tagged is None:
             _refuse_dolby_vision(frame)
         return cls(
             matrix=matrix or tagged or (assumed if is_yuv else "bt709"),

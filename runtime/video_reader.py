@@ -149,17 +149,23 @@ class VideoReader:
     def _timed_pixels(self) -> Iterator[tuple[NDArray[np.uint8], Fraction, Fraction]]:
         """Upright pixels of each frame with its start and duration in seconds."""
         context = self._stream.codec_context
-        is_gif, end = self._container.format.name == "gif", Fraction(0)
+        is_gif, end, rotation = self._container.format.name == "gif", Fraction(0), 0
         for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
             self._decoded += 1
             try:
                 colours = FrameColours.of(
-                    frame, matrix=self._matrix, by_ffmpeg=self._by_ffmpeg, context=context, container=self._tags
+                    frame,
+                    matrix=self._matrix,
+                    by_ffmpeg=self._by_ffmpeg,
+                    context=context,
+                    container=self._tags,
+                    first=self._decoded == 1,
                 )
                 pixels = self._colours.convert(picture, colours)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
-            self._orientation = Orientation.of(frame)
+            if self._decoded == 1 or frame.rotation != rotation:  # side data keeps a frame in memory: see FrameColours
+                self._orientation, rotation = Orientation.of(frame), frame.rotation
             if self._decoded == 1:
                 self._note_frame(frame, colours)
             tick = Fraction(frame.time_base or 0)

@@ -344,8 +344,9 @@ def test_a_written_container_is_tagged(tmp_path: Path, name: str) -> None:
         assert stream.sample_aspect_ratio == Fraction(4, 3)
 
 
-@pytest.mark.parametrize("ending", [".mkv", ".mp4", ".mov"])
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize(
+    ("codec", "ending"), [("libx264", ".mkv"), ("libx264", ".mp4"), ("libx264", ".mov"), ("libx265", ".mkv")]
+)
 def test_tags_that_only_the_container_has_count(tmp_path: Path, codec: str, ending: str) -> None:
     try:
         av.codec.Codec(codec, "w")
