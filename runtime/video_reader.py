@@ -19,7 +19,7 @@ from .media_endings import CONTAINER_FORMATS
 from .media_notes import note
 from .video_colours import ContainerTags, FrameColours, FromVideo
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
-from .video_timing import gif_delay, pacing_of
+from .video_timing import gif_delay, has_field_packets, pacing_of
 from .whole_container import is_cut_off
 
 __all__ = ["VideoReader"]
@@ -80,7 +80,7 @@ class VideoReader:
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
             self._pacing = self._read_pacing(stream.index)
             self.frame_rate = self._pacing.rate if self._pacing else _declared_rate(stream, kind)
-            even = self._pacing is None or self._pacing.even
+            even = (self._pacing is None or self._pacing.even) and not self._fields
             self.frame_count = _frame_count(stream, kind) if even else None
             self._orientation = Orientation()
             self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
@@ -124,8 +124,10 @@ class VideoReader:
 
     def _read_pacing(self, index: int) -> Pacing | None:
         with self._open() as container:
+            self._fields = has_field_packets(container, container.streams[index])
+        with self._open() as container:
             try:
-                pacing = pacing_of(container, container.streams[index])
+                pacing = pacing_of(container, container.streams[index], fields=self._fields)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
         if pacing is not None and not pacing.even:

@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from field_pictures import field_pictures
 
 from latentrt.runtime.clip_reader import open_clip
 from latentrt.runtime.constant_rate import Pacing, paced
@@ -187,3 +188,11 @@ def test_a_rate_that_a_container_rounds_is_the_standard_one(rate: Fraction) -> N
     off = Fraction(5995, 100)  # not a rounding of 60000/1001
     ticks = np.array([round(90000 * place / off) for place in range(60)])
     assert Pacing.of(ticks, Fraction(1, 90000), declared=(off,)) == Pacing(off, True, 60)
+
+
+@pytest.mark.parametrize("ending", [".ts", ".mp4", ".mkv", ".mov"])
+def test_fields_in_packets_of_their_own_are_half_a_frame(tmp_path: Path, ending: str) -> None:
+    with open_clip(field_pictures(tmp_path / f"a{ending}", 15)) as clip:
+        assert clip.frame_rate == 25
+        assert clip.frame_count in (None, 15)
+        assert len(list(clip)) == 15
