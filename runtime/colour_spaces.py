@@ -10,7 +10,8 @@ The numbers in tags are those of ITU-T H.273, which FFmpeg uses too. The convers
    keeps its exact value, and highlights above reference white are lost.
 5. Light becomes code values by the inverse of BT.1886.
 
-FFmpeg's `zscale=t=bt709:p=bt709:npl=203` gives the same values.
+FFmpeg's `zscale=t=bt709:p=bt709:npl=203:agamma=0` gives the same values. Without `agamma=0` it applies HLG's OOTF to
+each channel of its own, which is an approximation: saturated colours are then up to 100 of 255 off.
 """
 
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ _PRIMARIES: dict[int, tuple[str, tuple[tuple[float, float], ...]]] = {
 _UNSPECIFIED_PRIMARIES = frozenset({0, 2, 3})
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _STEPS = 65535
+_MOST_CODE = 2  # 1 is white
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ class ColourSpace:
     def to_bt709(self, codes: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Convert float32 RGB (..., 3), code values scaled to [0, 65535], to fresh uint8 (..., 3) of BT.709.
 
-        Codes are not rounded before: near black, a small error of light is a visible one.
+        Codes are not rounded before: near black, a small error of light is a visible one. Codes above 65535, which YUV
+        can hold, count up to twice that: they may lie inside of BT.709, where its primaries are wider.
         """
-        codes = np.clip(codes, 0, _STEPS)
-        below = codes.astype(np.uint16)
+        codes = np.clip(codes, 0, _MOST_CODE * _STEPS)
+        below = codes.astype(np.int32)
         table, slope = _light_of_codes(self.transfer)
-        light = table[below] + slope[below] * (codes - below)
+        light = table[below] + slope[below] * (codes - below.astype(np.float32))
         if self.transfer == _HLG:  # the OOTF: a power of 1.2 on luminance, in the primaries that HLG has
             luminance = light @ _luminance_weights(self._primaries)
             light *= (np.power(luminance, 0.2) * np.float32(_HLG_PEAK / _REFERENCE_WHITE))[..., np.newaxis]
@@ -102,7 +105,8 @@ class ColourSpace:
             light = light @ _to_bt709_matrix(self._primaries).T
         # The square root spreads dark values, so that a table of 65536 entries is exact to a fiftieth of a level.
         places = np.sqrt(np.clip(light, 0, 1)) * np.float32(_STEPS) + np.float32(0.5)
-        return _codes_of_light()[places.astype(np.uint16)]
+        converted: NDArray[np.uint8] = _codes_of_light()[places.astype(np.uint16)]
+        return converted
 
     @property
     def _primaries(self) -> int:
@@ -113,9 +117,9 @@ class ColourSpace:
 
 @cache
 def _light_of_codes(transfer: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Light for each 16-bit code, and the step to the next; 1 at (reference) white, for HLG scene light before its
+    """Light for each code in 1/65535, and the step to the next; 1 at (reference) white, for HLG scene light before its
     OOTF."""
-    code = np.arange(_STEPS + 1) / _STEPS
+    code = np.arange(_MOST_CODE * _STEPS + 1) / _STEPS
     match transfer:
         case 4:
             light = code**2.2
@@ -123,7 +127,7 @@ def _light_of_codes(transfer: int) -> tuple[NDArray[np.float32], NDArray[np.floa
             light = code**2.8
         case 7:  # its camera curve undone, BT.709's applied: both are seen through the same display
             scene = np.where(code < 0.0913, code / 4, ((code + 0.1115) / 1.1115) ** (1 / 0.45))
-            light = np.where(scene < 0.018, 4.5 * scene, 1.099 * scene**0.45 - 0.099).clip(0, 1) ** 2.4
+            light = np.where(scene < 0.018, 4.5 * scene, 1.099 * scene**0.45 - 0.099).clip(0) ** 2.4
         case 8:
             light = code
         case 9:
@@ -131,7 +135,7 @@ def _light_of_codes(transfer: int) -> tuple[NDArray[np.float32], NDArray[np.floa
         case 10:
             light = 10 ** (2.5 * (code - 1))
         case 16:  # ST 2084, equation 4.1
-            root = code ** (32 / 2523)
+            root = np.minimum(code, 1) ** (32 / 2523)  # 10,000 cd/m2 is the most that it describes
             ratio = np.maximum(root - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * root)
             light = 10000 / _REFERENCE_WHITE * ratio ** (16384 / 2610)
         case 18:  # BT.2100 table 5, the inverse of its OETF

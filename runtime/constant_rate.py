@@ -22,6 +22,7 @@ _STANDARD_RATES = tuple(
     rate for base in (24, 30, 60, 120) for rate in (Fraction(base * 1000, 1001), Fraction(base))
 ) + tuple(Fraction(rate) for rate in (5, 8, 10, 12, 15, 16, 20, 25, 48, 50, 100))
 _CLOSE_TO_STANDARD = 0.0004  # 24 and 24000/1001 are 0.001 apart
+_ROUNDED = Fraction(1, 10**6)  # of a rate, by whole nanoseconds for a frame: 0.04 s in ten hours
 _CLOSE_WHEN_UNSTEADY = 0.02  # delays that differ by more than rounding tell the rate less exactly
 _MOST_UNEVEN_RATE = Fraction(240)
 # A claimed gap of years must not become billions of frames.
@@ -78,6 +79,7 @@ class Pacing:
         off = [float(np.ptp(seconds * float(rate) - np.arange(len(seconds)))) / 2 for rate in rates]
         best = int(np.argmin(off))
         starts_are_even = off[best] <= tolerance + min(1.0, float(tick * rates[best])) / 2 + 1e-6
+        rates[best] = _standard_or_as_is(rates[best])
         if starts_are_even and last * tick * rates[best] < _LONG_LAST:
             return cls(rates[best], True, len(times))
         rate = rates[best] if starts_are_even else min(usual, _MOST_UNEVEN_RATE)
@@ -119,6 +121,12 @@ def paced(frames: Iterable[tuple[T, Fraction, Fraction]], pacing: Pacing) -> Ite
         _check_frames(end, taken)
         for _ in range(max(end - given, 1)):
             yield waiting[0]
+
+
+def _standard_or_as_is(rate: Fraction) -> Fraction:
+    """The standard rate that a container rounded: Matroska holds 60000/1001 as nanoseconds for a frame."""
+    nearest = min(_STANDARD_RATES, key=lambda standard: abs(standard - rate))
+    return nearest if abs(nearest / rate - 1) <= _ROUNDED else rate
 
 
 def _place(seconds: Fraction, rate: Fraction) -> int:

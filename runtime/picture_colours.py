@@ -10,8 +10,9 @@ A picture names its space in one of these ways. The first that can be used count
 
 The intent is perceptual, which is ImageCms's default and what nearly all profiles name. For profiles of a matrix and
 curves (Display P3, Adobe RGB) all intents are equal, and colours outside sRGB are clipped. A profile that changes no
-value by more than 1 of 255 is sRGB under another name, and the picture is left as it is. HDR (PQ, HLG) is converted as
-clips are: see `colour_spaces`.
+value by more than 1 of 255 is sRGB under another name, and the picture is left as it is. Pictures of 16 bits are
+converted from all of their bits if the profile is a matrix and curves: see `deep_profile`. HDR (PQ, HLG) is converted
+as clips are: see `colour_spaces`.
 """
 
 import io
@@ -27,6 +28,7 @@ from .colour_profile import icc_profile
 from .colour_spaces import ColourSpace
 from .colour_tags import LARGEST_PROFILE_BYTES, CodePoints, code_points, embedded_profile, exif_space, png_space
 from .deep_avif import deep_avif
+from .deep_profile import deep_to_srgb
 from .extras import require
 from .media_notes import note
 from .picture_samples import Samples
@@ -68,12 +70,12 @@ def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
         levels = [min(max(round((value - 16) * 255 / 219), 0), 255) for value in range(256)]
         image = image.point(levels * len(image.getbands()))
     embedded = opened.info.get("icc_profile") or embedded_profile(path, opened.format)
-    if numbers is not None and numbers.hdr is not None and not embedded:
+    if numbers is not None and numbers.hdr is not None and (opened.format == "PNG" or not embedded):
         return _from_hdr(samples, opened, numbers, path)
     profile = _profile_of(opened, embedded, numbers, path)
     if profile is not None:
         try:
-            return _converted(image, profile, path)
+            return _converted(image, profile, path, samples.deep if image is samples.image else None)
         except _UnusableProfile as error:
             note(path, "profile", f"has a colour profile that cannot be used ({error}): read without it")
     return _without_profile(image, path)
@@ -111,11 +113,15 @@ def _exif_profile(opened: Any, path: Path) -> _Profile | None:
     return None if space is None or isinstance(space, str) else _Profile(icc_profile(space), f"{space.name} (EXIF)")
 
 
-def _converted(image: Any, profile: _Profile, path: Path) -> Any:
+def _converted(image: Any, profile: _Profile, path: Path, deep: NDArray[np.uint16] | None) -> Any:
     mode, name, transform = _transform(profile.data, image.mode)
     if transform is None:
         return image
-    converted = transform.apply(image if image.mode == mode else image.convert(mode))
+    pixels = None if deep is None else deep_to_srgb(profile.data, deep)
+    if pixels is not None:
+        converted = require("PIL.Image", extra="media").fromarray(pixels)
+    else:
+        converted = transform.apply(image if image.mode == mode else image.convert(mode))
     note(path, "converted", f"was converted to sRGB from {profile.name or name}")
     return converted
 

@@ -1,11 +1,11 @@
 """The colours of video: RGB pixels and YUV frames, with the matrix and range that the tags name.
 
-A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too
-green or too pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged
-so. What is read follows the frame's tags: matrix, range, transfer curve and primaries; HDR and wide gamut become
-BT.709 as `colour_spaces` says. Without a matrix tag a clip that FFmpeg's libraries wrote is BT.601, which is what
-they convert RGB with at any size (imageio, OpenCV, torchvision and diffusers write such clips). Any other untagged clip
-is BT.709 from 720 lines up and BT.601 below, as players assume. Without a range tag YUV is limited.
+A wrong matrix or range is the usual fault of video tools, and a quiet one: everything plays, a little too green or too
+pale. So nothing is left to defaults here. What is written is BT.709, limited range, and tagged so. What is read follows
+the frame's tags: matrix, range, transfer curve and primaries; where the frame has none, the container's. HDR and wide
+gamut become BT.709 as `colour_spaces` says. Without a matrix tag a clip that FFmpeg's libraries wrote is BT.601, which
+is what they convert RGB with at any size (imageio, OpenCV, torchvision and diffusers write such clips). Any other
+untagged clip is BT.709 from 720 lines up and BT.601 below, as players assume. Without a range tag YUV is limited.
 
 The conversion alone is within 2 levels wherever the colour is constant around a pixel; at edges 4:2:0 shares chroma.
 """
@@ -25,7 +25,7 @@ from .errors import MediaError
 from .extras import require
 from .video_geometry import side_data_names
 
-__all__ = ["BT709", "LIMITED_RANGE", "MATRICES", "FrameColours", "FromVideo", "to_video"]
+__all__ = ["BT709", "LIMITED_RANGE", "MATRICES", "ContainerTags", "FrameColours", "FromVideo", "to_video"]
 
 MATRICES = ("bt709", "bt601")
 """The matrices that a caller can name for a clip."""
@@ -35,6 +35,7 @@ LIMITED_RANGE = 1
 FULL_RANGE = 2
 
 _UNSPECIFIED = 2
+_NOT_NAMED = (_UNSPECIFIED, 3)  # 3 is reserved
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 _WEIGHTS = {  # of red and blue in luma
     "bt709": (0.2126, 0.0722),
@@ -67,6 +68,24 @@ def to_video(height: int, width: int, time_base: Fraction) -> Any:
 
 
 @dataclass(frozen=True)
+class ContainerTags:
+    """What a container says about a stream's colours, by the numbers of ITU-T H.273.
+
+    A decoder overwrites these with what the stream itself says, also where that is "unspecified". So they are read
+    before the first frame is decoded, and count where a frame has no tag of its own.
+    """
+
+    matrix: int = _UNSPECIFIED
+    primaries: int = _UNSPECIFIED
+    transfer: int = _UNSPECIFIED
+
+    @classmethod
+    def of(cls, context: Any) -> Self:
+        """Read the codec context of an `av` stream from which nothing has been decoded yet."""
+        return cls(int(context.colorspace), int(context.color_primaries), int(context.color_trc))
+
+
+@dataclass(frozen=True)
 class FrameColours:
     """What a frame's code values mean.
 
@@ -85,7 +104,16 @@ class FrameColours:
     assumed: bool
 
     @classmethod
-    def of(cls, frame: Any, *, matrix: str | None = None, by_ffmpeg: bool = False, context: Any = None) -> Self:
+    def of(
+        cls,
+        frame: Any,
+        *,
+        matrix: str | None = None,
+        by_ffmpeg: bool = False,
+        context: Any = None,
+        container: ContainerTags | None = None,
+        first: bool = True,
+    ) -> Self:
         """Read the tags of an `av.VideoFrame`.
 
         Args:
@@ -93,18 +121,26 @@ class FrameColours:
             matrix: one of `MATRICES`, to be used in place of the frame's tag.
             by_ffmpeg: whether FFmpeg's libraries wrote the file.
             context: the stream's codec context, for frames of PyAV 16, which have no primaries and no transfer curve.
+            container: the tags that count where the frame has none.
+            first: whether side data is looked at, which says for the whole clip that it is Dolby Vision. PyAV's side
+                data and its frame refer to each other, so such a frame stays in memory until a garbage collection.
 
         Raises:
             MediaError: the frame's matrix is one that is not supported.
         """
         is_yuv = not (frame.format.is_rgb or "pal8" in frame.format.name or frame.format.name.startswith("xyz"))
-        tagged = _tagged_matrix(frame) if is_yuv and matrix is None else None
+        container = container or ContainerTags()
+        tag = _or_else(int(frame.colorspace), container.matrix)
+        tagged = _tagged_matrix(tag) if is_yuv and matrix is None else None
         assumed = "bt601" if by_ffmpeg or frame.height < _HD_LINES else "bt709"
         tagged_by = frame if hasattr(frame, "color_trc") else context
         space = ColourSpace(_UNSPECIFIED, _UNSPECIFIED)
         if tagged_by is not None and not frame.format.name.startswith("xyz"):  # FFmpeg makes XYZ sRGB itself
-            space = ColourSpace(int(tagged_by.color_primaries), int(tagged_by.color_trc))
-        if is_yuv and space.transfer == _UNSPECIFIED and tagged is None:
+            space = ColourSpace(
+                _or_else(int(tagged_by.color_primaries), container.primaries),
+                _or_else(int(tagged_by.color_trc), container.transfer),
+            )
+        if first and is_yuv and space.transfer == _UNSPECIFIED and tagged is None:
             _refuse_dolby_vision(frame)
         return cls(
             matrix=matrix or tagged or (assumed if is_yuv else "bt709"),
@@ -269,11 +305,14 @@ def _scale_graph(source: tuple[int, int, str], time_base: Fraction, scale: str, 
     return graph
 
 
-def _tagged_matrix(frame: Any) -> str | None:
-    tag = int(frame.colorspace)
+def _or_else(tag: int, other: int) -> int:
+    return other if tag in _NOT_NAMED else tag
+
+
+def _tagged_matrix(tag: int) -> str | None:
     if tag in _MATRICES:
         return _MATRICES[tag]
-    if tag in (0, _UNSPECIFIED, 3):
+    if tag in (0, *_NOT_NAMED):
         return None
     name = _NAMES.get(tag, "not a known one")
     raise MediaError(f"its colour matrix (number {tag}, {name}) is not supported: convert it to BT.709 first")

@@ -17,9 +17,9 @@ from .errors import MediaError
 from .extras import require
 from .media_endings import CONTAINER_FORMATS
 from .media_notes import note
-from .video_colours import FrameColours, FromVideo
+from .video_colours import ContainerTags, FrameColours, FromVideo
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
-from .video_timing import gif_delay, pacing_of
+from .video_timing import gif_delay, has_field_packets, pacing_of
 from .whole_container import is_cut_off
 
 __all__ = ["VideoReader"]
@@ -75,11 +75,12 @@ class VideoReader:
             if stream.codec_context is None:
                 raise MediaError(f"{path} has video of a kind that is not known here: convert it to H.264 first")
             stream.thread_type = "AUTO"
+            self._tags = ContainerTags.of(stream.codec_context)
             self._stream, kind = stream, self._container.format.name
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
             self._pacing = self._read_pacing(stream.index)
             self.frame_rate = self._pacing.rate if self._pacing else _declared_rate(stream, kind)
-            even = self._pacing is None or self._pacing.even
+            even = (self._pacing is None or self._pacing.even) and not self._fields
             self.frame_count = _frame_count(stream, kind) if even else None
             self._orientation = Orientation()
             self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
@@ -123,8 +124,10 @@ class VideoReader:
 
     def _read_pacing(self, index: int) -> Pacing | None:
         with self._open() as container:
+            self._fields = has_field_packets(container, container.streams[index])
+        with self._open() as container:
             try:
-                pacing = pacing_of(container, container.streams[index])
+                pacing = pacing_of(container, container.streams[index], fields=self._fields)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
         if pacing is not None and not pacing.even:
@@ -148,15 +151,23 @@ class VideoReader:
     def _timed_pixels(self) -> Iterator[tuple[NDArray[np.uint8], Fraction, Fraction]]:
         """Upright pixels of each frame with its start and duration in seconds."""
         context = self._stream.codec_context
-        is_gif, end = self._container.format.name == "gif", Fraction(0)
+        is_gif, end, rotation = self._container.format.name == "gif", Fraction(0), 0
         for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
             self._decoded += 1
             try:
-                colours = FrameColours.of(frame, matrix=self._matrix, by_ffmpeg=self._by_ffmpeg, context=context)
+                colours = FrameColours.of(
+                    frame,
+                    matrix=self._matrix,
+                    by_ffmpeg=self._by_ffmpeg,
+                    context=context,
+                    container=self._tags,
+                    first=self._decoded == 1,
+                )
                 pixels = self._colours.convert(picture, colours)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
-            self._orientation = Orientation.of(frame)
+            if self._decoded == 1 or frame.rotation != rotation:  # side data keeps a frame in memory: see FrameColours
+                self._orientation, rotation = Orientation.of(frame), frame.rotation
             if self._decoded == 1:
                 self._note_frame(frame, colours)
             tick = Fraction(frame.time_base or 0)
@@ -259,7 +270,9 @@ def _declared_rate(stream: Any, container: str) -> Fraction | None:
 
 def _frame_count(stream: Any, container: str) -> int | None:
     frames, duration, rate = stream.frames, stream.duration, stream.average_rate
-    if not frames:
+    if (
+        not frames or container == "avi"
+    ):  # AVI counts chunks, also ones that hold no frame of their own (Xvid's B-frames)
         return None
     if container == "gif" or not duration or not rate or stream.time_base is None:
         return int(frames)

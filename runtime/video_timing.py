@@ -1,21 +1,59 @@
 """When the frames of a video file are shown: read from its packets, without decoding them."""
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .constant_rate import CLOCK, Pacing
 
-__all__ = ["gif_delay", "pacing_of"]
+__all__ = ["gif_delay", "has_field_packets", "pacing_of"]
 
+_CODECS_WITH_FIELDS = ("h264", "mpeg2video", "vc1", "wmv3")
+_FRAMES_LOOKED_AT = 12
 _MOST_PACKETS = 2_000_000  # nine hours at 60 frames per second; longer files keep the rate they declare
 
 
-def pacing_of(container: Any, stream: Any) -> Pacing | None:
+def has_field_packets(container: Any, stream: Any) -> bool:
+    """Whether each field of an interlaced frame comes in a packet of its own, as from many camcorders.
+
+    Decodes the first frames of `container`, or one if that is not interlaced.
+    """
+    if stream.codec_context.name not in _CODECS_WITH_FIELDS:
+        return False
+    packets: list[int] = []
+    frames: list[int] = []
+    for packet in container.demux(stream):
+        if packet.pts is not None and not packet.is_discard:
+            packets.append(packet.pts)
+        for frame in packet.decode():
+            if not frame.interlaced_frame and not frames:
+                return False
+            if frame.pts is not None:
+                frames.append(frame.pts)
+        if len(frames) >= _FRAMES_LOOKED_AT:
+            break
+    between = sum(min(frames) <= time < max(frames) for time in packets) if frames else 0
+    return between > len(frames)  # packets of whole frames are one fewer than the frames
+
+
+def _first_fields(times: list[int]) -> list[int]:
+    """The times of frames, where second fields follow their first ones by half a frame."""
+    times = sorted(times)
+    deltas = [following - time for time, following in pairwise(times) if following > time]
+    frame = 2 * min(deltas, default=0)
+    kept = times[:1]
+    for time in times[1:]:
+        if 4 * (time - kept[-1]) > 3 * frame:
+            kept.append(time)
+    return kept
+
+
+def pacing_of(container: Any, stream: Any, *, fields: bool = False) -> Pacing | None:
     """The constant rate of a video; None if its frames have no times or are fewer than two.
 
-    Reads the packets of `container` to its end: open another one for decoding.
+    Reads the packets of `container` to its end: open another one for decoding. `fields`: see `has_field_packets`.
 
     Raises:
         MediaError: keeping the times would take far more frames than there are.
@@ -38,6 +76,8 @@ def pacing_of(container: Any, stream: Any) -> Pacing | None:
         # GIF counts time in 1/100 s, so an average over few frames is off; the guess sees through the rounding.
         rates = [stream.guessed_rate, stream.average_rate]
     declared = tuple(Fraction(rate) for rate in rates if rate)
+    if fields:
+        times = _first_fields(times)
     latest = max(times)
     return Pacing.of(
         np.array(times, np.int64),

@@ -342,3 +342,49 @@ def test_a_written_container_is_tagged(tmp_path: Path, name: str) -> None:
         tags = (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
         assert tuple(map(int, tags)) == (1, 1, 1, 1)
         assert stream.sample_aspect_ratio == Fraction(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending"), [("libx264", ".mkv"), ("libx264", ".mp4"), ("libx264", ".mov"), ("libx265", ".mkv")]
+)
+def test_tags_that_only_the_container_has_count(tmp_path: Path, codec: str, ending: str) -> None:
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    tagged, untagged = tmp_path / f"a{ending}", tmp_path / f"b{ending}"
+    with av.open(str(tagged), "w") as container:
+        stream: Any = container.add_stream(codec, rate=24, options={"x265-params": "log-level=none", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = BT2020, 1, BT2020, PQ
+        ramp = np.broadcast_to(np.linspace(0, 40000, 128, dtype=np.uint16)[None, :, None], (64, 128, 3)) + np.uint16(1)
+        frame = av.VideoFrame.from_ndarray(ramp.copy(), format="rgb48le").reformat(format="yuv420p10le")
+        frame.pts, frame.time_base = 0, Fraction(1, 24)
+        frame.colorspace, frame.color_range = BT2020, 1
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(tagged)) as container, av.open(str(untagged), "w") as output:
+        source = container.streams.video[0]
+        copy = output.add_stream_from_template(source)
+        name = {"libx264": "h264_metadata", "libx265": "hevc_metadata"}[codec]
+        settings = "colour_primaries=2:transfer_characteristics=2:matrix_coefficients=2"
+        untag = av.BitStreamFilterContext(f"{name}={settings}", source, copy)
+        for packet in container.demux(source):
+            for changed in untag.filter(packet if packet.size else None):
+                changed.stream = copy
+                output.mux(changed)
+    with av.open(str(untagged)) as container:
+        assert int(next(container.decode(video=0)).colorspace) == 2
+    with open_clip(tagged) as one, open_clip(untagged) as other:
+        wanted = next(one)
+        assert wanted.std() > 20
+        assert np.array_equal(wanted, next(other))
+
+
+def test_codes_above_white_count_where_their_colour_lies_inside_bt709(tmp_path: Path) -> None:
+    # Red of BT.709 is more than the red of SMPTE C (6) can show: its code is 1.026 there, which YUV holds.
+    red = np.array([[1.0264, 0.2139, 0.0]]) * [1, 1, 0]
+    path, _ = written(tmp_path / "a.mkv", red, primaries=6, transfer=6, tags=(6, 1), pixel_format="yuv444p12le")
+    with open_clip(path) as clip:
+        assert middles(next(clip))[0, 0] >= 254

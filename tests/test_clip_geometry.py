@@ -1,5 +1,6 @@
 """Clips are shown as their files say: mirrored, turned, deinterlaced, and with the shape of their pixels."""
 
+import gc
 import logging
 import struct
 from fractions import Fraction
@@ -111,6 +112,31 @@ def test_other_angles_take_the_nearest_quarter_turn_and_say_so(
     assert Orientation.from_matrix(np.array([[0, ONE // 2, 0], [-ONE // 2, 0, 0], [0, 0, 1]])) == Orientation(
         True, True
     )
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_frames_are_let_go_without_a_garbage_collection(tmp_path: Path, tagged: bool) -> None:
+    # Frames of 4K video have 12 MB: a few dozen that wait for a collection are hundreds of megabytes.
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=24)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        if tagged:
+            stream.codec_context.colorspace = stream.codec_context.color_trc = 1
+        for place in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 4 * place, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = place, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    gc.collect()
+    gc.disable()
+    try:
+        with open_clip(tmp_path / "a.mp4") as clip:
+            for _ in clip:
+                pass
+            assert sum(type(held) is av.VideoFrame for held in gc.get_objects()) < 10
+    finally:
+        gc.enable()
 
 
 def test_sound_that_is_left_out_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

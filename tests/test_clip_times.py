@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from field_pictures import field_pictures
 
 from latentrt.runtime.clip_reader import open_clip
 from latentrt.runtime.constant_rate import Pacing, paced
@@ -156,3 +157,42 @@ def test_one_frame_and_equal_times_have_no_rate_of_their_own() -> None:
     assert Pacing.of(np.array([], np.int64), Fraction(1, 25)) is None
     assert Pacing.of(np.array([5]), Fraction(1, 25)) is None
     assert Pacing.of(np.array([5, 5, 5]), Fraction(1, 25)) is None
+
+
+def test_chunks_of_an_avi_that_hold_no_frame_are_not_promised(tmp_path: Path) -> None:
+    # Xvid packs two frames into one chunk, and its files count a chunk that holds none.
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=24)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for place in range(6):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * place, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = place, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        empty = av.Packet(b"\0\0\1\xb2no picture")  # user data
+        empty.stream, empty.time_base, empty.pts, empty.dts = stream, Fraction(1, 24), 6, 6
+        container.mux(empty)
+    with av.open(str(tmp_path / "a.avi")) as container:
+        assert container.streams.video[0].frames == 7
+    with open_clip(tmp_path / "a.avi") as clip:
+        assert clip.frame_count is None
+        assert len(list(clip)) == 6
+
+
+@pytest.mark.parametrize("rate", [Fraction(60000, 1001), Fraction(30000, 1001), Fraction(24000, 1001)])
+def test_a_rate_that_a_container_rounds_is_the_standard_one(rate: Fraction) -> None:
+    rounded = Fraction(10**9, round(10**9 / rate)).limit_denominator(1000)
+    ticks = np.array([round(1000 * place / rate) for place in range(60)])
+    assert Pacing.of(ticks, Fraction(1, 1000), declared=(rounded,)) == Pacing(rate, True, 60)
+    off = Fraction(5995, 100)  # not a rounding of 60000/1001
+    ticks = np.array([round(90000 * place / off) for place in range(60)])
+    assert Pacing.of(ticks, Fraction(1, 90000), declared=(off,)) == Pacing(off, True, 60)
+
+
+@pytest.mark.parametrize("ending", [".ts", ".mp4", ".mkv", ".mov"])
+def test_fields_in_packets_of_their_own_are_half_a_frame(tmp_path: Path, ending: str) -> None:
+    with open_clip(field_pictures(tmp_path / f"a{ending}", 15)) as clip:
+        assert clip.frame_rate == 25
+        assert clip.frame_count in (None, 15)
+        assert len(list(clip)) == 15

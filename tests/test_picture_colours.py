@@ -3,6 +3,7 @@
 import io
 import logging
 import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from picture_files import ADOBE, P3, chunk, cmyk_profile, gray_profile, png, rgb
 from PIL import Image, ImageCms
 
 from latentrt.runtime import media_notes, pictures
+from latentrt.runtime.deep_profile import deep_to_srgb
 from latentrt.runtime.pictures import read_picture, write_picture
 
 # Colours that fill a patch each: corners, grays, skin, and some in between.
@@ -366,3 +368,85 @@ def test_an_hdr_avif_is_converted_from_all_its_bits(tmp_path: Path, monkeypatch:
         container.mux(stream.encode(None))
     back = read_picture(tmp_path / "a.avif").reshape(64, 16, 16, 3)[16:48, :, 4:12].mean(axis=(0, 2))
     assert np.abs(back - srgb_codes(light)[:, np.newaxis]).max() <= 2
+
+
+BT709_D50 = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+PROPHOTO = ((0.79767, 0.28804, 0.0), (0.13519, 0.71188, 0.0), (0.03134, 0.00009, 0.82491))
+DEEP = np.rint(np.random.default_rng(8).uniform(0, 1, (4, 200, 3)) ** 3 * 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("columns", [BT709_D50, P3, PROPHOTO], ids=["bt709", "p3", "prophoto"])
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_profile_is_applied_to_all_sixteen_bits(
+    tmp_path: Path, columns: tuple[tuple[float, float, float], ...], gamma: float, channels: int
+) -> None:
+    profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(rgb_profile(columns, gamma)))
+    codes = DEEP if channels != 1 else np.repeat(DEEP[..., :1], 3, axis=2)
+    pixels = np.dstack([codes, np.full((4, 200), 65535, np.uint16)]) if channels == 4 else codes[..., :channels]
+    path = png(tmp_path / "a.png", pixels, profile)
+    stored_gamma = np.round(gamma * 256) / 256
+    light = (codes / 65535) ** stored_gamma @ np.array(columns) @ np.linalg.inv(np.array(BT709_D50))
+    assert np.abs(read_picture(path) - srgb_codes(light)).max() <= 1
+
+
+def test_linear_gray_and_linear_tags_keep_their_dark_levels(tmp_path: Path) -> None:
+    wanted = srgb_codes(DEEP / 65535)
+    for name, tag in (("gAMA", struct.pack(">I", 100000)), ("cICP", bytes([1, 8, 0, 1]))):
+        got = read_picture(png(tmp_path / "a.png", DEEP, chunk(name.encode(), tag)))
+        assert np.abs(got - wanted).max() <= 1
+    gray = chunk(b"iCCP", b"a\0\0" + zlib.compress(gray_profile(1.0)))
+    got = read_picture(png(tmp_path / "b.png", DEEP[..., :1], gray))
+    assert np.abs(got - wanted[..., :1]).max() <= 1
+
+
+def with_curve(curve: bytes) -> bytes:
+    """A profile of P3's primaries with this curve for each channel."""
+    profile = bytearray(rgb_profile(P3, 2.0))
+    for place in range(struct.unpack_from(">I", profile, 128)[0]):
+        at = 132 + 12 * place
+        if profile[at + 1 : at + 4] == b"TRC":
+            profile[at + 4 : at + 12] = struct.pack(">II", len(profile), len(curve))
+            profile += curve + bytes(-len(curve) % 4)
+    profile[:4] = struct.pack(">I", len(profile))
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 4, "table", "identity"])
+def test_curves_of_every_kind_are_those_of_lcms(kind: int | str) -> None:
+    parameters: dict[int | str, tuple[float, ...]] = {
+        0: (1.7,),
+        1: (2.0, 1.1, -0.1),
+        2: (1.9, 0.9, -0.05, 0.0),
+        3: (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
+        4: (2.2, 0.9, 0.05, 0.2, 0.1, 0.01, 0.0),
+    }
+    if isinstance(kind, int):
+        values = struct.pack(f">{len(parameters[kind])}i", *(round(value * 65536) for value in parameters[kind]))
+        curve = b"para" + struct.pack(">IHH", 0, kind, 0) + values
+    else:
+        table = np.rint(np.linspace(0, 1, 300) ** 2.1 * 65535) if kind == "table" else np.zeros(0)
+        curve = b"curv" + struct.pack(">II", 0, len(table)) + table.astype(">u2").tobytes()
+    profile = with_curve(curve)
+    levels = np.arange(0, 256, 3, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels[::5], levels[::7]), axis=-1).reshape(len(levels[::5]), -1, 3)
+    got = deep_to_srgb(profile, cube.astype(np.uint16) * np.uint16(257))
+    assert got is not None
+    assert np.abs(got.astype(int) - by_lcms(Image.fromarray(cube), profile)).max() <= 1
+
+
+@pytest.mark.parametrize("damage", [b"", bytes(200), rgb_profile(P3, 2.0)[:300], cmyk_profile()])
+def test_a_profile_that_is_no_matrix_is_left_to_lcms(damage: bytes) -> None:
+    assert deep_to_srgb(damage, DEEP) is None
+
+
+def test_a_profile_whose_black_is_not_black_is_left_to_lcms() -> None:
+    raised = b"para" + struct.pack(">IHH4i", 0, 2, 0, 2 << 16, 1 << 16, 0, 2000)
+    assert deep_to_srgb(with_curve(raised), DEEP) is None
+
+
+def test_the_numbers_of_an_hdr_png_count_before_its_profile(tmp_path: Path) -> None:
+    numbers = chunk(b"cICP", bytes([9, 16, 0, 1]))
+    profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(rgb_profile(P3, 2.0)))
+    wanted = read_picture(png(tmp_path / "a.png", DEEP, numbers))
+    assert np.array_equal(read_picture(png(tmp_path / "b.png", DEEP, numbers + profile)), wanted)
