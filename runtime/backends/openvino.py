@@ -53,7 +53,7 @@ class OpenVinoComponent:
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
-    under it, and without one it is not kept. `weights`: the file that the graph's weights lie in.
+    under it, and without one it is not kept. `files`: the SHA-256 of the graph and its weights, which must not change.
 
     Raises:
         BackendUnavailable: OpenVINO cannot run here in that precision.
@@ -67,7 +67,7 @@ class OpenVinoComponent:
         dtype: str = "float32",
         threads: int | None = None,
         key: str = "",
-        weights: Path | None = None,
+        files: Mapping[Path, str] | None = None,
     ) -> None:
         reason = missing_openvino(dtype)
         if reason is not None:
@@ -84,7 +84,7 @@ class OpenVinoComponent:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._graph, self._dtype, self._settings = graph, dtype, settings
         # Models are compiled later too, for sizes that become known: of the same files.
-        self._files = UnchangedFiles(filter(None, (graph, weights)))
+        self._files = UnchangedFiles(files or {})
         from .openvino_cache import CompiledModelCache  # here: only this backend's calls pay for it
 
         self._cache = CompiledModelCache(key) if key else None
