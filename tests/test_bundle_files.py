@@ -220,7 +220,8 @@ def test_a_graph_that_is_replaced_while_it_is_loaded_is_refused(
 
     def replaced(self: Manifest, graph: Any, file: str) -> None:
         check_graph(self, graph, file)
-        other = shutil.copy(self.path_of(file), self.folder / "other")
+        other = self.folder / "other"
+        shutil.copy(self.path_of(file), other)
         other.replace(self.path_of(file))
 
     monkeypatch.setattr(Manifest, "check_graph", replaced)
