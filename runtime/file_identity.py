@@ -57,7 +57,7 @@ class FileIdentity:
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def is_of_file(self, other: "FileIdentity") -> bool:
-        """Whether the other identity is of the same file, of the same length, at whatever time."""
+        """Whether the other identity is of the same file with the same length; times may differ."""
         return (self.device, self.inode, self.size_bytes) == (other.device, other.inode, other.size_bytes)
 
     def is_settled(self, now_ns: int) -> bool:
