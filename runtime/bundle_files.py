@@ -28,7 +28,7 @@ class BundleFiles:
             raise InputError(f"verify must be one of {', '.join(get_args(Verify))}, got {verify!r}")
         self._manifest, self._verify = manifest, verify
         self._sha256 = {entry.name: entry.sha256 for entry in manifest.files}
-        self._unchanged = UnchangedFiles(map(manifest.path_of, self._sha256))
+        self._unchanged = UnchangedFiles({manifest.path_of(name): sha256 for name, sha256 in self._sha256.items()})
 
     def check_graph(self, name: str) -> None:
         """Compare a graph file with the manifest.
@@ -40,12 +40,12 @@ class BundleFiles:
         self._manifest.verify_hash(name)
 
     @contextmanager
-    def checking(self, weights: str) -> Iterator[None]:
-        """Load a graph with these weights within this context: they are read and compared meanwhile, in a thread. What
-        was loaded is not to be used before the context ends.
+    def checking(self, graph: str, weights: str) -> Iterator[None]:
+        """Load a graph, which `check_graph` has compared, with these weights within this context: they are read and
+        compared meanwhile, in a thread. What was loaded is not to be used before the context ends.
 
         Raises:
-            BundleError: they changed after the bundle was opened, or were altered before.
+            BundleError: one of them changed after the bundle was opened, or the weights were altered before.
         """
         path = self._manifest.path_of(weights)
         self._unchanged.check(path)
@@ -54,7 +54,7 @@ class BundleFiles:
             yield
         finally:  # altered weights are the better reason for an engine that does not load
             check.finish()
-        self._unchanged.check(path)
+        self._unchanged.check(self._manifest.path_of(graph), path)
 
     def _compare(self, name: str) -> None:
         if self._verify == "never":

@@ -22,7 +22,7 @@ def cache_folder(name: str) -> Path:
     warning.
 
     Raises:
-        OSError: it cannot be made, or it is refused.
+        OSError: it cannot be made, it is refused, or this user has no home folder and LATENTRT_CACHE is not set.
     """
     path = _root()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,19 @@ def _root() -> Path:
     if chosen:
         return Path(chosen)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "latentrt" / "cache"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "latentrt" / "cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "latentrt"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentrt"
+        return _home() / "Library" / "Caches" / "latentrt"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "latentrt"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # a user number without an account, as containers have it
+        raise FileNotFoundError(
+            errno.ENOENT, "this user has no home folder to keep a cache in: set LATENTRT_CACHE to a folder"
+        ) from error
 
 
 def _refuse_others(folder: Path) -> None:

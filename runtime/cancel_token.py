@@ -28,7 +28,7 @@ class CancelToken:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
         self._cancelled = False
         self._calls: set[_Cancellable] = set()
 

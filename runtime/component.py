@@ -28,7 +28,7 @@ class Call:
 
     def __init__(self, *, fits: bool | None = None, room_bytes: int = 0) -> None:
         self.fits, self.room_bytes = fits, room_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
         self._cancelled = False
         self._stop: Callable[[], None] | None = None
 

@@ -61,6 +61,7 @@ class Decision:
         return {
             "memory_bytes": self.budget,
             "chosen": None if self.chosen is None else self.chosen.label,
+            "backend": None if self.chosen is None else self.chosen.backend,
             "reason": self.reason,
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
@@ -73,7 +74,10 @@ class Decision:
     def together_with(self, other: "Decision") -> "Decision":
         """Both decisions' candidates with the other one's choice, or with this one's where the other has none."""
         chosen, reason = (self.chosen, self.reason) if other.chosen is None else (other.chosen, other.reason)
-        return Decision(self.budget, self.candidates + other.candidates, chosen, reason)
+        candidates = self.candidates + other.candidates
+        if chosen is None and any(one.cost for one in candidates):
+            reason = reason_of(candidates, None, self.budget)
+        return Decision(self.budget, candidates, chosen, reason)
 
     def table(self) -> str:
         """For people: one row per strategy, the chosen one marked."""
@@ -106,9 +110,11 @@ def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int, 
         least = min(seen, key=lambda one: one.most_bytes)
         assert least.cost is not None
         needed = memory_text(least.cost.most_bytes, up=True)
+        several = len({one.backend for one in seen}) > 1
+        where = f" on {least.backend}" if several else ""
         return (
-            f"nothing fits into {allowed}: the least would be {least.label}, in {needed}; allow that much, or take a "
-            f"smaller size"
+            f"nothing fits into {allowed}: the least would be {least.label}{where}, in {needed}; allow that much, or "
+            f"take a smaller size"
         )
     assert chosen.cost is not None
     fits = f"{chosen.label}: at most {memory_text(chosen.cost.most_bytes)} of {allowed}"

@@ -22,7 +22,7 @@ class EngineSets:
     ) -> None:
         self._own, self._backends, self._open = own, others, open_other
         self._others: dict[str, Sessions] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
         self._closed = False
 
     def of(self, strategy: Strategy) -> Sessions:

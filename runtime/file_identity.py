@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
@@ -13,11 +13,13 @@ from typing import Self
 from .cache_folder import cache_folder
 from .errors import BundleError
 from .hashing import sha256_of
+from .json_file import read_json
 
 __all__ = ["FileIdentity", "UnchangedFiles", "remembered_sha256", "verified_sha256"]
 
 _log = logging.getLogger(__name__)
 _FOLDER = "verified"
+_MOST_BYTES = 1 << 16  # of a record; a path has at most 4096 characters
 # A file that is written twice within one tick of the file system's clock has one time. Linux ticks every 1 to 10 ms;
 # file systems that keep whole seconds (or pairs of them, as FAT) give times without a fraction.
 _TICK_NS = 50_000_000
@@ -54,6 +56,10 @@ class FileIdentity:
         found = path.stat()
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
+    def is_of_file(self, other: "FileIdentity") -> bool:
+        """Whether the other identity is of the same file with the same length; times may differ."""
+        return (self.device, self.inode, self.size_bytes) == (other.device, other.inode, other.size_bytes)
+
     def is_settled(self, now_ns: int) -> bool:
         """Whether a change after `now_ns` would give the file another identity."""
         last = max(self.modified_ns, self.changed_ns)
@@ -61,10 +67,12 @@ class FileIdentity:
 
 
 class UnchangedFiles:
-    """Files that have to stay what they are while something is open that reads them again later."""
+    """Files that have to stay what they are while something is open that reads them again later. `sha256`: the hex
+    SHA-256 that each must have where it is the same file with other times."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._identities = {path: _identity_or_none(path) for path in paths}
+    def __init__(self, sha256: Mapping[Path, str]) -> None:
+        self._sha256 = dict(sha256)
+        self._identities = {path: _identity_or_none(path) for path in self._sha256}
 
     def check(self, *paths: Path) -> None:
         """Refuse these files (without any: all of them) unless they are the ones of the beginning.
@@ -73,10 +81,26 @@ class UnchangedFiles:
             BundleError: a file was replaced, written or removed since.
         """
         for path in paths or self._identities:
-            if _identity_or_none(path) != self._identities[path]:
+            found = _identity_or_none(path)
+            if found != self._identities[path] and not self._is_untouched(path, found):
                 raise BundleError(
                     f"{path} changed after the bundle was opened: close the autoencoder, and open the bundle again"
                 )
+
+    def _is_untouched(self, path: Path, found: FileIdentity | None) -> bool:
+        """Whether the file has its content still: chmod, chown, touch and another hard link, as backups make them, give
+        the same file another time of change."""
+        known = self._identities[path]
+        if known is None or found is None or not known.is_of_file(found):
+            return False
+        started_ns = time.time_ns()
+        try:
+            untouched = verified_sha256(path) == self._sha256[path] and _identity_or_none(path) == found
+        except (BundleError, OSError):  # it is being written, or gone
+            return False
+        if untouched and found.is_settled(started_ns):
+            self._identities[path] = found
+        return untouched
 
 
 def verified_sha256(path: Path, *, remember: bool = True) -> str:
@@ -101,7 +125,7 @@ def verified_sha256(path: Path, *, remember: bool = True) -> str:
 def remembered_sha256(path: Path, identity: FileIdentity) -> str | None:
     """The hash that was found for a file of that identity, or None."""
     try:
-        values = json.loads(_record(path).read_text(encoding="utf-8"))
+        values = read_json(_record(path), _MOST_BYTES)
         known = values["sha256"] if tuple(values["identity"]) == astuple(identity) else None
     except FileNotFoundError:
         return None

@@ -33,7 +33,7 @@ class Sessions:
         self._files = BundleFiles(manifest, verify)
         self.backend = backend
         self._free = threading.Semaphore(contexts * backend.in_flight)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a stream that is thrown away ends anywhere, within the lock too
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}
         self._calls: set[Call] = set()
@@ -120,7 +120,7 @@ class Sessions:
         self.manifest.check_graph(graph, file)  # before a library sees it
         open_engine = self.backend.open_wider if wider else self.backend.open
         assert open_engine is not None
-        with self._files.checking(graph.weights):
+        with self._files.checking(file, graph.weights):
             component = open_engine(self.manifest.path_of(file))
         return component if wider else self._watched(graph, component)
 

@@ -1,6 +1,7 @@
 """The weights that run are the ones of the manifest, and the ones that were there when the bundle was opened."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from latentrt.runtime.cache_folder import cache_folder
 from latentrt.runtime.errors import BundleError, InputError
 from latentrt.runtime.file_identity import FileIdentity, UnchangedFiles, verified_sha256
 from latentrt.runtime.hashing import sha256_of
+from latentrt.runtime.manifest import Manifest
 
 BundleOf = Callable[..., Path]
 BACKENDS = ["onnxruntime", "openvino"]
@@ -152,7 +154,9 @@ def test_a_file_written_a_moment_ago_is_not_remembered(cache: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("settled")
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"identity": 1, "sha256": 2}', "\0" * 40])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"identity": 1, "sha256": 2}', "\0" * 40, "[" * 50_000, '{"identity": ' + "9" * 5000]
+)
 def test_a_damaged_record_is_no_proof(content: str, cache: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"content")
@@ -178,6 +182,54 @@ def test_a_bundle_that_changes_while_it_is_open_is_an_error(backend: str, bundle
         shutil.rmtree(bundle)
         with pytest.raises(BundleError, match="changed after the bundle was opened"):
             vae.decode(Z)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("act", ["chmod", "touch", "backup", "written again"])
+def test_a_bundle_whose_files_keep_their_content_stays_usable(
+    act: str, backend: str, bundle: Path, tmp_path: Path
+) -> None:
+    """Backups make hard links, and administrators change modes, while a server holds the bundle open."""
+    with open_bundle(bundle, backend=backend, threads=1) as vae:
+        wanted = vae.decode(Z).sample.copy()
+        for number, file in enumerate(bundle.iterdir()):
+            if act == "chmod":
+                file.chmod(0o444)
+            elif act == "touch":
+                os.utime(file, (number, number))
+            elif act == "backup":
+                os.link(file, tmp_path / file.name)
+            else:
+                file.write_bytes(file.read_bytes())
+        if backend == "openvino":
+            vae.warmup([Z.shape])  # compiled of the files once more
+        vae.release()
+        np.testing.assert_allclose(vae.decode(Z).sample, wanted, rtol=0, atol=1e-4)
+        vae.release()
+        flip_a_bit(bundle / "decoder.safetensors")
+        with pytest.raises(BundleError, match="changed after the bundle was opened"):
+            vae.decode(Z)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_graph_that_is_replaced_while_it_is_loaded_is_refused(
+    backend: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment that copies graphs before weights."""
+    check_graph = Manifest.check_graph
+
+    def replaced(self: Manifest, graph: Any, file: str) -> None:
+        check_graph(self, graph, file)
+        other = self.folder / "other"
+        shutil.copy(self.path_of(file), other)
+        other.replace(self.path_of(file))
+
+    monkeypatch.setattr(Manifest, "check_graph", replaced)
+    with (
+        open_bundle(bundle, backend=backend, threads=1) as vae,
+        pytest.raises(BundleError, match=r"\.onnx changed after the bundle was opened"),
+    ):
+        vae.decode(Z)
 
 
 def test_sizes_that_become_known_later_are_compiled_of_the_same_files(bundle: Path) -> None:
@@ -296,7 +348,48 @@ def test_an_altered_compiled_model_is_compiled_again(
     assert "removed" not in caplog.text
 
 
+def test_a_compiled_model_of_another_version_is_replaced_once(
+    bundle: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenVINO compiles anew, under the same name, what another version of it has written."""
+    with open_bundle(bundle, backend="openvino", threads=1) as vae:
+        wanted = vae.decode(Z).sample.copy()
+    (blob,) = cache.glob("openvino/*/*.blob")
+    content = blob.read_bytes()
+    version = re.search(rb'ie_version="([^"]+)"', content)
+    assert version is not None
+    blob.chmod(0o600)
+    blob.write_bytes(content.replace(version[1], version[1][::-1]))
+    openvino_cache._digest_of(blob).write_text(sha256_of(blob))
+    for _ in range(2):
+        with open_bundle(bundle, backend="openvino", threads=1) as vae:
+            assert np.array_equal(vae.decode(Z).sample, wanted)
+        assert openvino_cache._digest_of(blob).read_text() == sha256_of(blob)
+    assert version[1] in blob.read_bytes()
+    assert "damaged" not in caplog.text
+
+
 # The cache folder
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_user_without_a_home_folder_has_no_cache(
+    backend: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container may run under a user number without an account, and without HOME."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("LATENTRT_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OSError, match="no home folder to keep a cache in: set LATENTRT_CACHE to a folder"):
+        cache_folder("verified")
+    with open_bundle(bundle, backend=backend, threads=1) as vae:
+        assert vae.decode(Z).sample.shape == (1, 3, 32, 32)
+        assert vae.decode(Z, memory="2GiB").exact
+    assert "set LATENTRT_CACHE to a folder" in caplog.text
 
 
 def test_the_cache_folder_is_this_users_alone(cache: Path) -> None:
@@ -338,7 +431,7 @@ def test_unchanged_files_says_which_one_changed(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for path in (one, other):
         path.write_bytes(b"content")
-    files = UnchangedFiles([one, other])
+    files = UnchangedFiles({path: sha256_of(path) for path in (one, other)})
     files.check()
     other.unlink()
     files.check(one)

@@ -271,6 +271,28 @@ def test_what_is_no_token_is_refused(wrong: Any, bundle_of: BundleOf) -> None:
                 call(z, cancel=wrong)
 
 
+def test_a_call_may_end_or_be_cancelled_wherever_a_lock_is_held(bundle_of: BundleOf) -> None:
+    """Signal handlers run between any two instructions of the main thread, and so does what ends a stream that was
+    thrown away."""
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+        token = CancelToken()
+        stream = vae.decode_stream(latents_of(vae, (8, 2, 2)), 8, cancel=token)
+        next(stream)
+        (call,) = vae._sessions._calls
+
+        def interrupted() -> None:
+            with vae._engines._lock, vae._sessions._lock, token._lock, call._lock:
+                vae.cancel()
+                token.cancel()
+                stream.close()
+
+        thread = threading.Thread(target=interrupted, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive(), "it waits for its own thread"
+        assert not vae._sessions._calls
+
+
 def test_a_result_of_another_shape_is_an_error(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the backend: here one that gives the size of an earlier call, as OpenVINO does after a cancellation."""
     from latentrt.runtime.backends.onnxruntime import OnnxRuntimeComponent

@@ -107,7 +107,7 @@ def test_the_plan_command_says_what_decode_does(bundle_of: BundleOf) -> None:
         budget = budget_between(vae)
         decision = vae.decide(vae.workload("decoder", 1, SIZE, "float32"), budget, complete=True, spend=1 << 40)
         assert decision.chosen.is_exact
-        assert decision.chosen.backend == "onnxruntime:cpu"
+        assert decision.chosen.backend == decision.to_json()["backend"] == "onnxruntime:cpu"
         assert set(decision.backends) == {"openvino", "onnxruntime:cpu"}
         assert "(onnxruntime:cpu)" in decision.table()
         assert {one["backend"] for one in decision.to_json()["candidates"]} == set(decision.backends)
@@ -115,8 +115,15 @@ def test_the_plan_command_says_what_decode_does(bundle_of: BundleOf) -> None:
 
 @pytest.mark.usefixtures("points")
 def test_where_no_backend_has_an_exact_way_the_least_is_named(bundle_of: BundleOf) -> None:
-    with opened(bundle_of("ltx20")) as vae, pytest.raises(InputError, match="nothing fits into"):
-        vae.decode(latents_of(vae), memory=parse_memory("10MiB"))
+    with opened(bundle_of("ltx20")) as vae:
+        with pytest.raises(InputError, match="nothing fits into"):
+            vae.decode(latents_of(vae), memory=parse_memory("10MiB"))
+        work = vae.workload("decoder", 1, SIZE, "float32")
+        decision = vae.decide(work, 1 << 20)
+        assert decision.chosen is None
+        assert set(decision.backends) == {"openvino", "onnxruntime:cpu"}
+        least = min(decision.candidates, key=lambda one: one.most_bytes)
+        assert f"the least would be {least.label} on {least.backend}, in" in decision.reason
 
 
 def test_cancel_and_close_reach_every_backend(bundle_of: BundleOf) -> None:

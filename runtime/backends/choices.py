@@ -197,8 +197,9 @@ class Choices:
             return "it runs the bundle's float32 graphs, and this one holds none: export with --dtype float32 beside it"
 
         def opened(dtype: str, path: Path) -> Component:
-            weights = self._manifest.path_of(self._graph_at(path).weights)
-            return OpenVinoComponent(path, dtype=dtype, threads=self._threads, key=self._content(path), weights=weights)
+            names = {self._graph_at(path).file, self._graph_at(path).weights}
+            files = {self._manifest.path_of(f.name): f.sha256 for f in self._manifest.files if f.name in names}
+            return OpenVinoComponent(path, dtype=dtype, threads=self._threads, key=self._content(path), files=files)
 
         wider = None if self._dtype == "float32" else partial(opened, "float32")
         return Backend("openvino", "", "cpu", partial(opened, self._dtype), self._dtype, "float32", wider)

@@ -53,7 +53,7 @@ class OpenVinoComponent:
 
     `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
     there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
-    under it, and without one it is not kept. `weights`: the file that the graph's weights lie in.
+    under it, and without one it is not kept. `files`: the SHA-256 of the graph and its weights, which must not change.
 
     Raises:
         BackendUnavailable: OpenVINO cannot run here in that precision.
@@ -67,7 +67,7 @@ class OpenVinoComponent:
         dtype: str = "float32",
         threads: int | None = None,
         key: str = "",
-        weights: Path | None = None,
+        files: Mapping[Path, str] | None = None,
     ) -> None:
         reason = missing_openvino(dtype)
         if reason is not None:
@@ -84,7 +84,7 @@ class OpenVinoComponent:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._graph, self._dtype, self._settings = graph, dtype, settings
         # Models are compiled later too, for sizes that become known: of the same files.
-        self._files = UnchangedFiles(filter(None, (graph, weights)))
+        self._files = UnchangedFiles(files or {})
         from .openvino_cache import CompiledModelCache  # here: only this backend's calls pay for it
 
         self._cache = CompiledModelCache(key) if key else None
@@ -98,6 +98,7 @@ class OpenVinoComponent:
         try:
             # By its path: OpenVINO reads external weights from the safetensors file in the same folder.
             source = _core().read_model(str(self._graph))
+            self._output_names = [port.any_name for port in source.outputs]
             quicken(source)
             if fit is not None:
                 settle(source, shapes=dict(fit.shapes), values=dict(fit.values))
@@ -182,14 +183,13 @@ class OpenVinoComponent:
         call: Call,
     ) -> dict[str, NDArray[Any]]:
         compiled = model.compiled
-        names = [port.any_name for port in compiled.outputs]
+        names = self._output_names
         given = ours(names)
         outputs = self._outputs(compiled, given)
         # A request of its own for every call; it costs under a millisecond.
         request = compiled.create_infer_request()
         # Copied where it must be: OpenVINO shares no memory that is marked read-only.
-        wanted = {port.any_name for port in compiled.inputs}
-        arrays = {name: np.require(array, requirements=("C", "W")) for name, array in inputs.items() if name in wanted}
+        arrays = [np.require(self._given_to(port, inputs), requirements=("C", "W")) for port in compiled.inputs]
 
         def stop() -> None:
             model.is_spoiled = True
@@ -198,8 +198,8 @@ class OpenVinoComponent:
         call.check()
         started = False
         try:
-            for name, array in arrays.items():
-                request.set_tensor(name, self._library.Tensor(array, shared_memory=True))
+            for index, array in enumerate(arrays):
+                request.set_input_tensor(index, self._library.Tensor(array, shared_memory=True))
             for index, tensor in enumerate(outputs):
                 request.set_output_tensor(index, tensor)
             started = True
@@ -220,17 +220,25 @@ class OpenVinoComponent:
                 self._models.drop_spoiled()
         return {name: given.get(name, tensor.data) for name, tensor in zip(names, outputs, strict=True)}
 
+    def _given_to(self, port: Any, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """The array for an input of a compiled model. Where OpenVINO drops a node behind an input, because it does
+        nothing at the model's sizes, the input has the names of both, in any order."""
+        found = [array for name, array in inputs.items() if name in port.names]
+        if len(found) != 1:
+            raise EngineError(f"{self._graph} has the input {port.any_name}, and the call gives {', '.join(inputs)}")
+        return found[0]
+
     def _outputs(self, model: Any, ours: Mapping[str, NDArray[Any]]) -> list[Any]:
         """One tensor per output: over the array of that name, or else an empty one that OpenVINO makes as large as it
         must be. The caller owns them, while those of a request would be written again by its next run."""
 
-        def tensor(port: Any) -> Any:
-            if port.any_name in ours:
-                return self._library.Tensor(ours[port.any_name], shared_memory=True)
+        def tensor(name: str, port: Any) -> Any:
+            if name in ours:
+                return self._library.Tensor(ours[name], shared_memory=True)
             sizes = [length.get_length() if length.is_static else 0 for length in port.partial_shape]
             return self._library.Tensor(port.element_type, self._library.Shape(sizes))
 
-        return [tensor(port) for port in model.outputs]
+        return [tensor(name, port) for name, port in zip(self._output_names, model.outputs, strict=True)]
 
 
 def _end(request: Any) -> None:

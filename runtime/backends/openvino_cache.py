@@ -6,14 +6,14 @@ pixels or NaN (2026.4). So each file's SHA-256 is kept next to it.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from ..cache_folder import cache_folder
 from ..errors import BundleError
-from ..file_identity import verified_sha256
+from ..file_identity import FileIdentity, verified_sha256
 from ..file_lock import locked
 
 __all__ = ["CompiledModelCache"]
@@ -43,32 +43,38 @@ class CompiledModelCache:
             return
         with locked(self.folder):
             try:
-                self._remove_altered(self.folder)
+                known = self._remove_altered(self.folder)
             except (OSError, BundleError) as error:
                 _warn(f"OpenVINO compiles anew: its cache cannot be checked ({error})")
                 yield {}
                 return
             yield {"CACHE_DIR": str(self.folder)}
             try:
-                self._write_digests(self.folder)
+                self._write_digests(self.folder, known)
             except (OSError, BundleError) as error:
                 _log.info("what OpenVINO compiled now is compiled again next time: %s", error)
 
     @staticmethod
-    def _remove_altered(folder: Path) -> None:
+    def _remove_altered(folder: Path) -> dict[Path, FileIdentity]:
+        """Gives the files that are as they were written."""
+        known = {}
         for model in folder.glob(_MODELS):
-            digest = _digest_of(model)
+            digest, identity = _digest_of(model), FileIdentity.of(model)
             if digest.is_file() and digest.read_text(encoding="ascii", errors="replace") == verified_sha256(model):
+                known[model] = identity
                 continue
             _log.warning("%s is damaged, or its digest is missing: it is removed and compiled again", model)
             model.unlink()
             digest.unlink(missing_ok=True)
+        return known
 
     @staticmethod
-    def _write_digests(folder: Path) -> None:
+    def _write_digests(folder: Path, known: Mapping[Path, FileIdentity]) -> None:
+        """Of files that are new, and of those that OpenVINO replaced: a file that another version of it, or another
+        kind of CPU, has written is compiled anew under the same name."""
         for model in folder.glob(_MODELS):
             digest = _digest_of(model)
-            if not digest.is_file():
+            if FileIdentity.of(model) != known.get(model):
                 temporary = digest.with_name(f".{digest.name}.{os.urandom(4).hex()}.partial")
                 temporary.write_text(verified_sha256(model), encoding="ascii")
                 temporary.replace(digest)
