@@ -105,8 +105,8 @@ def missing_scaling(path: Path, fields: Mapping[str, Any]) -> Missing:
     if candidates == _SIXTEEN_CHANNELS:
         return Missing(
             ("scaling_factor", "shift_factor"),
-            f"{path}: a VAE with 16 latent channels may be {_sixteen_options()}, and nothing in the file tells which: pass "
-            f"--scaling-factor and --shift-factor",
+            f"{path}: a VAE with 16 latent channels may be {_sixteen_options()}, and nothing in the file tells "
+            f"which: pass --scaling-factor and --shift-factor",
         )
     if candidates == _FOUR_CHANNELS:
         known = "may be Stable Diffusion's (0.18215) or SDXL's (0.13025), and nothing in the file tells which"
