@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
 
-from .cache_folder import cache_folder
 from .errors import MissingExtra
 
 __all__ = ["installed_version", "require"]
@@ -60,6 +59,8 @@ def _silenced(library: str) -> Iterator[None]:
     if library in _OPT_OUT:
         os.environ.setdefault(_OPT_OUT[library], "1")
     if library in _CACHES and library not in sys.modules and _CACHES[library] not in os.environ:
+        from .cache_folder import cache_folder  # here: most imports need none
+
         with suppress(OSError):  # without a cache folder of ours, the library chooses
             os.environ[_CACHES[library]] = str(cache_folder(library).absolute())
     reporting = _REPORTING_PACKAGES.get(library)
