@@ -1,10 +1,11 @@
-"""Optional dependencies: one import site each, one sentence with the pip line when they are missing, no telemetry."""
+"""Optional dependencies: one import site each, one sentence with the pip line when they are missing, no telemetry, and
+no files outside our cache folder."""
 
 import importlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from .errors import MissingExtra
@@ -16,6 +17,9 @@ _OPT_OUT = {
     "onnxruntime": "ORT_DISABLE_TELEMETRY",  # 1.29 to 1.32 look a server up and write a device id into the home folder
     "huggingface_hub": "HF_HUB_DISABLE_TELEMETRY",
 }
+# Libraries that make a cache folder when they are imported or used, in the home folder or the system's folder for
+# temporary files, with the environment variable that chooses another one.
+_CACHES = {"matplotlib": "MPLCONFIGDIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
 _REPORTING_PACKAGES = {"openvino": "openvino_telemetry"}  # OpenVINO works without that package
 
 
@@ -23,7 +27,8 @@ def require(module: str, *, extra: str) -> ModuleType:
     """Import `module`, or raise `MissingExtra` naming the extra that brings it.
 
     The library's telemetry is switched off first, in this process and its children, unless the user has set the
-    library's variable. A library that was imported before LatentRT has read its variable already.
+    library's variable. Likewise the library's own cache goes to LatentRT's cache folder. A library that was imported
+    before LatentRT has read its variable already.
 
     Raises:
         MissingExtra: the module, or something it needs, is not installed.
@@ -53,6 +58,11 @@ def _silenced(library: str) -> Iterator[None]:
     """Import `library` within this context, and it sends nothing."""
     if library in _OPT_OUT:
         os.environ.setdefault(_OPT_OUT[library], "1")
+    if library in _CACHES and library not in sys.modules and _CACHES[library] not in os.environ:
+        from .cache_folder import cache_folder  # here: most imports need none
+
+        with suppress(OSError):  # without a cache folder of ours, the library chooses
+            os.environ[_CACHES[library]] = str(cache_folder(library).absolute())
     reporting = _REPORTING_PACKAGES.get(library)
     if reporting is None or library in sys.modules or reporting in sys.modules:
         yield

@@ -157,6 +157,11 @@ class Jobs:
             InputError: no graph of that causality. BundleError: the bundle lacks the component.
         """
         graphs = [graph for graph in self._manifest.find_graphs(component) if graph.dtype == self._dtype]
+        if not graphs:
+            raise BundleError(
+                f"{self._manifest.folder} holds no {component} in {self._dtype}, though another part in it: export it "
+                f"again with --dtype {self._dtype}"
+            )
         if causal is not None:
             held = ", ".join(str(graph.causal) for graph in graphs)
             graphs = [graph for graph in graphs if graph.causal is causal]

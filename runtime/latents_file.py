@@ -215,11 +215,11 @@ def _positive_fraction(text: str) -> Fraction:
     return value
 
 
-def _aspect_ratio(text: str) -> Fraction:
+def _aspect_ratio(text: str) -> Fraction | None:
     value = parse_fraction(text)
     if not Fraction(1, MOST_ASPECT) <= value <= MOST_ASPECT:
         raise ValueError(text)
-    return value
+    return None if value == 1 else value
 
 
 def _boolean(text: str) -> bool:

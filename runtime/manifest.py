@@ -8,7 +8,7 @@ reads every byte.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -31,6 +31,7 @@ SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 _MOST_CHARACTERS = 200  # of a file's name; file systems refuse names of more than 255 bytes
 _MOST_BYTES = 8 << 20  # of manifest.json; that of a large bundle with its engines has less than 1 MB
+_MOST_OF_A_STAGE = 10_000  # of any number of a streaming stage; those that export writes are below 100
 Axis = int | str
 
 
@@ -59,6 +60,12 @@ class Stage:
     lead: int
     multiple: int
     ratio: int
+
+    def __post_init__(self) -> None:
+        numbers = (self.index, self.lead, self.multiple, self.ratio)
+        whole = all(type(number) is int and 0 <= number <= _MOST_OF_A_STAGE for number in numbers)
+        if not whole or 0 in (self.multiple, self.ratio):
+            raise ValueError(f"{self} is no stage of a stream")
 
 
 @dataclass(frozen=True)
@@ -208,6 +215,8 @@ class Manifest:
         for graph in (*graphs, *streams, *segments):
             if not {graph.file, graph.weights, graph.cpu_file or graph.file} <= listed:
                 raise ValueError(f"graph file {shown(graph.file)} or its weights are not among the files")
+        _check_chain(streams, [graph.stage.index if graph.stage else None for graph in streams])
+        _check_chain(segments, [graph.segment.index if graph.segment else None for graph in segments])
         return cls(
             config=config_from_dict(values["config"]),
             graphs=tuple(graphs),
@@ -374,10 +383,32 @@ def _length(axis: str, sizes: Mapping[str, int]) -> int:
     return int(factor or 1) * sizes[name]
 
 
+def _check_chain(graphs: Sequence[Graph], indices: Sequence[int | None]) -> None:
+    """Refuse the parts of a stream or of exact strips, `indices` in their order, if one is missing or there twice."""
+    chains: dict[tuple[str, str], list[int]] = {}
+    for graph, index in zip(graphs, indices, strict=True):
+        if index is None:
+            raise ValueError(f"{shown(graph.file)} is no part of a chain")
+        chains.setdefault((graph.component, graph.dtype), []).append(index)
+    for (component, _), found in chains.items():
+        if sorted(found) != list(range(len(found))):
+            raise ValueError(f"a part of the {shown(component)} is missing or there twice")
+
+
 def _graph(component: str, values: Mapping[str, Any]) -> Graph:
     own: dict[str, Any] = {key: values[key] for key in ("file", "weights", "dtype", "opset", "causal")}
     for side in ("inputs", "outputs"):
         own[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in values[side])
+    tensors = (*own["inputs"], *own["outputs"])
+    texts = [own["file"], own["weights"], own["dtype"], *(text for one in tensors for text in (one.name, one.dtype))]
+    axes = [axis for tensor in tensors for axis in tensor.shape]
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or type(own["opset"]) is not int
+        or type(own["causal"]) not in (bool, type(None))
+        or not all(type(axis) is int or isinstance(axis, str) for axis in axes)
+    ):
+        raise ValueError(f"a field of a graph of the {shown(component)} is of the wrong kind")
     stage, segment = values.get("stage"), values.get("segment")
     return Graph(
         component=component,

@@ -178,8 +178,10 @@ def test_a_path_with_a_spelling_mistake_is_not_asked_of_the_hub(hub: FakeHub, tm
     assert sorted(hub.fetched) == ["config.json", WEIGHTS]
 
 
-def test_a_missing_file_is_not_asked_of_the_hub(tmp_path: Path) -> None:
-    for name in ("nothing", "a/b/c", "models/ae.safetensors"):
+def test_a_missing_file_is_not_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Path("./models/vae")` reads as "models/vae", which has the form of a model's name."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # asking would need it
+    for name in ("nothing", "a/b/c", "models/ae.safetensors", "./models/vae"):
         with pytest.raises(CheckpointError, match="does not exist"):
             open_checkpoint(Path(name))
 
@@ -187,4 +189,4 @@ def test_a_missing_file_is_not_asked_of_the_hub(tmp_path: Path) -> None:
 def test_without_huggingface_hub_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r'pip install "latentrt\[hub\]"'):
-        open_checkpoint(Path("org/name"))
+        open_checkpoint("org/name")

@@ -201,6 +201,21 @@ def test_a_folder_with_a_published_scaling_and_no_shift_is_asked_for(
     assert f"scaling_factor: {scaling}" in looked.stdout
 
 
+def test_a_folder_of_sixteen_channels_without_a_scaling_is_not_offered_that_of_stable_diffusion(
+    tmp_path: Path, checkpoint_of: Callable[[str], Path]
+) -> None:
+    folder = Path(shutil.copytree(checkpoint_of("flux"), tmp_path / "folder"))
+    config = json.loads((folder / "config.json").read_text()) | {"scaling_factor": None}
+    config.pop("shift_factor")
+    (folder / "config.json").write_text(json.dumps(config))
+    refuse(folder, "no scaling_factor.* may be SD3's .*1.5305.* or FLUX.1's .*0.3611", MissingScalingFactor)
+    assert numbers(folder, {"scaling_factor": 0.5, "shift_factor": 0.0}) == (0.5, 0.0)
+    looked = CliRunner().invoke(cli, ["inspect", str(folder)], catch_exceptions=False)
+    assert "scaling_factor: missing" in looked.stdout
+    assert "shift_factor: missing" in looked.stdout
+    assert "0.18215" not in looked.stdout
+
+
 def test_playgrounds_statistics_are_read(file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]) -> None:
     mean, std = np.array([-1.5, 1, 0, 1], np.float32), np.array([8, 6, 5, 5], np.float32)
     others = {"edm_mean": mean.reshape(1, 4, 1, 1), "edm_std": std.reshape(1, 4, 1, 1)} | SDXL

@@ -106,6 +106,11 @@ def test_what_holds_no_latents_is_one_clear_error(tmp_path: Path) -> None:
         "newer": ({"latents": LATENTS}, {"format": "latentrt-latents-2"}, "update latentrt"),
         "field": ({"latents": LATENTS}, {"format": "latentrt-latents-1", "original_height": "-8"}, "original_height"),
         "rate": ({"latents": LATENTS}, {"format": "latentrt-latents-1", "frame_rate": "1/0"}, "frame_rate"),
+        "aspect": (
+            {"latents": LATENTS},
+            {"format": "latentrt-latents-1", "sample_aspect_ratio": "1/0"},
+            "sample_aspect_ratio",
+        ),
     }
     for name, (tensors, metadata, message) in cases.items():
         save_file(tensors, tmp_path / f"{name}.safetensors", metadata)
@@ -116,6 +121,13 @@ def test_what_holds_no_latents_is_one_clear_error(tmp_path: Path) -> None:
     for name in ("objects.npy", "ints.npy", "absent.safetensors"):
         with pytest.raises(MediaError):
             read_latents(tmp_path / name)
+
+
+@pytest.mark.parametrize(("text", "value"), [("4/3", Fraction(4, 3)), ("2", Fraction(2)), ("1/1", None)])
+def test_square_pixels_are_no_aspect_ratio(text: str, value: Fraction | None, tmp_path: Path) -> None:
+    metadata = {"format": "latentrt-latents-1", "sample_aspect_ratio": text}
+    save_file({"latents": LATENTS}, tmp_path / "a.safetensors", metadata)
+    assert read_latents(tmp_path / "a.safetensors").sample_aspect_ratio == value
 
 
 def test_a_damaged_array_header_is_one_clear_error(tmp_path: Path) -> None:

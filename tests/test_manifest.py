@@ -210,3 +210,57 @@ def test_an_unreadable_manifest_is_refused(bundle: Path) -> None:
     (bundle / "manifest.json").unlink()
     (bundle / "manifest.json").mkdir()
     refuse(bundle, "cannot read .*manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dtype", [[]]),
+        ("opset", "18"),
+        ("causal", 0),
+        ("file", 5),
+        ("inputs", [{"name": "latents", "dtype": 1, "shape": []}]),
+        ("inputs", [{"name": "latents", "dtype": "float32", "shape": [1.5]}]),
+        ("inputs", [{"name": "latents", "dtype": "float32", "shape": [None]}]),
+    ],
+)
+def test_fields_of_a_graph_have_their_kind(key: str, value: Any, bundle: Path) -> None:
+    edit(bundle, lambda values: values["components"]["decoder"]["graphs"][0].update({key: value}))
+    refuse(bundle, "is damaged")
+
+
+def test_a_component_without_the_precision_of_the_other_is_said(bundle: Path) -> None:
+    edit(bundle, lambda values: values["components"]["decoder"]["graphs"][0].update(dtype="float16"))
+    with (
+        open_bundle(bundle, backend="onnxruntime", threads=1) as vae,
+        pytest.raises(BundleError, match="holds no decoder in float32"),
+    ):
+        vae.decode(np.zeros((1, 4, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize("key", ["index", "lead", "multiple", "ratio"])
+@pytest.mark.parametrize("value", [None, -1, 1.0, "../x", 10**18])
+def test_stages_of_a_stream_have_plain_numbers(
+    key: str, value: Any, bundle_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundle_of("ltx20"), tmp_path / "bundle"))
+    edit(folder, lambda values: values["components"]["decoder"]["streams"][0]["stage"].update({key: value}))
+    refuse(folder, "is damaged")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ltx20", "streams"), (SMALL, "segments")])
+def test_parts_of_a_chain_are_all_there_once(
+    name: str, kind: str, bundle_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
+    whole = json.loads((folder / "manifest.json").read_text())
+    changes: list[Callable[[list[Any]], None]] = [
+        lambda parts: parts.pop(1),
+        lambda parts: parts.append(parts[-1]),
+        lambda parts: parts[0].update(stage=None, segment=None),
+    ]
+    for change in changes:
+        values = json.loads(json.dumps(whole))
+        change(values["components"]["decoder"][kind])
+        (folder / "manifest.json").write_text(json.dumps(values))
+        refuse(folder, "is damaged")

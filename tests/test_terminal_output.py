@@ -78,7 +78,7 @@ def test_names_and_fields_of_files_are_printed_as_text(bundle_of: Callable[[str]
     bundle = Path(shutil.copytree(bundle_of(SMALL), tmp_path / "bundle"))
     values = json.loads((bundle / "manifest.json").read_text())
     for graph in values["components"]["decoder"]["graphs"]:
-        graph["opset"] = graph["inputs"][0]["name"] = "18\x1b]0;title\x07\n  every hash is right"
+        graph["dtype"] = graph["inputs"][0]["name"] = "18\x1b]0;title\x07\n  every hash is right"
     values["config"]["\x1b[2Jfield" + "x" * 5000] = 1
     (bundle / "manifest.json").write_text(json.dumps(values))
     (bundle / "\x1b[2J.bin").write_bytes(b"")

@@ -103,15 +103,10 @@ def missing_scaling(path: Path, fields: Mapping[str, Any]) -> Missing:
     channels = fields["latent_channels"]
     candidates = _same_layout(fields)
     if candidates == _SIXTEEN_CHANNELS:
-        options = " or ".join(
-            f"{name}'s (--scaling-factor {_FIELDS[name]['scaling_factor']} --shift-factor "
-            f"{_FIELDS[name]['shift_factor']})"
-            for name in candidates
-        )
         return Missing(
             ("scaling_factor", "shift_factor"),
-            f"{path}: a VAE with 16 latent channels may be {options}, and nothing in the file tells which: pass "
-            f"--scaling-factor and --shift-factor",
+            f"{path}: a VAE with 16 latent channels may be {_sixteen_options()}, and nothing in the file tells "
+            f"which: pass --scaling-factor and --shift-factor",
         )
     if candidates == _FOUR_CHANNELS:
         known = "may be Stable Diffusion's (0.18215) or SDXL's (0.13025), and nothing in the file tells which"
@@ -127,12 +122,18 @@ def missing_scaling(path: Path, fields: Mapping[str, Any]) -> Missing:
 
 
 def missing_shift(path: Path, fields: Mapping[str, Any]) -> Missing | None:
-    """What the user has to say about a config that has a published scaling_factor without the shift_factor that goes
-    with it: diffusers' class would take none."""
+    """What the user has to say about a config with 16 latent channels that has no scaling_factor, or a published one
+    without the shift_factor that goes with it: diffusers' class would take Stable Diffusion's scaling and no shift."""
     if fields.get("_class_name") != AutoencoderKLConfig.family or fields.get("shift_factor") is not None:
         return None
     if fields.get("latent_channels") != 16:
         return None
+    if fields.get("scaling_factor") is None:
+        return Missing(
+            ("scaling_factor", "shift_factor"),
+            f"{path}: the config has no scaling_factor, and a VAE with 16 latent channels may be {_sixteen_options()}: "
+            f"pass --scaling-factor and --shift-factor",
+        )
     for name in _SIXTEEN_CHANNELS:
         scaling, shift = _FIELDS[name]["scaling_factor"], _FIELDS[name]["shift_factor"]
         if fields.get("scaling_factor") == scaling:
@@ -142,6 +143,13 @@ def missing_shift(path: Path, fields: Mapping[str, Any]) -> Missing | None:
                 f"{shift}: pass --shift-factor",
             )
     return None
+
+
+def _sixteen_options() -> str:
+    return " or ".join(
+        f"{name}'s (--scaling-factor {_FIELDS[name]['scaling_factor']} --shift-factor {_FIELDS[name]['shift_factor']})"
+        for name in _SIXTEEN_CHANNELS
+    )
 
 
 def _same_layout(fields: Mapping[str, Any]) -> tuple[str, ...]:

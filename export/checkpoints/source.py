@@ -39,7 +39,8 @@ def open_checkpoint(
     """Open a checkpoint: recognise it, name its tensors as diffusers does, and check that they fit its config.
 
     `source` is a path, or a model on the hub: `org/name`, or `hf://org/name` if a file or folder `org` exists here too.
-    A string is taken as it was typed: `./models/vae` is a path and nothing else.
+    A string is taken as it was typed: `./models/vae` is a path and nothing else. A `Path` is never a model on the hub:
+    `Path("./models/vae")` has lost its `./`.
 
     `overrides` replace config fields where they are given (scaling_factor, shift_factor). Weights are not read yet;
     reading one that is not finite is an error.
@@ -91,16 +92,18 @@ def _recognised(typed: Path | str, options: SourceOptions) -> Candidate:
         if source.name == FLAX_NAME:
             return open_flax_folder(source.parent)
         return open_single_file(source, allow_pickle=options.allow_pickle)
-    model = hub_id(str(typed))
+    model = hub_id(typed) if isinstance(typed, str) else None
     if model is not None:
         names = {"subfolder": options.subfolder, "revision": options.revision, "variant": options.variant}
         folder = fetch_from_hub(model, **names, allow_pickle=options.allow_pickle)
         return _open_folder(folder, replace(options, subfolder=None))
-    raise CheckpointError(_missing(str(typed)))
+    raise CheckpointError(_missing(typed))
 
 
-def _missing(typed: str) -> str:
+def _missing(typed: Path | str) -> str:
     """Why a source that does not exist is not looked up on the hub."""
+    if isinstance(typed, Path):
+        return f"{typed} does not exist: give a folder or a file, or a model on the hub as the string org/name"
     if has_form_of_id(typed):
         here = typed.split("/")[0]
         return (
