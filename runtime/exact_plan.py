@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from .errors import BundleError
 from .manifest import Graph
 from .profiles import Profile
 from .segment import Segment
@@ -60,11 +61,20 @@ class Step:
 def plan_steps(
     graphs: Sequence[Graph], size: tuple[int, int], cells: tuple[int, int], batch: int, strip: StripSize
 ) -> tuple[Step, ...]:
-    """The steps of a pass over an input of `size`, a batch of that many pictures whose latents have `cells`."""
+    """The steps of a pass over an input of `size`, a batch of that many pictures whose latents have `cells`.
+
+    Raises:
+        BundleError: a step is missing.
+    """
     sizes = {-1: size}
-    steps = []
+    steps: list[Step] = []
     for graph in graphs:
         segment = _segment(graph)
+        if segment.index != len(steps):
+            raise BundleError(
+                f"the bundle lacks step {len(steps)} of the {graph.component}'s exact strips in {graph.dtype}: export "
+                f"it again"
+            )
         source = sizes[segment.source]
         height, width = (segment.result_length(length) for length in source)
         sizes[segment.index] = height, width

@@ -216,7 +216,7 @@ class Manifest:
             if not {graph.file, graph.weights, graph.cpu_file or graph.file} <= listed:
                 raise ValueError(f"graph file {shown(graph.file)} or its weights are not among the files")
         _check_chain(streams, [graph.stage.index if graph.stage else None for graph in streams])
-        _check_chain(segments, [graph.segment.index if graph.segment else None for graph in segments])
+        _check_chain(segments, [graph.segment.index if graph.segment else None for graph in segments], whole=False)
         return cls(
             config=config_from_dict(values["config"]),
             graphs=tuple(graphs),
@@ -383,15 +383,16 @@ def _length(axis: str, sizes: Mapping[str, int]) -> int:
     return int(factor or 1) * sizes[name]
 
 
-def _check_chain(graphs: Sequence[Graph], indices: Sequence[int | None]) -> None:
-    """Refuse the parts of a stream or of exact strips, `indices` in their order, if one is missing or there twice."""
+def _check_chain(graphs: Sequence[Graph], indices: Sequence[int | None], *, whole: bool = True) -> None:
+    """Refuse the parts of a stream or of exact strips, whose places are `indices`, if one is there twice or, with
+    `whole`, missing. (A pass in exact strips says itself which step it lacks: engines may be built of some.)"""
     chains: dict[tuple[str, str], list[int]] = {}
     for graph, index in zip(graphs, indices, strict=True):
         if index is None:
             raise ValueError(f"{shown(graph.file)} is no part of a chain")
         chains.setdefault((graph.component, graph.dtype), []).append(index)
     for (component, _), found in chains.items():
-        if sorted(found) != list(range(len(found))):
+        if len(set(found)) != len(found) or (whole and max(found) >= len(found)):
             raise ValueError(f"a part of the {shown(component)} is missing or there twice")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from latentrt.runtime import open_bundle
+from latentrt.runtime.autoencoder_kl import AutoencoderKL
 from latentrt.runtime.errors import BundleError
 from latentrt.runtime.manifest import SCHEMA_VERSION, Manifest
 
@@ -254,13 +255,24 @@ def test_parts_of_a_chain_are_all_there_once(
 ) -> None:
     folder = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
     whole = json.loads((folder / "manifest.json").read_text())
-    changes: list[Callable[[list[Any]], None]] = [
-        lambda parts: parts.pop(1),
+
+    def change(part: Callable[[list[Any]], None]) -> None:
+        values = json.loads(json.dumps(whole))
+        part(values["components"]["decoder"][kind])
+        (folder / "manifest.json").write_text(json.dumps(values))
+
+    for damage in (
         lambda parts: parts.append(parts[-1]),
         lambda parts: parts[0].update(stage=None, segment=None),
-    ]
-    for change in changes:
-        values = json.loads(json.dumps(whole))
-        change(values["components"]["decoder"][kind])
-        (folder / "manifest.json").write_text(json.dumps(values))
+    ):
+        change(damage)
         refuse(folder, "is damaged")
+    change(lambda parts: parts.pop(1))
+    if kind == "streams":
+        refuse(folder, "is damaged")
+        return
+    with open_bundle(folder, backend="onnxruntime", threads=1) as vae:
+        assert isinstance(vae, AutoencoderKL)
+        vae.enable_tiling(exact=True)
+        with pytest.raises(BundleError, match="lacks step 1 of the decoder's exact strips"):
+            vae.decode(np.zeros((1, 4, 64, 64), np.float32))
