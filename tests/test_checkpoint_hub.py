@@ -169,7 +169,7 @@ def test_what_looks_like_a_hub_id(source: str, expected: bool, tmp_path: Path, m
 def test_a_path_with_a_spelling_mistake_is_not_asked_of_the_hub(hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "org").mkdir()
     for source in ("./org/model", "../model", "~/model", str(tmp_path / "model"), "org/model/", "C:\\model", "./model"):
-        assert_refused(inspect(hub, source, cwd=tmp_path), "there is no such folder or file")
+        assert_refused(inspect(hub, source, cwd=tmp_path), "does not exist: give a folder")
     refused = inspect(hub, "org/model", cwd=tmp_path)
     assert_refused(refused, "org/model does not exist, and org exists here, so it is taken as a path")
     assert_refused(refused, "write hf://org/model")
