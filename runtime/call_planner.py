@@ -124,7 +124,8 @@ class CallPlanner:
             if found is not None:
                 seen = found if seen is None else seen.together_with(found)
                 if found.chosen is not None and found.chosen.is_exact:
-                    return seen
+                    own_label = self.backend.label
+                    return replace(seen, reason=f"{seen.reason}; on {backend.label}, since none fits on {own_label}")
         approximate: Decision = own.decide(work, budget, enabled, **options)
         for backend in others:
             if approximate.chosen is None:

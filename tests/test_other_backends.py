@@ -110,6 +110,7 @@ def test_the_plan_command_says_what_decode_does(bundle_of: BundleOf) -> None:
         assert decision.chosen.backend == decision.to_json()["backend"] == "onnxruntime:cpu"
         assert set(decision.backends) == {"openvino", "onnxruntime:cpu"}
         assert "(onnxruntime:cpu)" in decision.table()
+        assert decision.reason.endswith("; on onnxruntime:cpu, since none fits on openvino")
         assert {one["backend"] for one in decision.to_json()["candidates"]} == set(decision.backends)
 
 
