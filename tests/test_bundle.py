@@ -68,7 +68,7 @@ def edit_config(checkpoint: Path, **changes: Any) -> None:
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, out: Path) -> None:
-    refuse(tmp_path / "nothing", out, "does not exist: give a folder with config.json")
+    refuse(tmp_path / "nothing", out, "does not exist: give a folder or a file")
     (tmp_path / "empty").mkdir()
     refuse(tmp_path / "empty", out, "is not a diffusers model folder: no config.json")
     (tmp_path / "notes.txt").write_text("hello")

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: diffusers' numbers in float32, near them in bfloat16, and never a precision that nobody asked
 for. Streaming stages and tiles run through it as through ONNX Runtime."""
 
+import locale
 import logging
 import subprocess
 import sys
@@ -466,6 +467,18 @@ def test_a_compiled_model_is_kept_and_found_by_what_it_holds(
         blob.write_bytes(blob.read_bytes()[: blob.stat().st_size // 2])  # as an interrupted write leaves it
         vae.release()
         assert np.array_equal(vae.decode(latents_of(vae)).sample, wanted)
+
+
+def test_compiling_in_several_threads_leaves_the_processs_locale_alone(bundle_of: BundleOf) -> None:
+    """OpenVINO sets the locale to "C" while it compiles with a cache, and sets back what it found: two at once would
+    leave "C", in which Python reads text as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    graphs = [bundle_of("odd_groups") / f"{name}.onnx" for name in ("encoder", "decoder")] * 2
+    components = [OpenVinoComponent(graph, key=f"locale-{number}") for number, graph in enumerate(graphs)]
+    with ThreadPoolExecutor(len(components)) as pool:
+        for _ in range(10):
+            list(pool.map(lambda component: component._compiled(None), components))
+            assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_without_a_cache_folder_it_compiles_and_says_so(

@@ -9,6 +9,7 @@ width: 61.1 and 61.0 dB; times within the machine's noise; in the model for ever
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -30,6 +31,9 @@ __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 _log = logging.getLogger(__name__)
+# OpenVINO sets the process's locale to "C" while it compiles with a cache, and then sets back what it found. Two
+# threads that compile at once would leave "C", in which Python reads text as ASCII.
+_COMPILING = threading.RLock()
 
 
 def missing_openvino(dtype: str = "float32") -> str | None:
@@ -91,6 +95,10 @@ class OpenVinoComponent:
         self._models = Models(self._compiled)
 
     def _compiled(self, fit: Fit | None) -> Any:
+        with _COMPILING:
+            return self._compiled_alone(fit)
+
+    def _compiled_alone(self, fit: Fit | None) -> Any:
         from .openvino_graph import quicken, settle
         from .openvino_winograd import lessen_multiplications
 
