@@ -88,7 +88,7 @@ def open_bundle(
     `verify`: when the weights are compared with the manifest's SHA-256. "once": when a file is first loaded; which
     files were compared is remembered in the cache folder by their size, times and inode, so that later starts read
     nothing twice. "always": at every load. "never": not at all. Graphs are always compared. A file that changes while
-    the bundle is open is an error, whatever `verify` says: open the bundle again.
+    the bundle is open is an error with each of them: open the bundle again.
 
     `digest`: the bundle's digest as `latentrt inspect` prints it ("sha256:..."). A bundle with another one is refused,
     and "never" counts as "once". `engines`: whether the bundle's TensorRT engines may be loaded. They are compiled

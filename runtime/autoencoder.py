@@ -5,7 +5,7 @@ from __future__ import annotations  # or every annotation of a generator would i
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from .strategy import Strategy
 from .tiling_settings import TilingSettings
 from .warmup_calls import warmup_calls
 from .workload import Workload
+
+if TYPE_CHECKING:
+    from .decision import Decision  # which imports what only planned calls need
 
 __all__ = ["Autoencoder"]
 
@@ -225,6 +228,15 @@ class Autoencoder(OpenedBundle, ABC):
             )
         direction: Direction = "encode" if component == "encoder" else "decode"
         return self._tiling.plan(self.grid, direction, self.grid.latent_size(sample_size))
+
+    def decide(self, work: Workload, budget: int, *, complete: bool = False, spend: int | None = None) -> Decision:
+        """How a call with this memory budget, in bytes, would run as things are enabled; `complete`: with every
+        strategy that was looked at. `spend`: what measuring may take, in bytes (None: the budget).
+
+        Raises:
+            EngineError: no strategy could be measured. BackendUnavailable: as in `planner`.
+        """
+        return self._planning.decide(work, budget, self.settings, complete=complete, spend=spend)
 
     def run_strategy(self, strategy: Strategy, component: str, array: Any) -> None:
         """Run a component by a strategy on a sample or latents, whatever is enabled, and drop the result: for

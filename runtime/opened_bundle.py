@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from .backends import choose_backend, graphs_of, other_backends
 from .bundle_files import Verify
@@ -16,11 +16,7 @@ from .grid import Grid
 from .jobs import Jobs
 from .manifest import Graph, Manifest
 from .sessions import Sessions
-from .strategy import Strategy
 from .workload import Workload
-
-if TYPE_CHECKING:
-    from .decision import Decision  # which imports what only planned calls need
 
 __all__ = ["OpenedBundle"]
 
@@ -106,11 +102,6 @@ class OpenedBundle:
         return self._sessions.backend.device
 
     @property
-    def settings(self) -> Strategy:
-        """What the user has enabled."""
-        raise NotImplementedError
-
-    @property
     def graphs(self) -> tuple[Graph, ...]:
         """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
         where the backend lowers them itself."""
@@ -128,15 +119,6 @@ class OpenedBundle:
     def default_budget(self) -> int:
         """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
         return self._planning.default_budget()
-
-    def decide(self, work: Workload, budget: int, *, complete: bool = False, spend: int | None = None) -> "Decision":
-        """How a call with this memory budget, in bytes, would run as things are enabled; `complete`: with every
-        strategy that was looked at. `spend`: what measuring may take, in bytes (None: the budget).
-
-        Raises:
-            EngineError: no strategy could be measured. BackendUnavailable: as in `planner`.
-        """
-        return self._planning.decide(work, budget, self.settings, complete=complete, spend=spend)
 
     def workload(
         self, component: str, batch: int, cells: Sequence[int], output: str = "float32", **options: Any

@@ -52,7 +52,7 @@ class Storm:
             try:
                 result = calls[which](token)
             except Cancelled:
-                assert to_be_cancelled, "a call was cancelled that nobody cancelled"
+                assert to_be_cancelled, "a call was cancelled without a reason"
                 with lock:
                     self.cancelled += 1
                 return

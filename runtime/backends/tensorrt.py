@@ -12,6 +12,7 @@ from ..component import Component
 from ..engines import EngineRecord, build_command
 from ..errors import BackendUnavailable, EngineError
 from ..extras import require
+from ..file_identity import FileIdentity
 from ..manifest import Graph, Manifest
 from ..profiles import Profile
 from .device_memory import MemoryLedger
@@ -130,7 +131,7 @@ class EngineOpener:
         # Weak: released engines take the workspaces along, and the next one makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
         self._lock = threading.Lock()
-        self._checked: set[tuple[str, tuple[int, int, int]]] = set()
+        self._checked: set[tuple[str, FileIdentity]] = set()
 
     def unusable(self, dtype: str, *, every: bool = True) -> str | None:
         """As `unusable_engines`."""
@@ -195,9 +196,9 @@ class EngineOpener:
         """Refuse a file that is not the one that was built, before the library sees it. One that was read and has not
         been written since is not read again: a gigabyte takes longer to hash than to load."""
         path = self._manifest.folder / record.file
-        if not path.is_file() or (record.key, _state(path)) not in self._checked:
+        if not path.is_file() or (record.key, FileIdentity.of(path)) not in self._checked:
             record.check_file(self._manifest.folder)
-            self._checked.add((record.key, _state(path)))
+            self._checked.add((record.key, FileIdentity.of(path)))
 
     @property
     def _machine(self) -> Mapping[str, str]:
@@ -213,12 +214,6 @@ def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ..
             kept.append(record)
         newer += record.profiles
     return tuple(kept)
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is written."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _is_installed(module: str) -> bool:
