@@ -28,6 +28,7 @@ class BundleFiles:
             raise InputError(f"verify must be one of {', '.join(get_args(Verify))}, got {verify!r}")
         self._manifest, self._verify = manifest, verify
         self._sha256 = {entry.name: entry.sha256 for entry in manifest.files}
+        self._compared: set[str] = set()  # for "once" where the cache folder cannot remember it
         self._unchanged = UnchangedFiles({manifest.path_of(name): sha256 for name, sha256 in self._sha256.items()})
 
     def check_graph(self, name: str) -> None:
@@ -57,7 +58,7 @@ class BundleFiles:
         self._unchanged.check(self._manifest.path_of(graph), path)
 
     def _compare(self, name: str) -> None:
-        if self._verify == "never":
+        if self._verify == "never" or (self._verify == "once" and name in self._compared):
             return
         path = self._manifest.path_of(name)
         try:
@@ -69,6 +70,7 @@ class BundleFiles:
                 f"{path} was altered: its SHA-256 is {found[:12]}... and the manifest says "
                 f"{self._sha256[name][:12]}...; copy the whole bundle again, or export again"
             )
+        self._compared.add(name)
 
 
 class _Check:

@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "replace_file", "warn_once"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,26 @@ def cache_folder(name: str) -> Path:
         path.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         _refuse_others(path)
     return path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file of the cache folder, whole or not at all; one that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning about the cache folder once in a process."""
+    _log.warning(message)
 
 
 def _root() -> Path:
@@ -68,10 +88,6 @@ def _refuse_others(folder: Path) -> None:
         raise PermissionError(errno.EACCES, reason, str(folder))
     # A group with the user's own number is the user's alone, as most systems have it.
     if found.st_mode & stat.S_IWGRP and found.st_gid != os.geteuid():
-        _warn(f"{folder}: the users of group {found.st_gid} may write this cache folder, and engines run what it holds")
-
-
-@cache
-def _warn(message: str) -> None:
-    """Log a warning once."""
-    _log.warning(message)
+        warn_once(
+            f"{folder}: the users of group {found.st_gid} may write this cache folder, and engines run what it holds"
+        )

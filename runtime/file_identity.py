@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
 
-from .cache_folder import cache_folder
+from .cache_folder import cache_folder, replace_file
 from .errors import BundleError
 from .hashing import sha256_of
 from .json_file import read_json
@@ -145,13 +145,7 @@ def _identity_or_none(path: Path) -> FileIdentity | None:
 def _remember(path: Path, identity: FileIdentity, sha256: str) -> None:
     content = json.dumps({"path": str(path), "identity": astuple(identity), "sha256": sha256})
     try:
-        record = _record(path)
-        temporary = record.with_name(f".{record.name}.{os.urandom(4).hex()}.partial")
-        try:
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(record)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(_record(path), content.encode("utf-8"))
     except OSError as error:
         _log.info("%s is read again at the next start: %s", path, error)
 

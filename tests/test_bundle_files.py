@@ -111,6 +111,19 @@ def test_weights_are_read_once_for_each_file(bundle: Path, read: list[str]) -> N
     assert read == ["decoder.safetensors"] * 2
 
 
+def test_without_a_cache_folder_an_open_bundle_still_reads_its_weights_once(
+    bundle: Path, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exact strips load a graph for each step."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "file"))
+    with open_bundle(bundle, threads=1) as vae:
+        for _ in range(3):
+            vae.decode(Z)
+            vae.release()
+    assert read == ["decoder.safetensors"]
+
+
 @pytest.mark.usefixtures("settled")
 def test_always_reads_at_every_load_and_never_reads_nothing(bundle: Path, read: list[str]) -> None:
     with open_bundle(bundle, threads=1, verify="always") as vae:

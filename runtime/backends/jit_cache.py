@@ -2,14 +2,13 @@
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..cache_folder import cache_folder
+from ..cache_folder import cache_folder, replace_file
 from ..engines import EngineRecord
 from ..file_lock import locked
 
@@ -64,8 +63,8 @@ class JitCache:
                 with locked(self._path):
                     content, sizes = self._with_others(content, *_kept(self._path))
                     listed = json.dumps({"sha256": sha256(content).hexdigest(), "sizes": sorted(sizes)})
-                    _replace(self._path, content)
-                    _replace(self._path.with_suffix(".json"), listed.encode())
+                    replace_file(self._path, content)
+                    replace_file(self._path.with_suffix(".json"), listed.encode())
             except OSError as error:
                 _log.info("the kernels compiled now are not kept (%s)", error)
 
@@ -115,12 +114,3 @@ def _content(cache: Any) -> bytes | None:
 
 def _text(shapes: Mapping[str, Iterable[int]]) -> str:
     return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items()))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,10 +8,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
-from ..cache_folder import cache_folder
+from ..cache_folder import cache_folder, replace_file, warn_once
 from ..errors import BundleError
 from ..file_identity import FileIdentity, verified_sha256
 from ..file_lock import locked
@@ -45,7 +44,7 @@ class CompiledModelCache:
             try:
                 known = self._remove_altered(self.folder)
             except (OSError, BundleError) as error:
-                _warn(f"OpenVINO compiles anew: its cache cannot be checked ({error})")
+                warn_once(f"OpenVINO compiles anew: its cache cannot be checked ({error})")
                 yield {}
                 return
             yield {"CACHE_DIR": str(self.folder)}
@@ -75,9 +74,7 @@ class CompiledModelCache:
         for model in folder.glob(_MODELS):
             digest = _digest_of(model)
             if FileIdentity.of(model) != known.get(model):
-                temporary = digest.with_name(f".{digest.name}.{os.urandom(4).hex()}.partial")
-                temporary.write_text(verified_sha256(model), encoding="ascii")
-                temporary.replace(digest)
+                replace_file(digest, verified_sha256(model).encode("ascii"))
 
 
 def _digest_of(model: Path) -> Path:
@@ -92,11 +89,5 @@ def _folder(key: str) -> Path | None:
         reason = f"{folder} may not be written"
     except OSError as error:
         reason = str(error)
-    _warn(f"OpenVINO compiles anew each time: {reason} (LATENTRT_CACHE chooses another folder)")
+    warn_once(f"OpenVINO compiles anew each time: {reason} (LATENTRT_CACHE chooses another folder)")
     return None
-
-
-@cache
-def _warn(message: str) -> None:
-    """Log a warning once."""
-    _log.warning(message)
