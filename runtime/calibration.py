@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-from .cache_folder import cache_folder
+from .cache_folder import cache_folder, replace_file
 from .file_lock import locked
 from .manifest import Manifest
 from .probe import EngineChoice, Point, Probe, measure
@@ -99,13 +99,8 @@ class Calibration:
         try:
             with locked(self.path):
                 points = {key: vars(point) for key, point in {**self._read(), **self._points}.items()}
-                temporary = self.path.with_name(f".{self._name}.{os.getpid()}")
-                try:
-                    text = json.dumps({"identity": self.identity, "points": points}, indent=1)
-                    temporary.write_text(text, encoding="utf-8")
-                    temporary.replace(self.path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+                text = json.dumps({"identity": self.identity, "points": points}, indent=1)
+                replace_file(self.path, text.encode("utf-8"))
         except OSError as error:
             _log.warning("the calibration is not kept: %s (LATENTRT_CACHE chooses another folder)", error)
 
