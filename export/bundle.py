@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.bundle.manifest import FileEntry, Graph, Manifest
 from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import installed_version, require
-from ..runtime.manifest import FileEntry, Graph, Manifest
-from ..runtime.partial_output import partial_output, translated_errors
+from ..runtime.system.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
-from .narrowing import ITEM_BYTES
+from .weights.narrowing import ITEM_BYTES
 
 if TYPE_CHECKING:
-    from .graph_writer import ComponentGraphs, WrittenGraphs
-    from .ranges import RangeProgress, RangeTable
+    from .graphs.graph_writer import ComponentGraphs, WrittenGraphs
+    from .precision.ranges import RangeProgress, RangeTable
 
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
@@ -93,7 +93,7 @@ def export_bundle(
 
 
 def _check_settings(settings: ExportSettings) -> None:
-    from .components import ATTENTION_KINDS, COMPONENTS
+    from .graphs.components import ATTENTION_KINDS, COMPONENTS
 
     chosen = settings.components
     if not chosen or len(set(chosen)) != len(chosen) or not all(component in COMPONENTS for component in chosen):
@@ -121,10 +121,10 @@ class _Writer:
         progress: Progress,
         range_progress: "RangeProgress | None",
     ) -> None:
-        from .components import component_of, graph_specs, meta_model
-        from .graph_writer import ComponentGraphs
-        from .segments import segment_specs
-        from .streams import stream_specs
+        from .graphs.components import component_of, graph_specs, meta_model
+        from .graphs.graph_writer import ComponentGraphs
+        from .graphs.streams import stream_specs
+        from .graphs.strip_graphs import segment_specs
 
         model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -164,7 +164,7 @@ class _Writer:
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
         """Run the float32 graphs on the samples; they then are the bundle's own, if it is to hold them."""
-        from .ranges import measure_ranges
+        from .precision.ranges import measure_ranges
 
         scratch = self.folder / "float32"
         scratch.mkdir()

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..runtime.config import ModelConfig
 from ..runtime.errors import OutputError
-from ..runtime.partial_output import partial_output, translated_errors
+from ..runtime.system.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .checkpoints.diffusers_folder import CONFIG_NAME, WEIGHTS_NAME
-from .safetensors_file import write_safetensors
+from .weights.safetensors_file import write_safetensors
 
 __all__ = ["convert_checkpoint"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..runtime.arrays.grid import Grid
 from ..runtime.errors import InputError
-from ..runtime.grid import Grid
 
 __all__ = ["sample_size"]
 

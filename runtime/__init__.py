@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .autoencoder import Autoencoder
-from .autoencoder_kl import AutoencoderKL
-from .autoencoder_kl_flux2 import AutoencoderKLFlux2
-from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-from .bundle_files import Verify
-from .cancel_token import CancelToken
+from .arrays.outputs import AutoencoderKLOutput, DecoderOutput
+from .arrays.posterior import DiagonalGaussian
+from .autoencoders.autoencoder import Autoencoder
+from .autoencoders.autoencoder_kl import AutoencoderKL
+from .autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+from .autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .bundle.manifest import Manifest
+from .bundle.verified_files import Verify
+from .calls.cancel_token import CancelToken
 from .config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
 from .errors import (
     BackendUnavailable,
@@ -17,6 +20,7 @@ from .errors import (
     Cancelled,
     CheckpointError,
     ConfigError,
+    DeviceMemoryError,
     EngineError,
     InputError,
     LatentRTError,
@@ -24,9 +28,6 @@ from .errors import (
     MissingExtra,
     OutputError,
 )
-from .manifest import Manifest
-from .outputs import AutoencoderKLOutput, DecoderOutput
-from .posterior import DiagonalGaussian
 
 __all__ = [
     "AutoencoderKL",
@@ -43,6 +44,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DecoderOutput",
+    "DeviceMemoryError",
     "DiagonalGaussian",
     "EngineError",
     "InputError",

@@ -59,7 +59,7 @@ def _silenced(library: str) -> Iterator[None]:
     if library in _OPT_OUT:
         os.environ.setdefault(_OPT_OUT[library], "1")
     if library in _CACHES and library not in sys.modules and _CACHES[library] not in os.environ:
-        from .cache_folder import cache_folder  # here: most imports need none
+        from .system.cache_folder import cache_folder  # here: most imports need none
 
         with suppress(OSError):  # without a cache folder of ours, the library chooses
             os.environ[_CACHES[library]] = str(cache_folder(library).absolute())

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from latentrt.export.bundle import export_bundle
 from latentrt.runtime import open_bundle
-from latentrt.runtime.backends import openvino_winograd
-from latentrt.runtime.backends.openvino import missing_openvino
+from latentrt.runtime.backends.openvino import winograd as openvino_winograd
+from latentrt.runtime.backends.openvino.component import missing_openvino
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for test files that import onnxruntime themselves
 

@@ -1,1 +1,4 @@
-"""`latentrt bench`: how fast a bundle runs, every case in a process of its own."""
+"""Measuring a bundle: cases, one process per case, rounds in turns, and the report.
+
+The scripts that measure LatentRT itself stand under `scripts/`.
+"""

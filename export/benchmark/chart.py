@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..figure_file import new_figure, write_figure
+from ..figures.figure_file import new_figure, write_figure
 from .case import Measurement
 
 __all__ = ["draw_chart"]

@@ -5,7 +5,7 @@ import platform
 from typing import Any
 
 from ...runtime.extras import installed_version
-from ...runtime.processor import processor
+from ...runtime.system.processor import processor
 
 __all__ = ["describe_machine", "machine_sentence"]
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ...runtime.child_process import ask
 from ...runtime.errors import EngineError
+from ...runtime.system.subprocess_call import ask
 from .case import Case, Measurement
 
 __all__ = ["measure"]

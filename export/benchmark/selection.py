@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from ...runtime.backends import backends_here, choose_backend
+from ...runtime.arrays.grid import Grid
+from ...runtime.backends.choose import backends_here, choose_backend
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import BackendUnavailable, InputError
-from ...runtime.grid import Grid
-from ...runtime.manifest import Manifest
 from ..sample_size import sample_size
 from .case import Case
 

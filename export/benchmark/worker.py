@@ -8,23 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ...runtime.answering_process import answer_once
+from ...runtime.system.worker import answer_once
 
 __all__ = ["main", "measured"]
 
 
 def main() -> None:
     """Read the case, measure, answer with one JSON object on standard output."""
-    answer_once(_answer)
-
-
-def _answer(order: dict[str, Any]) -> dict[str, Any]:
-    import click
-
-    try:
-        return measured(Path(order["bundle"]), order["case"])
-    except click.UsageError as error:  # tiles that do not go together
-        return {"error": error.message}
+    answer_once(lambda order: measured(Path(order["bundle"]), order["case"]))
 
 
 def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
@@ -32,26 +23,27 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from ...runtime import open_bundle
-    from ...runtime.conditions import DECODE_TIMESTEP
-    from ...runtime.process_memory import peak_bytes, resident_bytes
-    from ...runtime.strategy import WHOLE
-    from ..commands.tiling_options import enable_streaming, enable_tiling
+    from ...runtime.calls.conditions import DECODE_TIMESTEP
+    from ...runtime.calls.strategy import WHOLE
+    from ...runtime.system.process_memory import peak_bytes, resident_bytes
+    from .tiles import tiling_arguments
 
     start_bytes = resident_bytes()
     started = time.perf_counter()
     engine = {key: case[key] for key in ("backend", "provider", "dtype", "threads")}
+    vae: Any  # the case was chosen for the family of the bundle
     with open_bundle(bundle, **engine) as vae:
         tiles, strategy, memory = 1, case["strategy"], case["memory"]
         if strategy == "tiled":
-            tile, overlap = (None if case[key] is None else tuple(case[key]) for key in ("tile", "overlap"))
-            enable_tiling(vae, tile, overlap, case["blend"] or "linear")
+            tile, overlap = (tuple(case[key] or ()) for key in ("tile", "overlap"))
+            vae.enable_tiling(**tiling_arguments(vae, tile, overlap, case["blend"] or "linear"))
             tiles = vae.tile_plan(case["component"], case["size"]).count
             if tiles == 1:
                 return {"error": "one tile holds it, which is the same as whole"}
         elif strategy == "stream":
-            enable_streaming(vae, None)
+            vae.enable_streaming()
         elif strategy == "exact":
-            enable_tiling(vae, None, None, None, exact=True)
+            vae.enable_tiling(exact=True)
         config, generator = vae.config, np.random.default_rng(0)
 
         def run() -> None:

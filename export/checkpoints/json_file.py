@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import CheckpointError
-from ...runtime.json_file import read_json
+from ...runtime.system.json_file import read_json
 
 __all__ = ["read_json_object"]
 

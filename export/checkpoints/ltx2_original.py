@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...runtime.errors import CheckpointError
-from ...runtime.json_file import json_value
+from ...runtime.system.json_file import json_value
 from ...tiling.plain_text import shown
 from .candidate import Candidate
 from .checkpoint import LazyTensor

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...runtime.errors import CheckpointError
 from ...runtime.extras import require
 from ...tiling.plain_text import shown
-from ..stored_dtypes import STORED_DTYPES, widened
+from ..weights.stored_dtypes import STORED_DTYPES, widened
 from .checkpoint import LazyTensor
 from .listing import listed
 

@@ -5,7 +5,7 @@ Each digest stands in several public repositories that download the file and che
 
 from pathlib import Path
 
-from ...runtime.hashing import sha256_of
+from ...runtime.system.hashing import sha256_of
 
 __all__ = ["PUBLISHED_FILES", "model_of_file"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...runtime.errors import CheckpointError
-from ..safetensors_file import SafetensorsFile
+from ..weights.safetensors_file import SafetensorsFile
 from .checkpoint import LazyTensor
 from .pickle_file import PICKLE_ENDINGS, open_pickle
 

@@ -1,1 +1,1 @@
-"""Small trained models and inputs that come with the package, for `latentrt demo`."""
+"""The demo: embedded models, and a picture and a clip that go through them."""

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime import open_bundle
-from ...runtime.clip_reader import open_clip
-from ...runtime.clip_writer import write_clip
-from ...runtime.files import decode_file, encode_file
-from ...runtime.partial_output import partial_output, translated_errors
-from ...runtime.pictures import list_pictures, read_picture, write_picture
+from ...runtime.files.file_calls import decode_file, encode_file
+from ...runtime.media.clips.clip_reader import open_clip
+from ...runtime.media.clips.clip_writer import write_clip
+from ...runtime.media.pictures.picture_file import list_pictures, read_picture, write_picture
+from ...runtime.system.partial_output import partial_output, translated_errors
 from ..bundle import export_bundle
-from ..quality import psnr
-from .inputs import demo_clip, demo_picture
-from .side_by_side import side_by_side
+from ..figures.drawn_samples import demo_clip, demo_picture
+from ..figures.side_by_side import side_by_side
+from ..verify.quality import psnr
 
 __all__ = ["run_demo"]
 

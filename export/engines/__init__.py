@@ -1,1 +1,4 @@
-"""Graphs become TensorRT engines: profiles, one build process per library, records in the bundle."""
+"""Building TensorRT engines for a bundle's graphs, in a process of their own.
+
+Loading and running engines belongs to `latentrt.runtime.backends.tensorrt`.
+"""

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...runtime.backends.devices import compute_capability, gpu_name, has_nvidia_driver
-from ...runtime.cache_folder import cache_folder
-from ...runtime.engines import EngineRecord
+from ...runtime.backends.cuda.devices import compute_capability, gpu_name, has_nvidia_driver
+from ...runtime.bundle.engine_records import EngineRecord
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.errors import BackendUnavailable, EngineError
-from ...runtime.file_lock import locked
-from ...runtime.hashing import sha256_of
-from ...runtime.manifest import Manifest
-from ...runtime.partial_output import translated_errors
+from ...runtime.system.cache_folder import cache_folder
+from ...runtime.system.file_lock import locked
+from ...runtime.system.hashing import sha256_of
+from ...runtime.system.partial_output import translated_errors
 from .order import EngineOrder, engine_orders
 from .process import library_version, run_worker
 from .settings import LIBRARIES, BuildSettings

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ...runtime.added_outputs import added_outputs
-from ...runtime.backends import graphs_of
+from ...runtime.backends.choose import graphs_of
+from ...runtime.bundle.added_outputs import added_outputs
+from ...runtime.bundle.engine_records import engine_key
+from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.profiles import Profile
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
-from ...runtime.engines import engine_key
 from ...runtime.errors import InputError
-from ...runtime.manifest import Graph, Manifest
-from ...runtime.profiles import Profile
 from .planning import plan_profiles
-from .segment_profiles import segment_profiles
 from .settings import BuildSettings
 from .stream_profiles import stream_profiles
+from .strip_profiles import segment_profiles
 
 __all__ = ["EngineOrder", "engine_orders"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ...runtime.arrays.grid import Grid
+from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.config import AutoencoderKLLTX2VideoConfig, ModelConfig
 from ...runtime.errors import InputError
-from ...runtime.grid import Grid
-from ...runtime.manifest import Graph
-from ...runtime.profiles import Profile, ShapeRange
 from .settings import BuildSettings, Extent
 
 __all__ = ["default_tile", "plan_profiles", "sample_sizes"]

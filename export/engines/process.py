@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...runtime.child_process import how_ended
 from ...runtime.errors import EngineError, MissingExtra
+from ...runtime.system.subprocess_call import how_ended
 from .settings import LIBRARIES
 
 __all__ = ["library_version", "run_worker"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runtime.errors import BackendUnavailable, InputError
-from ...runtime.stream_lengths import ENGINE_FRAMES
+from ...runtime.execution.stream_lengths import ENGINE_FRAMES
 
 __all__ = ["LARGEST_PICTURE", "LIBRARIES", "PORTABLE", "BuildSettings", "Extent"]
 

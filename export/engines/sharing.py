@@ -5,11 +5,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ...runtime.engines import EngineRecord, build_command
+from ...runtime.bundle.engine_records import EngineRecord, build_command
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.errors import EngineError
-from ...runtime.hashing import sha256_of
-from ...runtime.manifest import Manifest
-from ...runtime.partial_output import translated_errors
+from ...runtime.system.hashing import sha256_of
+from ...runtime.system.partial_output import translated_errors
 from .order import EngineOrder
 
 __all__ = ["taken_engine"]

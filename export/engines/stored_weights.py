@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ...runtime.graph_contents import external_tensors
+from ...runtime.bundle.graph_contents import external_tensors
 
 __all__ = ["stored_weights"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from itertools import product
 
+from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError
-from ...runtime.manifest import Graph
-from ...runtime.profiles import Profile, ShapeRange
-from ...runtime.stream_lengths import StepFrames, stage_frames
+from ...runtime.execution.stream_lengths import StepFrames, stage_frames
 from .planning import sample_sizes
 from .settings import BuildSettings, Extent
 

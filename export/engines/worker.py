@@ -64,7 +64,7 @@ def _build(order: dict[str, Any], say: Say) -> dict[str, Any]:
     from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
     from polygraphy.logger import G_LOGGER
 
-    from .postlude import add_outputs
+    from .output_layers import add_outputs
     from .refitting import mark_weights
 
     G_LOGGER.module_severity = G_LOGGER.VERBOSE

@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
-from .ltx2_layers import (
-    CausalConv3d,
-    DepthToSpace,
-    PixelNorm,
-    ResnetBlock,
-    SpaceToDepth,
-    Stack,
-    affine,
-    modulate,
-)
+from .ltx2_layers import CausalConv3d, DepthToSpace, PixelNorm, ResnetBlock, SpaceToDepth, Stack, affine, modulate
 from .time_axis import TimeAxis, WholeClip
 from .timestep_embedding import TimestepEmbedding
 

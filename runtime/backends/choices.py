@@ -10,17 +10,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..cache_folder import cache_folder
-from ..component import Component
+from ..bundle.engine_records import EngineRecord
+from ..bundle.manifest import Graph, Manifest
+from ..bundle.profiles import Profile
 from ..config import AutoencoderKLLTX2VideoConfig
-from ..engines import EngineRecord
 from ..errors import BackendUnavailable, InputError, MissingExtra
-from ..manifest import Graph, Manifest
-from ..profiles import Profile
-from .onnxruntime import OnnxRuntimeComponent, missing_provider, shared_arena
-from .openvino import OpenVinoComponent, missing_openvino
-from .tensorrt import LIBRARIES, EngineOpener, missing_library
-from .tensorrt_options import DeviceOptions
+from ..system.cache_folder import cache_folder
+from .component import Component
+from .onnxruntime.component import OnnxRuntimeComponent, missing_provider, shared_arena
+from .openvino.component import OpenVinoComponent, missing_openvino
+from .tensorrt.opener import LIBRARIES, EngineOpener, missing_library
+from .tensorrt.options import DeviceOptions
 
 __all__ = ["Backend", "Choices", "graphs_of"]
 

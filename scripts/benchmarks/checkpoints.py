@@ -16,8 +16,8 @@ def write_checkpoint(folder: Path, values: dict[str, Any]) -> int:
 
     Weights are uniform in +-1/sqrt(fan-in), PyTorch's own scale for new convolutions; norms are near one.
     """
-    from latentrt.export.components import meta_model
-    from latentrt.export.safetensors_file import write_safetensors
+    from latentrt.export.graphs.components import meta_model
+    from latentrt.export.weights.safetensors_file import write_safetensors
     from latentrt.runtime.config import config_from_dict
 
     model = meta_model(config_from_dict(values))

@@ -112,8 +112,8 @@ def prepare_models(work: Path, names: Sequence[str]) -> dict[str, Path]:
 def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
     """What was predicted of a case and what it took."""
     from latentrt.runtime import open_bundle
-    from latentrt.runtime.costs import Costs
-    from latentrt.runtime.probe import EngineChoice, Probe, measure
+    from latentrt.runtime.planner.costs import Costs
+    from latentrt.runtime.planner.probe import EngineChoice, Probe, measure
 
     with open_bundle(bundle, backend=case.backend, threads=threads) as vae:
         _, calibration = vae.planner()
@@ -148,8 +148,8 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
 def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, Any]:
     """What a call that is given a budget takes of it."""
     from latentrt.runtime import open_bundle
-    from latentrt.runtime.budget import parse_memory
-    from latentrt.runtime.strategy import WHOLE
+    from latentrt.runtime.calls.strategy import WHOLE
+    from latentrt.runtime.system.budget import parse_memory
 
     with open_bundle(bundle, backend=case.backend, threads=threads) as vae:
         planner, _ = vae.planner()
@@ -180,7 +180,7 @@ def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, An
 def _peak_within(bundle: Path, case: BudgetCase, budget: int, threads: int) -> int:
     """The most that this process holds beyond what it has now, while the call runs as a user makes it."""
     from latentrt.runtime import open_bundle
-    from latentrt.runtime.process_memory import forget_peak, peak_bytes, resident_bytes
+    from latentrt.runtime.system.process_memory import forget_peak, peak_bytes, resident_bytes
 
     rng = np.random.default_rng(0)
     start = resident_bytes() or 0
@@ -199,9 +199,9 @@ def _peak_within(bundle: Path, case: BudgetCase, budget: int, threads: int) -> i
 
 
 def _strategy(vae: Any, case: Case) -> Any:
-    from latentrt.runtime.budget import parse_memory
-    from latentrt.runtime.candidates import strips_within
-    from latentrt.runtime.strategy import Strategy, linear_tiles
+    from latentrt.runtime.calls.strategy import Strategy, linear_tiles
+    from latentrt.runtime.planner.candidates import strips_within
+    from latentrt.runtime.system.budget import parse_memory
 
     words = case.strategy.split()
     if words[0] == "strips":

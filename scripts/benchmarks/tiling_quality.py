@@ -155,7 +155,7 @@ def _bundle(work: Path, model: str) -> Path:
 
 
 def _rows(case: _Case, work: Path, threads: int) -> list[dict[str, Any]]:
-    from latentrt.export.quality import psnr, seam_ratio
+    from latentrt.export.verify.quality import psnr, seam_ratio
     from latentrt.runtime import open_bundle
 
     rows = []
@@ -198,8 +198,8 @@ def _settings(case: _Case, size: int, stride: int) -> dict[str, int]:
 
 
 def _latents(vae: Any, case: _Case) -> Any:
-    from latentrt.export.demo.inputs import demo_clip, demo_picture
-    from latentrt.runtime.pixels import to_samples
+    from latentrt.export.figures.drawn_samples import demo_clip, demo_picture
+    from latentrt.runtime.arrays.pixels import to_samples
 
     frames, height, width = case.size
     if case.model in _KINDS:

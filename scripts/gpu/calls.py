@@ -75,7 +75,7 @@ def _clip(subject: Subject, folder: Path) -> dict[str, Any]:
 
 def clip_written(frames: Any, path: Path) -> dict[str, Any]:
     """Seconds until the first of the frames, arrays (1, t, H, W, 3), and until a file of all of them is whole."""
-    from latentrt.runtime.clip_writer import write_clip
+    from latentrt.runtime.media.clips.clip_writer import write_clip
 
     started = time.perf_counter()
     first = None

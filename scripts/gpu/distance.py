@@ -19,8 +19,8 @@ def psnr_to(wanted: Path, result: Any, device: str) -> float | None:
 
 def psnr_db(result: Any, wanted: Any, device: str) -> float:
     """Peak signal-to-noise ratio in dB, at most 200, with the range of `wanted`, (B, C, ...), as the peak; 0 where the
-    result holds NaN or infinity. It is `latentrt.export.quality.psnr`; of a tensor, or with a GPU, on the device and a
-    piece at a time: two clips in float64 take longer on a host than all that is measured.
+    result holds NaN or infinity. It is `latentrt.export.verify.quality.psnr`; of a tensor, or with a GPU, on the device
+    and a piece at a time: two clips in float64 take longer on a host than all that is measured.
 
     `result`: an array or tensor of `wanted`'s shape, or uint8 pixels, channels last, which are compared with `wanted`
     clipped to [-1, 1].
@@ -31,8 +31,8 @@ def psnr_db(result: Any, wanted: Any, device: str) -> float:
 
 
 def _on_host(result: NDArray[Any], wanted: NDArray[np.float32]) -> float:
-    from latentrt.export.quality import psnr
-    from latentrt.runtime.pixels import to_samples
+    from latentrt.export.verify.quality import psnr
+    from latentrt.runtime.arrays.pixels import to_samples
 
     if result.dtype == np.uint8:
         result, wanted = to_samples(result), np.clip(wanted, -1, 1)

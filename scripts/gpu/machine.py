@@ -25,7 +25,7 @@ _COPIED_BYTES = 256 << 20
 
 def machine_measures(dry: bool) -> Measures:
     """The machine, then the backends: [label, why it cannot run here or null] each."""
-    from latentrt.runtime.backends import backends_here
+    from latentrt.runtime.backends.choose import backends_here
 
     return {
         ("machine", "torch"): lambda: _dry_machine() if dry else _machine(),

@@ -79,7 +79,7 @@ def _replayed(subject: Subject) -> dict[str, Any]:
 @contextmanager
 def without_graphs() -> Iterator[None]:
     """Engines opened within it run kernel after kernel: neither we record calls, nor does TensorRT-RTX."""
-    from latentrt.runtime.backends.tensorrt_component import TensorRTComponent
+    from latentrt.runtime.backends.tensorrt.component import TensorRTComponent
 
     with mock.patch.object(TensorRTComponent, "_is_captured", return_value=False):
         try:
@@ -130,7 +130,7 @@ def _own_workspace(subject: Subject) -> dict[str, Any]:
 def _needs(subject: Subject) -> tuple[int, int]:
     """The bytes of the weights of the engine that the case runs in, and of everything else that a call holds on the
     device, by our own count."""
-    from latentrt.runtime.manifest import Manifest
+    from latentrt.runtime.bundle.manifest import Manifest
 
     subject.vae.release()
     subject.on_host()

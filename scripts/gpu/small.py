@@ -134,7 +134,7 @@ class _Small:
 
 def _verified(model: _Small) -> dict[str, Any]:
     """`latentrt verify` of encoder and decoder, in every precision of the bundle, at three sizes each."""
-    from latentrt.export.parity import verify_bundle
+    from latentrt.export.verify.parity import verify_bundle
 
     of, checkpoint = model.contender, model.checkpoint
     bundle = model.running

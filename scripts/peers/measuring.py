@@ -35,7 +35,7 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds of a call (the median of a few, of long ones one), of opening and warming up, the most memory of the
     process, and the distance to the reference. `keep`: this one is the reference."""
-    from latentrt.export.quality import psnr
+    from latentrt.export.verify.quality import psnr
 
     try:
         started = time.perf_counter()
@@ -104,7 +104,7 @@ def work_of(case: PeerCase) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from latentrt.export.components import meta_model
+    from latentrt.export.graphs.components import meta_model
     from latentrt.runtime.config import config_from_dict
 
     model: Any = meta_model(config_from_dict(CONFIGS[case.model]))

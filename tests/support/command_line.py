@@ -4,11 +4,11 @@ import sys
 
 from click.testing import CliRunner, Result
 
-from latentrt.export.cli import cli
+from latentrt.cli.main import cli
 
 __all__ = ["LATENTRT", "invoke"]
 
-LATENTRT = [sys.executable, "-c", "from latentrt.export.cli import main; main()"]
+LATENTRT = [sys.executable, "-c", "from latentrt.cli.main import main; main()"]
 """What the console script does, for a process of its own."""
 
 

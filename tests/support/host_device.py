@@ -21,16 +21,18 @@ import onnx
 import onnxruntime
 import pytest
 
-from latentrt.runtime.backends import choices, shared_device, tensorrt
-from latentrt.runtime.backends.device_frames import Rows
-from latentrt.runtime.backends.device_memory import MemoryLedger
-from latentrt.runtime.backends.devices import Buffer
-from latentrt.runtime.engines import EngineRecord
+from latentrt.runtime.arrays.pixels import to_pixels
+from latentrt.runtime.backends import choices
+from latentrt.runtime.backends.cuda.device_frames import Rows
+from latentrt.runtime.backends.cuda.device_memory import MemoryLedger
+from latentrt.runtime.backends.cuda.devices import Buffer
+from latentrt.runtime.backends.tensorrt import opener as tensorrt
+from latentrt.runtime.backends.tensorrt import shared_device
+from latentrt.runtime.bundle.engine_records import EngineRecord
+from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.errors import DeviceMemoryError, EngineError
-from latentrt.runtime.hashing import sha256_of
-from latentrt.runtime.manifest import Graph, Manifest
-from latentrt.runtime.pixels import to_pixels
-from latentrt.runtime.profiles import Profile
+from latentrt.runtime.system.hashing import sha256_of
 
 __all__ = ["HostGpu", "OnDevice", "install", "with_engines"]
 

@@ -1,8 +1,8 @@
 """Measurements of a machine that there is not: planning without running anything."""
 
-from latentrt.runtime.grid import Grid
-from latentrt.runtime.probe import Point, Probe
-from latentrt.runtime.workload import volume
+from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.calls.workload import volume
+from latentrt.runtime.planner.probe import Point, Probe
 
 __all__ = ["MadeUp"]
 

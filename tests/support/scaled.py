@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from latentrt.export.safetensors_file import SafetensorsFile, write_safetensors
+from latentrt.export.weights.safetensors_file import SafetensorsFile, write_safetensors
 
 __all__ = ["scale_weights"]
 

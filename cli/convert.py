@@ -1,0 +1,47 @@
+"""`latentrt convert`: any checkpoint becomes a diffusers folder."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..export.checkpoints import SourceOptions
+from .options import as_json, emit_json, progress_bar, scaling_options, source_options
+from .terminal import echo
+
+__all__ = ["convert"]
+
+
+@click.command(epilog="Example: latentrt convert ae.safetensors flux-vae")
+@click.argument("source", type=click.Path())
+@click.argument("folder", type=click.Path(path_type=Path))
+@scaling_options
+@source_options
+@as_json
+def convert(
+    source: str, folder: Path, overrides: dict[str, Any], source_options: SourceOptions, json_output: bool
+) -> None:
+    """Write the checkpoint SOURCE as the diffusers folder FOLDER, in float32, without torch.
+
+    SOURCE is what `latentrt export` takes. The folder exists only if everything succeeded.
+    """
+    from ..export.convert import convert_checkpoint
+
+    with progress_bar("Converting", hidden=json_output) as update:
+        checkpoint = convert_checkpoint(source, folder, overrides, source_options, update)
+    size = 4 * checkpoint.parameter_count
+    if json_output:
+        emit_json(
+            {
+                "folder": str(folder),
+                "bytes": size,
+                "family": checkpoint.config.family,
+                "variant": checkpoint.variant,
+                "format": checkpoint.format,
+                "notes": checkpoint.notes,
+                "config": checkpoint.config.to_dict(),
+            }
+        )
+        return
+    name = f"{checkpoint.config.family}{f' ({checkpoint.variant})' if checkpoint.variant else ''}"
+    echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")

@@ -1,0 +1,30 @@
+"""`latentrt demo`: the embedded models, from checkpoint to pictures, in one command."""
+
+from pathlib import Path
+
+import click
+
+from ..runtime.extras import require
+from .options import as_json, emit_json
+from .terminal import echo
+
+__all__ = ["demo"]
+
+
+@click.command(epilog="Example: latentrt demo demo")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@as_json
+def demo(folder: Path, json_output: bool) -> None:
+    """Write the embedded demo models to DIR, export them, and take a picture and a clip through each.
+
+    DIR then holds the models (diffusers folders), their bundles, the inputs, the latents, the reconstructions, and
+    labelled side-by-side pictures and a clip.
+    """
+    for module, extra in (("torch", "export"), ("onnx", "export"), ("onnxruntime", "cpu"), ("PIL", "media")):
+        require(module, extra=extra)
+    require("av", extra="media")
+    from ..export.demo.run import run_demo
+
+    report = run_demo(folder, (lambda _: None) if json_output else echo)
+    if json_output:
+        emit_json(report)

@@ -1,0 +1,47 @@
+"""A picture that is drawn to a file: checked before there is anything to draw, written whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+from ...runtime.errors import OutputError
+from ...runtime.extras import require
+from ...runtime.system.partial_output import partial_output, require_folder, translated_errors
+
+__all__ = ["check_figure_file", "new_figure", "write_figure"]
+
+_ENDINGS = (".png", ".svg", ".pdf")
+_DOTS_PER_INCH = 120
+_WIDTH = 12.0  # inches
+
+
+def check_figure_file(path: Path) -> None:
+    """Refuse what could not be drawn to.
+
+    Raises:
+        OutputError: another ending than .png, .svg and .pdf, or no such folder. MissingExtra: matplotlib is not
+            installed.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
+    require_folder(path)
+    require("matplotlib.figure", extra="plot")
+
+
+def new_figure(height: float) -> Any:
+    """A matplotlib `Figure` that high, in inches.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    return require("matplotlib.figure", extra="plot").Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def write_figure(figure: Any, path: Path) -> None:
+    """Write it to a `.png`, `.svg` or `.pdf` file. An existing file is replaced.
+
+    Raises:
+        OutputError: as `check_figure_file`, or the file cannot be written.
+    """
+    check_figure_file(path)
+    with partial_output(path, overwrite=True) as partial, translated_errors(path):
+        figure.savefig(partial, dpi=_DOTS_PER_INCH)

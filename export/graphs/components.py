@@ -1,0 +1,141 @@
+"""The graphs of a model: one small module per graph, with the names and axes of its inputs and outputs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...runtime.bundle.manifest import Stage
+from ...runtime.bundle.strip_graph import Segment
+from ...runtime.config import ImageConfig, ModelConfig
+from ..lowering.graph import TensorSpec
+from ..models import model_from_config
+from ..models.attention import ATTENTION_KINDS, Attention
+
+__all__ = ["ATTENTION_KINDS", "COMPONENTS", "GraphSpec", "Stage", "component_of", "graph_specs", "meta_model"]
+
+COMPONENTS = ("encoder", "decoder")
+_PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv.")}
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph to export: the module to trace, its inputs in forward's order, and its outputs.
+
+    `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming
+    graph; `segment`: of one that is a step of an exact pass.
+    """
+
+    component: str
+    variant: str
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    causal: bool | None
+    stage: Stage | None = None
+    segment: Segment | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it runs all at once."""
+        return self.stage is None and self.segment is None
+
+    @property
+    def has_cpu_form(self) -> bool:
+        """Whether ONNX Runtime runs it faster on a CPU in another form: what decodes a picture or makes it larger, and
+        streams. (Whole clips would take twice the memory.)"""
+        if self.segment is not None:
+            return self.segment.up == 2
+        return self.stage is not None or (self.causal is None and self.component == "decoder")
+
+
+class EncoderGraph(nn.Module):
+    """sample -> moments."""
+
+    def __init__(self, model: Any, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options
+
+    def forward(self, sample: Tensor) -> Tensor:
+        return self.model.encode(sample, **self.options)
+
+
+class DecoderGraph(nn.Module):
+    """latents (, temb) (, noise per block) -> sample."""
+
+    def __init__(self, model: Any, options: dict[str, Any], conditioned: bool, noisy_blocks: tuple[bool, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options
+        self.conditioned = conditioned
+        self.noisy_blocks = noisy_blocks
+
+    def forward(self, latents: Tensor, *extras: Tensor) -> Tensor:
+        options = dict(self.options)
+        if self.conditioned:
+            options["temb"] = extras[0]
+        if any(self.noisy_blocks):
+            indices = iter(range(int(self.conditioned), len(self.noisy_blocks) + 1))
+            options["noise"] = tuple(extras[next(indices)] if noisy else None for noisy in self.noisy_blocks)
+        return self.model.decode(latents, **options)
+
+
+def component_of(parameter: str) -> str | None:
+    """Which component a parameter belongs to, or None for the latent statistics."""
+    for component, prefixes in _PREFIXES.items():
+        if parameter.startswith(prefixes):
+            return component
+    return None
+
+
+def meta_model(config: ModelConfig, *, attention: str = "sdpa", fuse_qkv: bool = True) -> nn.Module:
+    """The reference model without memory for its weights, ready to trace."""
+    with torch.device("meta"):
+        model = model_from_config(config)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.fuse_qkv = fuse_qkv
+            module.product.kind = attention
+    return model
+
+
+def graph_specs(
+    config: ModelConfig, model: nn.Module, component: str, causal: tuple[bool, ...] = ()
+) -> Iterator[GraphSpec]:
+    """The graphs to export for one component: one for images, and for video one per wanted causality, the config's
+    own first."""
+    if isinstance(config, ImageConfig):
+        yield _spec(config, model, component, None, "")
+        return
+    default = config.encoder_causal if component == "encoder" else config.decoder_causal
+    yield _spec(config, model, component, default, "")
+    for choice in dict.fromkeys(causal):
+        if choice != default:
+            yield _spec(config, model, component, choice, "causal" if choice else "non_causal")
+
+
+def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | None, variant: str) -> GraphSpec:
+    options: dict[str, Any] = {} if causal is None else {"causal": causal}
+    sample_axes: tuple[str, ...] = ("height", "width")
+    if causal is not None:
+        sample_axes = ("frames", *sample_axes)
+    latent_axes = tuple(f"latent_{axis}" for axis in sample_axes)
+    if component == "encoder":
+        sample = TensorSpec("sample", "float32", ("batch", config.in_channels, *sample_axes))
+        moments = TensorSpec("moments", "float32", ("batch", 2 * config.latent_channels, *latent_axes))
+        return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), (moments,), causal)
+    latents = TensorSpec("latents", "float32", ("batch", config.latent_channels, *latent_axes))
+    sample = TensorSpec("sample", "float32", ("batch", config.out_channels, *sample_axes))
+    if isinstance(config, ImageConfig):
+        return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), (sample,), None)
+    inputs = [latents]
+    if config.timestep_conditioning:
+        inputs.append(TensorSpec("temb", "float32", ("batch",)))
+    for stack in config.noise_stacks:
+        axes = (f"{stack.name}_height", f"{stack.name}_width")
+        inputs.append(TensorSpec(stack.name, "float32", (stack.maps, *axes)))
+    module = DecoderGraph(model, options, config.timestep_conditioning, config.inject_noise)
+    return GraphSpec(component, variant, module, tuple(inputs), (sample,), causal)

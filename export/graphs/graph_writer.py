@@ -1,0 +1,149 @@
+"""The graphs of one component, written in every precision that is asked for, each precision with its weights."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ...runtime.bundle.manifest import FileEntry, Graph, TensorInfo
+from ...runtime.system.hashing import HashingWriter
+from ..lowering.graph import GraphBuilder, TensorSpec
+from ..lowering.trace import lower
+from ..precision.precision import PrecisionPlan, opset_for, plan_precision
+from ..weights.narrowing import ITEM_BYTES
+from ..weights.safetensors_file import planned_safetensors, write_safetensors
+from .components import GraphSpec
+from .typed_graph import apply_precision
+
+__all__ = ["ComponentGraphs", "WrittenGraphs"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class WrittenGraphs:
+    """What was written in one precision; `float32_nodes` says, per graph file, which nodes stayed in float32."""
+
+    graphs: tuple[Graph, ...]
+    files: tuple[FileEntry, ...]
+    float32_nodes: Mapping[str, tuple[str, ...]]
+
+
+class ComponentGraphs:
+    """One component's graphs, lowered once in float32; `write` puts one precision of them into a folder."""
+
+    def __init__(self, component: str, specs: Iterable[GraphSpec], shapes: Shapes) -> None:
+        self.component = component
+        self.shapes = shapes
+        _, planned = planned_safetensors(self._weights_name("float32"), shapes)
+        self.models: dict[str, tuple[GraphSpec, ModelProto]] = {}
+        self._for_cpu: dict[str, ModelProto] = {}
+
+        def lowered(spec: GraphSpec, *, for_cpu: bool) -> ModelProto:
+            builder = GraphBuilder(opset=opset_for("float32"), weights=planned, for_cpu=for_cpu)
+            lower(spec.module, spec.inputs, spec.outputs, builder, prefix="model.")
+            return builder.finish(component, spec.inputs, spec.outputs)
+
+        for spec in specs:
+            name = self.file_name(spec, "float32")
+            self.models[name] = spec, lowered(spec, for_cpu=False)
+            if spec.has_cpu_form:
+                self._for_cpu[name] = lowered(spec, for_cpu=True)
+
+    def bytes_in(self, dtype: str) -> int:
+        """About how large the weights are in a precision."""
+        return ITEM_BYTES[dtype] * sum(map(math.prod, self.shapes.values()))
+
+    def write(
+        self,
+        folder: Path,
+        dtype: str,
+        read: Callable[[str], NDArray[np.float32]],
+        keep: Mapping[str, frozenset[str]] | None = None,
+        on_graph: Callable[[], None] = lambda: None,
+    ) -> WrittenGraphs:
+        """Write weights and graphs; `keep` names, per float32 graph file, the tensors that stay in float32, and
+        `on_graph` is called before each graph.
+
+        Raises:
+            CheckpointError: a weight that the precision cannot hold. OSError: the folder cannot be written.
+        """
+        plans = {} if dtype == "float32" else self._plans(dtype, keep or {})
+        stored_wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
+        kinds = {name: "float32" if name in stored_wide else dtype for name in self.shapes}
+        weights_name = self._weights_name(dtype)
+        weights = write_safetensors(folder / weights_name, self.shapes, read, kinds)
+        files = [FileEntry(weights_name, weights.size_bytes, weights.sha256)]
+        graphs, float32_nodes = [], {}
+        for name, (spec, model) in self.models.items():
+            on_graph()
+            file = self.file_name(spec, dtype)
+            low: frozenset[str] = frozenset()
+            if name in plans:
+                model = apply_precision(model, plans[name], weights.tensors)
+                float32_nodes[file] = tuple(sorted(plans[name].float32_nodes))
+                low = plans[name].low_ports
+            files.append(_write_model(folder / file, model))
+            cpu_file = None
+            if dtype == "float32" and name in self._for_cpu:
+                cpu_file = file.replace(".onnx", ".cpu.onnx")
+                files.append(_write_model(folder / cpu_file, self._for_cpu[name]))
+            graphs.append(
+                Graph(
+                    component=self.component,
+                    file=file,
+                    weights=weights_name,
+                    dtype=dtype,
+                    opset=opset_for(dtype),
+                    causal=spec.causal,
+                    inputs=_infos(spec.inputs, dtype, low),
+                    outputs=_infos(spec.outputs, dtype, low),
+                    stage=spec.stage,
+                    segment=spec.segment,
+                    cpu_file=cpu_file,
+                )
+            )
+        return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)
+
+    def _plans(self, dtype: str, keep: Mapping[str, Collection[str]]) -> dict[str, PrecisionPlan]:
+        """The plan of every graph, by its float32 file. What streams and exact steps keep in float32 follows from the
+        graphs of the whole: a range check runs only those."""
+        whole = {name: model for name, (spec, model) in self.models.items() if spec.is_whole}
+        plans = {name: plan_precision(model, dtype, keep.get(name, ())) for name, model in whole.items()}
+        wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
+        kept = frozenset().union(*(keep.get(name, ()) for name in whole))
+        ahead: set[str] = set()
+        for name, (_, model) in self.models.items():
+            if name not in whole:
+                plans[name] = plan_precision(model, dtype, kept | ahead, wide)
+                # What a stage gives is named otherwise where the next one takes it.
+                ahead = {"chunk"} if _maker(model, "result") in kept else set()
+        return plans
+
+    def file_name(self, spec: GraphSpec, dtype: str) -> str:
+        parts = [self.component, spec.variant, "" if dtype == "float32" else dtype, "onnx"]
+        return ".".join(filter(None, parts))
+
+    def _weights_name(self, dtype: str) -> str:
+        return f"{self.component}.safetensors" if dtype == "float32" else f"{self.component}.{dtype}.safetensors"
+
+
+def _infos(tensors: Iterable[TensorSpec], dtype: str, low: Collection[str]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(one.name, dtype if one.name in low else one.dtype, one.shape) for one in tensors)
+
+
+def _maker(model: ModelProto, output: str) -> str:
+    """The node that makes it, by name: which is that of its result, wherever it is no graph's output."""
+    return next((node.name for node in model.graph.node if output in node.output), "")
+
+
+def _write_model(path: Path, model: ModelProto) -> FileEntry:
+    with HashingWriter(path) as writer:
+        writer.write(model.SerializeToString())
+    onnx.checker.check_model(str(path), full_check=True)
+    return FileEntry(path.name, writer.size_bytes, writer.hexdigest())

@@ -1,0 +1,140 @@
+"""The graphs of an exact pass over a picture: encoder and decoder as chains of steps, each run tile by tile.
+
+A graph takes `tile`, for each side the number of `zeros` outside the picture, and what its step needs beside them
+(`export/models/strip_modules.py`); it gives `result`, or `keys` and `values`, and statistics of its rows. The
+weights are those of the whole graph.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from ...runtime.bundle.strip_graph import Segment
+from ...runtime.config import ImageConfig
+from ..lowering.graph import TensorSpec
+from ..models.strip_modules import AttentionStep, ConvolutionStep, KeysStep
+from .components import GraphSpec
+
+__all__ = ["segment_specs"]
+
+_SIDES = ("top", "left", "bottom", "right")
+
+
+def segment_specs(config: ImageConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
+    """The steps of one component, in their order."""
+    chain = _Chain(component, model)
+    if component == "encoder":
+        _encoder(chain, model, config.in_channels)
+    else:
+        _decoder(chain, model, config.latent_channels)
+    yield from chain.specs
+
+
+class _Chain:
+    """Steps in their order; each reads what the one before gave, and may add what an earlier one gave."""
+
+    def __init__(self, component: str, model: nn.Module) -> None:
+        self.component, self.model = component, model
+        self.specs: list[GraphSpec] = []
+        self.channels = {-1: 0}  # of each step's result
+
+    @property
+    def last(self) -> int:
+        """The last step whose result is a picture: keys are not."""
+        steps = [spec.segment for spec in self.specs if spec.segment is not None and spec.segment.kind != "keys"]
+        return steps[-1].index if steps else -1
+
+    def convolution(self, layer: Any, *, skip: int | None = None, down: int = 1, **options: Any) -> None:
+        step = ConvolutionStep(self.model, layer, adds=skip is not None, **options)
+        inputs = [_tile(layer.in_channels), *_zeros()]
+        if step.norm is not None:
+            inputs += _statistics(step.norm)
+        if skip is not None:
+            # The input's own width: with a shortcut it is not the result's.
+            shape = ("batch", self.channels[skip], "result_rows", "result_columns")
+            inputs.append(TensorSpec("skip", "float32", shape))
+        up, before = 1 if step.upsample is None else 2, 0 if down == 2 else 1
+        index = len(self.specs)
+        segment = Segment(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
+        self._add(segment, step, inputs, layer.out_channels, tells_rows=not step.last)
+
+    def resnet(self, block: Any) -> None:
+        skip = self.last
+        self.convolution(block.conv1, norm=block.norm1, activation=block.nonlinearity)
+        shortcut = block.conv_shortcut
+        self.convolution(block.conv2, skip=skip, norm=block.norm2, activation=block.nonlinearity, shortcut=shortcut)
+
+    def middle(self, block: Any) -> None:
+        first, second = block.resnets
+        self.resnet(first)
+        for attention in block.attentions:
+            self._attention(attention)
+        self.resnet(second)
+
+    def end(self, network: Any, **options: Any) -> None:
+        norm, activation = network.conv_norm_out, network.conv_act
+        self.convolution(network.conv_out, norm=norm, activation=activation, last=True, **options)
+
+    def _attention(self, layer: Any) -> None:
+        source, channels = self.last, layer.group_norm.num_channels
+        inputs = [_tile(channels), *_statistics(layer.group_norm)]
+        pair = [TensorSpec(name, "float32", ("batch", "positions", channels)) for name in ("keys", "values")]
+        keys = Segment(len(self.specs), "keys", source)
+        self.specs.append(self._spec(keys, KeysStep(self.model, layer), inputs, pair))
+        step = AttentionStep(self.model, layer)
+        self._add(Segment(len(self.specs), "attention", source), step, [*inputs, *pair], channels, tells_rows=True)
+
+    def _add(
+        self, segment: Segment, step: nn.Module, inputs: list[TensorSpec], channels: int, *, tells_rows: bool
+    ) -> None:
+        rows = TensorSpec("row_mean", "float32", ("batch", channels, "result_rows"))
+        outputs = [TensorSpec("result", "float32", ("batch", channels, "result_rows", "result_columns"))]
+        if tells_rows:
+            outputs += [rows, TensorSpec("row_variance", "float32", rows.shape)]
+        self.channels[segment.index] = channels
+        self.specs.append(self._spec(segment, step, inputs, outputs))
+
+    def _spec(
+        self, segment: Segment, step: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
+    ) -> GraphSpec:
+        name = f"exact_{segment.index:02d}"
+        return GraphSpec(self.component, name, step, tuple(inputs), tuple(outputs), None, segment=segment)
+
+
+def _encoder(chain: _Chain, model: Any, channels: int) -> None:
+    network = model.encoder
+    chain.channels[-1] = channels
+    chain.convolution(network.conv_in)
+    for block in network.down_blocks:
+        for resnet in block.resnets:
+            chain.resnet(resnet)
+        for layer in block.downsamplers:
+            chain.convolution(layer.conv, down=2)
+    chain.middle(network.mid_block)
+    chain.end(network, after=model.quant_conv)
+
+
+def _decoder(chain: _Chain, model: Any, channels: int) -> None:
+    network = model.decoder
+    chain.channels[-1] = channels
+    chain.convolution(network.conv_in, before=model.post_quant_conv)
+    chain.middle(network.mid_block)
+    for block in network.up_blocks:
+        for resnet in block.resnets:
+            chain.resnet(resnet)
+        for layer in block.upsamplers:
+            chain.convolution(layer.conv, upsample=layer)
+    chain.end(network)
+
+
+def _tile(channels: int) -> TensorSpec:
+    return TensorSpec("tile", "float32", ("batch", channels, "rows", "columns"))
+
+
+def _zeros() -> list[TensorSpec]:
+    return [TensorSpec(side, "int64", (1,)) for side in _SIDES]
+
+
+def _statistics(norm: nn.GroupNorm) -> list[TensorSpec]:
+    return [TensorSpec(name, "float32", ("batch", norm.num_groups)) for name in ("mean", "variance")]

@@ -1,0 +1,149 @@
+"""How large every activation gets on sample inputs: what float16 cannot hold is found by running, not by guessing.
+
+SDXL's VAE is the classic case: its decoder's residual stream passes 65504 and plain float16 gives a black picture.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime import open_bundle
+from ...runtime.autoencoders.autoencoder import Autoencoder
+from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.calls.conditions import DECODE_TIMESTEP, draw_noise
+from ...runtime.config import AutoencoderKLLTX2VideoConfig
+from ...runtime.errors import InputError
+from ...runtime.files.sources import list_inputs, read_sample
+from ...runtime.system.available_memory import available_bytes
+from ..memory_errors import memory_errors
+from .range_probe import Feed, RangeProbe
+
+__all__ = ["RangeProgress", "RangeTable", "measure_ranges"]
+
+RangeProgress = Callable[[str, int, int], None]
+"""Called with (component and sample that run now, runs done, runs in all)."""
+
+# float16's largest number over 4: other inputs than the samples may make an activation some times larger.
+LIMIT = 65504.0 / 4
+_MAX_FRAMES = 17
+# Activations take memory with the area, and the whole picture at a usual size shows the ranges that such pictures
+# have. A crop would miss the brightest and the busiest places.
+_LARGEST_SIDE = 1024
+_SEED = 0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RangeTable:
+    """The largest |activation| of every tensor, over all samples.
+
+    Attributes:
+        samples: file names.
+        largest: by graph file and tensor name.
+        narrowed: by graph file, the tensors that a float16 graph holds in float16 by default.
+        limit: tensors with a larger value stay in float32.
+        scaled_down: by file name, (H, W) of a sample and (H, W) at which it ran.
+    """
+
+    samples: tuple[str, ...]
+    largest: Mapping[str, Mapping[str, float]]
+    narrowed: Mapping[str, frozenset[str]]
+    limit: float = LIMIT
+    scaled_down: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def kept(self, file: str) -> frozenset[str]:
+        """The tensors of a graph that float16 is not trusted with."""
+        largest = self.largest.get(file, {})
+        return frozenset(name for name in self.narrowed.get(file, ()) if largest.get(name, 0.0) > self.limit)
+
+    def to_json(self) -> dict[str, Any]:
+        scaled = {name: {"from": list(full), "to": list(run)} for name, (full, run) in self.scaled_down.items()}
+        return {
+            "samples": list(self.samples),
+            "limit": self.limit,
+            "largest": {file: dict(values) for file, values in self.largest.items()},
+            "kept_in_float32": {file: sorted(self.kept(file)) for file in self.largest},
+            **({"scaled_down": scaled} if scaled else {}),
+        }
+
+
+def measure_ranges(bundle: Path, samples: Sequence[Path], progress: RangeProgress | None = None) -> RangeTable:
+    """Run the float32 graphs of a bundle on pictures or clips; the decoder on their mean latents.
+
+    Clips are cut to 17 frames, and samples larger than 1024x1024 are scaled down to it. One graph is open at a time,
+    and one sample is in memory.
+
+    Raises:
+        InputError: a sample on which float32 itself overflows, or that takes more memory than there is.
+        EngineError: memory ran out. BundleError: encoder or decoder is missing.
+        MediaError: a sample cannot be read. MissingExtra: ONNX Runtime is not installed.
+    """
+    manifest = Manifest.open(bundle)
+    progress = progress or (lambda *_: None)
+    largest: dict[str, dict[str, float]] = {graph.file: {} for graph in manifest.graphs}
+    narrowed: dict[str, frozenset[str]] = {}
+    scaled: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    with open_bundle(bundle, provider="cpu") as vae:
+        files = [file for path in samples for file in list_inputs(path, vae) or [path]]
+        total, done = len(manifest.graphs) * len(files), 0
+        for graph in manifest.graphs:
+            with RangeProbe(bundle / graph.file) as probe:
+                narrowed[graph.file] = probe.narrowed
+                for file in files:
+                    progress(f"{graph.component} of {file.name}", done, total)
+                    source = read_sample(file, vae, max_frames=_MAX_FRAMES, largest_side=_LARGEST_SIDE)
+                    if not source.sample.size or not np.isfinite(source.sample).all():
+                        raise InputError(f"{file} is empty, or holds NaN or infinity: give another sample")
+                    if source.full_size is not None:
+                        scaled[file.name] = (source.full_size, source.size[-2:])
+                    for index in range(len(source.sample)):
+                        _measure(probe, graph, file, source.sample[index : index + 1], vae, largest[graph.file])
+                    done += 1
+                    progress(f"{graph.component} of {file.name}", done, total)
+    if scaled:
+        _log.warning("%s", _scaling_note(scaled, len(files)))
+    return RangeTable(tuple(file.name for file in files), largest, narrowed, scaled_down=scaled)
+
+
+def _measure(
+    probe: RangeProbe, graph: Graph, file: Path, sample: NDArray[np.float32], vae: Autoencoder, table: dict[str, float]
+) -> None:
+    """Raise the entries of `table` to what the graph's tensors reach on one sample, (1, C, H, W) or (1, C, T, H, W)."""
+    feed: Feed = {"sample": sample} if graph.component == "encoder" else _decoder_feed(file, sample, vae)
+    needed, free = probe.held_bytes(feed), available_bytes()
+    if needed > free:
+        size = "x".join(map(str, sample.shape[2:]))
+        raise InputError(
+            f"{file}: the range check of {graph.file} at {size} holds at least {needed / 2**30:.1f} GiB and "
+            f"{free / 2**30:.1f} GiB of memory are free: give a smaller picture or clip to --check-range"
+        )
+    for name, value in probe.run(feed):
+        if not np.isfinite(value):
+            raise InputError(f"{file}: float32 itself overflows in {graph.file} at {name}; check the weights")
+        table[name] = max(value, table.get(name, 0.0))
+
+
+def _scaling_note(scaled: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], count: int) -> str:
+    name, (full, run) = next(iter(scaled.items()))
+    example = f"{name}, {full[0]}x{full[1]}, ran at {run[0]}x{run[1]}"
+    return (
+        f"range check: {len(scaled)} of {count} samples are larger than {_LARGEST_SIDE}x{_LARGEST_SIDE} and were "
+        f"scaled down to it ({example})"
+    )
+
+
+def _decoder_feed(file: Path, sample: NDArray[np.float32], vae: Autoencoder) -> Feed:
+    with memory_errors(f"encoding {file} for the range check"):
+        latents = np.ascontiguousarray(vae.encode(sample).latent_dist.mode())
+    feed = {"latents": latents}
+    if isinstance(vae.config, AutoencoderKLLTX2VideoConfig):
+        height, width = latents.shape[-2:]
+        feed |= draw_noise(vae.config, (height, width), _SEED)
+        if vae.config.timestep_conditioning:
+            feed["temb"] = np.full(latents.shape[0], DECODE_TIMESTEP, np.float32)
+    return feed

@@ -1,0 +1,1 @@
+"""Parity and quality: a bundle compared with its PyTorch reference, and tiles compared with one pass."""

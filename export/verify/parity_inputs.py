@@ -1,0 +1,133 @@
+"""What a bundle is compared on: random arrays of the sizes that each backend takes, and the user's samples."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.autoencoders.autoencoder import Autoencoder
+from ...runtime.backends.tensorrt.opener import LIBRARIES, EngineOpener
+from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.profiles import Profile, choose_profile
+from ...runtime.config import AutoencoderKLLTX2VideoConfig
+from ...runtime.errors import EngineError
+from ...runtime.execution.stream_lengths import frames_ahead
+from .reference import Reference
+
+__all__ = ["ParityInput", "ParityInputs"]
+
+Array = NDArray[np.float32]
+_SEED = 0
+_MAIN_INPUT = {"encoder": "sample", "decoder": "latents"}
+_MOST_STREAM_CELLS = 2048  # of the clip that goes through a stream: the reference takes it whole
+
+
+@dataclass(frozen=True, eq=False)
+class ParityInput:
+    """A sample or latents, and how it goes through: some of "whole", "stream" and "strips"."""
+
+    label: str
+    array: Array
+    ways: tuple[str, ...]
+
+
+class ParityInputs:
+    """What one backend is compared on. Where it runs engines, their profiles say what they take."""
+
+    def __init__(self, vae: Autoencoder, manifest: Manifest) -> None:
+        self._manifest, self._config, self._grid = manifest, manifest.config, vae.grid
+        self._engines = EngineOpener(manifest, vae.backend) if vae.backend in LIBRARIES else None
+        self._base = max(self._grid.encoder_minimum, self._grid.decoder_minimum, 64 // self._grid.spatial)
+
+    def random(self, graph: Graph) -> Iterator[ParityInput]:
+        """Arrays of several sizes; of engines as many more as it takes for each profile to be called."""
+        streams, segments, profiles = self._streams(graph), self._segments(graph), self._profiles(graph)
+        wide = self._default_shapes(graph)[-1]
+        for shape in self._default_shapes(graph) if self._engines is None else self._held_shapes(graph, profiles):
+            yield _random(graph, shape, ("whole",))
+        if segments:
+            yield _random(graph, wide, ("strips",))
+        for shape in self._stream_shapes(graph, streams):
+            yield _random(graph, shape, ("stream",))
+
+    def own(self, graph: Graph, samples: Iterable[tuple[str, Array]], reference: Reference) -> Iterator[ParityInput]:
+        """The user's samples; for the decoder what the reference encodes them to."""
+        whole = self._engines is None or self._profiles(graph)
+        ways = (*(("whole",) if whole else ()), *(("stream",) if self._streams(graph) else ()))
+        for label, sample in samples if ways else ():
+            array = sample
+            if graph.component == "decoder":
+                moments, _ = reference.timed("encoder", sample, None)
+                array = np.ascontiguousarray(moments[:, : self._config.latent_channels])
+            yield ParityInput(label, array, ways)
+
+    def _default_shapes(self, graph: Graph) -> list[tuple[int, ...]]:
+        """Square, a batch of two that is not square, and a wider (for video: longer) one."""
+        base = self._base
+        sizes = ((1, 2, base, base), (2, 1, base, base + 1), (1, 3, base + 1, 2 * base))
+        return [self._shape(graph, batch, cells if self._grid.video else cells[1:]) for batch, *cells in sizes]
+
+    def _held_shapes(self, graph: Graph, profiles: Sequence[Profile]) -> Iterable[tuple[int, ...]]:
+        """Those of the default ones that an engine takes, and one for each profile."""
+        name = _MAIN_INPUT[graph.component]
+        shapes = [of for of in self._default_shapes(graph) if any(one.ranges[name].holds(of) for one in profiles)]
+        chosen = (_shape_choosing(profiles, index, name) for index in range(len(profiles)))
+        return dict.fromkeys([*shapes, *filter(None, chosen)])
+
+    def _stream_shapes(self, graph: Graph, streams: Sequence[Graph]) -> Iterator[tuple[int, ...]]:
+        """Clips that go through in several steps, of heights and widths that the engines take."""
+        if not streams:
+            return
+        chunks: Iterable[tuple[int, ...]] = [(1, self._base, self._base)]
+        if self._engines is not None:
+            ratio = self._grid.spatial if graph.component == "encoder" else 1
+            later = [one for one in self._profiles(streams[0]) if one.ranges["first"].maximum == (0,)]
+            chosen = filter(None, (_shape_choosing(later, index, "chunk") for index in range(len(later))))
+            chunks = dict.fromkeys((shape[0], shape[-2] // ratio, shape[-1] // ratio) for shape in chosen)
+        for batch, height, width in chunks:
+            most = max(_MOST_STREAM_CELLS // (height * width), 3)
+            yield self._shape(graph, batch, (min(self._stream_frames(streams), most), height, width))
+
+    def _stream_frames(self, streams: Sequence[Graph]) -> int:
+        """Latent frames: what the stages hold back until the first frame comes, and a few."""
+        assert isinstance(self._config, AutoencoderKLLTX2VideoConfig)
+        return math.ceil(frames_ahead(streams) / self._config.temporal_ratio) + 4
+
+    def _shape(self, graph: Graph, batch: int, cells: Sequence[int]) -> tuple[int, ...]:
+        if graph.component == "encoder":
+            return (batch, self._config.in_channels, *self._grid.sample_size(cells))
+        return (batch, self._config.latent_channels, *cells)
+
+    def _streams(self, graph: Graph) -> Sequence[Graph]:
+        return self._usable(graph, self._manifest.find_streams(graph.component, graph.dtype))
+
+    def _segments(self, graph: Graph) -> Sequence[Graph]:
+        return self._usable(graph, self._manifest.find_segments(graph.component, graph.dtype))
+
+    def _usable(self, graph: Graph, steps: Sequence[Graph]) -> Sequence[Graph]:
+        """The steps of what `graph` does at once; none where another causality was cut, or an engine is missing."""
+        runs = self._engines is None or all(map(self._profiles, steps))
+        return steps if runs and all(step.causal == graph.causal for step in steps) else ()
+
+    def _profiles(self, graph: Graph) -> tuple[Profile, ...]:
+        """Of the engines of a graph; none where there are none."""
+        try:
+            return () if self._engines is None else self._engines.profiles(graph)
+        except EngineError:
+            return ()
+
+
+def _shape_choosing(profiles: Sequence[Profile], index: int, name: str) -> tuple[int, ...] | None:
+    """The smallest shape of the input `name` with which a call runs in a profile; None where others take all its
+    calls."""
+    of, alone = profiles[index].ranges[name], [Profile({name: one.ranges[name]}) for one in profiles]
+    shapes = sorted(product(*map(set, zip(of.minimum, of.optimum, of.maximum, strict=True))), key=math.prod)
+    return next((shape for shape in shapes if choose_profile(alone, {name: shape}) == index), None)
+
+
+def _random(graph: Graph, shape: tuple[int, ...], ways: tuple[str, ...]) -> ParityInput:
+    values = np.random.default_rng(_SEED).standard_normal(shape, np.float32)
+    return ParityInput("random", np.tanh(values) if graph.component == "encoder" else values, ways)

@@ -1,0 +1,223 @@
+"""Safetensors files, read lazily and written as a stream, so that a file of any size needs memory for one tensor.
+
+Format: 8 bytes little-endian header length, a JSON header of name -> {dtype, shape, data_offsets}, then the data.
+(https://github.com/huggingface/safetensors). Written here rather than with the safetensors package because NumPy has
+no bfloat16, the package's writer takes all tensors at once, and ONNX external data needs each tensor's byte offset.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.errors import CheckpointError
+from ...runtime.system.hashing import HashingWriter
+from ...runtime.system.json_file import json_value
+from ...tiling.plain_text import shown
+from .narrowing import ITEM_BYTES, narrowed
+from .stored_dtypes import STORED_DTYPES, widened
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
+__all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "planned_safetensors", "write_safetensors"]
+
+# The format's own reader takes 100 MB, but a hostile header becomes thirty times its size as Python objects; that of a
+# combined LTX-2 checkpoint has 0.7 MB.
+_MAX_HEADER_BYTES = 8 << 20
+_MAX_RANK = 16
+_MAX_SIZE = 1 << 62
+_ALIGNMENT_BYTES = 64
+_CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_OTHER_SIZES = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_OTHER_SIZES |= {"F8_E8M0": 1, "C64": 8}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a file: stored dtype ("F32", "BF16", ...), shape, and byte range within the data part."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start_bytes: int
+    end_bytes: int
+
+
+class SafetensorsFile(Mapping[str, TensorEntry]):
+    """A file's header, checked; tensors are read when asked for.
+
+    Raises:
+        CheckpointError: not a safetensors file, truncated, or with a header that contradicts itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            if not path.is_file() and path.exists():  # opening a pipe waits until something is written to it
+                raise self._error("it is no ordinary file")
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                self._parse(file.read(8), file.read, size)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+
+    def _parse(self, prefix: bytes, read: Callable[[int], bytes], size: int) -> None:
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if _MAX_HEADER_BYTES < length <= size - 8:
+            raise self._error(
+                f"its header has {length / 2**20:.0f} MiB, and at most {_MAX_HEADER_BYTES >> 20} MiB are read; "
+                f"that of a VAE has less than 1 MiB"
+            )
+        if not 2 <= length <= size - 8:
+            raise self._error("its header does not fit the file: it is not safetensors, or it is cut short")
+        try:
+            header = json_value(read(length))
+        except ValueError as error:
+            raise self._error("its header is not JSON: it is not safetensors, or it is damaged") from error
+        if not isinstance(header, dict):
+            raise self._error("its header is not a JSON object")
+        self._data_start = 8 + length
+        metadata = header.pop("__metadata__", {})
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
+        self._entries = {name: self._entry(name, values) for name, values in header.items()}
+        end = 0
+        for name, entry in sorted(self._entries.items(), key=lambda item: (item[1].start_bytes, item[1].end_bytes)):
+            if entry.start_bytes != end:
+                raise self._error(f"the bytes of {shown(name)} overlap another tensor's or leave a gap")
+            end = entry.end_bytes
+        if self._data_start + end != size:
+            raise self._error(
+                f"its header promises {self._data_start + end} bytes and it has {size}: it is truncated or damaged; "
+                f"fetch it again"
+            )
+
+    def _entry(self, name: str, values: Any) -> TensorEntry:
+        try:
+            dtype, shape, (start, end) = values["dtype"], values["shape"], values["data_offsets"]
+            whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
+            whole = whole and len(shape) <= _MAX_RANK and all(number < _MAX_SIZE for number in (*shape, start, end))
+            item = STORED_DTYPES[dtype].itemsize if dtype in STORED_DTYPES else _OTHER_SIZES[dtype]
+            if whole and end - start == math.prod(shape) * item:
+                return TensorEntry(dtype, tuple(shape), start, end)
+        except (KeyError, TypeError, ValueError):
+            pass
+        raise self._error(f"the header's entry for {shown(name)} is damaged or of an unknown dtype")
+
+    def _error(self, reason: str) -> CheckpointError:
+        return CheckpointError(f"{self.path.name} is not a usable safetensors file: {reason}")
+
+    def __getitem__(self, name: str) -> TensorEntry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """The tensor, widened exactly to float32 (float64 is rounded).
+
+        Raises:
+            CheckpointError: the tensor is not of a floating-point dtype, or the file cannot be read.
+        """
+        entry = self[name]
+        if entry.dtype not in STORED_DTYPES:
+            raise CheckpointError(
+                f"{self.path.name}: tensor {shown(name)} is stored as {entry.dtype}; supported: float32, float16, "
+                f"bfloat16, float8 (e4m3 and e5m2), float64"
+            )
+        count = math.prod(entry.shape)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._data_start + entry.start_bytes)
+                raw = np.fromfile(file, dtype=STORED_DTYPES[entry.dtype], count=count)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.path}: {error.strerror or error}") from error
+        if raw.size != count:
+            raise self._error(f"the data of {shown(name)} ends early")
+        return widened(raw, entry.dtype).reshape(entry.shape)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a weight lies: a byte range of a file beside the graph."""
+
+    file: str
+    offset_bytes: int
+    length_bytes: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def point(self, proto: "TensorProto") -> None:
+        """Make an ONNX initializer read its data here."""
+        proto.data_location = proto.EXTERNAL
+        entries = {"location": self.file, "offset": self.offset_bytes, "length": self.length_bytes}
+        for key, value in entries.items():
+            proto.external_data.add(key=key, value=str(value))
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What was written: where each tensor lies, and the file's size and hash."""
+
+    tensors: dict[str, StoredTensor]
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, tensors: dict[str, StoredTensor], writer: HashingWriter) -> Self:
+        return cls(tensors, writer.size_bytes, writer.hexdigest())
+
+
+def planned_safetensors(
+    file: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[bytes, dict[str, StoredTensor]]:
+    """The header of a file that is still to be written, and where each tensor will lie; float32 where `dtypes` does
+    not say otherwise."""
+    kinds = {name: (dtypes or {}).get(name, "float32") for name in shapes}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    stored: dict[str, StoredTensor] = {}
+    end = 0
+    # The widest first: so every tensor is aligned to its own size without gaps, which the format forbids.
+    for name in sorted(shapes, key=lambda name: -ITEM_BYTES[kinds[name]]):
+        dtype, shape = kinds[name], shapes[name]
+        start, end = end, end + ITEM_BYTES[dtype] * math.prod(shape)
+        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        stored[name] = StoredTensor(file, start, end - start, dtype, shape)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
+    head = struct.pack("<Q", len(text)) + text
+    return head, {
+        name: replace(tensor, offset_bytes=len(head) + tensor.offset_bytes) for name, tensor in stored.items()
+    }
+
+
+def write_safetensors(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Callable[[str], NDArray[np.float32]],
+    dtypes: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> WrittenFile:
+    """Write tensors one after the other, float32 or what `dtypes` says; `read(name)` gives each when its turn comes.
+
+    Raises:
+        CheckpointError: a value that its dtype cannot hold.
+        OSError: the disk is full or the path cannot be written; the half-written file is the caller's to remove.
+    """
+    head, stored = planned_safetensors(path.name, shapes, dtypes, metadata)
+    with HashingWriter(path) as writer:
+        writer.write(head)
+        for name, tensor in stored.items():
+            writer.write(narrowed(read(name), tensor.dtype, name).reshape(-1).view(np.uint8))
+    return WrittenFile.of(stored, writer)

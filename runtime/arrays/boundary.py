@@ -1,0 +1,111 @@
+"""The array boundary: what comes in is made a checked array, and what goes out has the form that was asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .pixels import to_pixels
+
+__all__ = ["OUTPUTS", "as_input", "check_output", "is_finite", "pixel_shape", "require_finite", "to_output"]
+
+OUTPUTS = ("float32", "uint8", "device")
+_HOST_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost (pinned)
+_CUDA_DEVICE = 2  # DLPack's kDLCUDA
+
+
+def as_input(array: Any, what: str, *, device: str = "cpu") -> Any:
+    """A float32 array on the host, C-contiguous, for a NumPy array or anything else with `__dlpack__`; float16 is
+    widened. A CUDA array is handed through where the backend runs on CUDA.
+
+    Raises:
+        InputError: not an array, another dtype, or on a device that the backend does not run on.
+    """
+    if not isinstance(array, np.ndarray):
+        if not hasattr(array, "__dlpack__"):
+            raise InputError(f"{what}: wanted a float32 array (NumPy, or anything with __dlpack__), got {_kind(array)}")
+        place = int(array.__dlpack_device__()[0])
+        if place == _CUDA_DEVICE and device == "cuda":
+            return array
+        if place not in _HOST_DEVICES:
+            raise InputError(
+                f"{what}: the array lies on a device that this backend ({device}) does not run on: copy it"
+            )
+        try:
+            array = np.from_dlpack(array)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{what}: the {_kind(array)} cannot be read as a NumPy array ({reason})") from error
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype != np.float32:
+        hint = " (scale pixels to [-1, 1] first: x / 127.5 - 1)" if array.dtype == np.uint8 else ""
+        raise InputError(f"{what}: wanted float32, got {array.dtype}; convert it with .astype('float32'){hint}")
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def is_finite(array: NDArray[Any]) -> bool:
+    """Whether an array holds neither NaN nor infinity."""
+    # Both survive into a minimum or a maximum, and neither of these needs an array of flags.
+    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def require_finite(array: Any, what: str) -> None:
+    """Refuse NaN and infinity (host arrays only; a device array is not fetched for this).
+
+    Raises:
+        InputError: says how many and where the first is.
+    """
+    if not isinstance(array, np.ndarray) or array.size == 0:
+        return
+    if is_finite(array):
+        return
+    bad = np.argwhere(~np.isfinite(array))
+    raise InputError(
+        f"{what}: {len(bad)} of {array.size} values are NaN or infinite, the first at {tuple(map(int, bad[0]))}"
+    )
+
+
+def pixel_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """(B, C, H, W) -> (B, H, W, C), and (B, C, T, H, W) -> (B, T, H, W, C)."""
+    return (shape[0], *shape[2:], shape[1])
+
+
+def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
+    """Check how a result of `shape` is wanted.
+
+    Raises:
+        InputError: an unknown form, or an `out` that does not fit.
+    """
+    if output not in OUTPUTS:
+        raise InputError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
+    if out is None:
+        return
+    if output == "device":
+        raise InputError("out= is an array on the host and output='device' leaves the result on the device: give one")
+    wanted_shape = pixel_shape(shape) if output == "uint8" else tuple(shape)
+    fits = (
+        isinstance(out, np.ndarray)
+        and out.shape == wanted_shape
+        and out.dtype == np.dtype(output)
+        and out.flags.writeable
+    )
+    if not fits:
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else _kind(out)
+        raise InputError(f"out must be a writeable {output} array of shape {wanted_shape}, got {got}")
+
+
+def to_output(sample: NDArray[Any], output: str, out: NDArray[Any] | None) -> Any:
+    """A result, float32 or pixels already, in the form that was asked for, written into `out` if that is given."""
+    if output == "uint8" and sample.dtype != np.uint8:
+        return to_pixels(sample, out)
+    if out is None or out is sample:
+        return sample
+    np.copyto(out, sample)
+    return out
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

@@ -1,0 +1,233 @@
+"""ONNX Runtime on the CPU, CUDA and TensorRT providers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BackendUnavailable, BundleError, EngineError, InputError
+from ...extras import require
+from ...system.page_memory import own_pages
+from ..component import Call
+from ..cuda.devices import has_nvidia_driver
+from .arena import Arena
+
+__all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider", "shared_arena"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+def missing_provider(provider: str) -> str | None:
+    """Why a provider cannot run here, or None.
+
+    Raises:
+        MissingExtra: ONNX Runtime is not installed.
+    """
+    runtime = require("onnxruntime", extra="cpu" if provider == "cpu" else "gpu")
+    if PROVIDERS[provider] in runtime.get_available_providers():
+        # That list is what ONNX Runtime was built with, whether or not there is a GPU.
+        return None if provider == "cpu" or has_nvidia_driver() else "no NVIDIA driver answers on this machine"
+    return (
+        f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
+        f'onnxruntime, run `pip install "latentrt[gpu]"`'
+    )
+
+
+def shared_arena(provider: str) -> Arena | None:
+    """What the sessions of a provider compute in, for whoever holds it; None: each has its own."""
+    return Arena.of_process(require("onnxruntime", extra="cpu")) if provider == "cpu" else None
+
+
+class OnnxRuntimeComponent:
+    """One session.
+
+    `session_options` sets attributes of `onnxruntime.SessionOptions` by name (`graph_optimization_level`,
+    `enable_mem_pattern`, ...), enumerations by a member or its name; a name with a dot is a session config entry.
+    `threads` is the number of threads one engine call may use (None: as many as there are cores). `cache`: a folder for
+    what the TensorRT provider builds of this graph and these weights.
+
+    Raises:
+        BackendUnavailable: the provider cannot run here.
+        EngineError: ONNX Runtime does not load the graph.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        provider: str = "cpu",
+        threads: int | None = None,
+        session_options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        reason = missing_provider(provider)
+        if reason is not None:
+            raise BackendUnavailable(f"provider {provider!r} cannot run: {reason}")
+        self._runtime = require("onnxruntime", extra="cpu")
+        self._device = "cpu" if provider == "cpu" else "cuda"
+        chain = list(dict.fromkeys([PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]))
+        try:
+            self._arena = shared_arena(provider)
+            make_options = partial(self._options, threads, session_options or {})
+            self._session = self._opened(graph, make_options, _providers(chain, cache))
+        except (BackendUnavailable, BundleError, InputError):
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise EngineError(f"ONNX Runtime does not load {graph}: {_first_line(error)}") from error
+        if self._session.get_providers()[0] != chain[0]:
+            # ONNX Runtime itself goes on without the provider when its libraries do not load.
+            raise BackendUnavailable(
+                f"provider {provider!r} cannot run: ONNX Runtime could not start {chain[0]} "
+                f"(is the NVIDIA driver there, and the CUDA libraries of its version?)"
+            )
+        self._output = self._session.get_outputs()[0].name
+
+    def _opened(self, graph: Path, make_options: Callable[[], Any], providers: Any) -> Any:
+        """A session of the graph. On a CPU it leaves no weights file mapped."""
+        from .weights import HeldWeights  # here: only this backend's calls pay for it
+
+        for every in (False, True):
+            options = make_options()
+            if not options.enable_cpu_mem_arena:
+                self._arena = None
+            if self._arena is not None:
+                self._arena.use_for(options)
+            # As long as the session: ONNX Runtime does not say that it keeps the memory that it is given.
+            self._held = HeldWeights(self._runtime, graph, every=every) if self._device == "cpu" else None
+            if self._held is not None:
+                self._held.give_to(options)
+            session = self._runtime.InferenceSession(str(graph), options, providers=providers)
+            if self._held is None or not self._held.leave_a_file_mapped:
+                return session
+        return session
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        out: NDArray[Any] | None = None,
+        keep_on_device: bool = False,
+    ) -> Any:
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, self._to_value(array))
+        if out is not None:
+            binding.bind_ortvalue_output(self._output, self._runtime.OrtValue.ortvalue_from_numpy(out))
+        else:
+            binding.bind_output(self._output, self._device if keep_on_device else "cpu")
+        self._run_bound(binding, call)
+        if out is not None:
+            return out
+        result = binding.get_outputs()[0]
+        # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
+        return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
+
+    @property
+    def reuses_states(self) -> bool:
+        """On a CPU, where operators run one after the other and read their inputs as they stand in the graph."""
+        return self._device == "cpu"
+
+    def step(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        call: Call,
+        last: bool = False,
+        out: NDArray[Any] | None = None,
+        in_place: bool = False,
+    ) -> dict[str, Any]:
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, self._to_value(array))
+        results: dict[str, Any] = {}
+        names = [output.name for output in self._session.get_outputs()]
+        for name in names.copy():
+            state = inputs.get(name.removeprefix("next_")) if name.startswith("next_") else None
+            if state is not None and last:
+                names.remove(name)
+            elif state is not None and self._device == "cpu":
+                results[name] = state if in_place else own_pages(state.shape, state.dtype)
+            elif name == self._output and out is not None:
+                results[name] = out
+            else:
+                binding.bind_output(name, "cpu" if name == self._output else self._device)
+            if name in results:
+                binding.bind_ortvalue_output(name, self._runtime.OrtValue.ortvalue_from_numpy(results[name]))
+        self._run_bound(binding, call)
+        values = dict(zip(names, binding.get_outputs(), strict=True)) | results
+        if out is None:
+            values[self._output] = values[self._output].numpy()
+        return values
+
+    def _run_bound(self, binding: Any, call: Call) -> None:
+        options = self._runtime.RunOptions()
+        options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
+        call.check()
+        if self._arena is not None:
+            self._arena.make_room(call.room_bytes)
+        call.on_cancel(lambda: setattr(options, "terminate", True))
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as error:
+            call.check()
+            raise EngineError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
+        finally:
+            call.on_cancel(None)
+
+    def _to_value(self, array: Any) -> Any:
+        if isinstance(array, self._runtime.OrtValue):
+            return array
+        if isinstance(array, np.ndarray):
+            return self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        return self._runtime.OrtValue.from_dlpack(array.__dlpack__())
+
+    def _options(self, threads: int | None, settings: Mapping[str, Any]) -> Any:
+        options = self._runtime.SessionOptions()
+        options.log_severity_level = 4  # errors raise, and the library would print them in colour as well
+        # In the graph's own order states are cut out as soon as they are there; otherwise, at the end, and till then
+        # every layer's input is held.
+        options.execution_order = self._runtime.ExecutionOrder.PRIORITY_BASED
+        # A memory pattern is laid out after the first call of a shape, as one block beside the arena's: the second call
+        # of the shape then holds up to twice what the first one did (SD decoder, 1024x1024: 2.1 and 4.3 GiB).
+        options.enable_mem_pattern = False
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        for name, value in settings.items():
+            if "." in name:
+                options.add_session_config_entry(name, str(value))
+            elif not hasattr(options, name):
+                raise InputError(f"session_options: onnxruntime.SessionOptions has no {name!r}")
+            else:
+                try:
+                    setattr(options, name, _member(getattr(options, name), value))
+                except TypeError as error:
+                    raise InputError(f"session_options: {name} does not take {value!r}: see ONNX Runtime") from error
+        return options
+
+
+def _member(current: Any, value: Any) -> Any:
+    """The member of an enumeration, where an option has one and is given a member's name."""
+    return getattr(type(current), "__members__", {}).get(value, value) if isinstance(value, str) else value
+
+
+def _providers(chain: Sequence[str], cache: Path | None) -> list[tuple[str, dict[str, str]]]:
+    """The chain with what each provider is told: no TF32, which CUDA's would compute float32 in, and where TensorRT's
+    keeps its engines. The CPU's is the last."""
+    told = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
+    if cache is not None:
+        kept = ("trt_engine_cache", "trt_timing_cache")
+        told[PROVIDERS["tensorrt"]] = dict.fromkeys((f"{name}_enable" for name in kept), "1")
+        told[PROVIDERS["tensorrt"]] |= dict.fromkeys((f"{name}_path" for name in kept), str(cache))
+    return [(name, told.get(name, {})) for name in dict.fromkeys([*chain, PROVIDERS["cpu"]])]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,125 @@
+"""A bundle's graph in the form that OpenVINO's CPU plugin runs faster: the same numbers but for rounding."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...extras import require
+from ..doubling import TAPS
+
+__all__ = ["Name", "name_of", "quicken", "settle"]
+
+_CHANNELS = 1
+Name = tuple[str, int]
+
+
+def quicken(model: Any) -> int:
+    """Rewrite pixel norms, and convolutions after doubling, of an `openvino.Model` in place; how many there were.
+
+    For x / sqrt(mean(x * x) + eps) over the channels OpenVINO writes x * x out and reads it again. With the length of x
+    in place of its mean square it sums squares as it reads. Narrow models are bound by memory there
+    (benchmarks/profile.md).
+
+    A 3x3 convolution of a picture doubled by repeating has 4/9 of the multiplications as four 2x2 ones before it
+    (export/lowering/phases.py has the same for ONNX Runtime, which puts their results side by side in another way).
+    """
+    found = 0
+    for node in list(model.get_ordered_ops()):
+        if node.get_type_name() == "ReduceMean":
+            found += _quicken_norm(node)
+        elif node.get_type_name() == "Convolution":
+            found += _quicken_doubling(node)
+    if found:
+        model.validate_nodes_and_infer_types()
+    return found
+
+
+def settle(model: Any, *, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[int]]) -> None:
+    """Give the inputs of an `openvino.Model` known shapes, and put constants in the place of those whose values are
+    known, which are then none of its inputs any more."""
+    ops = require("openvino.opset13", extra="openvino")
+    for parameter in model.get_parameters():
+        known = values.get(parameter.output(0).any_name)
+        if known is not None:
+            constant = ops.constant(np.array(known, np.int64)).output(0)
+            for target in parameter.output(0).get_target_inputs():
+                target.replace_source_output(constant)
+            model.remove_parameter(parameter)
+    model.reshape({name: list(shape) for name, shape in shapes.items()})
+
+
+def _quicken_norm(mean: Any) -> bool:
+    """Rewrite the norm around a ReduceMean, if that is what it belongs to."""
+    square, axes = (mean.input_value(index).get_node() for index in (0, 1))
+    plus, _, quotient = _followed_by(mean, "Add", "Sqrt", "Divide")
+    if quotient is None or square.get_type_name() != "Multiply" or not mean.get_attributes()["keep_dims"]:
+        return False
+    hidden, eps = square.input_value(0), plus.input_value(1).get_node()
+    if {name_of(square.input_value(1)), name_of(quotient.input_value(0))} != {name_of(hidden)}:
+        return False
+    if any(node.get_type_name() != "Constant" for node in (axes, eps)) or axes.data.tolist() != [_CHANNELS]:
+        return False
+    channels = hidden.get_partial_shape()[_CHANNELS]
+    if channels.is_dynamic or eps.data.size != 1:
+        return False
+    ops = require("openvino.opset13", extra="openvino")
+    length = ops.reduce_l2(hidden, np.array([_CHANNELS], np.int64), True)
+    share = np.float32(1 / channels.get_length())
+    mean_square = ops.multiply(ops.multiply(length, length), share)
+    norm = ops.divide(hidden, ops.sqrt(ops.add(mean_square, np.float32(eps.data.item()))))
+    for target in list(quotient.output(0).get_target_inputs()):
+        target.replace_source_output(norm.output(0))
+    return True
+
+
+def _quicken_doubling(convolution: Any) -> bool:
+    """Rewrite a convolution of a picture that is doubled, if it is one."""
+    double, kernel = (convolution.input_value(index).get_node() for index in (0, 1))
+    wanted = {"strides": [1, 1], "dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1]}
+    if kernel.get_type_name() != "Constant" or kernel.data.shape[2:] != (3, 3) or not _doubles(double):
+        return False
+    if any(convolution.get_attributes()[name] != value for name, value in wanted.items()):
+        return False
+    ops = require("openvino.opset13", extra="openvino")
+    phases = []
+    for down, across in np.ndindex(2, 2):
+        weights = np.einsum("pk,ockl,ql->ocpq", TAPS[down], kernel.data, TAPS[across])
+        pads = [1 - down, 1 - across], [down, across]
+        phases.append(ops.convolution(double.input_value(0), weights.astype(np.float32), [1, 1], *pads, [1, 1]))
+    result = ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2)
+    for target in list(convolution.output(0).get_target_inputs()):
+        target.replace_source_output(result.output(0))
+    return True
+
+
+def _doubles(node: Any) -> bool:
+    """Whether a node repeats every row and column of (B, C, H, W)."""
+    if node.get_type_name() != "Interpolate" or node.get_input_size() != 2:
+        return False
+    wanted = {"mode": "nearest", "shape_calculation_mode": "scales", "nearest_mode": "floor"}
+    scales = node.input_value(1).get_node()
+    return (
+        all(node.get_attributes()[name] == value for name, value in wanted.items())
+        and node.get_attributes()["coordinate_transformation_mode"] == "asymmetric"
+        and scales.get_type_name() == "Constant"
+        and scales.data.tolist() == [1, 1, 2, 2]
+    )
+
+
+def name_of(output: Any) -> Name:
+    """What tells an output of a node from all others of its model."""
+    return output.get_node().get_name(), output.get_index()
+
+
+def _followed_by(node: Any, *kinds: str) -> list[Any]:
+    """The nodes of these kinds that follow one another after `node`, each the only one that reads the last; Nones where
+    others do."""
+    chain: list[Any] = []
+    for kind in kinds:
+        readers = list(node.output(0).get_target_inputs())
+        if len(readers) != 1 or readers[0].get_node().get_type_name() != kind:
+            return [None] * len(kinds)
+        node = readers[0].get_node()
+        chain.append(node)
+    return chain

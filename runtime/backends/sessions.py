@@ -1,0 +1,167 @@
+"""The engines of one autoencoder: opened when first needed, shared between threads, released and opened again."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
+
+from ..bundle.manifest import Graph, Manifest
+from ..bundle.verified_files import BundleFiles, Verify
+from ..calls.cancel_token import CancelToken, check_token
+from ..errors import InputError, LatentRTError
+from .choose import Backend
+from .component import Call, Component
+from .nonfinite_retry import FiniteComponent, wider_graph
+
+__all__ = ["Sessions"]
+
+_POLL_SECONDS = 0.05
+
+
+class Sessions:
+    """At most `contexts` engine calls compute at a time; further ones wait their turn. (A backend that copies beside
+    its computation has as many of them in flight as it can use.)
+
+    Raises:
+        InputError: `contexts` is not a whole number of at least 1.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend, contexts: int, verify: Verify = "once") -> None:
+        if isinstance(contexts, bool) or not isinstance(contexts, int) or contexts < 1:
+            raise InputError(f"contexts must be a whole number of at least 1, got {contexts!r}")
+        self.manifest = manifest
+        self._files = BundleFiles(manifest, verify)
+        self.backend = backend
+        self._free = threading.Semaphore(contexts * backend.in_flight)
+        self._lock = threading.RLock()  # a stream that is thrown away ends anywhere, within the lock too
+        self._loading = threading.Lock()
+        self._open: dict[tuple[str, bool], Component] = {}
+        self._calls: set[Call] = set()
+        self._fitting = threading.local()
+        self._closed = False
+
+    @contextmanager
+    def call(self, fits: bool | None = None, room_bytes: int = 0, token: CancelToken | None = None) -> Iterator[Call]:
+        """One user call, from its start to its end: what `cancel` and `token` reach. `fits`, `room_bytes`: as `Call`'s;
+        `fits` None: as `fitting` says.
+
+        Raises:
+            Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
+                closed. InputError: `token` is no token.
+        """
+        check_token(token)
+        call = Call(fits=getattr(self._fitting, "fits", None) if fits is None else fits, room_bytes=room_bytes)
+        with self._lock:
+            self._require_open()
+            self._calls.add(call)
+        try:
+            with nullcontext() if token is None else token.reaching(call):
+                call.check()
+                yield call
+                call.check()
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+    @contextmanager
+    def fitting(self, fits: bool | None = True) -> Iterator[None]:
+        """This thread's calls within it are the first of many of their sizes, or as `Call.fits` says."""
+        before = getattr(self._fitting, "fits", None)
+        self._fitting.fits = fits
+        try:
+            yield
+        finally:
+            self._fitting.fits = before
+
+    @contextmanager
+    def turn(self, call: Call) -> Iterator[None]:
+        """Wait for a free context and hold it for one engine call: between its tiles a user call lets others in.
+
+        Raises:
+            Cancelled: the call was cancelled while this waited. LatentRTError: the autoencoder was closed meanwhile.
+        """
+        while not self._free.acquire(timeout=_POLL_SECONDS):
+            call.check()
+        try:
+            call.check()
+            with self._lock:
+                self._require_open()
+            yield
+        finally:
+            self._free.release()
+
+    def component(self, graph: Graph, *, wider: bool = False) -> Component:
+        """The open engine of a graph; the first use checks the graph and its weights, and loads them. `wider`: in
+        float32, where the backend lowers the graph itself.
+
+        Raises:
+            BundleError: the graph or its weights were altered, or changed after the bundle was opened.
+        """
+        with self._loading:  # a lock of its own: cancel and release do not wait for a load
+            with self._lock:
+                self._require_open()
+                if (graph.file, wider) in self._open:
+                    return self._open[graph.file, wider]
+            component = self.open_once(graph, wider=wider)
+            with self._lock:
+                self._require_open()
+                self._open[graph.file, wider] = component
+            return component
+
+    def open_once(self, graph: Graph, *, wider: bool = False) -> Component:
+        """An engine of a graph for whoever asks, freed with its last reference: for graphs that run in a few calls
+        one after the other, and whose memory the next one needs.
+
+        Raises:
+            BundleError: as in `component`.
+        """
+        file = graph.cpu_file if self.backend.takes_cpu_files and graph.cpu_file is not None else graph.file
+        self._files.check_graph(file)
+        self.manifest.check_graph(graph, file)  # before a library sees it
+        open_engine = self.backend.open_wider if wider else self.backend.open
+        assert open_engine is not None
+        with self._files.checking(file, graph.weights):
+            component = open_engine(self.manifest.path_of(file))
+        return component if wider else self._watched(graph, component)
+
+    def _watched(self, graph: Graph, component: Component) -> Component:
+        if graph.dtype == "float32" and self.backend.open_wider is not None:
+            return FiniteComponent(
+                component, graph.file, self.backend.dtype, partial(self.component, graph, wider=True)
+            )
+        if graph.dtype == "float32":
+            return component
+        other = wider_graph(self.manifest, graph)
+        # A step's engine is let go after the step, and what stands in for it too.
+        open_wider = self.component if graph.segment is None else cache(self.open_once)
+        return FiniteComponent(
+            component,
+            graph.file,
+            graph.dtype,
+            None if other is None else partial(open_wider, other),
+            streams=graph.stage is not None,
+        )
+
+    def cancel(self) -> None:
+        """Stop every call that runs or waits now."""
+        with self._lock:
+            calls = tuple(self._calls)
+        for call in calls:
+            call.cancel()
+
+    def release(self) -> None:
+        """Let go of every engine, when the GPU is done with what calls have left there; running calls finish with
+        theirs, and the next call loads it again."""
+        with self._lock:
+            released, self._open = self._open, {}
+        released.clear()  # outside of the lock: it may wait for the GPU, and `cancel` does not
+
+    def close(self) -> None:
+        """Release, and refuse further calls."""
+        self.release()
+        with self._lock:
+            self._closed = True
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LatentRTError("the autoencoder was closed: open the bundle again")

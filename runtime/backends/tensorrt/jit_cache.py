@@ -1,0 +1,116 @@
+"""The kernels that TensorRT-RTX compiled on this machine, kept from one process to the next."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ...bundle.engine_records import EngineRecord
+from ...system.cache_folder import cache_folder, replace_file
+from ...system.file_lock import locked
+
+__all__ = ["JitCache"]
+
+_log = logging.getLogger(__name__)
+
+
+class JitCache:
+    """TensorRT-RTX compiles its kernels when they are first run. What it compiled is kept in the user's cache folder,
+    by engine and library version, and beside it for which sizes; the library itself refuses a file of another GPU or
+    driver. Processes take turns with the file, and add to what is there. Where there can be no such folder, each
+    process compiles its own."""
+
+    def __init__(self, record: EngineRecord) -> None:
+        self._path: Path | None = None
+        try:
+            self._path = cache_folder("jit") / f"{record.key}-{record.library_version}.cache"
+        except OSError as error:
+            _log.warning("TensorRT-RTX compiles its kernels anew in each process: %s", error)
+        self._cache: Any = None
+        self._another: Callable[[], Any] = lambda: None
+        self._sizes: set[str] = set()
+        self._lock = threading.Lock()
+
+    def attach(self, config: Any) -> None:
+        """Give the cache to a context's configuration; a file that the library refuses is not used."""
+        with self._lock:
+            if self._cache is None:
+                self._another = config.create_runtime_cache
+                self._cache = self._another()
+                if self._path is not None:
+                    with locked(self._path):
+                        self._sizes = self._loaded(self._path)
+            config.set_runtime_cache(self._cache)
+
+    def knows(self, shapes: Mapping[str, Iterable[int]]) -> bool:
+        """Whether a call of these sizes has been run, here or in a process before: it compiles nothing."""
+        return _text(shapes) in self._sizes
+
+    def keep(self, shapes: Mapping[str, Iterable[int]]) -> None:
+        """Write the cache after the first call of a size, which may have compiled something."""
+        with self._lock:
+            size = _text(shapes)
+            if size in self._sizes:
+                return
+            self._sizes.add(size)
+            content = _content(self._cache)
+            if self._path is None or content is None:
+                return
+            try:
+                with locked(self._path):
+                    content, sizes = self._with_others(content, *_kept(self._path))
+                    listed = json.dumps({"sha256": sha256(content).hexdigest(), "sizes": sorted(sizes)})
+                    replace_file(self._path, content)
+                    replace_file(self._path.with_suffix(".json"), listed.encode())
+            except OSError as error:
+                _log.info("the kernels compiled now are not kept (%s)", error)
+
+    def _loaded(self, path: Path) -> set[str]:
+        """The sizes whose kernels are in the cache now."""
+        content, sizes = _kept(path)
+        if content is None or self._cache.deserialize(content):
+            return sizes
+        _log.info("%s is of another GPU, driver or version: kernels are compiled again", path)
+        return set()
+
+    def _with_others(self, own: bytes, content: bytes | None, sizes: set[str]) -> tuple[bytes, set[str]]:
+        """What this process has, together with what others have kept since: in a cache of its own, since contexts work
+        with ours. The library does not say that reading adds to a cache. If it does not, ours is all that is in it, and
+        theirs is compiled again one day: a size is never listed without its kernels."""
+        if content is None or sizes <= self._sizes:
+            return own, self._sizes
+        both = self._another()
+        if both.deserialize(content) and both.deserialize(own):
+            together = _content(both)
+            if together is not None and len(together) > len(own):
+                return together, self._sizes | sizes
+        return own, self._sizes
+
+
+def _kept(path: Path) -> tuple[bytes | None, set[str]]:
+    """The file and the sizes that are listed for it; None and none where there is no whole one."""
+    try:
+        content = path.read_bytes()
+        listed = json.loads(path.with_suffix(".json").read_bytes())
+        sizes = set(map(str, listed["sizes"]))
+        if listed["sha256"] != sha256(content).hexdigest():
+            raise ValueError("it is not the file that was listed")
+    except FileNotFoundError:
+        return None, set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.info("%s is not used, kernels are compiled again: %s", path, error)
+        return None, set()
+    return content, sizes
+
+
+def _content(cache: Any) -> bytes | None:
+    """What the library writes of a cache; None where it does not."""
+    content = cache.serialize()
+    return None if content is None else bytes(memoryview(content))
+
+
+def _text(shapes: Mapping[str, Iterable[int]]) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items()))

@@ -1,0 +1,223 @@
+"""TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fit."""
+
+import importlib.util
+import re
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...bundle.engine_records import EngineRecord, build_command
+from ...bundle.manifest import Graph, Manifest
+from ...bundle.profiles import Profile
+from ...errors import BackendUnavailable, EngineError
+from ...extras import require
+from ...system.file_identity import FileIdentity
+from ..component import Component
+from ..cuda.device_memory import MemoryLedger
+from ..cuda.devices import compute_capability, has_nvidia_driver
+from .options import DeviceOptions
+
+if TYPE_CHECKING:
+    from .shared_device import SharedDevice
+
+__all__ = ["LIBRARIES", "EngineOpener", "find_engines", "missing_library", "unusable_engines"]
+
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+
+def missing_library(backend: str, device: int = 0) -> str | None:
+    """Why the library cannot run on this machine's GPU `device`, whatever the bundle, or None: the package, the driver,
+    or the GPU."""
+    for module in (LIBRARIES[backend], "cuda.core", "cuda.bindings"):
+        if not _is_installed(module):
+            return f'{module} is not installed: run `pip install "latentrt[{backend}]"`'
+    if not has_nvidia_driver():
+        return "no NVIDIA driver answers on this machine"
+    try:
+        return unknown_gpu(backend, require(LIBRARIES[backend], extra=backend), compute_capability(device))
+    except BackendUnavailable as error:
+        return str(error)
+
+
+def unknown_gpu(backend: str, library: Any, capability: str) -> str | None:
+    """Why a library has no kernels for GPUs of a compute capability, or None: TensorRT-RTX names those that it has."""
+    known = getattr(library, "ComputeCapability", None)
+    names = [] if known is None else [name for name in dir(known) if re.fullmatch(r"SM\d+", name)]
+    if not names or f"SM{capability.replace('.', '')}" in names:
+        return None
+    listed = ", ".join(f"{name[2:-1]}.{name[-1]}" for name in sorted(names, key=lambda name: int(name[2:])))
+    return (
+        f"{backend} {library.__version__} has kernels for compute capability {listed}, and this GPU has {capability}: "
+        f"take tensorrt"
+    )
+
+
+def find_engines(
+    manifest: Manifest, graph: Graph, backend: str, *, library_version: str, capability: str
+) -> tuple[EngineRecord, ...]:
+    """The engines of a graph that this library and this GPU can run, the newest first.
+
+    Raises:
+        EngineError: there is none; the message says what is there and what to run.
+    """
+    hashes = {file.name: file.sha256 for file in manifest.files}
+    found, reasons = [], []
+    for record in reversed(manifest.engines):
+        if (record.graph, record.backend) != (graph.file, backend):
+            continue
+        try:
+            record.check_origin(hashes[graph.file], hashes[graph.weights])
+            record.check_machine(library_version, capability)
+        except EngineError as error:
+            reasons.append(str(error))
+        else:
+            found.append(record)
+    if not found:
+        raise EngineError(
+            reasons[0]
+            if reasons
+            else f"the bundle holds no {backend} engine of {graph.file}: run "
+            f"`{build_command(manifest.folder, backend, graph.dtype, graph.kind)}`"
+        )
+    return tuple(found)
+
+
+def unusable_engines(
+    manifest: Manifest, backend: str, dtype: str, *, every: bool = True, library_version: str, capability: str
+) -> str | None:
+    """Why the bundle's engines of a precision cannot stand in for its graphs here, or None. `every`: each component
+    needs one of its first graph (that of the config's own causality); otherwise a single one of any graph will do, and
+    a call that needs another says so."""
+    own = ([one for one in manifest.find_graphs(name) if one.dtype == dtype] for name in manifest.components)
+    graphs = [found[0] for found in own if found]
+    if not every:
+        graphs += [graph for graph in manifest.every_graph if graph.dtype == dtype and graph not in graphs]
+    reasons = []
+    for graph in graphs:
+        try:
+            find_engines(manifest, graph, backend, library_version=library_version, capability=capability)
+        except EngineError as error:
+            reasons.append(str(error))
+    return reasons[0] if reasons and (every or len(reasons) == len(graphs)) else None
+
+
+class EngineOpener:
+    """Opens the engines of one autoencoder on this machine's GPU; they share the GPU, its workspaces and the library.
+    `may_compile`: whether a call may, which nobody has warmed up.
+
+    Raises:
+        BackendUnavailable: the library or the GPU is missing.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        backend: str,
+        contexts: int = 1,
+        options: DeviceOptions | None = None,
+        *,
+        may_compile: bool = True,
+    ) -> None:
+        self._manifest, self._may_compile = manifest, may_compile
+        self._contexts = contexts
+        self._options = options or DeviceOptions()
+        # Not the shared device's: results that were handed out are counted beyond a release.
+        self._ledger = MemoryLedger(self._options.memory_bytes)
+        self._backend = backend
+        self._library = require(LIBRARIES[backend], extra=backend)
+        self._capability = compute_capability(self._options.device)
+        # Weak: released engines take the workspaces along, and the next one makes its own.
+        self._shared: Callable[[], SharedDevice | None] = lambda: None
+        self._lock = threading.Lock()
+        self._checked: set[tuple[str, FileIdentity]] = set()
+
+    def unusable(self, dtype: str, *, every: bool = True) -> str | None:
+        """As `unusable_engines`."""
+        return unknown_gpu(self._backend, self._library, self._capability) or unusable_engines(
+            self._manifest, self._backend, dtype, every=every, **self._machine
+        )
+
+    def open(self, graph_file: Path) -> Component:
+        """The engine of a graph file of the bundle, or the choice among several, which are loaded when they are needed.
+
+        Raises:
+            EngineError: none fits, or the file is damaged, or the library does not read it.
+        """
+        from .component import TensorRTComponent
+        from .engine_choice import EngineChoice
+
+        manifest = self._manifest
+        graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
+        records = _without_replaced(find_engines(manifest, graph, self._backend, **self._machine))
+        shared = self.shared()
+
+        def load(record: EngineRecord) -> TensorRTComponent:
+            self._check(record)
+            return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
+
+        return load(records[0]) if len(records) == 1 else EngineChoice(records, load)
+
+    def shared(self) -> "SharedDevice":
+        """What the engines share: theirs, or made now. Whoever opens engines and lets them go one by one keeps it."""
+        from .shared_device import SharedDevice
+
+        with self._lock:
+            shared = self._shared()
+            if shared is None:
+                shared = SharedDevice(
+                    self._library, self._options, self._ledger, self._contexts, may_compile=self._may_compile
+                )
+                self._shared = weakref.ref(shared)
+            return shared
+
+    def profiles(self, graph: Graph) -> tuple[Profile, ...]:
+        """The sizes that the engines of a graph were built for, those of the newest first.
+
+        Raises:
+            EngineError: none fits.
+        """
+        return tuple(profile for record in self.engines(graph) for profile in record.profiles)
+
+    def engines(self, graph: Graph) -> tuple[EngineRecord, ...]:
+        """What was built for a graph and runs here, the newest first.
+
+        Raises:
+            EngineError: nothing was.
+        """
+        return find_engines(self._manifest, graph, self._backend, **self._machine)
+
+    def free_bytes(self) -> int:
+        """Of the GPU's memory, as far as it may be taken."""
+        return self.shared().gpu.available
+
+    def _check(self, record: EngineRecord) -> None:
+        """Refuse a file that is not the one that was built, before the library sees it. One that was read and has not
+        been written since is not read again: a gigabyte takes longer to hash than to load."""
+        path = self._manifest.folder / record.file
+        if not path.is_file() or (record.key, FileIdentity.of(path)) not in self._checked:
+            record.check_file(self._manifest.folder)
+            self._checked.add((record.key, FileIdentity.of(path)))
+
+    @property
+    def _machine(self) -> Mapping[str, str]:
+        return {"library_version": str(self._library.__version__), "capability": self._capability}
+
+
+def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ...]:
+    """The engines, the newest first, without those whose every profile a newer one has too: no call runs in them."""
+    newer: list[Profile] = []
+    kept = []
+    for record in records:
+        if any(profile not in newer for profile in record.profiles):
+            kept.append(record)
+        newer += record.profiles
+    return tuple(kept)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # the package that would hold it is not there
+        return False

@@ -1,0 +1,51 @@
+"""What the engines of one autoencoder share: the GPU, the library, and scratch memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InputError
+from ..cuda.device_memory import MemoryLedger
+from ..cuda.devices import Gpu
+from ..cuda.workspaces import Workspaces
+from .engine_log import engine_log
+from .options import DeviceOptions
+
+__all__ = ["SharedDevice"]
+
+_ALIGNMENT = 256  # bytes, which TensorRT asks of a workspace
+
+
+class SharedDevice:
+    """Encoder and decoder take turns with one workspace; with `contexts=N` there are N, and N calls compute at a time.
+    `ledger`: of the device's memory. `may_compile`: whether a call may, which nobody has warmed up.
+
+    Raises:
+        BackendUnavailable: no GPU answers. InputError: the workspace is no device memory.
+    """
+
+    def __init__(
+        self, library: Any, options: DeviceOptions, ledger: MemoryLedger, contexts: int = 1, *, may_compile: bool = True
+    ) -> None:
+        self.library, self.may_compile = library, may_compile
+        self.gpu = Gpu(options.device, ledger)
+        self.log = engine_log(library)
+        self.runtime = library.Runtime(self.log)
+        owned = None if options.workspace is None else _OwnedWorkspace.of(*self.gpu.view_memory(options.workspace))
+        self.workspaces = Workspaces(self.gpu, contexts, owned)
+
+
+@dataclass(frozen=True, eq=False)
+class _OwnedWorkspace:
+    """Memory of the caller's, from the first address that TensorRT takes."""
+
+    view: Any
+    handle: int
+    size: int
+
+    @classmethod
+    def of(cls, view: Any, address: int, size: int) -> "_OwnedWorkspace":
+        handle = -(-address // _ALIGNMENT) * _ALIGNMENT
+        left = size - (handle - address)
+        if left < _ALIGNMENT:
+            raise InputError(f"workspace: {size} bytes are too few for anything")
+        return cls(view, handle, left)

@@ -1,0 +1,60 @@
+"""Which tile would have fitted, where a call did not."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ...bundle.manifest import Graph
+
+__all__ = ["smaller_tiles", "tile_that_fits"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def smaller_tiles(graph: Graph, shapes: Shapes, ratio: int) -> Iterator[tuple[tuple[int, int], Shapes]]:
+    """The call with its longer side halved, again and again down to one latent cell: (height, width) in pixels, and
+    the shapes of all inputs. `ratio`: pixels of a cell's side."""
+    axes = {
+        axis: size
+        for tensor in graph.inputs
+        for axis, size in zip(tensor.shape, shapes[tensor.name], strict=True)
+        if isinstance(axis, str)
+    }
+    if "latent_height" in axes:
+        cells = [axes["latent_height"], axes["latent_width"]]
+    else:
+        cells = [axes["height"] // ratio, axes["width"] // ratio]
+    whole = tuple(cells)
+    while max(cells) > 1:
+        side = cells.index(max(cells))
+        cells[side] //= 2
+        scaled = {
+            axis: size // whole[0] * cells[0]
+            if axis.endswith("height")
+            else size // whole[1] * cells[1]
+            if axis.endswith("width")
+            else size
+            for axis, size in axes.items()
+        }
+        yield (cells[0] * ratio, cells[1] * ratio), {one.name: one.shape_for(scaled) for one in graph.inputs}
+
+
+def tile_that_fits(
+    graph: Graph,
+    shapes: Shapes,
+    ratio: int,
+    need: Callable[[Shapes], tuple[int, int] | None],
+    available: int,
+    workspace: int | None = None,
+) -> tuple[tuple[int, int], int] | None:
+    """The largest of the smaller tiles, in pixels, whose call needs no more bytes than there are, with that need.
+    `need` gives those of activations and those of inputs and outputs, or None for sizes that the engine does not take;
+    `workspace` is where activations lie that take nothing of what is `available` (None: they do)."""
+    for tile, smaller in smaller_tiles(graph, shapes, ratio):
+        found = need(smaller)
+        if found is None:
+            continue
+        activations, others = found
+        if workspace is None and activations + others <= available:
+            return tile, activations + others
+        if workspace is not None and activations <= workspace and others <= available:
+            return tile, activations + others
+    return None

@@ -1,0 +1,66 @@
+"""Cancelling one call: a token that the caller gives to it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from ..errors import InputError
+
+__all__ = ["CancelToken", "check_token"]
+
+
+class _Cancellable(Protocol):
+    def cancel(self) -> None: ...
+
+
+class CancelToken:
+    """Cancels the calls that were given it, and no others: `vae.decode(z, cancel=token)`.
+
+    `cancel()` may come from any thread. Each call that has the token raises `Cancelled`, at the latest between two
+    engine calls. A token stays cancelled: a call that is given it later raises at once. One token may go to several
+    calls, such as an encode and the decode after it.
+
+    Example:
+        token = CancelToken()
+        client.on_disconnect(token.cancel)
+        pixels = vae.decode(z, output="uint8", cancel=token).sample
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
+        self._cancelled = False
+        self._calls: set[_Cancellable] = set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Cancel the calls that have this token, and those that get it later. A second time does nothing."""
+        with self._lock:
+            self._cancelled = True
+            calls = tuple(self._calls)
+        for call in calls:
+            call.cancel()
+
+    @contextmanager
+    def reaching(self, call: _Cancellable) -> Iterator[None]:
+        """Let `cancel` reach `call` within this context."""
+        with self._lock:
+            self._calls.add(call)
+            cancelled = self._cancelled
+        try:
+            if cancelled:
+                call.cancel()
+            yield
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+
+def check_token(cancel: object) -> None:
+    """Raise `InputError` unless `cancel` is a token or None."""
+    if cancel is not None and not isinstance(cancel, CancelToken):
+        raise InputError(f"cancel: wanted a latentrt.runtime.CancelToken, got {type(cancel).__name__}")

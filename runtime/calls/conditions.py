@@ -1,0 +1,89 @@
+"""What a decoder takes beside the latents: timesteps and noise, for a whole call, one batch element, or some tiles."""
+
+from __future__ import annotations  # or the annotations of draw_noise would import numpy.random
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiling import Tile
+from ..arrays.boundary import as_input, require_finite
+from ..arrays.posterior import generator_from
+from ..config import AutoencoderKLLTX2VideoConfig
+from ..errors import InputError
+
+__all__ = ["DECODE_TIMESTEP", "Conditions", "draw_noise", "timesteps"]
+
+DECODE_TIMESTEP = 0.05
+"""What LTX-2's own pipeline decodes at."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """`temb`: float32 (B,) timesteps. `noise`: by graph input, float32 (maps, scale * latent height, scale * latent
+    width), shared by the whole batch. Most decoders take neither."""
+
+    temb: Array | None = None
+    noise: Mapping[str, Array] = field(default_factory=dict)
+
+    def inputs(self) -> dict[str, Array]:
+        """The arrays by graph input."""
+        return {**self.noise, **({} if self.temb is None else {"temb": self.temb})}
+
+    def of_element(self, index: int) -> Conditions:
+        """For one element of the batch."""
+        return self if self.temb is None else replace(self, temb=self.temb[index : index + 1])
+
+    def of_tiles(self, tiles: Sequence[Tile], latent_size: Sequence[int]) -> Conditions:
+        """For tiles that run as one batch: the noise is that of the whole, cut out where they lie in space. (Tiles
+        elsewhere would need other noise, so with noise there is one tile to a call.)"""
+        temb = None if self.temb is None else np.tile(self.temb, len(tiles))
+        rows, columns = (piece.cells for piece in tiles[0].pieces[-2:])
+        cut = {}
+        for name, maps in self.noise.items():
+            scale = maps.shape[-1] // latent_size[-1]
+            part = maps[:, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale]
+            cut[name] = np.ascontiguousarray(part)
+        return Conditions(temb, cut)
+
+
+def timesteps(temb: Any, batch: int) -> Array:
+    """`temb` as float32 (batch,); one number counts for all.
+
+    Raises:
+        InputError: it is missing, of another shape, or not finite.
+    """
+    if temb is None:
+        raise InputError("temb: this decoder is timestep-conditioned; give (B,) float32 timesteps (LTX-2 uses 0.05)")
+    if isinstance(temb, int | float | np.number | list | tuple):
+        try:
+            temb = np.asarray(temb, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"temb: wanted (B,) float32 timesteps, got {temb!r}") from error
+    steps = as_input(temb, "temb")
+    if steps.shape in ((), (1,)):
+        steps = np.repeat(steps, batch)
+    if steps.shape != (batch,):
+        raise InputError(f"temb: wanted one timestep per batch element, ({batch},), got shape {steps.shape}")
+    require_finite(steps, "temb")
+    return steps  # type: ignore[no-any-return]
+
+
+def draw_noise(
+    config: AutoencoderKLLTX2VideoConfig, latent_size: tuple[int, int], rng: np.random.Generator | int
+) -> dict[str, Array]:
+    """The noise of one decode, by graph input: standard normal maps drawn in the order in which they are used.
+
+    The same seed and the same latent height and width give the same noise, whatever the batch or clip length.
+    """
+    generator = generator_from(rng)
+    height, width = latent_size
+    return {
+        stack.name: generator.standard_normal((stack.maps, height * stack.scale, width * stack.scale), np.float32)
+        for stack in config.noise_stacks
+    }

@@ -1,0 +1,71 @@
+"""`enable_tiling(exact=True)`: its arguments, checked, as a value."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arrays.grid import Grid
+from ..errors import InputError
+from ..system.available_memory import available_bytes
+
+__all__ = ["STORAGES", "ExactStrips", "exact_strips"]
+
+STORAGES = ("float32", "float16")
+"""Precisions in which activations may wait between the steps."""
+
+_PART_OF_AVAILABLE = 0.5
+
+
+@dataclass(frozen=True)
+class ExactStrips:
+    """Run pictures in strips with the numbers of a single pass, if `storage` is "float32".
+
+    `rows`, `columns`: of a strip, in pixels; None: as many rows as the budget allows, and whole rows. `memory_bytes`:
+    what a call may take on the host beside input and output (None: half of what is available); activations beyond
+    it lie in files in `folder` (None: the system's folder for temporary files). `storage`: the precision in which
+    activations wait; with "float16" they take half as much, and the result is no longer exact.
+    """
+
+    rows: int | None = None
+    columns: int | None = None
+    memory_bytes: int | None = None
+    folder: Path | None = None
+    storage: str = "float32"
+
+    @property
+    def is_exact(self) -> bool:
+        return self.storage == "float32"
+
+    @property
+    def budget_bytes(self) -> int:
+        return int(_PART_OF_AVAILABLE * available_bytes()) if self.memory_bytes is None else self.memory_bytes
+
+
+def exact_strips(
+    grid: Grid, strip: Any, memory_bytes: int | None, folder: str | os.PathLike[str] | None, storage: str
+) -> ExactStrips:
+    """The settings for `strip` pixel rows, (rows, columns), or None.
+
+    Raises:
+        InputError: not a size, or one off the grid; a budget that is no number; a folder that is not there; a precision
+            that activations are not kept in.
+    """
+    pair = tuple(strip) if isinstance(strip, tuple | list) else (strip, None)
+    if len(pair) != 2:
+        raise InputError(f"strip: wanted pixel rows, or (rows, columns), got {strip!r}")
+    for name, side in zip(("rows", "columns"), pair, strict=True):
+        if side is None:
+            continue
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1 or side % grid.spatial:
+            raise InputError(f"strip: wanted {name} that are a multiple of {grid.spatial} pixels, got {side!r}")
+    if memory_bytes is not None and (
+        isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes < 0
+    ):
+        raise InputError(f"memory_bytes: wanted a whole number of bytes, or None, got {memory_bytes!r}")
+    path = None if folder is None else Path(folder)
+    if path is not None and not path.is_dir():
+        raise InputError(f"folder: there is no folder {path} for temporary files; make it, or leave it out")
+    if storage not in STORAGES:
+        raise InputError(f"storage: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
+    return ExactStrips(pair[0], pair[1], memory_bytes, path, storage)

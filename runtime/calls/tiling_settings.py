@@ -1,0 +1,87 @@
+"""How an autoencoder tiles, as a value that makes plans."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...tiling import Line, Plan, Span, evened_size, last_short, last_slid_back, with_stubs
+from ...tiling.plan import Direction
+from ..arrays.grid import Grid
+
+__all__ = ["AxisTiles", "TilingSettings"]
+
+
+@dataclass(frozen=True)
+class AxisTiles:
+    """Tiles along one axis in latent cells: `size` cells every `stride`. `even`: nobody asked for this size, so it may
+    shrink to cover an axis evenly."""
+
+    size: int
+    stride: int
+    even: bool = False
+
+
+@dataclass(frozen=True)
+class TilingSettings:
+    """`blend`: "linear" (a partition of unity, every tile of one shape), "diffusers" (its blending and its tiles) or
+    "ltx2" (the LTX-2 repository's). `tiles`: along each axis, (T,) H, W. `framewise` and `compat_shift`: diffusers'
+    temporal tiling, and the frame by which it is late. `tiles_per_call`: the most tiles in one engine call."""
+
+    blend: str
+    tiles: tuple[AxisTiles, ...]
+    framewise: bool = True
+    compat_shift: bool = False
+    tiles_per_call: int = 1
+
+    def plan(self, grid: Grid, direction: Direction, cells: Sequence[int], *, gated: bool = True) -> Plan:
+        """The plan for latents of `cells`; one tile where they fit into one.
+
+        `gated=False` is diffusers' `tiled_decode` and `tiled_encode`, which loop over height and width even where
+        `decode` and `encode` would find that the whole fits into one tile.
+        """
+        feed_forward = self.blend == "diffusers"
+        lines = tuple(
+            Line.of(
+                axis,
+                length,
+                spans,
+                direction=direction,
+                feed_forward=feed_forward,
+                delayed=self.compat_shift and direction == "decode",
+            )
+            for axis, length, spans in zip(
+                grid.axes_for(direction), cells, self._spans(cells, gated, grid.video), strict=True
+            )
+        )
+        return Plan(lines, feed_forward)
+
+    def _spans(self, cells: Sequence[int], gated: bool, video: bool) -> list[list[Span]]:
+        if self.blend == "linear":
+            return [_linear_spans(length, tiles) for length, tiles in zip(cells, self.tiles, strict=True)]
+        if self.blend == "ltx2":
+            spans = [last_short(n, tiles.size, tiles.size - tiles.stride) for n, tiles in _space(cells, self.tiles)]
+            # The first tile has one cell less than the later ones, which begin with one that is of no use.
+            size, stride = self.tiles[0].size - 1, self.tiles[0].stride
+            return [last_short(cells[0], size, size - stride, causal=True), *spans]
+        in_space = any(length > tiles.size for length, tiles in _space(cells, self.tiles))
+        if in_space or not (gated or (video and self.framewise)):
+            spans = [with_stubs(length, tiles.size, tiles.stride) for length, tiles in _space(cells, self.tiles)]
+        else:
+            spans = [[Span(0, length)] for length in cells[-2:]]
+        if not video:
+            return spans
+        # diffusers asks whether there are more latent frames than a tile's frames make, without the one it adds.
+        frames = self.tiles[0]
+        in_time = self.framewise and cells[0] > frames.size - 1
+        return [with_stubs(cells[0], frames.size, frames.stride) if in_time else [Span(0, cells[0])], *spans]
+
+
+def _linear_spans(cells: int, tiles: AxisTiles) -> list[Span]:
+    if not tiles.even:
+        return last_slid_back(cells, tiles.size, tiles.stride)
+    overlap = tiles.size - tiles.stride
+    size = evened_size(cells, tiles.size, overlap)
+    return last_slid_back(cells, size, max(size - overlap, 1))
+
+
+def _space(cells: Sequence[int], tiles: Sequence[AxisTiles]) -> list[tuple[int, AxisTiles]]:
+    return list(zip(cells[-2:], tiles[-2:], strict=True))

@@ -1,0 +1,55 @@
+"""Frames that have come and not yet gone, (B, C, T, H, W) along time."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..system.page_memory import own_pages
+
+__all__ = ["FrameQueue"]
+
+
+class FrameQueue:
+    """First in, first out. Arrays are kept as they come; only what is taken is put together. What is not NumPy's, since
+    a backend kept it, cuts and joins itself (`frames`, `joined`)."""
+
+    def __init__(self) -> None:
+        self._parts: deque[Any] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Frames, not arrays."""
+        return self._count
+
+    def put(self, frames: Any) -> None:
+        if frames.shape[2]:
+            self._parts.append(frames)
+            self._count += frames.shape[2]
+
+    def take(self, count: int) -> Any:
+        """The first `count` frames, C-contiguous; there must be as many."""
+        parts = []
+        self._count -= count
+        while count:
+            part = self._parts.popleft()
+            if part.shape[2] > count:
+                self._parts.appendleft(_cut(part, count, part.shape[2]))
+                part = _cut(part, 0, count)
+            parts.append(part)
+            count -= part.shape[2]
+        return _joined(parts)
+
+
+def _cut(part: Any, start: int, stop: int) -> Any:
+    return part[:, :, start:stop] if isinstance(part, np.ndarray) else part.frames(start, stop)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if not isinstance(parts[0], np.ndarray):
+        return parts[0].joined(parts[1:])
+    if len(parts) == 1 and parts[0].flags.c_contiguous:
+        return parts[0]
+    frames = own_pages((*parts[0].shape[:2], sum(part.shape[2] for part in parts), *parts[0].shape[3:]))
+    return np.concatenate(parts, axis=2, out=frames)

@@ -1,0 +1,123 @@
+"""How many frames a step of a stream takes: what the stages work in, and what engines of them are built for."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..bundle.manifest import Graph, Stage
+from ..bundle.profiles import Profile
+
+__all__ = [
+    "ENGINE_FRAMES",
+    "MOST_ENCODER_FRAMES",
+    "MOST_FRAMES",
+    "StepFrames",
+    "frames_ahead",
+    "frames_within",
+    "most_frames",
+    "room_bytes",
+    "stage_frames",
+    "step_frames",
+    "values_per_cell",
+]
+
+MOST_FRAMES = 12
+"""The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain little
+time (benchmarks/streaming.md)."""
+ENGINE_FRAMES = 8
+"""The most that engines are built for where nobody says: a latent frame's. Their memory is that of the longest step."""
+MOST_ENCODER_FRAMES = 24
+"""The same of an encoder, whose deepest layers see an eighth of them."""
+_EARLY_SHARE = 0.25
+_SEEN_FRAMES = 3  # side by side in the largest tensor of a step (docs/streaming.md)
+_LIVE_TENSORS = {"decoder": 4, "encoder": 3}  # of that size, at most, as measured with ONNX Runtime
+_LIVE_RESULTS = 2  # the frames that the last stage makes, beside them
+_ITEM_BYTES = 4
+
+
+def most_frames(component: str) -> int:
+    """The most frames that a step of this component brings where the caller does not say."""
+    return MOST_ENCODER_FRAMES if component == "encoder" else MOST_FRAMES
+
+
+@dataclass(frozen=True)
+class StepFrames:
+    """The most frames that a stage's first step and its later ones take; later ones take a multiple of `multiple`."""
+
+    first: int
+    later: int
+    multiple: int
+
+    @classmethod
+    def of(cls, graph: Graph, most: int) -> "StepFrames":
+        """For steps of at most `most` frames, or of the fewest out of which something comes."""
+        stage = _stage(graph)
+        multiple = stage.multiple
+        begin = int(multiple > 1)  # chunks of 1 + a multiple, then of multiples
+        first = max(most, stage.lead, begin + multiple)
+        return cls(begin + (first - begin) // multiple * multiple, max(most, multiple) // multiple * multiple, multiple)
+
+
+def stage_frames(graph: Graph, frames: int) -> int:
+    """The most frames of a step of a stage, where a step brings at most `frames` frames of the clip."""
+    return max(1, frames // _stage(graph).ratio)
+
+
+def step_frames(graphs: Sequence[Graph], frames: int) -> list[int]:
+    """The most frames of a step of each of a component's stages, where a step of the last one brings at most `frames`
+    frames of the clip. Those before it, whose frames are smaller, take more where they are there: as many as make
+    tensors of `_EARLY_SHARE` of its size, since every step sees the frames around its own once more."""
+    ratios = [_stage(graph).ratio for graph in graphs[1:]] + [1]
+    largest = frames * values_per_cell(graphs[-1])
+
+    def most(graph: Graph, given: int) -> int:
+        made = values_per_cell(graph) * _stage(graph).ratio // given  # per frame that goes in
+        return max(stage_frames(graph, frames), int(_EARLY_SHARE * largest / made))
+
+    return [most(graph, given) for graph, given in zip(graphs[:-1], ratios[:-1], strict=True)] + [
+        stage_frames(graphs[-1], frames)
+    ]
+
+
+def values_per_cell(graph: Graph) -> int:
+    """Of a stage's widest layer, per frame and latent cell: channels times how much finer than the latents it is."""
+    return max(_values(tensor.shape) for tensor in graph.outputs[1:])
+
+
+def room_bytes(graphs: Sequence[Graph], frames: Sequence[int], cells: int) -> int:
+    """About the most that a step of a stream holds at once beside its states, rather too much: of stages whose steps
+    take so many frames, over `cells` latent cells of height and width, times the batch."""
+    last = graphs[-1]
+    widest = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
+    made = _values(last.outputs[0].shape) * frames[-1] * _stage(last).ratio
+    live = _LIVE_TENSORS[last.component] * _SEEN_FRAMES * widest + _LIVE_RESULTS * made
+    return _ITEM_BYTES * live * cells
+
+
+def frames_ahead(graphs: Iterable[Graph]) -> int:
+    """About how many frames of the clip a component's stages take in before the last one gives any."""
+    return sum(_stage(graph).lead * _stage(graph).ratio for graph in graphs)
+
+
+def frames_within(
+    graph: Graph, profiles: Sequence[Profile], most: int, batch: int, tiles: Iterable[tuple[int, int]]
+) -> int:
+    """The most frames of a step, at most `most`, that engines of a stage take between a clip's ends, in `tiles` of
+    (height, width) latent cells: fewer are as exact. What is no engine's size is refused by the call itself."""
+    chunk = next(tensor for tensor in graph.inputs if tensor.name == "chunk")
+    between = [profile.ranges["chunk"] for profile in profiles if profile.ranges["first"].maximum == (0,)]
+    for height, width in tiles:
+        shape = chunk.shape_for({"batch": batch, "frames": 1, "height": height, "width": width})
+        holding = [of.maximum[2] for of in between if of.holds((*shape[:2], of.maximum[2], *shape[3:]))]
+        most = min(most, max(holding, default=most))
+    return most
+
+
+def _values(shape: Sequence[int | str]) -> int:
+    scales = [int(axis.partition("*")[0]) if "*" in axis else 1 for axis in shape[3:] if isinstance(axis, str)]
+    return int(shape[1]) * math.prod(scales)
+
+
+def _stage(graph: Graph) -> Stage:
+    assert graph.stage is not None
+    return graph.stage

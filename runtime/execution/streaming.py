@@ -1,0 +1,228 @@
+"""A clip through streaming graphs: chunk after chunk, the numbers of a single pass, memory that does not grow.
+
+Every stage remembers what its layers need of the frames before (`states`), so nothing is computed twice. The
+mathematics are in docs/streaming.md.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiling import Plan, Span, Tile
+from ...tiling.axis import trailing
+from ...tiling.blend import blend_of
+from ...tiling.canvas import Canvas
+from ..backends.component import Call
+from ..backends.sessions import Sessions
+from ..bundle.manifest import Graph
+from ..calls.conditions import Conditions
+from ..errors import BackendUnavailable, InputError
+from ..system.page_memory import own_pages
+from .frame_queue import FrameQueue
+from .result_shape import check_shape, expected_shape
+
+__all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
+
+Array = NDArray[np.float32]
+
+
+class StreamingComponent(Protocol):
+    """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
+    gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
+    nobody asks for the states: they may be left out. With `out` (C-contiguous, of the first one's shape and dtype) the
+    first one is written there. Where it has `keeps_results`, it takes `keep_result=True` too: then the first one also
+    stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the first one is uint8,
+    (B, T, H, W, C). Where it `reuses_states`, it takes `in_place=True`: it may then write the next states over those
+    that it was given."""
+
+    def step(
+        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+    ) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last. Between two stages they may be what
+    the backend kept; behind the last one pixels (B, T, H, W, C), where these are asked for."""
+
+    frames: Any
+    last: bool
+
+
+def with_last(chunks: Iterable[Array]) -> Iterator[Chunk]:
+    """Chunks with their ends known: each is held back until the next one, or the end, has come.
+
+    Raises:
+        InputError: there are no frames at all.
+    """
+    held = None
+    for frames in chunks:
+        if frames.shape[2] == 0:
+            continue
+        if held is not None:
+            yield Chunk(held, last=False)
+        held = frames
+    if held is None:
+        raise InputError("stream: the iterator ended without a frame; give at least one")
+    yield Chunk(held, last=True)
+
+
+def run_stages(
+    sessions: Sessions,
+    call: Call,
+    stages: Iterable[tuple[Graph, int]],
+    chunks: Iterator[Chunk],
+    conditions: Conditions,
+    latent_size: tuple[int, int],
+    *,
+    pixels: bool = False,
+) -> Iterator[Chunk]:
+    """Run chunks through stage after stage; each of `stages` with the most frames of one of its steps (a first chunk
+    takes more where nothing would come out of it otherwise). Frames come as soon as they can: what one stage gives,
+    the next one works on before the first one goes on. `pixels`: as uint8, where the last stage makes these itself.
+
+    Raises:
+        EngineError, Cancelled: see there.
+    """
+    every = tuple(stages)
+    for number, (graph, most) in enumerate(every, 1):
+        between = number < len(every)
+        options = {"between": between, "pixels": pixels and not between}
+        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size, **options)
+    yield from chunks
+
+
+def run_tiles(
+    plan: Plan,
+    run: Callable[[Iterator[Chunk], Conditions, tuple[int, int]], Iterator[Chunk]],
+    chunks: Iterator[Chunk],
+    conditions: Conditions,
+) -> Iterator[Chunk]:
+    """Streams side by side, one for each tile of height and width, blended chunk by chunk: for frames that are too
+    large to go through whole, and no longer exact. `run(chunks, conditions, latent size)` streams one tile."""
+    tiles, cells = plan.tiles, tuple(line.cells for line in plan.lines)
+    sources = itertools.tee(chunks, len(tiles))  # all are read in step: a chunk is held until the last tile had it
+    streams = [
+        run(
+            _cut(source, tile),
+            conditions.of_tiles([tile], cells),
+            (len(tile.pieces[0].cells), len(tile.pieces[1].cells)),
+        )
+        for source, tile in zip(sources, tiles, strict=True)
+    ]
+    for part in streams[0]:
+        parts = [part, *map(next, streams[1:])]  # zip would keep each chunk until its stream gives the next one
+        shape = part.frames.shape
+        whole = np.empty((*shape[:3], *plan.target_size), np.float32)
+        canvas = Canvas(tuple(plan.groups()), partial(_rows, whole))
+        blend = blend_of(plan, canvas)
+        for tile, part in zip(tiles, parts, strict=True):
+            blend.put(tile, part.frames)
+        last = parts[0].last
+        del parts, part
+        yield Chunk(whole, last)
+        del whole, canvas, blend
+
+
+def _cut(chunks: Iterator[Chunk], tile: Tile) -> Iterator[Chunk]:
+    for chunk in chunks:
+        yield Chunk(chunk.frames[trailing(tile.source)], chunk.last)
+
+
+def _rows(whole: Array, span: Span) -> Array:
+    return whole[..., span.as_slice(), :]
+
+
+def _stage(
+    sessions: Sessions,
+    call: Call,
+    graph: Graph,
+    most: int,
+    chunks: Iterator[Chunk],
+    conditions: Conditions,
+    latent_size: tuple[int, int],
+    *,
+    between: bool,
+    pixels: bool,
+) -> Iterator[Chunk]:
+    assert graph.stage is not None
+    component: Any = sessions.component(graph)
+    if not hasattr(component, "step"):
+        raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
+    options = {"keep_result": True} if between and getattr(component, "keeps_results", False) else {}
+    options |= {"in_place": True} if getattr(component, "reuses_states", False) else {}
+    options |= {"pixels": True} if pixels and getattr(component, "gives_pixels", False) else {}
+    wanted = {tensor.name for tensor in graph.inputs}
+    extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
+    states: dict[str, Any] = {}
+    queue, first = FrameQueue(), True
+    for chunk in chunks:
+        queue.put(chunk.frames)
+        batch = chunk.frames.shape[0]
+        if not states:
+            states = _initial_states(graph, batch, latent_size)
+        ended = chunk.last
+        del chunk  # the queue holds what is left of it
+        while count := _next_count(len(queue), graph, most, first=first, last=ended):
+            last = ended and count == len(queue)
+            told = (("first", first), ("last", last))
+            flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
+            with sessions.turn(call):
+                results = component.step(
+                    {"chunk": queue.take(count), **flags, **extras, **states}, call=call, last=last, **options
+                )
+            first = False
+            frames = results.pop("result")
+            if isinstance(frames, np.ndarray):
+                check_shape(frames, _result_shape(graph, batch, latent_size, pixels="pixels" in options), graph.file)
+            states = {name.removeprefix("next_"): value for name, value in results.items()}
+            yield Chunk(frames, last)
+            del frames, results
+    if len(queue):
+        raise InputError(
+            f"stream: {len(queue)} frames are left at the end; a clip has 1 + a multiple of {graph.stage.multiple}"
+        )
+
+
+def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: bool) -> int:
+    """How many of the frames that wait the next step takes; 0: it waits for more. The clip's end gets a step of its
+    own, as short as can be, where all frames that were held back come out with it."""
+    assert graph.stage is not None
+    multiple = graph.stage.multiple
+    begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
+    least = max(graph.stage.lead, begin + multiple) if first else multiple
+    if waiting < least and not last:
+        return 0
+    count = min(waiting, max(most, least))
+    if last and count == waiting > least and _holds_back(graph):
+        count -= multiple
+    return begin + (count - begin) // multiple * multiple if waiting else 0
+
+
+def _holds_back(graph: Graph) -> bool:
+    """Whether a stage looks ahead, so that it gives more frames at the clip's end than it takes."""
+    return any(tensor.name == "last" for tensor in graph.inputs)
+
+
+def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Zeros, which the first chunk does not look at."""
+    sizes = _sizes(batch, latent_size)
+    states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
+    return {tensor.name: own_pages(tensor.shape_for(sizes), tensor.dtype) for tensor in states}
+
+
+def _result_shape(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: bool) -> tuple[int | None, ...]:
+    """The shape of a step's result, with any number of frames; of `pixels` (B, T, H, W, C)."""
+    (result,) = (tensor for tensor in graph.outputs if tensor.name == "result")
+    shape = expected_shape(result, _sizes(batch, latent_size))
+    return (shape[0], *shape[2:], shape[1]) if pixels else shape
+
+
+def _sizes(batch: int, latent_size: tuple[int, int]) -> dict[str, int]:
+    """The lengths of a streaming graph's named axes."""
+    return {"batch": batch, "height": latent_size[0], "width": latent_size[1]}

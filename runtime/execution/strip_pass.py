@@ -1,0 +1,166 @@
+"""Running an exact pass: every step over all tiles, one step after the other, with statistics of the whole picture.
+
+The numbers are those of a single pass up to rounding, whatever the tiles; nothing is computed twice. The mathematics
+are in docs/exact-strips.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.manifest import Graph
+from ..bundle.strip_graph import Segment
+from ..system.page_memory import ReusedPages
+from .activations import Activation, ActivationStore
+from .result_shape import check_shape
+from .row_statistics import GroupStatistics
+from .strip_plan import Step
+
+__all__ = ["ExactPass", "Run", "Write"]
+
+Array = NDArray[Any]
+Run = Callable[[Mapping[str, Any], Array | None], Mapping[str, Any]]
+"""One engine call: inputs by name -> outputs by name; the result in the given array, if there is one."""
+Write = Callable[[slice, slice, Array], None]
+"""Told rows, columns and what is there, (B, C, rows, columns), of the last step's result."""
+
+
+class ExactPass:
+    """`steps` over a batch (B, C, H, W). `open_step` loads a step's engine, which is let go after the step."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        open_step: Callable[[Graph], Run],
+        store: ActivationStore,
+        on_tile: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._steps, self._open, self._store, self._on_tile = steps, open_step, store, on_tile
+        self._last_use = {
+            index: step.segment.index for step in steps for index in (step.segment.source, step.segment.skip)
+        }
+        self._pages = {"tile": ReusedPages(), "skip": ReusedPages()}
+
+    def run(self, array: Array, write: Write) -> None:
+        """Run every step; the last one's result goes to `write`.
+
+        Raises:
+            OutputError: activations lie in files and the disk is full. EngineError, Cancelled: see there.
+        """
+        results: dict[int, Activation] = {-1: self._store.given(array)}
+        statistics: dict[str, Array] = {}
+        keys: dict[str, Array] = {}
+        for step in self._steps:
+            segment = step.segment
+            if segment.kind == "keys":
+                keys = self._keys(step, results[segment.source], statistics)
+                continue
+            extras = {**statistics, **keys} if segment.kind == "attention" else statistics
+            keys = {}
+            last = step is self._steps[-1]
+            target = None if last else self._store.empty((array.shape[0], step.channels, *step.size))
+            statistics = self._step(step, results, extras, array.shape[0], target, write)
+            del extras
+            if target is not None:
+                results[segment.index] = target
+            for index in [index for index in results if self._is_last(index, segment)]:
+                results.pop(index).drop()
+
+    def _step(
+        self,
+        step: Step,
+        results: Mapping[int, Activation],
+        extras: Mapping[str, Array],
+        batch: int,
+        target: Activation | None,
+        write: Write,
+    ) -> dict[str, Array]:
+        """Every tile of a step, and the statistics of its result. What it reads and no later step does goes tile by
+        tile, so that its place is free for what is made."""
+        run = self._open(step.graph)
+        wanted = {tensor.name for tensor in step.graph.inputs}
+        extras = {name: value for name, value in extras.items() if name in wanted}
+        merged = GroupStatistics(batch, step.groups) if step.groups else None
+        for number, (rows, columns) in enumerate(step.tiles, 1):
+            shape = (batch, step.channels, rows.stop - rows.start, columns.stop - columns.start)
+            place = None if target is None else self._store.place(shape)
+            made = self._made(step, run, self._inputs(step, results, rows, columns) | extras, shape, place, merged)
+            if target is None:
+                write(rows, columns, made)
+            else:
+                self._store.keep(target, rows, columns, made, place)
+            del made, place
+            if number < len(step.tiles):
+                self._drop_above(step, results, step.tiles[number][0])
+            self._on_tile()
+        return {} if merged is None else self._typed(mean=merged.mean, variance=merged.variance)
+
+    def _made(
+        self,
+        step: Step,
+        run: Run,
+        inputs: Mapping[str, Any],
+        shape: tuple[int, ...],
+        place: Array | None,
+        merged: GroupStatistics | None,
+    ) -> Array:
+        """A tile of that shape of the step's result, in `place` if there is one; its rows are added to `merged`."""
+        outputs = run(inputs, place)
+        check_shape(_host(outputs["result"]), shape, step.graph.file)
+        if merged is not None:
+            for name in ("row_mean", "row_variance"):
+                check_shape(_host(outputs[name]), shape[:3], step.graph.file)
+            merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), shape[3])
+        return _host(outputs["result"])
+
+    def _inputs(self, step: Step, results: Mapping[int, Activation], rows: slice, columns: slice) -> dict[str, Any]:
+        """What the engine takes for a tile of the result, beside what is the same for all tiles."""
+        segment = step.segment
+        down = segment.window(rows.start, rows.stop, step.source[0])
+        across = segment.window(columns.start, columns.stop, step.source[1])
+        seen = slice(down.start, down.stop), slice(across.start, across.stop)
+        inputs = {"tile": results[segment.source].read(*seen, self._pages["tile"])}
+        if any(tensor.name == "top" for tensor in step.graph.inputs):
+            zeros = (down.zeros_before, across.zeros_before, down.zeros_behind, across.zeros_behind)
+            for side, count in zip(("top", "left", "bottom", "right"), zeros, strict=True):
+                inputs[side] = np.array([count], np.int64)
+        if segment.skip is not None:
+            inputs["skip"] = results[segment.skip].read(rows, columns, self._pages["skip"])
+        return inputs
+
+    def _drop_above(self, step: Step, results: Mapping[int, Activation], rows: slice) -> None:
+        """Let go of what only this step reads, and not for a tile of these rows or behind them."""
+        segment = step.segment
+        seen = segment.window(rows.start, rows.stop, step.source[0])
+        for index, row in ((segment.source, seen.start), (segment.skip, rows.start)):
+            if index is not None and self._is_last(index, segment):
+                results[index].drop(row)
+
+    def _is_last(self, index: int, segment: Segment) -> bool:
+        """Whether no step behind this one reads that one's result."""
+        return self._last_use.get(index, -1) <= segment.index and index != segment.index
+
+    def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
+        """Keys and values of all positions, tile after tile: attention does not ask for their order."""
+        run, start = self._open(step.graph), 0
+        shape = (source.shape[0], step.size[0] * step.size[1], step.channels)
+        pair = {name: np.empty(shape, self._store.dtype) for name in ("keys", "values")}
+        for rows, columns in step.tiles:
+            outputs = run({"tile": source.read(rows, columns, self._pages["tile"]), **statistics}, None)
+            stop = start + (rows.stop - rows.start) * (columns.stop - columns.start)
+            for name, array in pair.items():
+                check_shape(_host(outputs[name]), (shape[0], stop - start, shape[2]), step.graph.file)
+                array[:, start:stop] = _host(outputs[name])
+            start = stop
+            self._on_tile()
+        return pair
+
+    def _typed(self, **arrays: NDArray[np.float64]) -> dict[str, Array]:
+        return {name: array.astype(self._store.dtype) for name, array in arrays.items()}
+
+
+def _host(value: Any) -> Array:
+    """An output of `step`: an array already, or a value that the backend kept."""
+    return value if isinstance(value, np.ndarray) else np.asarray(value.numpy())

@@ -1,0 +1,145 @@
+"""A folder to encode, file by file: where each goes, and what a rerun finds there."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from ..autoencoders.autoencoder import Autoencoder
+from ..calls.tiling_settings import TilingSettings
+from ..errors import MediaError, OutputError
+from ..media.alpha import WHITE, Background, background_colour
+from ..media.latents_origin import EncodeSettings, Origin
+from ..system.partial_output import translated_errors
+from .output_names import output_names
+
+__all__ = ["EncodeJob", "check_same", "encode_jobs", "settings_of"]
+
+State = Literal["absent", "same", "unrecorded", "other"]
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """One source and its latents file.
+
+    Attributes:
+        source: the picture or clip.
+        target: the latents file.
+        state: what is there now. "absent": nothing. "same": what this run would make. "unrecorded": a file of an
+            earlier version, which does not record what it was made from. "other": something else.
+        reason: why it is something else.
+    """
+
+    source: Path
+    target: Path
+    state: State = "absent"
+    reason: str = ""
+
+
+def settings_of(
+    vae: Autoencoder,
+    *,
+    seed: int | None,
+    scaled: bool,
+    background: Background = WHITE,
+    matrix: str | None = None,
+) -> EncodeSettings:
+    """The settings of an encode with `vae`, as its tiling is set now."""
+    draw = "mean" if seed is None else f"seed {seed}"
+    colour = background_colour(background)
+    behind = None if colour == background_colour(WHITE) else "#{:02x}{:02x}{:02x}".format(*colour)
+    return EncodeSettings(draw, str(scaled).lower(), _encoder_digest(vae), vae.dtype, _tiles(vae), behind, matrix)
+
+
+def encode_jobs(
+    sources: Sequence[Path], folder: Path, vae: Autoencoder, settings: EncodeSettings, check: Callable[[], None]
+) -> list[EncodeJob]:
+    """The jobs of a folder's files, in their order. `check` is called between the files and may raise, to stop.
+
+    Raises:
+        OutputError: `folder` cannot be listed. MediaError: a source cannot be read.
+    """
+    held: dict[str, dict[str, str] | None] = {}
+    with translated_errors(folder):
+        found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    for path in found:
+        if path.name.startswith("."):
+            continue
+        check()
+        held[path.name] = _metadata(path)
+    owners = {name: metadata.get("source_name") if metadata else None for name, metadata in held.items()}
+    jobs = []
+    for source, target in zip(sources, output_names(sources, folder, owners), strict=True):
+        check()
+        if target.name in held:
+            jobs.append(EncodeJob(source, target, *_state(held[target.name], source, vae.family, settings)))
+        else:
+            jobs.append(EncodeJob(source, target))
+    return jobs
+
+
+def check_same(jobs: Sequence[EncodeJob], folder: Path) -> None:
+    """Refuse to keep files that this run would make differently.
+
+    Raises:
+        OutputError: there are some; the message counts them by their reason.
+    """
+    others = Counter(job.reason for job in jobs if job.state == "other")
+    if others:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in others.most_common(5))
+        raise OutputError(
+            f"{folder}: this run would make {others.total()} of the latents files there differently ({reasons}): give "
+            f"--force to replace them, or name another folder"
+        )
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    """A latents file's metadata. None: it is damaged, or no latents file of ours."""
+    from ..media.latents_file import is_ours, read_metadata  # here: safetensors is not small
+
+    try:
+        metadata = read_metadata(path)
+    except MediaError:
+        return None
+    return metadata if is_ours(metadata) else None
+
+
+def _state(metadata: dict[str, str] | None, source: Path, family: str, settings: EncodeSettings) -> tuple[State, str]:
+    if metadata is None:
+        return "other", "damaged or from elsewhere"
+    origin = Origin.from_metadata(metadata)
+    if origin is None:
+        if metadata.get("family", family) != family:
+            return "other", "with other settings (the bundle)"
+        if metadata.get("scaled", settings.scaled) != settings.scaled:
+            return "other", "with other settings (--scaled)"
+        return "unrecorded", ""
+    if different := origin.settings.differences(settings):
+        return "other", f"with other settings ({', '.join(different)})"
+    if not origin.source.is_unchanged(source):
+        return "other", "of a source that has changed since"
+    return "same", ""
+
+
+def _encoder_digest(vae: Autoencoder) -> str:
+    """SHA-256 of the config and the encoder's weights: the same for every precision and backend, and for a bundle that
+    was exported again."""
+    manifest = vae.manifest
+    weights = {graph.weights for graph in manifest.find_graphs("encoder")}
+    hashes = sorted(file.sha256 for file in manifest.files if file.name in weights)
+    text = json.dumps([manifest.config.to_dict(), hashes], sort_keys=True, default=list)
+    return sha256(text.encode()).hexdigest()
+
+
+def _tiles(vae: Autoencoder) -> str | None:
+    """The approximate tiles that are enabled; strips and streams change no number."""
+    settings = vae.settings
+    if settings.is_exact:
+        return None
+    if not isinstance(settings.tiling, TilingSettings):
+        return "strips in float16"
+    sizes = "x".join(f"{tiles.size}/{tiles.stride}" for tiles in settings.tiling.tiles)
+    return f"{settings.tiling.blend} {sizes}"

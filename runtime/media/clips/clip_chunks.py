@@ -1,0 +1,93 @@
+"""A clip from disk as samples, a few frames at a time: what encoding in constant memory reads."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...arrays.grid import Grid
+from ...arrays.pixels import to_samples
+from ...errors import MediaError
+from ..alpha import WHITE, Background
+from .clip_reader import open_clip
+
+__all__ = ["ClipChunks"]
+
+
+class ClipChunks:
+    """Iterates over a clip as float32 (1, C, t, H, W) in [-1, 1], padded to the model's grid by repeating its last
+    row, column and frame.
+
+    Attributes, of the clip before padding: `frames` that were read so far, and, once it is being read, `frame_count`
+    where the file tells it (else None), `height`, `width`, `frame_rate` and `sample_aspect_ratio`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        channels: int,
+        grid: Grid,
+        check: Callable[[], None] = lambda: None,
+        *,
+        background: Background = WHITE,
+        matrix: str | None = None,
+    ) -> None:
+        """Prepare to read `path`. `background`, `matrix`: as `open_clip` takes them. `check` is called before each
+        frame."""
+        self._path, self._channels, self._grid, self._check = path, channels, grid, check
+        self._background, self._matrix = background, matrix
+        self.frames = self.height = self.width = 0
+        self.frame_rate: Fraction | None = None
+        self.sample_aspect_ratio: Fraction | None = None
+        self.frame_count: int | None = None
+
+    def padded_size(self) -> tuple[int, int, int]:
+        """(T, H, W) of what this gives in all, by the file's head; where that does not tell how many frames there are,
+        they are counted.
+
+        Raises:
+            MediaError: the file is missing, damaged or no clip.
+        """
+        with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
+            count = clip.frame_count
+            if count is None:
+                count = 0
+                for _ in clip:
+                    self._check()
+                    count += 1
+            size = (max(count, 1), clip.height, clip.width)
+        return self._grid.padded_size(size)  # type: ignore[return-value] # three in, three out
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Read the clip from its start.
+
+        Raises:
+            MediaError: the file is missing, damaged, no clip, or without frames.
+        """
+        ratio = self._grid.temporal
+        with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
+            self.frames, self.height, self.width = 0, clip.height, clip.width
+            self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
+            self.sample_aspect_ratio = clip.sample_aspect_ratio
+            held: list[NDArray[np.uint8]] = []
+            for frame in clip:
+                self._check()
+                held.append(frame)
+                self.frames += 1
+                if len(held) == ratio:
+                    yield self._samples(held)
+                    held = []
+        if not self.frames:
+            raise MediaError(f"{self._path} holds no frames: give another clip")
+        missing = -(self.frames - 1) % ratio
+        if held or missing:
+            held += [held[-1] if held else frame] * missing
+            yield self._samples(held)
+
+    def _samples(self, frames: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        samples = to_samples(np.stack(frames)[np.newaxis])
+        size = self._grid.padded_size((1, self.height, self.width))[1:]
+        after = [(0, wanted - length) for wanted, length in zip(size, (self.height, self.width), strict=True)]
+        return np.pad(samples, [(0, 0), (0, 0), (0, 0), *after], mode="edge") if any(map(any, after)) else samples

@@ -1,0 +1,186 @@
+"""Clips in: a video file, a folder of pictures or a `.npy` array, frame by frame."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...arrays.pixels import to_pixels
+from ...errors import InputError, MediaError
+from ...system.npy_file import load_npy
+from ..alpha import WHITE, Background, background_colour
+from ..endings import FRAME_ENDINGS
+from ..pictures.picture_file import is_picture, list_pictures, opened_picture, read_picture
+from .animated_picture import AnimatedPicture, is_animation
+from .video_colours import MATRICES
+from .video_reader import VideoReader
+
+__all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
+
+CLIP_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
+"""Of clips that are written."""
+
+
+class ClipReader:
+    """An open clip: a context manager and an iterator of frames, uint8 (H, W, C) in [0, 255].
+
+    Iteration runs once, from the first frame, and holds one frame at a time (video decoders a few more). Each
+    frame is a fresh array that the caller owns, also after the clip is closed.
+
+    Attributes:
+        frame_rate: frames per second, or None where the source has none.
+        frame_count: exact where it is known without reading the clip, else None.
+        height: in pixels, the same for all frames.
+        width: in pixels, the same for all frames.
+        sample_aspect_ratio: the width of a pixel for its height; None where pixels are square or the source has none.
+    """
+
+    def __init__(
+        self,
+        frames: Iterator[NDArray[np.uint8]],
+        *,
+        size: tuple[int, int],
+        frame_rate: Fraction | None = None,
+        frame_count: int | None = None,
+        sample_aspect_ratio: Fraction | None = None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._frames, self._close = frames, close
+        self.height, self.width = size
+        self.frame_rate = frame_rate
+        self.frame_count = frame_count
+        self.sample_aspect_ratio = sample_aspect_ratio
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self
+
+    def __next__(self) -> NDArray[np.uint8]:
+        return next(self._frames)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the source; iteration ends here. A second time does nothing."""
+        self._frames = iter(())
+        self._close()
+
+
+def open_clip(
+    path: Path | str, channels: int = 3, *, background: Background = WHITE, matrix: str | None = None
+) -> ClipReader:
+    """Open a clip and decode its first frame, so that what is no clip fails here.
+
+    The source is one of
+
+    - a video file of one of `CONTAINER_FORMATS` (MP4, MKV, WebM, AVI, MPEG-TS, GIF, ...); colours follow its tags,
+      see `video_colours`; rotation and mirroring are applied, interlaced frames are deinterlaced, and frames of
+      different durations become a constant rate;
+    - a folder of pictures of one size, in natural order, or a single picture;
+    - an animated WebP, PNG or AVIF, each frame at its time;
+    - a `.npy` array, memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1],
+      where C is `channels` already.
+
+    Args:
+        path: the file or folder.
+        channels: 3 for RGB, 4 for RGBA (opaque where the source has no alpha), 1 for BT.601 luma.
+        background: the colour behind transparent pixels, unless `channels` is 4.
+        matrix: "bt709" or "bt601" for a video whose YUV matrix is not the one that it names, or that names none.
+
+    Raises:
+        InputError: `channels` or `matrix` is none of these, or `background` is no colour.
+        MediaError: the source is missing, empty, cut off, damaged or of another kind; later, while iterating,
+            a frame is damaged or of another size than the first.
+        MissingExtra: PyAV or Pillow is needed and not installed.
+    """
+    if channels not in (1, 3, 4):
+        raise InputError(f"a clip can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
+    if matrix is not None and matrix not in MATRICES:
+        raise InputError(
+            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out for the clip's own"
+        )
+    path, behind = Path(path), background_colour(background)
+    if path.is_dir():
+        return _open_pictures(path, list_pictures(path), channels, behind)
+    if not path.is_file():
+        raise MediaError(f"{path} does not exist: give a video, a folder of pictures or a .npy file")
+    if path.suffix.lower() == ".npy":
+        return _open_array(path, channels)
+    if path.suffix.lower() in FRAME_ENDINGS or is_picture(path):
+        with opened_picture(path) as image:
+            animated = is_animation(image)
+        return _open_animation(path, channels, behind) if animated else _open_pictures(path, [path], channels, behind)
+    video = VideoReader(path, channels, background=behind, matrix=matrix)
+    return ClipReader(
+        video,
+        size=(video.height, video.width),
+        frame_rate=video.frame_rate,
+        frame_count=video.frame_count,
+        sample_aspect_ratio=video.sample_aspect_ratio,
+        close=video.close,
+    )
+
+
+def _open_animation(path: Path, channels: int, background: tuple[int, int, int]) -> ClipReader:
+    animation = AnimatedPicture(path, channels, background)
+    return ClipReader(
+        animation,
+        size=(animation.height, animation.width),
+        frame_rate=animation.frame_rate,
+        frame_count=animation.frame_count,
+        close=animation.close,
+    )
+
+
+def _open_pictures(path: Path, pictures: list[Path], channels: int, background: tuple[int, int, int]) -> ClipReader:
+    if not pictures:
+        raise MediaError(f"{path} has no pictures in it: give a folder with .png, .jpg, .webp, ... files")
+    first = read_picture(pictures[0], channels, background=background)
+    height, width = first.shape[:2]
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        nonlocal first
+        yield first
+        del first  # or this closure would hold it as long as the clip is open
+        for picture in pictures[1:]:
+            pixels = read_picture(picture, channels, background=background)
+            if pixels.shape[:2] != (height, width):
+                raise MediaError(
+                    f"{picture} is {pixels.shape[1]}x{pixels.shape[0]} and {pictures[0].name} is {width}x{height}: "
+                    "the pictures of a clip must have one size"
+                )
+            yield pixels
+
+    return ClipReader(frames(), size=(height, width), frame_count=len(pictures))
+
+
+def _open_array(path: Path, channels: int) -> ClipReader:
+    array = load_npy(path, mmap_mode="r")
+    match (str(array.dtype), array.ndim):
+        case ("uint8", 3):
+            clip, axis = array[np.newaxis], 3
+        case ("uint8", 4):
+            clip, axis = array, 3
+        case ("float32", 4):
+            clip, axis = array.swapaxes(0, 1), 1  # (T, C, H, W): frame by frame, as the others
+        case _:
+            raise MediaError(
+                f"{path} holds {array.dtype} {array.shape}: a clip is uint8 (T, H, W, C) or (H, W, C), "
+                "or float32 (C, T, H, W)"
+            )
+    if clip.size == 0 or clip.shape[axis] != channels:
+        raise MediaError(
+            f"{path} holds {array.dtype} {array.shape}: a clip needs at least one frame and {channels} channels here"
+        )
+    height, width = clip.shape[1:3] if axis == 3 else clip.shape[2:4]
+    frames = (np.array(frame) if axis == 3 else to_pixels(frame[np.newaxis])[0] for frame in clip)
+    return ClipReader(frames, size=(height, width), frame_count=len(clip))

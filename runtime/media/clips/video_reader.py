@@ -1,0 +1,284 @@
+"""Video files in: decoded frame by frame, in the right colours, the right way up and at a constant rate."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import MediaError
+from ...extras import require
+from ..endings import CONTAINER_FORMATS
+from ..notes import note
+from .constant_rate import Pacing, paced
+from .container_cropping import cropping_of
+from .deinterlacer import deinterlaced
+from .video_colours import ContainerTags, FrameColours, FromVideo
+from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
+from .video_timing import gif_delay, has_field_packets, pacing_of
+from .whole_container import is_cut_off
+
+__all__ = ["VideoReader"]
+
+# Anything else FFmpeg would try too: text as terminal art, playlists that name other files and addresses.
+_ALLOWED = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "file"}
+_DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave WebM's alpha out
+_HD_LINES = 720
+
+
+class VideoReader:
+    """One open video file: an iterator of uint8 (H, W, C) frames that ends with the file; `close` it afterwards.
+
+    Holds the decoder's own few frames, never the clip. Each frame is a fresh array that the caller owns. Facts that the
+    pixels do not show (sound, assumed colours, deinterlacing, changed times) are logged, see `media_notes`.
+
+    Attributes:
+        frame_rate: frames per second, or None if the file has no times.
+        frame_count: as the container declares it, or None if it does not, an edit list hides some frames, or frames
+            are repeated or left out for a constant rate.
+        height: in pixels, after rotation.
+        width: in pixels, after rotation.
+        sample_aspect_ratio: the width of a pixel for its height, after rotation; None if pixels are square.
+
+    Raises:
+        MediaError: the file is missing, empty, cut off, damaged, or in none of `CONTAINER_FORMATS`.
+        MissingExtra: PyAV is not installed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        channels: int,
+        *,
+        background: tuple[int, int, int] = (255, 255, 255),
+        matrix: str | None = None,
+    ) -> None:
+        """Open `path`. `background`: what transparent frames are blended over, unless there are 4 channels. `matrix`:
+        "bt709" or "bt601" in place of the matrix that the file names."""
+        self._path, self._matrix = path, matrix
+        self._av = require("av", extra="media")
+        self._colours = FromVideo(channels, background=background, note=self._note)
+        self._decoded = 0
+        with contextlib.ExitStack() as stack, self._errors():
+            if path.stat().st_size == 0:
+                raise MediaError(f"{path} is empty: give another file")
+            self._container = stack.enter_context(self._open())
+            if is_cut_off(path):
+                raise MediaError(f"{path} is cut off before its end: copy or download it again")
+            stream = self._container.streams.best("video")
+            if stream is None:
+                raise MediaError(f"{path} has no video in it: give another file")
+            if stream.codec_context is None:
+                raise MediaError(f"{path} has video of a kind that is not known here: convert it to H.264 first")
+            stream.thread_type = "AUTO"
+            self._tags = ContainerTags.of(stream.codec_context)
+            self._stream, kind = stream, self._container.format.name
+            self._by_ffmpeg = _is_by_ffmpeg(self._container)
+            self._pacing = self._read_pacing(stream.index)
+            self.frame_rate = self._pacing.rate if self._pacing else _declared_rate(stream, kind)
+            even = (self._pacing is None or self._pacing.even) and not self._fields
+            self.frame_count = _frame_count(stream, kind) if even else None
+            self._orientation = Orientation()
+            self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
+            self._pixels = self._all_pixels()
+            self._previous: NDArray[np.uint8] | None = None
+            self._first: NDArray[np.uint8] | None = next(self._pixels, None)
+            if self._first is None:
+                raise MediaError(f"{path} has no frames that can be decoded: give another file")
+            self.height, self.width = self._first.shape[:2]
+            self.sample_aspect_ratio = sample_aspect_ratio(stream, self._orientation)
+            self._note_what_is_lost()
+            self._stack = stack.pop_all()
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self
+
+    def __next__(self) -> NDArray[np.uint8]:
+        if self._first is not None:
+            self._previous, self._first = self._first, None
+            return self._previous
+        with self._errors():
+            following = next(self._pixels, None)
+        if following is None:
+            self._previous = None
+            raise StopIteration
+        if following.shape[:2] != (self.height, self.width):
+            raise MediaError(
+                f"frame {self._decoded - 1} of {self._path} is {following.shape[1]}x{following.shape[0]} and the first "
+                f"is {self.width}x{self.height}: split the clip there"
+            )
+        return following
+
+    def close(self) -> None:
+        """Close the file; iteration ends here."""
+        self._first, self._pixels = None, iter(())
+        self._stack.close()
+
+    def _open(self) -> Any:
+        # Absolute, so that a name like "concat:a" stays a name.
+        return self._av.open(str(self._path.absolute()), options=_ALLOWED)
+
+    def _read_pacing(self, index: int) -> Pacing | None:
+        with self._open() as container:
+            self._fields = has_field_packets(container, container.streams[index])
+        with self._open() as container:
+            try:
+                pacing = pacing_of(container, container.streams[index], fields=self._fields)
+            except MediaError as error:
+                raise MediaError(f"{self._path} cannot be read: {error}") from error
+        if pacing is not None and not pacing.even:
+            self._note(
+                "timing",
+                f"shows its frames for different times: it is read at {_in_words(pacing.rate)} frames per second, "
+                "and frames are repeated or left out so that each keeps its time",
+            )
+        return pacing
+
+    def _all_pixels(self) -> Iterator[NDArray[np.uint8]]:
+        if self._pacing is None or self._pacing.even:
+            for pixels, _, _ in self._timed_pixels():
+                yield pixels
+            return
+        previous: NDArray[np.uint8] | None = None
+        for pixels in paced(self._timed_pixels(), self._pacing):
+            yield pixels.copy() if pixels is previous else pixels
+            previous = pixels
+
+    def _timed_pixels(self) -> Iterator[tuple[NDArray[np.uint8], Fraction, Fraction]]:
+        """Upright pixels of each frame with its start and duration in seconds."""
+        context = self._stream.codec_context
+        is_gif, end, rotation = self._container.format.name == "gif", Fraction(0), 0
+        for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
+            self._decoded += 1
+            try:
+                colours = FrameColours.of(
+                    frame,
+                    matrix=self._matrix,
+                    by_ffmpeg=self._by_ffmpeg,
+                    context=context,
+                    container=self._tags,
+                    first=self._decoded == 1,
+                )
+                pixels = self._colours.convert(picture, colours)
+            except MediaError as error:
+                raise MediaError(f"{self._path} cannot be read: {error}") from error
+            if self._decoded == 1 or frame.rotation != rotation:  # side data keeps a frame in memory: see FrameColours
+                self._orientation, rotation = Orientation.of(frame), frame.rotation
+            if self._decoded == 1:
+                self._note_frame(frame, colours)
+            tick = Fraction(frame.time_base or 0)
+            start, duration = (frame.pts or 0) * tick, (frame.duration or 0) * tick
+            if is_gif:
+                start, duration = end, gif_delay(frame.duration) * tick
+            end = start + duration
+            if self._cropping is not None and self._cropping.fits(*pixels.shape[:2]):
+                pixels = self._cropping.apply(pixels)
+            yield self._orientation.apply(pixels), start, duration
+
+    def _frames(self) -> Iterator[Any]:
+        for place, frame in enumerate(self._decode()):
+            if getattr(frame, "is_corrupt", False):
+                raise MediaError(f"{self._path} is damaged at frame {place}: replace it")
+            yield frame
+
+    def _decode(self) -> Iterator[Any]:
+        stream = self._stream
+        name = _DECODERS_WITH_ALPHA.get(stream.codec_context.name)
+        if name is None or stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
+            yield from self._container.decode(stream)
+            return
+        try:
+            decoder = self._av.CodecContext.create(name, "r")
+        except ValueError:  # PyAV's UnknownCodecError is one
+            self._note("transparency", f"has transparency, which needs the decoder {name}: it is left out")
+            yield from self._container.decode(stream)
+            return
+        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):  # as the container has them
+            setattr(decoder, tag, getattr(stream.codec_context, tag))
+        for packet in self._container.demux(stream):
+            for frame in decoder.decode(packet if packet.size else None):
+                frame.time_base = stream.time_base
+                yield frame
+
+    def _note(self, kind: str, sentence: str) -> None:
+        note(self._path, kind, sentence)
+
+    def _note_interlacing(self) -> None:
+        self._note("interlacing", "has interlaced frames: they are deinterlaced (bwdif), one picture for each frame")
+
+    def _note_frame(self, frame: Any, colours: FrameColours) -> None:
+        if colours.assumed and frame.height >= _HD_LINES:
+            other = "bt709" if colours.matrix == "bt601" else "bt601"
+            why = "FFmpeg's libraries wrote it" if self._by_ffmpeg else "it is high definition"
+            self._note(
+                "matrix",
+                f"does not name its colour matrix: {colours.matrix} is assumed, as {why} "
+                f"(--colour-matrix {other} reads it otherwise)",
+            )
+        if self._cropping is not None:
+            self._note("cropping", "is cropped as its container says")
+        if not self._orientation.exact:
+            self._note("angle", "asks to be turned by an angle that is no quarter turn: the nearest one is applied")
+        if side_data_names(frame) & {"STEREO3D", "SPHERICAL"}:
+            self._note("stereo", "is stereoscopic or spherical video: its pixels are kept, but latents do not say so")
+
+    def _note_what_is_lost(self) -> None:
+        if self._container.streams.audio:
+            self._note(
+                "sound",
+                "has sound, which latents do not hold: to add it to the decoded clip, run "
+                f"ffmpeg -i DECODED -i {shlex.quote(str(self._path))} -map 0:v -map 1:a -c copy WITH_SOUND",
+            )
+        if self.sample_aspect_ratio is not None:
+            ratio = self.sample_aspect_ratio
+            self._note(
+                "aspect",
+                f"has pixels that are not square ({ratio.numerator}:{ratio.denominator}): they are encoded as they "
+                "are, and the latents file keeps the ratio",
+            )
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise MediaError(f"{self._path} does not exist: check the name") from error
+        except (self._av.error.FFmpegError, OSError, EOFError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            what = f"is damaged after frame {self._decoded}" if self._decoded else "is not a whole video"
+            raise MediaError(
+                f"{self._path} {what} ({reason}): give an MP4, MOV, MKV, WebM, AVI, MPEG or GIF file"
+            ) from error
+
+
+def _is_by_ffmpeg(container: Any) -> bool:
+    return any(key.lower() == "encoder" and value.startswith("Lav") for key, value in container.metadata.items())
+
+
+def _declared_rate(stream: Any, container: str) -> Fraction | None:
+    """The rate of a video without two times."""
+    if container == "gif":
+        return None  # a still picture: what it has is the shortest delay there is
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    unit = stream.time_base and 1 / stream.time_base  # a container without a rate declares its clock's
+    return next((Fraction(rate) for rate in rates if rate and rate != unit), None)
+
+
+def _frame_count(stream: Any, container: str) -> int | None:
+    frames, duration, rate = stream.frames, stream.duration, stream.average_rate
+    if (
+        not frames or container == "avi"
+    ):  # AVI counts chunks, also ones that hold no frame of their own (Xvid's B-frames)
+        return None
+    if container == "gif" or not duration or not rate or stream.time_base is None:
+        return int(frames)
+    shown = duration * stream.time_base * rate  # less than there are when an edit list cuts the clip
+    return int(frames) if abs(shown - frames) < Fraction(1, 2) else None
+
+
+def _in_words(rate: Fraction) -> str:
+    return f"{float(rate):.5g}"

@@ -1,0 +1,172 @@
+"""Video files out: H.264, VP9 or GIF, encoded frame by frame."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import MediaError, OutputError
+from ...extras import require
+from ...system.partial_output import output_error
+from .video_colours import BT709, LIMITED_RANGE, to_video
+from .webm_display_size import write_display_size
+
+__all__ = ["VideoWriter"]
+
+_LOG = logging.getLogger(__name__)
+
+# Encoders in order of preference: name and settings. Those without a quality scale get bits instead.
+_LEFT = {"chroma_sample_location": "left"}
+_H264 = (("libx264", {"crf": "17", "preset": "medium", **_LEFT}), ("libopenh264", _LEFT), ("mpeg4", _LEFT))
+_VP9 = (("libvpx-vp9", {"crf": "17", "b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", **_LEFT}),)
+_GIF: tuple[tuple[str, dict[str, str]], ...] = (("gif", {}),)
+_ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
+    ".mp4": _H264,
+    ".m4v": _H264,
+    ".mov": _H264,
+    ".mkv": _H264,
+    ".webm": _VP9,
+    ".gif": _GIF,
+}
+_BITS_PER_PIXEL = 0.25  # for encoders without a quality scale: generous
+_MOST_GIF_RATE_OF_PLAYERS = 50  # browsers take a delay below 2/100 s for 10/100 s
+_HELD_BYTES, _HELD_BYTES_PER_PIXEL = 24 << 20, 190
+
+
+class VideoWriter:
+    """One video file being written; `close` completes it, `abort` only lets go of it.
+
+    4:2:0 in BT.709, limited range, tagged so; GIF with a palette for each frame. Holds the encoder's
+    look-ahead (some 40 frames), not the clip.
+
+    Raises:
+        MediaError: no encoder for this ending is in the installed FFmpeg libraries.
+        OutputError: the file cannot be written.
+        MissingExtra: PyAV is not installed.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        path: Path,
+        frame_rate: Fraction,
+        height: int,
+        width: int,
+        sample_aspect_ratio: Fraction | None = None,
+    ) -> None:
+        """Begin `file`; errors name `path`, which it will be renamed to. Sizes are in pixels.
+        `sample_aspect_ratio`: the width of a pixel for its height; None for square pixels."""
+        self._av = require("av", extra="media")
+        self._file, self._path, self._sample_aspect_ratio = file, path, sample_aspect_ratio
+        self._time_base, self._written = 1 / frame_rate, 0
+        codec, options = self._encoder(path.suffix.lower())
+        # H.264 in 4:2:0 has no odd sizes, and most players take no 4:4:4. VP9 and GIF have them.
+        self._pad = (height % 2, width % 2) if codec not in ("libvpx-vp9", "gif") else (0, 0)
+        with self._errors(), contextlib.ExitStack() as stack:
+            flags = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
+            self._container = stack.enter_context(self._av.open(str(file.absolute()), "w", options=flags))
+            stream = self._stream = self._container.add_stream(codec, rate=frame_rate, options=options)
+            stream.height, stream.width = height + self._pad[0], width + self._pad[1]
+            if sample_aspect_ratio is not None:
+                stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
+            if codec == "gif":
+                if frame_rate > _MOST_GIF_RATE_OF_PLAYERS:
+                    _LOG.warning("%s: players show a GIF of more than 50 frames per second at 10", path)
+                stream.pix_fmt = "pal8"
+                self._graph = _palette_graph(height, width, self._time_base)
+            else:
+                stream.pix_fmt = "yuv420p"
+                self._graph = to_video(stream.height, stream.width, self._time_base)
+                context = stream.codec_context
+                context.colorspace = context.color_primaries = context.color_trc = BT709
+                context.color_range = LIMITED_RANGE
+                if "crf" not in options:
+                    stream.bit_rate = int(height * width * frame_rate * _BITS_PER_PIXEL)
+            stack.pop_all()
+
+    @staticmethod
+    def held_bytes(height: int, width: int) -> int:
+        """About the most that an encoder holds for frames of that size, which is libx264's look-ahead: measured 367 MiB
+        for 1920x1088 and 169 for 1280x704 (libvpx-vp9: 138)."""
+        return _HELD_BYTES + _HELD_BYTES_PER_PIXEL * height * width
+
+    def write(self, pixels: NDArray[np.uint8]) -> None:
+        """Encode one frame, uint8 (H, W, 3); odd sizes are padded by repeating the last row and column."""
+        with self._errors():
+            if any(self._pad):
+                pixels = np.pad(pixels, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")
+            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts, frame.time_base = self._written, self._time_base
+            self._written += 1
+            self._encode(frame)
+
+    def close(self) -> None:
+        """Flush the encoder and complete the file."""
+        with self._errors():
+            self._encode(None)
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._write_display_size()
+
+    def abort(self) -> None:
+        """Close the file as it is."""
+        with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
+            self._container.close()
+
+    def _write_display_size(self) -> None:
+        """What PyAV does not pass on for WebM: other files have the sample aspect ratio already."""
+        ratio = self._sample_aspect_ratio
+        if ratio is None or self._path.suffix.lower() != ".webm":
+            return
+        if not write_display_size(self._file, self._stream.height, self._stream.width, ratio):
+            _LOG.warning("%s does not say that its pixels are not square (%s): write .mp4", self._path, ratio)
+
+    def _encode(self, frame: Any) -> None:
+        self._graph.push(frame)
+        while True:
+            try:
+                converted = self._graph.pull()
+            except (self._av.error.BlockingIOError, self._av.error.EOFError):  # wants more, or is done
+                return
+            self._container.mux(self._stream.encode(converted))
+
+    def _encoder(self, ending: str) -> tuple[str, dict[str, str]]:
+        for place, (name, options) in enumerate(_ENCODERS[ending]):
+            try:
+                self._av.codec.Codec(name, "w")
+            except ValueError:  # PyAV's UnknownCodecError is one
+                continue
+            if place:
+                _LOG.warning("%s is not there; %s is used for %s", _ENCODERS[ending][0][0], name, self._path)
+            return name, options
+        wanted = " or ".join(name for name, _ in _ENCODERS[ending])
+        raise MediaError(f"writing {ending} needs the encoder {wanted}, which this PyAV lacks: write a .npy instead")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OutputError:
+            raise
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            raise output_error(self._path, error) from error
+
+
+def _palette_graph(height: int, width: int, time_base: Fraction) -> Any:
+    """RGB frames in, frames with the best 256 colours of each out; one frame at a time, so no clip is held."""
+    graph = require("av.filter", extra="media").Graph()
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
+    split, sink = graph.add("split"), graph.add("buffersink")
+    palette, applied = graph.add("palettegen", "stats_mode=single"), graph.add("paletteuse", "new=1")
+    source.link_to(split)
+    split.link_to(applied, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(applied, 0, 1)
+    applied.link_to(sink)
+    graph.configure()
+    return graph

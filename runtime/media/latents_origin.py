@@ -1,0 +1,133 @@
+"""What a latents file was made from: the source and the settings. A rerun compares them with its own."""
+
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import MediaError
+from ..system.hashing import sha256_of
+
+__all__ = ["EncodeSettings", "Origin", "Source", "source_name"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The picture, clip or array that was encoded. All values are text, are compared, and are never parsed.
+
+    Attributes:
+        source_name: the file name without its folder.
+        source_bytes: the size. None for a folder of pictures.
+        source_mtime_ns: when the file was last changed. None for a folder of pictures.
+        source_sha256: of the content. None for a folder of pictures.
+    """
+
+    source_name: str
+    source_bytes: str | None = None
+    source_mtime_ns: str | None = None
+    source_sha256: str | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> "Source":
+        """The source at `path`; a file is read once, for its hash. Of a folder and of nothing only the name is known.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        name = source_name(path)
+        if not path.is_file():
+            return cls(name)
+        try:
+            found = path.stat()
+            return cls(name, str(found.st_size), str(found.st_mtime_ns), sha256_of(path))
+        except OSError as error:
+            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and rights") from error
+
+    def is_unchanged(self, path: Path) -> bool:
+        """Whether `path` has the content that it had. The file is read only if its time of change is another.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        try:
+            found = path.stat()
+            if self.source_bytes != str(found.st_size):
+                return False
+            return self.source_mtime_ns == str(found.st_mtime_ns) or self.source_sha256 == sha256_of(path)
+        except OSError as error:
+            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and rights") from error
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """What changes the numbers of a latents file, other than its source. All values are text.
+
+    Attributes:
+        draw: "mean", or "seed N".
+        scaled: "true" for diffusion latents, "false" for model latents.
+        encoder: SHA-256 of the config and the encoder's weights.
+        dtype: the precision of the computation.
+        tiles: the approximate tiles that were enabled. None if none were.
+        background: the colour behind transparent pixels, "#rrggbb". None for white.
+        colour_matrix: the YUV matrix that was given for a clip. None if none was.
+    """
+
+    draw: str
+    scaled: str
+    encoder: str
+    dtype: str
+    tiles: str | None = None
+    background: str | None = None
+    colour_matrix: str | None = None
+
+    def differences(self, other: "EncodeSettings") -> list[str]:
+        """The settings that differ, by the names that users know."""
+        names = {
+            "draw": "--sample or --seed",
+            "scaled": "--scaled",
+            "encoder": "the bundle",
+            "dtype": "--dtype",
+            "tiles": "--tile",
+            "background": "--background",
+            "colour_matrix": "--colour-matrix",
+        }
+        return [name for field, name in names.items() if getattr(self, field) != getattr(other, field)]
+
+
+_Part = TypeVar("_Part", Source, EncodeSettings)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source and the settings that it was encoded with."""
+
+    source: Source
+    settings: EncodeSettings
+
+    def to_metadata(self) -> dict[str, str]:
+        values = dataclasses.asdict(self.source) | dataclasses.asdict(self.settings)
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Origin | None":
+        """None if a field is absent that every origin has: earlier versions wrote none."""
+        if not {"source_name", "draw", "scaled", "encoder", "dtype"} <= metadata.keys():
+            return None
+        return cls(_from(Source, metadata), _from(EncodeSettings, metadata))
+
+
+def source_name(path: Path) -> str:
+    """The name of a file or folder without the folder it lies in, in Unicode's composed form (NFC).
+
+    File systems spell one name in several forms. The composed form is the same text everywhere. Bytes that are no text
+    are written as escapes.
+    """
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 # a link keeps its own name
+    return os.fsencode(unicodedata.normalize("NFC", name)).decode("utf-8", "backslashreplace")
+
+
+def _from(kind: type[_Part], metadata: Mapping[str, str]) -> _Part:
+    return kind(**{field.name: metadata.get(field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]

@@ -1,0 +1,211 @@
+"""The colours of pictures: from the space that a file names to sRGB, by lcms (Pillow's ImageCms).
+
+A picture names its space in one of these ways. The first that can be used counts:
+
+1. the numbers of PNG's cICP chunk;
+2. an embedded ICC profile: RGB, gray, CMYK or Lab;
+3. the numbers of an AVIF; PNG's sRGB chunk, or its gAMA and cHRM chunks;
+4. EXIF, where it says Adobe RGB (colour space 2, or interoperability R03);
+5. none: sRGB.
+
+The intent is perceptual, which is ImageCms's default and what nearly all profiles name. For profiles of a matrix and
+curves (Display P3, Adobe RGB) all intents are equal, and colours outside sRGB are clipped. A profile that changes no
+value by more than 1 of 255 is sRGB under another name, and the picture is left as it is. Pictures of 16 bits are
+converted from all of their bits if the profile is a matrix and curves: see `deep_profile`. HDR (PQ, HLG) is converted
+as clips are: see `colour_spaces`.
+"""
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...extras import require
+from ..colours.deep_profile import deep_to_srgb
+from ..colours.profile import icc_profile
+from ..colours.spaces import ColourSpace
+from ..colours.tags import LARGEST_PROFILE_BYTES, CodePoints, code_points, embedded_profile, exif_space, png_space
+from ..notes import note
+from .deep_avif import deep_avif
+from .picture_samples import Samples
+
+__all__ = ["to_srgb"]
+
+_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of an ICC profile, and as Pillow has it
+_GRID = 17
+_BAND_PIXELS = 1 << 18
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A profile, and how messages name it where its own description is not meant for people."""
+
+    data: bytes
+    name: str | None = None
+
+
+class _UnusableProfile(Exception):
+    """The profile is damaged or does not fit the picture."""
+
+
+def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
+    """Convert a picture's colours to sRGB, and say in one line what was assumed or changed.
+
+    Args:
+        samples: the picture.
+        opened: the loaded Pillow file that it comes from, for its profile and tags.
+        path: the file, which is read once more for tags that Pillow leaves out.
+
+    Returns:
+        A Pillow image in mode L (gray that needed no conversion) or RGB.
+    """
+    numbers = code_points(path, opened.format)
+    image = samples.image
+    if numbers is not None and not numbers.full_range and image.mode in ("L", "RGB"):
+        levels = [min(max(round((value - 16) * 255 / 219), 0), 255) for value in range(256)]
+        image = image.point(levels * len(image.getbands()))
+    embedded = opened.info.get("icc_profile") or embedded_profile(path, opened.format)
+    if numbers is not None and numbers.hdr is not None and (opened.format == "PNG" or not embedded):
+        return _from_hdr(samples, opened, numbers, path)
+    profile = _profile_of(opened, embedded, numbers, path)
+    if profile is not None:
+        try:
+            return _converted(image, profile, path, samples.deep if image is samples.image else None)
+        except _UnusableProfile as error:
+            note(path, "profile", f"has a colour profile that cannot be used ({error}): read without it")
+    return _without_profile(image, path)
+
+
+def _profile_of(opened: Any, embedded: bytes | None, numbers: CodePoints | None, path: Path) -> _Profile | None:
+    if numbers is not None and (opened.format == "PNG" or not embedded):
+        if numbers.space is not None:
+            return _Profile(icc_profile(numbers.space), f"{numbers.space.name}, which its tags name")
+        if not embedded:
+            text = f"primaries {numbers.primaries}, transfer {numbers.transfer}"
+            note(path, "numbers", f"has a colour space that is not known ({text}): read as sRGB")
+            return None
+    if embedded:
+        return _Profile(embedded)
+    if "icc_profile" in opened.info:  # Pillow could not unpack it
+        note(path, "profile", "has a damaged colour profile: read without it")
+    try:
+        space = png_space(opened.info) if opened.format == "PNG" else None
+        if space is not None:
+            return _Profile(icc_profile(space), space.name)
+    except ValueError as error:
+        note(path, "chunks", f"has gAMA and cHRM chunks that describe no colour space ({error}): read as sRGB")
+        return None
+    return None if "srgb" in opened.info else _exif_profile(opened, path)
+
+
+def _exif_profile(opened: Any, path: Path) -> _Profile | None:
+    try:
+        space = exif_space(opened.getexif())
+    except Exception:  # Pillow raises many kinds on damaged EXIF; `picture_pixels` says that it is damaged
+        return None
+    if space == "uncalibrated":
+        note(path, "uncalibrated", "says that it is not in sRGB (EXIF) and has no colour profile: read as sRGB")
+    return None if space is None or isinstance(space, str) else _Profile(icc_profile(space), f"{space.name} (EXIF)")
+
+
+def _converted(image: Any, profile: _Profile, path: Path, deep: NDArray[np.uint16] | None) -> Any:
+    mode, name, transform = _transform(profile.data, image.mode)
+    if transform is None:
+        return image
+    pixels = None if deep is None else deep_to_srgb(profile.data, deep)
+    if pixels is not None:
+        converted = require("PIL.Image", extra="media").fromarray(pixels)
+    else:
+        converted = transform.apply(image if image.mode == mode else image.convert(mode))
+    note(path, "converted", f"was converted to sRGB from {profile.name or name}")
+    return converted
+
+
+@lru_cache(maxsize=4)
+def _transform(data: bytes, image_mode: str) -> tuple[str, str, Any]:
+    """The mode that a profile takes, its description, and lcms's transform to sRGB; None for a transform that would
+    change nothing.
+
+    Raises:
+        _UnusableProfile: it is damaged, too large, or for another kind of picture.
+    """
+    if len(data) > LARGEST_PROFILE_BYTES:
+        raise _UnusableProfile("it is too large")
+    cms = require("PIL.ImageCms", extra="media")
+    try:
+        profile = cms.ImageCmsProfile(io.BytesIO(data))
+        space = profile.profile.xcolor_space.strip()
+        mode = _MODES.get(space, "")
+        if mode != image_mode and (mode, image_mode) != ("RGB", "L"):
+            raise _UnusableProfile(f"it is for {_printable(space)} and the picture is {image_mode}")
+        transform = cms.ImageCmsTransform(profile, cms.ImageCmsProfile(cms.createProfile("sRGB")), mode, "RGB")
+        name = f"its colour profile {_printable(profile.profile.profile_description or 'without a name')!r}"
+        return mode, name, None if _changes_nothing(transform, mode) else transform
+    except (OSError, TypeError, ValueError, AttributeError, cms.PyCMSError) as error:
+        raise _UnusableProfile("it is damaged") from error
+
+
+def _changes_nothing(transform: Any, mode: str) -> bool:
+    if mode == "L":
+        colours = np.arange(256, dtype=np.uint8)[np.newaxis]
+    elif mode == "RGB":
+        levels = np.rint(np.linspace(0, 255, _GRID)).astype(np.uint8)
+        colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(_GRID, -1, 3)
+    else:
+        return False
+    image = require("PIL.Image", extra="media").fromarray(colours)
+    got = np.asarray(transform.apply(image)).astype(int)
+    return bool(np.abs(got - colours.reshape(*colours.shape[:2], -1)).max() <= 1)
+
+
+def _without_profile(image: Any, path: Path) -> Any:
+    if image.mode == "CMYK":
+        note(path, "cmyk", "is CMYK without a usable colour profile: converted by the plain formula, not by its inks")
+        return image.convert("RGB")
+    if image.mode == "LAB":
+        cms = require("PIL.ImageCms", extra="media")
+        lab, srgb = (cms.ImageCmsProfile(cms.createProfile(name)) for name in ("LAB", "sRGB"))
+        note(path, "converted", "was converted to sRGB from CIE L*a*b* (D50)")
+        return cms.ImageCmsTransform(lab, srgb, "LAB", "RGB").apply(image)
+    return image
+
+
+def _from_hdr(samples: Samples, opened: Any, numbers: CodePoints, path: Path) -> Any:
+    space = ColourSpace(numbers.primaries, numbers.transfer)
+    if not space.supported:
+        note(path, "hdr", f"is an HDR picture ({numbers.hdr}) of unknown primaries: its colours were left as they are")
+        return samples.image
+    deep = samples.deep
+    if deep is None and opened.format == "AVIF" and getattr(opened, "n_frames", 1) == 1:
+        deep = deep_avif(path, opened.height, opened.width)
+    if deep is None:
+        deep = np.asarray(samples.image.convert("RGB")).astype(np.uint16) * np.uint16(257)
+    deep = np.broadcast_to(deep, (*deep.shape[:2], 3))  # gray too
+    pixels = np.empty(deep.shape, np.uint8)
+    band = max(1, _BAND_PIXELS // deep.shape[1])
+    for top in range(0, len(deep), band):  # so that floats of the whole picture are never held
+        codes = deep[top : top + band].astype(np.float32)
+        if not numbers.full_range:
+            codes = (codes - 16 * 257) * (255 / 219)
+        pixels[top : top + band] = _display_to_srgb()[space.to_bt709(codes)]
+    note(path, "hdr", f"is an HDR picture ({numbers.hdr}): converted to sRGB, brighter than 203 cd/m2 is white")
+    return require("PIL.Image", extra="media").fromarray(pixels)
+
+
+@lru_cache(maxsize=1)
+def _display_to_srgb() -> NDArray[np.uint8]:
+    """Code values of BT.1886, which `ColourSpace` gives, as those of sRGB for the same light."""
+    light = (np.arange(256) / 255) ** 2.4
+    codes = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    table: NDArray[np.uint8] = np.rint(codes * 255).astype(np.uint8)
+    return table
+
+
+def _printable(text: str) -> str:
+    """Text from a file, without control characters and not longer than a line."""
+    return "".join(character for character in text[:_LONGEST_NAME] if character.isprintable()).strip()

@@ -1,0 +1,92 @@
+"""From an opened picture to upright sRGB pixels with the channels that a model takes."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...extras import require
+from ..alpha import composite
+from ..notes import note
+from .picture_colours import to_srgb
+from .picture_samples import loaded_samples
+
+__all__ = ["MODES", "upright_pixels"]
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+_BAND_PIXELS = 1 << 18
+_ORIENTATION = 0x0112
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
+
+
+def upright_pixels(
+    image: Any,
+    path: Path,
+    channels: int,
+    background: Sequence[int],
+    reopen: Callable[[], Any] | None = None,
+) -> NDArray[np.uint8]:
+    """Decode an opened Pillow image to uint8 (H, W, C) in sRGB, turned upright; the caller owns the array.
+
+    `channels`: 1 gives BT.601 luma, 3 RGB, 4 RGBA with straight alpha. With 1 and 3 transparent pixels are composited
+    on `background`. `reopen`: as `loaded_samples` takes it.
+
+    Raises:
+        MediaError: the samples have no known range.
+        Exception: what Pillow raises on damaged files.
+    """
+    samples = loaded_samples(image, reopen)
+    colour = to_srgb(samples, image, path)
+    alpha = samples.alpha
+    if channels == 4:
+        pixels = np.full((colour.height, colour.width, 4), 255, np.uint8)
+        pixels[..., :3] = _array(colour, "RGB")
+        if alpha is not None:
+            pixels[..., 3] = alpha
+    elif alpha is not None and alpha.min() < 255:
+        colour_text = "#" + "".join(f"{part:02x}" for part in background)
+        note(path, "transparent", f"has transparent pixels: composited on the background {colour_text}")
+        pixels = _array(colour, "RGB")
+        band = max(1, _BAND_PIXELS // pixels.shape[1])
+        for top in range(0, len(pixels), band):  # in place: pictures may be large
+            rows = slice(top, top + band)
+            pixels[rows] = composite(np.dstack([pixels[rows], alpha[rows]]), background)
+        if channels == 1:
+            pixels = _array(require("PIL.Image", extra="media").fromarray(pixels), "L")
+    else:
+        pixels = _array(colour, MODES[channels])
+    return _turned(pixels, _orientation(image, path))
+
+
+def _array(image: Any, mode: str) -> NDArray[np.uint8]:
+    array = np.array(image if image.mode == mode else image.convert(mode), dtype=np.uint8)
+    return array[..., np.newaxis] if mode == "L" else array
+
+
+def _orientation(image: Any, path: Path) -> int:
+    """1 to 8, as EXIF numbers it, from EXIF or else from XMP. A loaded TIFF has been turned by Pillow already."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow raises many kinds on damaged EXIF, and the pixels are whole
+        note(path, "exif", "has EXIF data that cannot be read: taken as upright")
+        return 1
+    if orientation is None and image.format != "TIFF":
+        xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        match = _XMP_ORIENTATION.search(xmp if isinstance(xmp, bytes) else str(xmp).encode())
+        orientation = int(match[1]) if match else 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation: 2 to 4 mirror and turn, 5 to 8 swap the axes too."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

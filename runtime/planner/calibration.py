@@ -1,0 +1,123 @@
+"""What was measured of a bundle on this machine, kept in the cache folder, one file per bundle, engine and machine."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..bundle.manifest import Manifest
+from ..calls.strategy import Strategy
+from ..system.cache_folder import cache_folder, replace_file
+from ..system.file_lock import locked
+from ..system.processor import processor
+from .probe import EngineChoice, Point, Probe, measure
+
+__all__ = ["Calibration", "Points"]
+
+_log = logging.getLogger(__name__)
+_SCHEMA = 4
+_PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
+
+
+class Points(Protocol):
+    """Where a planner has its measurements from."""
+
+    def point(self, probe: Probe) -> Point:
+        """What the probe gave, measured now if it never was."""
+        ...
+
+
+class Calibration:
+    """The points of one bundle with one choice of engine. What is not there yet is measured when it is asked for, and
+    kept; a file that is damaged, or from another machine or version, is as if it were not there. `check` is called
+    while something is measured and may raise, to stop."""
+
+    def __init__(self, manifest: Manifest, engine: EngineChoice, check: Callable[[], None] = lambda: None) -> None:
+        self._manifest, self._engine, self._check = manifest, engine, check
+        self.identity = _identity(manifest, engine)
+        name = sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:32]
+        self._name = f"{name}.json"
+        self._points = self._read()
+        self.measured = 0
+
+    def point(self, probe: Probe) -> Point:
+        """The probe's point.
+
+        Raises:
+            EngineError: it had to be measured, and does not run.
+        """
+        found = self._points.get(probe.key)
+        if found is None:
+            _log.info("calibrating %s: %s", self._engine.backend, probe.label)
+            found = measure(self._manifest.folder, self._engine, probe, self._check)
+            self.measured += 1
+            self._points[probe.key] = found
+            self._write()
+        return found
+
+    def holds(self, probe: Probe) -> bool:
+        """Whether it was measured."""
+        return probe.key in self._points
+
+    @property
+    def count(self) -> int:
+        return len(self._points)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Every point: what was measured, and what came out."""
+        rows = []
+        for key, point in sorted(self._points.items()):
+            probe = json.loads(key)
+            strategy = Strategy.from_json(probe["strategy"])
+            rows.append(
+                probe | {"strategy": strategy.kind, "frames_per_chunk": strategy.frames_per_chunk} | vars(point)
+            )
+        return rows
+
+    @property
+    def path(self) -> Path:
+        return cache_folder("calibration") / self._name
+
+    def _read(self) -> dict[str, Point]:
+        try:
+            values = json.loads(self.path.read_text(encoding="utf-8"))
+            if values["identity"] != self.identity:
+                return {}
+            return {key: Point.from_json(point) for key, point in values["points"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("calibrating anew: what was kept cannot be read (%s)", error)
+            return {}
+
+    def _write(self) -> None:
+        try:
+            with locked(self.path):
+                points = {key: vars(point) for key, point in {**self._read(), **self._points}.items()}
+                text = json.dumps({"identity": self.identity, "points": points}, indent=1)
+                replace_file(self.path, text.encode("utf-8"))
+        except OSError as error:
+            _log.warning("the calibration is not kept: %s (LATENTRT_CACHE chooses another folder)", error)
+
+
+def _identity(manifest: Manifest, engine: EngineChoice) -> Mapping[str, Any]:
+    content = sha256("".join(sorted(file.name + file.sha256 for file in manifest.files)).encode()).hexdigest()
+    return {
+        "schema": _SCHEMA,
+        "bundle": content,
+        "engine": vars(engine) | {},
+        "machine": f"{platform.machine()} {processor().name} {os.cpu_count()} cores",
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

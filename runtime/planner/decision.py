@@ -1,0 +1,130 @@
+"""What a planner found: every strategy that it looked at, and the one that won."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..calls.strategy import Strategy
+from ..system.budget import memory_text
+from .costs import Cost
+
+__all__ = ["OVER_BUDGET", "Candidate", "Decision", "reason_of"]
+
+OVER_BUDGET = "more than the budget"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy with what it would take, or why it is out. `backend`: the label of the backend that it is for."""
+
+    strategy: Strategy
+    label: str
+    is_exact: bool
+    cost: Cost | None
+    refused: str | None
+    backend: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """For comparing: infinite where nobody knows."""
+        known = self.cost is not None and self.cost.seconds is not None
+        return self.cost.seconds if known else float("inf")  # type: ignore[union-attr, return-value]
+
+    @property
+    def most_bytes(self) -> float:
+        """For comparing: infinite where nobody knows."""
+        return float("inf") if self.cost is None else self.cost.most_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "strategy": self.label,
+            "kind": self.strategy.kind,
+            "exact": self.is_exact,
+            "memory_bytes": None if self.cost is None else self.cost.bytes,
+            "memory_most_bytes": None if self.cost is None else self.cost.most_bytes,
+            "seconds": None if self.cost is None else self.cost.seconds,
+            "refused": self.refused,
+            "backend": self.backend,
+        }
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`chosen` of `candidates` within `budget` bytes, and `reason`. None was chosen where none fits."""
+
+    budget: int
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "memory_bytes": self.budget,
+            "chosen": None if self.chosen is None else self.chosen.label,
+            "backend": None if self.chosen is None else self.chosen.backend,
+            "reason": self.reason,
+            "candidates": [candidate.to_json() for candidate in self.candidates],
+        }
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The labels of the backends that were looked at."""
+        return tuple(dict.fromkeys(candidate.backend for candidate in self.candidates))
+
+    def together_with(self, other: "Decision") -> "Decision":
+        """Both decisions' candidates with the other one's choice, or with this one's where the other has none."""
+        chosen, reason = (self.chosen, self.reason) if other.chosen is None else (other.chosen, other.reason)
+        candidates = self.candidates + other.candidates
+        if chosen is None and any(one.cost for one in candidates):
+            reason = reason_of(candidates, None, self.budget)
+        return Decision(self.budget, candidates, chosen, reason)
+
+    def table(self) -> str:
+        """For people: one row per strategy, the chosen one marked."""
+        several = len(self.backends) > 1
+        rows = [("", "strategy", "memory", "at most", "seconds", "exact", "")]
+        for candidate in self.candidates:
+            cost, seconds = candidate.cost, candidate.seconds
+            rows.append(
+                (
+                    "->" if candidate is self.chosen else "",
+                    f"{candidate.label} ({candidate.backend})" if several else candidate.label,
+                    "-" if cost is None else memory_text(cost.bytes),
+                    "-" if cost is None else memory_text(cost.most_bytes),
+                    "-" if seconds == float("inf") else f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}",
+                    "yes" if candidate.is_exact else "no",
+                    candidate.refused or "",
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, self.reason])
+
+
+def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int, backend: str = "") -> str:
+    """Why that one of those that were looked at, at least one of which has a cost, or none of them. `backend`: all of
+    them are for this one."""
+    on = f" on {backend}" if backend else ""
+    allowed = memory_text(budget)
+    if chosen is None:
+        least = min(seen, key=lambda one: one.most_bytes)
+        assert least.cost is not None
+        needed = memory_text(least.cost.most_bytes, up=True)
+        several = len({one.backend for one in seen}) > 1
+        where = f" on {least.backend}" if several else ""
+        return (
+            f"nothing fits into {allowed}: the least would be {least.label}{where}, in {needed}; allow that much, or "
+            f"take a smaller size"
+        )
+    assert chosen.cost is not None
+    fits = f"{chosen.label}: at most {memory_text(chosen.cost.most_bytes)} of {allowed}"
+    if not chosen.is_exact and chosen.strategy.kind == "strips":
+        return f"{fits}; approximate, since what waits between the steps is kept in float16"
+    if not chosen.is_exact:
+        return f"{fits}; approximate, since no exact strategy fits{on} (tiles change pixels near their seams a little)"
+    others = [one for one in seen if one.refused is None and one.is_exact and one is not chosen]
+    if others:
+        best = "the one of the fewest engine calls" if chosen.cost.seconds is None else "the fastest"
+        return f"{fits}, {best} of the exact strategies that fit"
+    whole_is_out = any(one.strategy.kind == "whole" and not one.strategy.sliced and one.refused for one in seen)
+    return f"{fits}; a whole pass does not fit" if whole_is_out else fits

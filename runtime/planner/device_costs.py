@@ -1,0 +1,176 @@
+"""What a strategy would take of a GPU's memory, from what its engines' records say: nothing is run for it."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..bundle.engine_records import EngineRecord
+from ..bundle.manifest import Graph, Manifest, TensorInfo
+from ..bundle.profiles import Profile, choose_profile
+from ..calls.strategy import Strategy
+from ..calls.workload import Workload
+from ..errors import EngineError, InputError
+from ..execution.stream_lengths import most_frames, step_frames
+from ..execution.strips import plan_exact
+from .candidates import TileSizes
+from .costs import Cost, plan_of
+from .strip_costs import exact_job
+
+__all__ = ["DeviceCosts"]
+
+_LEAN = 1.06  # predictions are a little high rather than low: allocations are rounded up
+_TILE_LANES = 2  # one tile's copies run beside the next one's computation
+_STEPS_OPEN = 2  # of exact strips: the next step's engine opens while one is at work
+_PIXELS_SHARE = 0.25  # of a decoder's float32 result: its uint8 form, which engines write too
+
+
+class DeviceCosts:
+    """`engines` gives the records of a graph's engines, the newest first, or raises EngineError; `dtype`: of the graphs
+    that run. Counted are weights, activations (of the largest call that an engine was built for), and what goes in and
+    out of calls; what the caller holds beside them lies in the host's memory. Nobody knows the seconds."""
+
+    def __init__(self, manifest: Manifest, engines: Callable[[Graph], Sequence[EngineRecord]], dtype: str) -> None:
+        self._manifest, self._engines, self._dtype = manifest, engines, dtype
+
+    def of(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost:
+        """What the strategy takes.
+
+        Raises:
+            EngineError: no engine runs it.
+        """
+        own = replace(work, batch=1) if strategy.sliced else work
+        match strategy.kind:
+            case "strips":
+                held = self._strips(own, strategy)
+            case "tiles":
+                held = self._whole(replace(own, cells=plan_of(own, strategy).largest), _TILE_LANES)
+            case "stream":
+                held = self._stream(own, strategy, own.cells[1:], 1)
+            case "stream + tiles":
+                plan = plan_of(own, strategy)
+                held = self._stream(own, strategy, plan.largest, plan.count)
+            case _:
+                held = self._whole(own, 1)
+        return Cost(int(_LEAN * held), None)
+
+    about = of
+
+    def tile_sizes(self, work: Workload) -> TileSizes:
+        """Tiles as large as engines were built for, beside the usual ones."""
+        graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
+        ratio = 1 if work.decodes else work.grid.spatial
+        sides, frames = set[int](), set[int]()
+        try:
+            records = self._engines(graph)
+        except EngineError:  # there are engines of streams or strips alone
+            records = ()
+        for record in records:
+            for profile in record.profiles:
+                most = profile.ranges[graph.inputs[0].name].maximum
+                sides.add(min(most[-2:]) // ratio * work.grid.spatial)
+                if work.grid.video:
+                    frames.add(most[2] if work.decodes else work.grid.latent_size((most[2], *work.size[1:]))[0])
+        usual = TileSizes()
+        return TileSizes(_largest_first(usual.pixels, sides), _largest_first(usual.frames, frames))
+
+    def _whole(self, work: Workload, lanes: int) -> float:
+        graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
+        height, width = work.cells[-2:]
+        names = {"batch": work.batch, "latent_height": height, "latent_width": width}
+        names |= dict(zip(("height", "width"), work.size[-2:], strict=True))
+        if work.grid.video:
+            names |= {"latent_frames": work.cells[0], "frames": work.size[0]}
+        shapes = {tensor.name: tensor.shape_for(names) for tensor in graph.inputs}
+        record = self._record(graph, shapes)
+        inputs = sum(_bytes(tensor, shapes[tensor.name]) for tensor in graph.inputs)
+        return _engine_bytes(record) + lanes * (inputs + _outputs(work, work.result_bytes()))
+
+    def _stream(self, work: Workload, strategy: Strategy, cells: Sequence[int], count: int) -> float:
+        """Streams of `count` tiles of those cells of height and width, side by side."""
+        graphs = self._manifest.find_streams(work.component, self._dtype)
+        frames = strategy.frames_per_chunk or most_frames(work.component)
+        weights, activations, states, between = 0, 0, 0, 0
+        for graph, most in zip(graphs, step_frames(graphs, frames), strict=True):
+            names = {"batch": work.batch, "height": cells[0], "width": cells[1]}
+            record, profile = self._stage_engine(graph, names)
+            step = min(most, profile.ranges["chunk"].maximum[2])
+            weights += record.bytes + record.stripped_bytes
+            activations = max(activations, record.activation_bytes or 0)
+            for tensor in graph.inputs:
+                if tensor.name.startswith("state_"):
+                    states += 2 * _bytes(tensor, tensor.shape_for(names))  # those that are read and the next ones
+                elif tensor.name == "chunk":
+                    # Waiting, and put together for a step.
+                    between += 2 * _bytes(tensor, tensor.shape_for(names | {"frames": step}))
+        chunk = work.batch * work.config.out_channels * frames * math.prod(cells) * work.grid.spatial**2
+        made = _outputs(work, 4 * chunk) if work.decodes else 0
+        return weights + activations + count * (states + between) + made
+
+    def _strips(self, work: Workload, strategy: Strategy) -> float:
+        job = exact_job(self._manifest, work, strategy, self._dtype)
+        steps = plan_exact(job, lambda graph: tuple(one for found in self._engines(graph) for one in found.profiles))
+        opened, most = [], 0.0
+        for step in steps:
+            rows, columns = step.tiles[0]
+            tile = 4 * work.batch * step.channels * (rows.stop - rows.start) * (columns.stop - columns.start)
+            record = self._engines(step.graph)[0]
+            if step.segment.kind == "attention":
+                self._require_keys(step.graph, math.prod(step.size))
+            opened.append(record.bytes + record.stripped_bytes)
+            around = 3 * tile * (step.segment.down / step.segment.up) ** 2 + tile
+            keys = 8 * work.batch * step.channels * math.prod(step.size) if step.segment.kind == "attention" else 0
+            most = max(most, sum(opened[-_STEPS_OPEN:]) + (record.activation_bytes or 0) + around + keys)
+        return most
+
+    def _require_keys(self, graph: Graph, positions: int) -> None:
+        """Refuse pictures that no engine of attention was built for."""
+        most = max(one.ranges["keys"].maximum[1] for record in self._engines(graph) for one in record.profiles)
+        if positions > most:
+            raise EngineError(
+                f"{graph.file} was built for pictures of at most {most} latent cells, and this one has {positions}: "
+                f"build with `latentrt build --exact-tiles --picture HxW`"
+            )
+
+    def _record(self, graph: Graph, shapes: Mapping[str, Sequence[int]]) -> EngineRecord:
+        """The engine that a call of these shapes runs in."""
+        built = [(profile, record) for record in self._engines(graph) for profile in record.profiles]
+        try:
+            return built[choose_profile([profile for profile, _ in built], shapes)][1]
+        except InputError as error:
+            raise EngineError(str(error)) from error
+
+    def _stage_engine(self, graph: Graph, names: Mapping[str, int]) -> tuple[EngineRecord, Profile]:
+        """An engine that takes chunks of that size, and its profile of the longest ones."""
+        chunk = next(tensor for tensor in graph.inputs if tensor.name == "chunk")
+        found = []
+        for record in self._engines(graph):
+            for profile in record.profiles:
+                of = profile.ranges["chunk"]
+                if of.holds(chunk.shape_for({**names, "frames": of.maximum[2]})):
+                    found.append((of.maximum[2], record, profile))
+        if not found:
+            raise EngineError(
+                f"no engine of {graph.file} takes frames of {names['height']}x{names['width']} latent cells: build one "
+                f"with `latentrt build --stream --tile HxW`"
+            )
+        _, record, profile = max(found, key=lambda one: one[0])
+        return record, profile
+
+
+def _largest_first(usual: Sequence[int], more: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted({*usual, *more}, reverse=True))
+
+
+def _engine_bytes(record: EngineRecord) -> int:
+    return record.bytes + record.stripped_bytes + (record.activation_bytes or 0)
+
+
+def _outputs(work: Workload, result_bytes: float) -> float:
+    """A result on the device, and of a decoder its pixels."""
+    return result_bytes * (1 + _PIXELS_SHARE * work.decodes)
+
+
+def _bytes(tensor: TensorInfo, shape: Sequence[int]) -> int:
+    return math.prod(shape) * np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float16").itemsize

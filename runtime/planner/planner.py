@@ -1,0 +1,250 @@
+"""From a size and a memory budget to a strategy: the fastest that fits, and an exact one wherever one fits."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..bundle.manifest import Manifest
+from ..calls.strategy import Strategy
+from ..calls.strip_settings import ExactStrips
+from ..calls.workload import Workload
+from ..errors import EngineError, InputError
+from .candidates import candidates, strips_within
+from .costs import Cost, Costing, plan_of
+from .decision import OVER_BUDGET, Candidate, Decision, reason_of
+
+__all__ = ["Planner"]
+
+_log = logging.getLogger(__name__)
+_STRIP_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)  # of what the budget leaves for them
+_LEAST_STRIPS = 1 << 26
+_CLEARLY = 2  # times the bound of the other one is no matter of what lies around
+_SURE_SHARE = 0.7  # of an estimate: above the budget even so, nobody measures
+
+
+class Planner:
+    """Decides for one bundle on one backend. `costs`: what its strategies take there; `dtype`: of the graphs that it
+    runs; `backend`: its label, for messages."""
+
+    def __init__(self, manifest: Manifest, costs: Costing, *, dtype: str = "float32", backend: str = "") -> None:
+        self._manifest, self._costs, self._dtype, self._backend = manifest, costs, dtype, backend
+
+    def decide(
+        self,
+        work: Workload,
+        budget: int,
+        base: Strategy,
+        *,
+        may_stream: bool = True,
+        complete: bool = False,
+        approximate: bool = True,
+        spend: int | None = None,
+    ) -> Decision:
+        """The fastest exact strategy within `budget` bytes or, where none fits, the fastest other one (without
+        `approximate`: none). `base`: what was set. With `complete` all are listed; those of tiles that were not
+        measured themselves are estimated. `spend`: what measuring may take (None: the budget).
+
+        Of each kind of strategy (a pass, a stream, strips) the first that fits stands for it: shorter chunks, lower
+        strips and single elements of a batch only hold less. Strips are looked at where no pass and no stream fits.
+        Inexact strategies are looked at only where no exact one fits, in the order of their work: the first that fits
+        is taken. A budget into which not even the smallest pieces fit is refused when these were measured.
+
+        Raises:
+            EngineError: no strategy could be measured.
+        """
+        most = budget if spend is None else spend
+        least = [] if complete else self._least(work, budget, base, may_stream, most)
+        if least and all(one.refused for one in least):
+            return Decision(budget, tuple(least), None, self._reason(least, None, budget))
+        seen: list[Candidate] = []
+        fitting: list[Candidate] = []  # one of each kind
+
+        def look_at(kind: Iterable[Strategy]) -> None:
+            judged: list[Candidate] = []
+            for strategy in kind:
+                judged.append(self._judged(work, strategy, budget, most))
+                if judged[-1].refused is None and not complete:
+                    break
+            seen.extend(judged)
+            fitting.extend([one for one in judged if one.refused is None][:1])
+
+        exact = [one for one in self._every(work, base, may_stream) if is_exact(work, one)]
+        for streaming in (False, True):
+            look_at(one for one in exact if one.streaming is streaming)
+        if (complete or not fitting) and not base.streaming and not work.in_one_pass:
+            strips = base.tiling if isinstance(base.tiling, ExactStrips) else ExactStrips()
+            look_at(self._strips(work, budget, strips, most))
+        if not approximate:
+            fitting = [one for one in fitting if one.is_exact]
+        chosen = min(fitting, key=lambda one: one.seconds, default=None)
+        if complete or (approximate and chosen is None):
+            others = [self._about(work, one, budget, most) for one in self._approximate(work, base, may_stream)]
+            for about in sorted(others, key=lambda one: one.seconds):
+                near = about.cost is not None and _SURE_SHARE * about.cost.most_bytes <= budget
+                one = self._judged(work, about.strategy, budget, most) if near and chosen is None else about
+                seen.append(one)
+                if chosen is None and one.refused is None:
+                    chosen = one
+                    if not complete:
+                        break
+        if chosen is None:
+            least = [one for one in least if approximate or one.is_exact]
+            chosen = min((one for one in least if one.refused is None), key=lambda one: one.seconds, default=None)
+            seen.extend(one for one in least if one is chosen)
+        if not any(one.cost for one in seen):
+            reasons = dict.fromkeys(one.refused for one in seen if one.refused)
+            raise EngineError(f"nothing could be planned: {'; '.join(reasons) or 'no strategy is left'}")
+        return Decision(budget, tuple(seen), chosen, self._reason(seen, chosen, budget))
+
+    def choose(
+        self, work: Workload, budget: int, base: Strategy, *, may_stream: bool = True, required: bool = True
+    ) -> Candidate:
+        """The strategy to run; see `decide` and `pick`.
+
+        Raises:
+            InputError: nothing fits; the message says what would. EngineError: nothing could be measured.
+        """
+        return self.pick(self.decide(work, budget, base, may_stream=may_stream), work, required=required)
+
+    @staticmethod
+    def pick(decision: Decision, work: Workload, *, required: bool = True) -> Candidate:
+        """The strategy to run. Where nothing fits and that is not `required`, the exact one that holds least.
+
+        Raises:
+            InputError: nothing fits; the message says what would.
+        """
+        if decision.chosen is None:
+            least = min(
+                (one for one in decision.candidates if one.is_exact), key=lambda one: one.most_bytes, default=None
+            )
+            if required or least is None or least.cost is None:
+                raise InputError(f"memory: {decision.reason}")
+            _log.warning("%s may not fit: %s; it runs as %s", work.component, decision.reason, least.label)
+            return least
+        chosen = decision.chosen
+        level = logging.INFO if chosen.is_exact else logging.WARNING
+        _log.log(level, "%s: %s", work.component, decision.reason)
+        return chosen
+
+    def _reason(self, seen: Sequence[Candidate], chosen: Candidate | None, budget: int) -> str:
+        return reason_of(seen, chosen, budget, self._backend)
+
+    def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[Candidate]:
+        """Of each kind of strategy the one that holds least, up to the first that fits; none where the budget is so
+        large that there is no need to look."""
+        every = list(self._every(work, base, may_stream))
+        every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
+        kept = work.result_bytes() if work.output != "frames" else 0
+        around = work.input_bytes + kept + sum(file.size_bytes for file in self._manifest.files)
+        if not every or budget >= _piece(work, every[0]).most_bytes + around:
+            return []
+        found: list[Candidate] = []
+        for one in self._smallest(work, every, most):
+            # Of nothing smaller than the smallest tile could ever be told what it takes.
+            found.append(self._judged(work, one, budget, None if one.kind == "tiles" else most))
+            if found[-1].refused is None:
+                break
+        return found if any(one.cost for one in found) else []
+
+    def _smallest(self, work: Workload, every: Sequence[Strategy], most: int) -> Iterator[Strategy]:
+        """Of each kind the one of the smallest pieces, which come first in `every`. Of streams side by side that is not
+        the one: smaller tiles overlap more, and each holds its states. They come last, when a stream was measured."""
+        smallest: dict[str, Strategy] = {}
+        for one in every:
+            smallest.setdefault(one.kind, one)
+        smallest.pop("stream + tiles", None)
+        if "tiles" in smallest and "whole" in smallest:
+            tile, whole = (_piece(work, smallest[kind]).most_bytes for kind in ("tiles", "whole"))
+            if whole > _CLEARLY * tile:
+                del smallest["whole"]
+        yield from smallest.values()
+        if not work.in_one_pass and self._manifest.find_segments(work.component, self._dtype):
+            strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
+            if strips is not None:
+                yield strips
+        about = [self._about(work, one, most, most) for one in every if one.kind == "stream + tiles"]
+        least = min(about, key=lambda one: one.most_bytes, default=None)
+        if least is not None and least.cost is not None:
+            yield least.strategy
+
+    def _approximate(self, work: Workload, base: Strategy, may_stream: bool) -> Iterable[Strategy]:
+        """Tiles, each plan once: tiles that are larger than the sample are alike."""
+        plans: dict[tuple[Any, ...], Strategy] = {}
+        for one in self._every(work, base, may_stream):
+            if not is_exact(work, one):
+                lines = plan_of(work, one).lines
+                spans = [[(piece.cells.start, piece.cells.stop) for piece in line.pieces] for line in lines]
+                plans.setdefault((one.streaming, one.frames_per_chunk, one.sliced, str(spans)), one)
+        return plans.values()
+
+    def _every(self, work: Workload, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
+        if isinstance(base.tiling, ExactStrips):
+            return
+        sizes = self._costs.tile_sizes(work)
+        for one in candidates(self._manifest, work, base, dtype=self._dtype, sizes=sizes):
+            if work.in_one_pass and (one.kind != "whole" or one.sliced is not base.sliced):
+                continue
+            if may_stream or base.streaming or not one.streaming:
+                yield one
+
+    def _about(self, work: Workload, strategy: Strategy, budget: int, most: int) -> Candidate:
+        """A tiled strategy by what is known without measuring it."""
+        reason, cost = _piece(work, strategy).too_large, None
+        try:
+            cost = None if reason else self._costs.about(work, strategy, most)
+        except EngineError as error:
+            reason = str(error)
+        return self._candidate(work, strategy, cost, reason, budget)
+
+    def _strips(self, work: Workload, budget: int, settings: ExactStrips, most: int) -> list[Strategy]:
+        """Strips in as much of the budget as fits, or in what they need at least."""
+        left = budget - work.input_bytes - work.result_bytes()
+        found = []
+        for share in _STRIP_SHARES:
+            strips = strips_within(
+                self._manifest, work, max(int(share * left), _LEAST_STRIPS), settings, dtype=self._dtype
+            )
+            if strips is None:
+                break
+            found = [strips]
+            if self._judged(work, strips, budget, most).refused is None:
+                break
+        return found
+
+    def _judged(self, work: Workload, strategy: Strategy, budget: int, most: int | None) -> Candidate:
+        reason = None if strategy.kind == "strips" else _piece(work, strategy).too_large
+        cost = None
+        try:
+            cost = None if reason else self._costs.of(work, strategy, most)
+        except EngineError as error:
+            reason = str(error)
+        return self._candidate(work, strategy, cost, reason, budget)
+
+    def _candidate(
+        self, work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int
+    ) -> Candidate:
+        over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
+        label, exact = strategy.label(work.grid), is_exact(work, strategy)
+        return Candidate(strategy, label, exact, cost, reason or over, self._backend)
+
+
+def is_exact(work: Workload, strategy: Strategy) -> bool:
+    if strategy.kind == "strips":
+        return strategy.is_exact
+    return strategy.is_exact or plan_of(work, strategy).count == 1
+
+
+def _piece(work: Workload, strategy: Strategy) -> Workload:
+    """What one engine call does of the work, as far as its tensors' sizes go."""
+    if strategy.sliced:
+        work = replace(work, batch=1)
+    if strategy.kind == "strips":
+        return work
+    if strategy.tiling is not None:
+        tile = plan_of(work, strategy).largest
+        work = replace(work, cells=(work.cells[:1] if strategy.streaming else ()) + tile)
+    if strategy.streaming:
+        frames = -(-(strategy.frames_per_chunk or 1) // work.grid.temporal)
+        work = replace(work, cells=(min(work.cells[0], frames + 3), *work.cells[1:]))
+    return work

@@ -1,0 +1,82 @@
+"""JSON from files that others wrote: bounded in size, depth and numbers before anything is built from it."""
+
+import errno
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from ...tiling.plain_text import shown
+
+__all__ = ["MOST_DEPTH", "json_value", "read_json"]
+
+MOST_DEPTH = 64  # of objects and lists in each other; manifests and configs have fewer than ten
+_MOST_DIGITS = 40  # of a whole number; sizes in bytes have at most 20
+
+
+def read_json(path: Path, most_bytes: int) -> Any:
+    """Parse a file of at most `most_bytes`.
+
+    Raises:
+        FileNotFoundError: it does not exist. OSError: it cannot be read.
+        ValueError: it is no ordinary file, too large, or no JSON that a reader may trust; the message ends a sentence.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(status.st_mode):  # a pipe never ends, and neither does a device
+            raise ValueError("it is no ordinary file")
+        content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
+        if status.st_size > most_bytes or len(content) > most_bytes:
+            raise ValueError(f"it has more than {most_bytes / (1 << 20):g} MiB, the most that is read")
+    return json_value(content)
+
+
+def json_value(content: bytes | str) -> Any:
+    """Parse JSON text. Its size is bounded by the caller.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, nested too deep, or with numbers that are not finite or have too many digits;
+            the message ends a sentence.
+    """
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_constant)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {MOST_DEPTH} deep") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error.msg} in line {error.lineno}") from None
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"it holds a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds the number {shown(text)}, which is too large")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no number in JSON")

@@ -1,0 +1,338 @@
+"""A cancelled call leaves nothing behind, and cancelling one call stops no other one."""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from latentrt.runtime import CancelToken, open_bundle
+from latentrt.runtime.bundle.manifest import Manifest
+from latentrt.runtime.errors import Cancelled, EngineError, InputError
+from latentrt.runtime.execution.result_shape import check_shape, expected_shape
+
+BundleOf = Callable[..., Path]
+CALLS = int(os.environ.get("LATENTRT_STORM_CALLS", "120"))  # of each storm; 3,000 find what 120 may miss
+THREADS = 4
+SIZES: dict[str, list[tuple[int, ...]]] = {
+    "sd": [(3, 3), (6, 6), (12, 12), (8, 5)],
+    "ltx20": [(1, 2, 2), (2, 3, 2), (3, 4, 4), (4, 3, 5)],
+}
+
+
+@dataclass
+class Storm:
+    """How calls of a storm ended."""
+
+    right: int = 0
+    cancelled: int = 0
+
+    def run(self, vae: Any, calls: "list[Callable[[CancelToken], NDArray[Any]]]", seed: int, count: int) -> None:
+        """Make calls one after the other; half of them are cancelled at a random moment."""
+        wanted = [call(CancelToken()) for call in calls]
+        seconds = [self._seconds(call) for call in calls]
+        lock = threading.Lock()
+
+        def one(number: int) -> None:
+            chance = random.Random(seed * 1_000_003 + number)
+            which = chance.randrange(len(calls))
+            token = CancelToken()
+            to_be_cancelled = chance.random() < 0.5
+            timer = threading.Timer(chance.random() * 2 * seconds[which], token.cancel)
+            if to_be_cancelled:
+                timer.start()
+            try:
+                result = calls[which](token)
+            except Cancelled:
+                assert to_be_cancelled, "a call was cancelled without a reason"
+                with lock:
+                    self.cancelled += 1
+                return
+            finally:
+                timer.cancel()
+            assert result.shape == wanted[which].shape
+            np.testing.assert_allclose(result, wanted[which], rtol=0, atol=1e-4 * np.abs(wanted[which]).max())
+            with lock:
+                self.right += 1
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(one, range(count)))
+
+    @staticmethod
+    def _seconds(call: Callable[[CancelToken], NDArray[Any]]) -> float:
+        started = time.perf_counter()
+        call(CancelToken())
+        return time.perf_counter() - started
+
+
+def opened(bundle: Path, **options: Any) -> Any:
+    """The bundle's autoencoder; its methods are its family's."""
+    return open_bundle(bundle, **options)
+
+
+def latents_of(vae: Any, size: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.random.default_rng(len(size)).standard_normal((1, vae.config.latent_channels, *size), np.float32)
+
+
+def calls_of(vae: Any, sizes: list[tuple[int, ...]]) -> list[Callable[[CancelToken], NDArray[Any]]]:
+    """Decodes, encodes and, of video, streams, of several sizes."""
+
+    def decode(z: Any) -> Callable[[CancelToken], NDArray[Any]]:
+        return lambda token: vae.decode(z, cancel=token).sample
+
+    def encode(x: Any) -> Callable[[CancelToken], NDArray[Any]]:
+        return lambda token: vae.encode(x, cancel=token).latent_dist.parameters
+
+    def stream(z: Any) -> Callable[[CancelToken], NDArray[Any]]:
+        return lambda token: np.concatenate(list(vae.decode_stream(z, 8, cancel=token)), axis=2)
+
+    made: list[Callable[[CancelToken], NDArray[Any]]] = []
+    for size in sizes:
+        z = latents_of(vae, size)
+        made.append(decode(z))
+        x = np.zeros((1, vae.config.in_channels, *vae.grid.sample_size(size)), np.float32)
+        x += np.linspace(-1, 1, x.shape[-1], dtype=np.float32)
+        made.append(encode(x))
+        if vae.video:
+            made.append(stream(z))
+    return made
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["sd", "ltx20"])
+def test_a_storm_of_cancelled_calls_changes_no_other_result(name: str, backend: str, bundle_of: BundleOf) -> None:
+    storm = Storm()
+    with opened(bundle_of(name), backend=backend, threads=1, contexts=2) as vae:
+        storm.run(vae, calls_of(vae, SIZES[name]), seed=1, count=CALLS)
+    assert storm.right + storm.cancelled == CALLS
+    assert storm.cancelled > CALLS // 20, "hardly a call was cancelled while it ran"
+
+
+@pytest.mark.parametrize("name", ["sd", "ltx20"])
+def test_models_of_known_sizes_come_back_after_a_storm(name: str, bundle_of: BundleOf) -> None:
+    """With OpenVINO, sizes that were warmed up have models of their own."""
+    storm = Storm()
+    with opened(bundle_of(name), backend="openvino", threads=1, contexts=2) as vae:
+        sizes = SIZES[name][2:]
+        shapes = [(1, vae.config.latent_channels, *size) for size in sizes]
+        vae.warmup(shapes)
+        storm.run(vae, calls_of(vae, sizes), seed=2, count=CALLS // 2)
+        made = _models_of(vae)
+        for size in sizes:
+            vae.decode(latents_of(vae, size))
+        assert all(model is not None and not model.is_spoiled for model in made._whole.values())
+    assert storm.right + storm.cancelled == CALLS // 2
+
+
+def _models_of(vae: Any) -> Any:
+    component = vae._sessions.component(vae._jobs.graph("decoder", None))
+    return component._models
+
+
+def test_a_model_that_was_cancelled_inside_is_never_used_again(bundle_of: BundleOf) -> None:
+    with opened(bundle_of("sd"), backend="openvino", threads=1) as vae:
+        large = latents_of(vae, (48, 48))
+        vae.decode(latents_of(vae, (4, 4)))
+        models = _models_of(vae)
+        first, token = models.for_every_size(), CancelToken()
+        started = time.perf_counter()
+        vae.decode(large)
+        seconds = time.perf_counter() - started
+        threading.Timer(seconds / 4, token.cancel).start()
+        with pytest.raises(Cancelled):
+            vae.decode(large, cancel=token)
+        assert first.is_spoiled
+        assert models._every_size is None, "the spoiled model still takes memory"
+        second = models.for_every_size()
+        assert second is not first
+        vae.decode(latents_of(vae, (4, 4)))
+        assert models.for_every_size() is second, "a call that was not cancelled has its model made again"
+
+
+def test_a_run_that_failed_spoils_its_model_too(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(bundle_of("sd"), backend="openvino", threads=1) as vae:
+        z = latents_of(vae, (4, 4))
+        want = vae.decode(z).sample
+        model = _models_of(vae).for_every_size()
+
+        class Failing:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(model_compiled, name)
+
+            def create_infer_request(self) -> Any:
+                request = model_compiled.create_infer_request()
+
+                class Request:
+                    def __getattr__(self, name: str) -> Any:
+                        return getattr(request, name)
+
+                    def wait(self) -> None:
+                        request.wait()
+                        raise RuntimeError("out of memory")
+
+                return Request()
+
+        model_compiled = model.compiled
+        monkeypatch.setattr(model, "compiled", Failing())
+        with pytest.raises(EngineError, match="out of memory"):
+            vae.decode(z)
+        np.testing.assert_array_equal(vae.decode(z).sample, want)
+        assert _models_of(vae).for_every_size() is not model
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_token_cancels_its_own_calls_and_cancel_all_of_them(backend: str, bundle_of: BundleOf) -> None:
+    with opened(bundle_of("sd"), backend=backend, threads=1, contexts=4) as vae:
+        large = latents_of(vae, (32, 32))
+        want = vae.decode(large).sample
+        token = CancelToken()
+        with ThreadPoolExecutor(4) as pool:
+            mine = pool.submit(vae.decode, large, cancel=token)
+            others = [pool.submit(vae.decode, large) for _ in range(3)]
+            token.cancel()
+            with pytest.raises(Cancelled):
+                mine.result()
+            for other in others:
+                np.testing.assert_allclose(other.result().sample, want, rtol=0, atol=1e-4 * np.abs(want).max())
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(vae.decode, large, cancel=CancelToken()) for _ in range(4)]
+            while not all(call.done() for call in running):
+                vae.cancel()
+                time.sleep(0.005)
+            assert {type(call.exception()) for call in running} == {Cancelled}
+        np.testing.assert_allclose(vae.decode(large).sample, want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("enable", ["whole", "sliced", "tiles", "exact"])
+def test_a_token_that_was_cancelled_before_stops_every_kind_of_call(enable: str, bundle_of: BundleOf) -> None:
+    token = CancelToken()
+    assert not token.cancelled
+    token.cancel()
+    assert token.cancelled
+    with opened(bundle_of("sd"), threads=1) as vae:
+        z = np.repeat(latents_of(vae, (16, 16)), 2, axis=0)
+        if enable == "sliced":
+            vae.enable_slicing()
+        elif enable == "tiles":
+            vae.enable_tiling(tile_sample_min_size=32)
+        elif enable == "exact":
+            vae.enable_tiling(exact=True, strip=32)
+        x = vae.decode(z).sample
+        for call in (vae.decode, vae.tiled_decode):
+            with pytest.raises(Cancelled):
+                call(z, cancel=token)
+        for call in (vae.encode, vae.tiled_encode, vae):
+            with pytest.raises(Cancelled):
+                call(x, cancel=token)
+        with pytest.raises(Cancelled):
+            vae.decode(z[:1], memory="2GiB", cancel=token) if enable == "whole" else vae.decode(z, cancel=token)
+
+
+def test_a_token_stops_streams_between_two_steps(bundle_of: BundleOf) -> None:
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+        z = latents_of(vae, (32, 2, 2))
+        frames = np.zeros((1, vae.config.in_channels, *vae.grid.sample_size((32, 2, 2))), np.float32)
+
+        def begun(stream: Iterator[Any]) -> Iterator[Any]:
+            next(stream)
+            return stream
+
+        for start, source in ((vae.decode_stream, z), (vae.encode_stream, frames)):
+            token = CancelToken()
+            stream = begun(start(source, 8, cancel=token))
+            other = begun(start(source, 8, cancel=CancelToken()))
+            token.cancel()
+            with pytest.raises(Cancelled):
+                list(stream)
+            assert list(other)
+        vae.enable_tiling(tile_sample_min_num_frames=24, tile_sample_stride_num_frames=16)
+        token = CancelToken()
+        groups = vae.decode_frames(z, cancel=token)
+        next(groups)
+        token.cancel()
+        with pytest.raises(Cancelled):
+            list(groups)
+
+
+@pytest.mark.parametrize("wrong", [threading.Event(), True, "token"])
+def test_what_is_no_token_is_refused(wrong: Any, bundle_of: BundleOf) -> None:
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+        z = latents_of(vae, (1, 2, 2))
+        for call in (vae.decode, vae.decode_stream, vae.decode_frames):
+            with pytest.raises(InputError, match=r"cancel: wanted a latentrt\.runtime\.CancelToken"):
+                call(z, cancel=wrong)
+
+
+def test_a_call_may_end_or_be_cancelled_wherever_a_lock_is_held(bundle_of: BundleOf) -> None:
+    """Signal handlers run between any two instructions of the main thread, and so does what ends a stream that was
+    thrown away."""
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+        token = CancelToken()
+        stream = vae.decode_stream(latents_of(vae, (8, 2, 2)), 8, cancel=token)
+        next(stream)
+        (call,) = vae._sessions._calls
+
+        def interrupted() -> None:
+            with vae._engines._lock, vae._sessions._lock, token._lock, call._lock:
+                vae.cancel()
+                token.cancel()
+                stream.close()
+
+        thread = threading.Thread(target=interrupted, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive(), "it waits for its own thread"
+        assert not vae._sessions._calls
+
+
+def test_a_result_of_another_shape_is_an_error(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the backend: here one that gives the size of an earlier call, as OpenVINO does after a cancellation."""
+    from latentrt.runtime.backends.onnxruntime.component import OnnxRuntimeComponent
+
+    def cropped(run: Any) -> Any:
+        return lambda self, inputs, **options: run(self, inputs, **options)[..., :-1]
+
+    def cropped_step(step: Any) -> Any:
+        def wrong(self: Any, inputs: Any, **options: Any) -> dict[str, Any]:
+            results: dict[str, Any] = step(self, inputs, **options)
+            return results | {"result": results["result"][..., :-1]}
+
+        return wrong
+
+    monkeypatch.setattr(OnnxRuntimeComponent, "run", cropped(OnnxRuntimeComponent.run))
+    monkeypatch.setattr(OnnxRuntimeComponent, "step", cropped_step(OnnxRuntimeComponent.step))
+    with opened(bundle_of("sd"), backend="onnxruntime", threads=1) as vae:
+        z = latents_of(vae, (8, 8))
+        with pytest.raises(EngineError, match=r"decoder.*shape \(1, 3, 64, 63\), wanted \(1, 3, 64, 64\)"):
+            vae.decode(z)
+        with pytest.raises(EngineError, match="shape"):
+            vae.encode(np.zeros((1, 3, 64, 64), np.float32))
+        vae.enable_tiling(exact=True, strip=32)
+        with pytest.raises(EngineError, match="shape"):
+            vae.decode(z)
+        vae.enable_tiling(tile_sample_min_size=32)
+        with pytest.raises(EngineError, match="shape"):
+            vae.decode(z)
+    with (
+        opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae,
+        pytest.raises(EngineError, match=r"stream_0.*shape"),
+    ):
+        list(vae.decode_stream(latents_of(vae, (2, 2, 2))))
+
+
+def test_shapes_are_compared_where_they_are_known(bundle_of: BundleOf) -> None:
+    graph = Manifest.open(bundle_of("sd")).find_graphs("encoder")[0]
+    (moments,) = graph.outputs
+    assert expected_shape(moments, {"batch": 2, "latent_height": 3}) == (2, 8, 3, None)
+    check_shape(np.zeros((2, 8, 3, 7)), (2, 8, 3, None), "encoder.onnx")
+    for wrong in [(2, 8, 3), (2, 8, 4, 7), (2, 8, 3, 0)]:
+        with pytest.raises(EngineError, match=r"encoder.onnx: the engine gave an array of shape"):
+            check_shape(np.zeros(wrong), (2, 8, 3, None), "encoder.onnx")

@@ -1,0 +1,163 @@
+"""What a planned call may be: with streams, batches, results that stay where they are, and where nothing fits. With
+made-up measurements."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from architectures import LTX
+from made_up_points import MIB, MadeUp
+
+from latentrt.runtime import InputError
+from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.backends.sessions import Sessions
+from latentrt.runtime.bundle.manifest import Manifest
+from latentrt.runtime.calls.strategy import WHOLE, Strategy
+from latentrt.runtime.calls.workload import Workload
+from latentrt.runtime.planner.calibration import Calibration
+from latentrt.runtime.planner.costs import Costs
+from latentrt.runtime.planner.planner import Planner
+from latentrt.runtime.planner.probe import EngineChoice, Point, Probe
+
+STREAMING = Strategy(streaming=True)
+
+
+class States(MadeUp):
+    """Streams that hold little beside their states."""
+
+    def point(self, probe: Probe) -> Point:
+        self.asked.append(probe)
+        return Point(self.base + MIB, self.base, 0.01)
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
+    made_up = MadeUp(Grid(spatial=32, temporal=8, encoder_minimum=1, decoder_minimum=1, video=True))
+    monkeypatch.setattr(Calibration, "point", lambda self, probe: made_up.point(probe))
+    return made_up
+
+
+def of_ltx(bundle_of: Callable[[str], Path], cells: tuple[int, ...], **fields: Any) -> tuple[Manifest, Workload]:
+    manifest = Manifest.open(bundle_of("ltx20"))
+    grid = Grid.of(manifest.config, video=True)
+    return manifest, Workload(manifest.config, grid, "decoder", fields.pop("batch", 1), cells, "frames", **fields)
+
+
+def latents(*shape: int) -> np.ndarray:
+    return np.zeros((1, LTX["ltx20"]["latent_channels"], *shape), np.float32)
+
+
+def test_a_stream_that_fits_is_not_refused_for_small_tiles_that_hold_more(bundle_of: Callable[[str], Path]) -> None:
+    manifest, work = of_ltx(bundle_of, (33, 64, 64))
+    costs = Costs(manifest, "made-up", States(work.grid))
+    planner = Planner(manifest, costs)
+    streams = [one for one in planner._every(work, STREAMING, True) if one.tiling is None]
+    budget = min(costs.of(work, one).most_bytes for one in streams)
+    smallest = [one for one in planner._every(work, STREAMING, True) if one.tiling is not None][-1]
+    assert costs.of(work, smallest).bytes > 1.5 * budget, "states of many tiles that overlap"
+    decision = planner.decide(work, budget, STREAMING)
+    assert decision.chosen is not None
+    assert decision.chosen.strategy.kind == "stream"
+    refused = planner.decide(work, 60 * MIB, STREAMING)
+    assert refused.chosen is None
+    assert "the least would be stream of 4 frames, in" in refused.reason
+
+
+def test_a_stream_takes_all_of_a_batch_whatever_is_set(bundle_of: Callable[[str], Path]) -> None:
+    manifest, work = of_ltx(bundle_of, (5, 8, 8), batch=4)
+    planner = Planner(manifest, Costs(manifest, "made-up", MadeUp(work.grid)))
+    both, one = (
+        planner.decide(work, 100 << 30, base).chosen for base in (Strategy(streaming=True, sliced=True), STREAMING)
+    )
+    assert both is not None
+    assert both == one
+
+
+def test_with_slicing_enabled_no_stream_is_looked_at(opened: Callable[..., Any], points: MadeUp) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    vae.enable_slicing()
+    assert vae._strategy("decoder", latents(3, 2, 2), "4GiB", "float32", None).sliced
+    assert {probe.strategy.kind for probe in points.asked} == {"whole"}
+
+
+@pytest.mark.parametrize("kept", [{"output": "device"}, {"stream": 7}])
+def test_what_stays_on_the_device_or_in_a_stream_comes_of_one_pass(
+    kept: dict[str, Any], opened: Callable[..., Any], points: MadeUp
+) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    z = latents(9, 8, 8)
+    asked = {"output": "float32", "causal": None, "stream": None} | kept
+    assert vae._strategy("decoder", z, "600MiB", "float32", None).streaming
+    with pytest.raises(InputError, match="nothing fits into 600 MiB: the least would be whole, in"):
+        vae._strategy("decoder", z, "600MiB", **asked)
+    assert vae._strategy("decoder", z, "60GiB", **asked).kind == "whole"
+    vae.enable_streaming()
+    with pytest.raises(InputError, match=r"memory: streaming is enabled, and what stays on the device .* of one pass"):
+        vae._strategy("decoder", z, "60GiB", **asked)
+
+
+def test_where_nothing_fits_and_nobody_asked_what_holds_least_runs(
+    opened: Callable[..., Any], points: MadeUp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    vae = opened("sd", backend="onnxruntime")
+    points.grid = vae.grid
+    monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 20 * MIB)
+    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", MIB)
+    z = np.zeros((1, 4, 32, 32), np.float32)
+    chosen = vae._strategy("decoder", z, None, "float32", None)
+    assert chosen.kind == "strips"
+    assert "decoder may not fit: nothing fits into 20 MiB" in caplog.text
+    assert "it runs as strips of" in caplog.text
+    with pytest.raises(InputError, match="nothing fits into 20 MiB"):
+        vae._strategy("decoder", z, "20MiB", "float32", None)
+
+
+def test_frames_within_a_budget_come_from_the_engine_that_was_measured(
+    opened: Callable[..., Any], points: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    fits: list[bool | None] = []
+    call = Sessions.call
+
+    def noted(self: Sessions, wanted: bool | None = None, *rest: Any, **options: Any) -> Any:
+        fits.append(wanted)
+        return call(self, wanted, *rest, **options)
+
+    monkeypatch.setattr(Sessions, "call", noted)
+    with vae._sessions.fitting(True):
+        assert sum(part.shape[2] for part in vae.decode_frames(latents(2, 2, 2), memory="4GiB")) == 9
+    assert fits[-1] is False
+
+
+def test_streaming_that_was_disabled_leaves_nothing_set(opened: Callable[..., Any]) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    vae.enable_streaming(8)
+    vae.disable_streaming()
+    assert vae.settings == WHOLE
+
+
+def test_an_enumeration_among_the_options_is_measured_by_its_name(
+    opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
+    options = {"graph_optimization_level": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC}
+    named = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
+    assert EngineChoice("onnxruntime", "cpu", "float32", 1, options).session_options == named
+    z = np.random.default_rng(0).standard_normal((1, 4, 8, 8), np.float32)
+    vae = opened("sd", backend="onnxruntime", session_options=options)
+    planned = vae.decode(z, memory="8GiB").sample
+    np.testing.assert_array_equal(planned, opened("sd", backend="onnxruntime", session_options=named).decode(z).sample)
+    with pytest.raises(InputError, match="session_options: graph_optimization_level does not take 'ORT_FAST'"):
+        opened("sd", backend="onnxruntime", session_options={"graph_optimization_level": "ORT_FAST"}).decode(z)
+
+
+def test_nothing_is_measured_that_would_take_more_than_may_be_spent(bundle_of: Callable[[str], Path]) -> None:
+    manifest, work = of_ltx(bundle_of, (9, 8, 8))
+    points = MadeUp(work.grid)
+    cost = Costs(manifest, "made-up", points).of(work, WHOLE, 51 * MIB)
+    assert len(points.asked) == 1, "the smallest alone, and a line through nothing"
+    assert cost.bytes > 500 * MIB
