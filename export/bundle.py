@@ -124,7 +124,7 @@ class _Writer:
         from .graphs.components import component_of, graph_specs, meta_model
         from .graphs.graph_writer import ComponentGraphs
         from .graphs.streams import stream_specs
-        from .graphs.strip_graphs import segment_specs
+        from .graphs.strip_graphs import strip_specs
 
         model = meta_model(checkpoint.config, attention=settings.attention, fuse_qkv=settings.fuse_qkv)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -144,7 +144,7 @@ class _Writer:
             if settings.stream and isinstance(config, AutoencoderKLLTX2VideoConfig):
                 specs += stream_specs(config, model, component)
             if settings.exact and isinstance(config, ImageConfig):
-                specs += segment_specs(config, model, component)
+                specs += strip_specs(config, model, component)
             self._components.append(ComponentGraphs(component, specs, shapes[component]))
         dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes
         self._total = sum(graphs.bytes_in(dtype) for graphs in self._components for dtype in dtypes)

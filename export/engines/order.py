@@ -13,7 +13,7 @@ from ...runtime.errors import InputError
 from .planning import plan_profiles
 from .settings import BuildSettings
 from .stream_profiles import stream_profiles
-from .strip_profiles import segment_profiles
+from .strip_profiles import strip_profiles
 
 __all__ = ["EngineOrder", "engine_orders"]
 
@@ -118,5 +118,5 @@ def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tupl
         assert isinstance(config, AutoencoderKLLTX2VideoConfig)
         return stream_profiles(config, graph, settings)
     if graph.segment is not None:
-        return segment_profiles(config, graph, settings)
+        return strip_profiles(config, graph, settings)
     return plan_profiles(config, graph, settings)

@@ -9,13 +9,13 @@ from ...runtime.execution.strip_plan import queries_within
 from .planning import sample_sizes
 from .settings import BuildSettings, Extent
 
-__all__ = ["segment_profiles"]
+__all__ = ["strip_profiles"]
 
 _SCORES_BYTES = 1 << 29  # of attention, for all queries of a call: what the engine reserves
 _ZEROS = ShapeRange((0,), (0,), (1,))  # rows or columns of zeros at a side: the values count, 1 at the picture's end
 
 
-def segment_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
+def strip_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
     """The profile of one step, for strips of at most each tile's height and width, of pictures of at most
     `settings.picture`. (With `static` they still begin small: the strips at a picture's end are what is left.)
 

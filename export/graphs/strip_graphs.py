@@ -16,12 +16,12 @@ from ..lowering.graph import TensorSpec
 from ..models.strip_modules import AttentionStep, ConvolutionStep, KeysStep
 from .components import GraphSpec
 
-__all__ = ["segment_specs"]
+__all__ = ["strip_specs"]
 
 _SIDES = ("top", "left", "bottom", "right")
 
 
-def segment_specs(config: ImageConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
+def strip_specs(config: ImageConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
     """The steps of one component, in their order."""
     chain = _Chain(component, model)
     if component == "encoder":

@@ -66,7 +66,7 @@ class RangeProbe:
         sizes = ", ".join("x".join(map(str, array.shape)) for array in feed.values())
         with memory_errors(f"the range check of {self._graph} at {sizes}"):
             if self._arena is not None:
-                self._arena.make_room(self.held_bytes(feed))
+                self._arena.free_for_call(self.held_bytes(feed))
             values = np.abs(np.asarray(self._session.run(None, dict(feed), options), np.float32))
         return zip(self.names, map(float, np.maximum(values[0::2], values[1::2])), strict=True)
 

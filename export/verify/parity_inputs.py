@@ -105,7 +105,7 @@ class ParityInputs:
         return self._usable(graph, self._manifest.find_streams(graph.component, graph.dtype))
 
     def _segments(self, graph: Graph) -> Sequence[Graph]:
-        return self._usable(graph, self._manifest.find_segments(graph.component, graph.dtype))
+        return self._usable(graph, self._manifest.find_strip_graphs(graph.component, graph.dtype))
 
     def _usable(self, graph: Graph, steps: Sequence[Graph]) -> Sequence[Graph]:
         """The steps of what `graph` does at once; none where another causality was cut, or an engine is missing."""

@@ -21,7 +21,7 @@ from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Progress, Tiling
 from ..calls.strategy import Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.tiling_settings import TilingSettings
 from ..calls.workload import Workload
 from ..errors import InputError
@@ -222,7 +222,7 @@ class Autoencoder(OpenedBundle, ABC):
         if component not in ("encoder", "decoder"):
             raise InputError(f"tile_plan: the component is 'encoder' or 'decoder', got {component!r}")
         self.grid.check_sample(sample_size)
-        if isinstance(self._tiling, ExactStrips):
+        if isinstance(self._tiling, StripSettings):
             raise InputError(
                 "tile_plan: exact strips are cut step by step and have no plan; enable tiling without exact"
             )
@@ -343,7 +343,7 @@ class Autoencoder(OpenedBundle, ABC):
     ) -> AutoencoderKLOutput:
         if output == "uint8":
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
-        job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, fits=strategy.fits, **options)
+        job = self._jobs.encode(x, strategy.tiling, sliced=strategy.sliced, specialise=strategy.specialise, **options)
         moments = self._execute(job, strategy, output=output, out=out, stream=stream)
         ran = self._ran(job, strategy)
         return AutoencoderKLOutput(DiagonalGaussian(moments), ran.exact, ran)
@@ -384,7 +384,9 @@ class Autoencoder(OpenedBundle, ABC):
         def conditions(latents: Any) -> Conditions:
             return self._conditions(latents, temb, rng)
 
-        return self._jobs.decode(z, strategy.tiling, conditions, sliced=strategy.sliced, fits=strategy.fits, **options)
+        return self._jobs.decode(
+            z, strategy.tiling, conditions, sliced=strategy.sliced, specialise=strategy.specialise, **options
+        )
 
     def _latents(self, z: Array) -> Array:
         return self._jobs.array(z, "latents", self.config.latent_channels, device="cpu")  # type: ignore[no-any-return]

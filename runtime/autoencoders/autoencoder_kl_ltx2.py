@@ -18,7 +18,7 @@ from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions, draw_noise, timesteps
 from ..calls.jobs import Job, Progress
 from ..calls.strategy import Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.tiling_arguments import video_tiling
 from ..calls.tiling_settings import TilingSettings
 from ..config import AutoencoderKLLTX2VideoConfig
@@ -206,7 +206,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
     def chunks_ran(self, size: Sequence[int], strategy: Strategy) -> Ran:
         """How `encode_chunks` runs a clip of `size`, (T, H, W) on the grid, by a strategy that streams."""
         tiling = strategy.tiling
-        assert not isinstance(tiling, ExactStrips)
+        assert not isinstance(tiling, StripSettings)
         cells = self.grid.latent_size(size)
         exact = tiling is None or tiling.plan(self.grid, "encode", cells).shape[1:] == (1, 1)
         return self._report(strategy, exact, 1)
@@ -241,12 +241,12 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     def _stream_of(self, strategy: Strategy) -> ClipStream:
         tiling = strategy.tiling
-        assert not isinstance(tiling, ExactStrips)  # of image models
+        assert not isinstance(tiling, StripSettings)  # of image models
         return self._clip_stream(lambda: tiling, self._engines.of(strategy))
 
     def _tiles(self) -> TilingSettings | None:
         tiling = self._active_tiling
-        assert not isinstance(tiling, ExactStrips)
+        assert not isinstance(tiling, StripSettings)
         return tiling
 
     @cached_property

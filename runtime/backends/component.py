@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import Cancelled, EngineError
 
-__all__ = ["Call", "Component", "NotFinite"]
+__all__ = ["CallScope", "Component", "NotFinite"]
 
 
 class NotFinite(EngineError):
@@ -19,15 +19,17 @@ class NotFinite(EngineError):
         self.bad, self.size = bad, size
 
 
-class Call:
+class CallScope:
     """One user call in flight. `cancel()` may come from any thread; a backend that can stop a running engine
-    registers how with `on_cancel`, and everyone else asks `check()` between two engine calls. `fits`: True
-    where more calls of these sizes will come, so that a backend may take its time now to be faster then; False where
-    what it made so is not to be used, because it holds more memory. `room_bytes`: about the most that one engine call
-    holds at once, rather too much, for a backend that makes room beforehand."""
+    registers how with `on_cancel`, and all other code asks `check()` between two engine calls.
 
-    def __init__(self, *, fits: bool | None = None, room_bytes: int = 0) -> None:
-        self.fits, self.room_bytes = fits, room_bytes
+    `specialise`: True if more calls of these shapes will follow, so that a backend may compile for the shape now and
+    run faster later. False if the backend must not use what it compiled for a shape, because that holds more memory.
+    `peak_estimate_bytes`: an upper estimate of what one engine call holds at once, for a backend that reserves memory
+    before the call."""
+
+    def __init__(self, *, specialise: bool | None = None, peak_estimate_bytes: int = 0) -> None:
+        self.specialise, self.peak_estimate_bytes = specialise, peak_estimate_bytes
         self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
         self._cancelled = False
         self._stop: Callable[[], None] | None = None
@@ -68,7 +70,7 @@ class Component(Protocol):
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any: ...

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ..arrays.boundary import is_finite, to_output
 from ..bundle.manifest import Graph, Manifest
 from ..errors import EngineError, LatentRTError
-from .component import Call, Component, NotFinite
+from .component import CallScope, Component, NotFinite
 
-__all__ = ["FiniteComponent", "wider_graph"]
+__all__ = ["RetriesInFloat32", "wider_graph"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
     return None
 
 
-class FiniteComponent:
+class RetriesInFloat32:
     """A `Component` of low precision whose results are looked at; `open_wider` opens what to run again with, on the
     first need, and is None where there is nothing wider, or where it would be too late (`streams`). `file` and `dtype`
     are for the messages.
@@ -60,7 +60,7 @@ class FiniteComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
         **options: Any,
@@ -98,7 +98,7 @@ class FiniteComponent:
         """Not where a step may be run again, from the states that it was given."""
         return self._streams and getattr(self._component, "reuses_states", False)
 
-    def step(self, inputs: Mapping[str, Any], *, call: Call, **options: Any) -> dict[str, Any]:
+    def step(self, inputs: Mapping[str, Any], *, call: CallScope, **options: Any) -> dict[str, Any]:
         try:
             results: dict[str, Any] = self._component.step(inputs, call=call, **options)
         except NotFinite as found:
@@ -110,7 +110,7 @@ class FiniteComponent:
             bad, size = _count(first)
         return self._wider(bad, size, call).step(inputs, call=call, **options)  # type: ignore[no-any-return]
 
-    def _wider(self, bad: int, size: int, call: Call) -> Any:
+    def _wider(self, bad: int, size: int, call: CallScope) -> Any:
         what = f"{self._file}: {bad} of {size} values are NaN or infinite in {self._dtype}"
         if self._open_wider is None and self._streams:
             raise EngineError(

@@ -10,8 +10,8 @@ from ..bundle.verified_files import BundleFiles, Verify
 from ..calls.cancel_token import CancelToken, check_token
 from ..errors import InputError, LatentRTError
 from .choose import Backend
-from .component import Call, Component
-from .nonfinite_retry import FiniteComponent, wider_graph
+from .component import CallScope, Component
+from .nonfinite_retry import RetriesInFloat32, wider_graph
 
 __all__ = ["Sessions"]
 
@@ -36,21 +36,26 @@ class Sessions:
         self._lock = threading.RLock()  # a stream that is thrown away ends anywhere, within the lock too
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}
-        self._calls: set[Call] = set()
+        self._calls: set[CallScope] = set()
         self._fitting = threading.local()
         self._closed = False
 
     @contextmanager
-    def call(self, fits: bool | None = None, room_bytes: int = 0, token: CancelToken | None = None) -> Iterator[Call]:
-        """One user call, from its start to its end: what `cancel` and `token` reach. `fits`, `room_bytes`: as `Call`'s;
-        `fits` None: as `fitting` says.
+    def call(
+        self, specialise: bool | None = None, peak_estimate_bytes: int = 0, token: CancelToken | None = None
+    ) -> Iterator[CallScope]:
+        """One user call, from its start to its end: what `cancel` and `token` reach. `specialise`,
+        `peak_estimate_bytes`: as `CallScope`'s; `specialise` None: as `fitting` says.
 
         Raises:
             Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
                 closed. InputError: `token` is no token.
         """
         check_token(token)
-        call = Call(fits=getattr(self._fitting, "fits", None) if fits is None else fits, room_bytes=room_bytes)
+        call = CallScope(
+            specialise=getattr(self._fitting, "specialise", None) if specialise is None else specialise,
+            peak_estimate_bytes=peak_estimate_bytes,
+        )
         with self._lock:
             self._require_open()
             self._calls.add(call)
@@ -64,17 +69,17 @@ class Sessions:
                 self._calls.discard(call)
 
     @contextmanager
-    def fitting(self, fits: bool | None = True) -> Iterator[None]:
-        """This thread's calls within it are the first of many of their sizes, or as `Call.fits` says."""
-        before = getattr(self._fitting, "fits", None)
-        self._fitting.fits = fits
+    def fitting(self, specialise: bool | None = True) -> Iterator[None]:
+        """This thread's calls within it are the first of many of their sizes, or as `CallScope.specialise` says."""
+        before = getattr(self._fitting, "specialise", None)
+        self._fitting.specialise = specialise
         try:
             yield
         finally:
-            self._fitting.fits = before
+            self._fitting.specialise = before
 
     @contextmanager
-    def turn(self, call: Call) -> Iterator[None]:
+    def turn(self, call: CallScope) -> Iterator[None]:
         """Wait for a free context and hold it for one engine call: between its tiles a user call lets others in.
 
         Raises:
@@ -126,7 +131,7 @@ class Sessions:
 
     def _watched(self, graph: Graph, component: Component) -> Component:
         if graph.dtype == "float32" and self.backend.open_wider is not None:
-            return FiniteComponent(
+            return RetriesInFloat32(
                 component, graph.file, self.backend.dtype, partial(self.component, graph, wider=True)
             )
         if graph.dtype == "float32":
@@ -134,7 +139,7 @@ class Sessions:
         other = wider_graph(self.manifest, graph)
         # A step's engine is let go after the step, and what stands in for it too.
         open_wider = self.component if graph.segment is None else cache(self.open_once)
-        return FiniteComponent(
+        return RetriesInFloat32(
             component,
             graph.file,
             graph.dtype,

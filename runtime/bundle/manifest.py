@@ -153,7 +153,7 @@ class Manifest:
         found = _of_precision(self.streams, component, dtype)
         return tuple(sorted(found, key=lambda graph: graph.stage.index if graph.stage is not None else 0))
 
-    def find_segments(self, component: str, dtype: str | None = None) -> tuple[Graph, ...]:
+    def find_strip_graphs(self, component: str, dtype: str | None = None) -> tuple[Graph, ...]:
         """The same of the component's steps of exact strips."""
         return _of_precision(self.segments, component, dtype)
 

@@ -14,13 +14,13 @@ from ..config import ModelConfig
 from ..errors import BundleError, InputError
 from .cancel_token import CancelToken, check_token
 from .conditions import Conditions
-from .strip_settings import ExactStrips
+from .strip_settings import StripSettings
 from .tiling_settings import TilingSettings
 from .workload import Workload
 
 __all__ = ["Job", "Jobs", "Progress", "Tiling"]
 
-Tiling = TilingSettings | ExactStrips
+Tiling = TilingSettings | StripSettings
 Progress = Callable[[int, int], None]
 """Told (done, in all): tiles, or batch elements without tiles; may raise, to stop."""
 
@@ -31,8 +31,8 @@ class Job:
 
     `shape`: of the result, (B, channels, ...). `size`: the first elements of its trailing axes that are wanted.
     `plan`: the tiles, if any. `sliced`: one batch element at a time. `tiles_per_call`: the most tiles in one.
-    `exact`: run the `segments` in strips, instead of the graph. `fits`, `room_bytes`: as `Call`'s; `fits` None: as
-    the thread's calls have it. `cancel`: the caller's token.
+    `exact`: run the `segments` in strips, instead of the graph. `specialise`, `peak_estimate_bytes`: as
+    `CallScope`'s; `specialise` None: as the thread's calls have it. `cancel`: the caller's token.
     """
 
     graph: Graph
@@ -45,10 +45,10 @@ class Job:
     sliced: bool = False
     tiles_per_call: int = 1
     progress: Progress = lambda done, total: None
-    exact: ExactStrips | None = None
+    exact: StripSettings | None = None
     segments: tuple[Graph, ...] = ()
-    fits: bool | None = None
-    room_bytes: int = 0
+    specialise: bool | None = None
+    peak_estimate_bytes: int = 0
     cancel: CancelToken | None = None
 
     @property
@@ -91,7 +91,7 @@ class Jobs:
         tiling: Tiling | None,
         *,
         sliced: bool,
-        fits: bool | None = None,
+        specialise: bool | None = None,
         gated: bool = True,
         pad: bool = False,
         causal: bool | None = None,
@@ -115,7 +115,9 @@ class Jobs:
         size = self._grid.latent_size(sample.shape[2:])
         shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
         plan = tiling.plan(self._grid, "encode", size, gated=gated) if isinstance(tiling, TilingSettings) else None
-        job = Job(graph, "sample", sample, Conditions(), shape, size, plan, sliced, fits=fits, cancel=cancel)
+        job = Job(
+            graph, "sample", sample, Conditions(), shape, size, plan, sliced, specialise=specialise, cancel=cancel
+        )
         return self._with(job, tiling, progress)
 
     def decode(
@@ -125,7 +127,7 @@ class Jobs:
         conditions: Callable[[Any], Conditions],
         *,
         sliced: bool,
-        fits: bool | None = None,
+        specialise: bool | None = None,
         gated: bool = True,
         crop: Sequence[int] | None = None,
         causal: bool | None = None,
@@ -147,7 +149,18 @@ class Jobs:
         shape = (latents.shape[0], self.config.out_channels, *size)
         plan = tiling.plan(self._grid, "decode", cells, gated=gated) if isinstance(tiling, TilingSettings) else None
         wanted = self._grid.cropped_size(size, crop)
-        job = Job(graph, "latents", latents, conditions(latents), shape, wanted, plan, sliced, fits=fits, cancel=cancel)
+        job = Job(
+            graph,
+            "latents",
+            latents,
+            conditions(latents),
+            shape,
+            wanted,
+            plan,
+            sliced,
+            specialise=specialise,
+            cancel=cancel,
+        )
         return self._with(job, tiling, progress)
 
     def graph(self, component: str, causal: bool | None) -> Graph:
@@ -193,7 +206,7 @@ class Jobs:
         return array
 
     def _with(self, job: Job, tiling: Tiling | None, progress: Progress | None) -> Job:
-        exact = isinstance(tiling, ExactStrips)
+        exact = isinstance(tiling, StripSettings)
         if (exact or job.tiled is not None) and not isinstance(job.array, np.ndarray):
             raise InputError("tiling cuts arrays on the host: copy the array there, or disable_tiling()")
         if isinstance(tiling, TilingSettings):
@@ -201,18 +214,18 @@ class Jobs:
         elif tiling is not None:
             job = replace(job, exact=tiling, segments=self._segments(job.graph))
         if not exact:
-            job = replace(job, room_bytes=self._room_bytes(job))
+            job = replace(job, peak_estimate_bytes=self._peak_estimate_bytes(job))
         return job if progress is None else replace(job, progress=progress)
 
-    def _room_bytes(self, job: Job) -> int:
+    def _peak_estimate_bytes(self, job: Job) -> int:
         cells = job.array.shape[2:] if job.graph.component == "decoder" else job.shape[2:]
         batch = 1 if job.sliced else job.shape[0]
         if job.tiled is not None:
             cells, batch = job.tiled.largest, batch * job.tiles_per_call
-        return Workload(self.config, self._grid, job.graph.component, batch, tuple(cells)).room_bytes
+        return Workload(self.config, self._grid, job.graph.component, batch, tuple(cells)).peak_estimate_bytes
 
     def _segments(self, graph: Graph) -> tuple[Graph, ...]:
-        found = self._manifest.find_segments(graph.component, graph.dtype)
+        found = self._manifest.find_strip_graphs(graph.component, graph.dtype)
         if not found:
             raise BundleError(
                 f"{self._manifest.folder} holds no {graph.dtype} steps for exact strips of its {graph.component}: "

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from ..arrays.grid import Grid
 from .jobs import Tiling
-from .strip_settings import ExactStrips
+from .strip_settings import StripSettings
 from .tiling_settings import AxisTiles, TilingSettings
 
 __all__ = ["WHOLE", "Strategy", "linear_tiles"]
@@ -31,7 +31,7 @@ class Strategy:
 
     @property
     def kind(self) -> str:
-        if isinstance(self.tiling, ExactStrips):
+        if isinstance(self.tiling, StripSettings):
             return "strips"
         if self.streaming:
             return "stream" if self.tiling is None else "stream + tiles"
@@ -40,11 +40,11 @@ class Strategy:
     @property
     def is_exact(self) -> bool:
         """Whether it gives the numbers of a single pass, for sizes that are larger than a tile."""
-        return self.tiling.is_exact if isinstance(self.tiling, ExactStrips) else self.tiling is None
+        return self.tiling.is_exact if isinstance(self.tiling, StripSettings) else self.tiling is None
 
     @property
-    def fits(self) -> bool | None:
-        """As `Call.fits`: engines for one size are for calls without a budget; None: as things are then."""
+    def specialise(self) -> bool | None:
+        """As `CallScope.specialise`: engines for one size are for calls without a budget; None: as things are then."""
         return False if self.budgeted else None
 
     @property
@@ -58,7 +58,7 @@ class Strategy:
             parts.append("one element at a time")
         if self.streaming:
             parts.append("stream" if self.frames_per_chunk is None else f"stream of {self.frames_per_chunk} frames")
-        if isinstance(self.tiling, ExactStrips):
+        if isinstance(self.tiling, StripSettings):
             parts.append(f"strips of {self.tiling.rows} rows")
         elif self.tiling is not None:
             sizes = [f"{tiles.size * grid.spatial}" for tiles in self.tiling.tiles[-2:]]
@@ -73,7 +73,7 @@ class Strategy:
             "frames_per_chunk": self.frames_per_chunk,
             "sliced": self.sliced,
         }
-        if isinstance(self.tiling, ExactStrips):
+        if isinstance(self.tiling, StripSettings):
             values["strips"] = {"rows": self.tiling.rows, "memory_bytes": self.tiling.memory_bytes}
         elif self.tiling is not None:
             values["tiles"] = [[tiles.size, tiles.stride] for tiles in self.tiling.tiles]
@@ -83,7 +83,7 @@ class Strategy:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         tiling: Tiling | None = None
         if "strips" in values:
-            tiling = ExactStrips(values["strips"]["rows"], None, values["strips"]["memory_bytes"])
+            tiling = StripSettings(values["strips"]["rows"], None, values["strips"]["memory_bytes"])
         elif "tiles" in values:
             tiling = linear_tiles(values["tiles"])
         return cls(tiling, values["streaming"], values["frames_per_chunk"], values["sliced"])

@@ -9,7 +9,7 @@ from ..arrays.grid import Grid
 from ..errors import InputError
 from ..system.available_memory import available_bytes
 
-__all__ = ["STORAGES", "ExactStrips", "exact_strips"]
+__all__ = ["STORAGES", "StripSettings", "exact_strips"]
 
 STORAGES = ("float32", "float16")
 """Precisions in which activations may wait between the steps."""
@@ -18,7 +18,7 @@ _PART_OF_AVAILABLE = 0.5
 
 
 @dataclass(frozen=True)
-class ExactStrips:
+class StripSettings:
     """Run pictures in strips with the numbers of a single pass, if `storage` is "float32".
 
     `rows`, `columns`: of a strip, in pixels; None: as many rows as the budget allows, and whole rows. `memory_bytes`:
@@ -44,7 +44,7 @@ class ExactStrips:
 
 def exact_strips(
     grid: Grid, strip: Any, memory_bytes: int | None, folder: str | os.PathLike[str] | None, storage: str
-) -> ExactStrips:
+) -> StripSettings:
     """The settings for `strip` pixel rows, (rows, columns), or None.
 
     Raises:
@@ -68,4 +68,4 @@ def exact_strips(
         raise InputError(f"folder: there is no folder {path} for temporary files; make it, or leave it out")
     if storage not in STORAGES:
         raise InputError(f"storage: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
-    return ExactStrips(pair[0], pair[1], memory_bytes, path, storage)
+    return StripSettings(pair[0], pair[1], memory_bytes, path, storage)

@@ -78,8 +78,8 @@ class Workload:
         return self.batch * max(widest, image[0] * ratio**2) * math.prod(self.cells)
 
     @property
-    def room_bytes(self) -> int:
-        """About the most that one pass holds at once beside the weights, rather too much (`Call.room_bytes`)."""
+    def peak_estimate_bytes(self) -> int:
+        """An upper estimate of what one pass holds at once, without the weights (`CallScope.peak_estimate_bytes`)."""
         config = self.config
         if isinstance(config, AutoencoderKLLTX2VideoConfig):
             (by_width, by_patch), patch = _LIVE_IN_CLIPS[self.component], config.out_channels * config.patch_size**2

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from ..system.page_memory import ReusedPages, own_pages
+from ..system.page_memory import ReusedPages, own_page_memory
 from .spill_file import SpillFile
 
 __all__ = ["Activation", "ActivationStore"]
@@ -169,7 +169,7 @@ class ActivationStore:
         return self.held_bytes + sum(array.nbytes for array in self._spare) + size > self.memory_bytes
 
     def _new(self, shape: tuple[int, ...]) -> Array:
-        return own_pages(shape, self._stored)
+        return own_page_memory(shape, self._stored)
 
     def _spilled(self, array: Array) -> tuple[SpillFile | None, int]:
         import tempfile

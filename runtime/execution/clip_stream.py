@@ -21,7 +21,7 @@ from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BundleError, EngineError, InputError
 from ..system.page_memory import trim_heap
 from .execution import allocated
-from .stream_lengths import frames_within, most_frames, room_bytes, step_frames, values_per_cell
+from .stream_lengths import frames_within, most_frames, peak_estimate_bytes, step_frames, values_per_cell
 from .streaming import Chunk, run_stages, run_tiles, with_last
 
 __all__ = ["ClipStream"]
@@ -131,7 +131,7 @@ class ClipStream:
         source = iter([Chunk(job.array, last=True)])
         left = job.size[0]
         pixels = output == "uint8"
-        options: dict[str, Any] = {"pixels": pixels, "fits": job.fits, "cancel": job.cancel}
+        options: dict[str, Any] = {"pixels": pixels, "specialise": job.specialise, "cancel": job.cancel}
         for chunk in self._run(graphs, source, lambda _: job.conditions, frames_per_chunk, **options):
             axis = _time_axis(chunk.frames)
             frames = chunk.frames[_behind(axis, *map(slice, (left, *job.size[1:])))]
@@ -177,12 +177,12 @@ class ClipStream:
         frames_per_chunk: int | None,
         *,
         pixels: bool = False,
-        fits: bool | None = None,
+        specialise: bool | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[Chunk]:
         """`pixels`: chunks as uint8, where the engine makes them; tiles are blended in float32."""
         encode = graphs[0].component == "encoder"
-        with self._sessions.call(fits, token=cancel) as call:
+        with self._sessions.call(specialise, token=cancel) as call:
             begin = next(chunks)
             conditions = conditions_of(begin.frames)
             batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]
@@ -198,7 +198,7 @@ class ClipStream:
                     for graph, own in zip(graphs, most, strict=True)
                 ]
 
-            call.room_bytes = room_bytes(graphs, most, batch * one)
+            call.peak_estimate_bytes = peak_estimate_bytes(graphs, most, batch * one)
             made = pixels and plan.count == 1
 
             def run(source: Iterator[Chunk], own: Conditions, cells: tuple[int, int]) -> Iterator[Chunk]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...tiling import Plan, Span, Tile, apply
 from ...tiling.axis import trailing
 from ..arrays.boundary import check_output, pixel_shape, to_output
-from ..backends.component import Call, Component
+from ..backends.component import CallScope, Component
 from ..backends.sessions import Sessions
 from ..calls.jobs import Job
 from ..errors import InputError
@@ -40,13 +40,13 @@ def execute(
     if stream is not None and (job.exact is not None or job.tiled is not None):
         raise InputError("stream: tiles come together on the host, in no stream: disable_tiling(), or leave it out")
     if job.exact is not None:
-        from .strips import execute_exact  # here: who runs no exact strips does not import what they take
+        from .strips import run_strips  # here: who runs no exact strips does not import what they take
 
-        return execute_exact(sessions, job, output=output, out=out)
+        return run_strips(sessions, job, output=output, out=out)
     plan, jobs = job.tiled, list(job.elements())
     if output == "device" and (plan is not None or len(jobs) > 1 or job.wanted_shape != job.shape):
         raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
-    with sessions.call(job.fits, job.room_bytes, job.cancel) as call:
+    with sessions.call(job.specialise, job.peak_estimate_bytes, job.cancel) as call:
         component = sessions.component(job.graph)  # the first call loads it, after everything is checked
         if plan is not None:
             return _tiled(sessions, call, component, job, plan, output, out)
@@ -85,7 +85,7 @@ def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
     if plan is None:
         yield execute(sessions, job, output=output)
         return
-    with sessions.call(job.fits, job.room_bytes, job.cancel) as call:
+    with sessions.call(job.specialise, job.peak_estimate_bytes, job.cancel) as call:
         component = sessions.component(job.graph)
         for _, group in _groups(sessions, call, component, job, plan, lambda span: _group_array(job, span)):
             result = to_output(group, output, None)
@@ -95,7 +95,13 @@ def _in_groups(sessions: Sessions, job: Job, output: str) -> Iterator[Any]:
 
 
 def _tiled(
-    sessions: Sessions, call: Call, component: Component, job: Job, plan: Plan, output: str, out: NDArray[Any] | None
+    sessions: Sessions,
+    call: CallScope,
+    component: Component,
+    job: Job,
+    plan: Plan,
+    output: str,
+    out: NDArray[Any] | None,
 ) -> Any:
     target = allocated(job, output) if out is None else out
     if output == "float32":  # tiles are blended in the output itself
@@ -115,7 +121,7 @@ def _tiled(
 
 
 def _groups(
-    sessions: Sessions, call: Call, component: Component, job: Job, plan: Plan, make: Callable[[Span], Array]
+    sessions: Sessions, call: CallScope, component: Component, job: Job, plan: Plan, make: Callable[[Span], Array]
 ) -> Iterator[tuple[Span, Array]]:
     cells = tuple(line.cells for line in plan.lines)
 
@@ -144,7 +150,7 @@ def _groups(
 
 def _whole(
     sessions: Sessions,
-    call: Call,
+    call: CallScope,
     component: Component,
     job: Job,
     output: str,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..system.page_memory import own_pages
+from ..system.page_memory import own_page_memory
 
 __all__ = ["FrameQueue"]
 
@@ -51,5 +51,5 @@ def _joined(parts: Sequence[Any]) -> Any:
         return parts[0].joined(parts[1:])
     if len(parts) == 1 and parts[0].flags.c_contiguous:
         return parts[0]
-    frames = own_pages((*parts[0].shape[:2], sum(part.shape[2] for part in parts), *parts[0].shape[3:]))
+    frames = own_page_memory((*parts[0].shape[:2], sum(part.shape[2] for part in parts), *parts[0].shape[3:]))
     return np.concatenate(parts, axis=2, out=frames)

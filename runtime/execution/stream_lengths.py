@@ -15,7 +15,7 @@ __all__ = [
     "frames_ahead",
     "frames_within",
     "most_frames",
-    "room_bytes",
+    "peak_estimate_bytes",
     "stage_frames",
     "step_frames",
     "values_per_cell",
@@ -84,7 +84,7 @@ def values_per_cell(graph: Graph) -> int:
     return max(_values(tensor.shape) for tensor in graph.outputs[1:])
 
 
-def room_bytes(graphs: Sequence[Graph], frames: Sequence[int], cells: int) -> int:
+def peak_estimate_bytes(graphs: Sequence[Graph], frames: Sequence[int], cells: int) -> int:
     """About the most that a step of a stream holds at once beside its states, rather too much: of stages whose steps
     take so many frames, over `cells` latent cells of height and width, times the batch."""
     last = graphs[-1]

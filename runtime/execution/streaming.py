@@ -17,12 +17,12 @@ from ...tiling import Plan, Span, Tile
 from ...tiling.axis import trailing
 from ...tiling.blend import blend_of
 from ...tiling.canvas import Canvas
-from ..backends.component import Call
+from ..backends.component import CallScope
 from ..backends.sessions import Sessions
 from ..bundle.manifest import Graph
 from ..calls.conditions import Conditions
 from ..errors import BackendUnavailable, InputError
-from ..system.page_memory import own_pages
+from ..system.page_memory import own_page_memory
 from .frame_queue import FrameQueue
 from .result_shape import check_shape, expected_shape
 
@@ -41,7 +41,7 @@ class StreamingComponent(Protocol):
     that it was given."""
 
     def step(
-        self, inputs: Mapping[str, Any], *, call: Call, last: bool = False, out: NDArray[Any] | None = None
+        self, inputs: Mapping[str, Any], *, call: CallScope, last: bool = False, out: NDArray[Any] | None = None
     ) -> dict[str, Any]: ...
 
 
@@ -74,7 +74,7 @@ def with_last(chunks: Iterable[Array]) -> Iterator[Chunk]:
 
 def run_stages(
     sessions: Sessions,
-    call: Call,
+    call: CallScope,
     stages: Iterable[tuple[Graph, int]],
     chunks: Iterator[Chunk],
     conditions: Conditions,
@@ -140,7 +140,7 @@ def _rows(whole: Array, span: Span) -> Array:
 
 def _stage(
     sessions: Sessions,
-    call: Call,
+    call: CallScope,
     graph: Graph,
     most: int,
     chunks: Iterator[Chunk],
@@ -213,7 +213,7 @@ def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> d
     """Zeros, which the first chunk does not look at."""
     sizes = _sizes(batch, latent_size)
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: own_pages(tensor.shape_for(sizes), tensor.dtype) for tensor in states}
+    return {tensor.name: own_page_memory(tensor.shape_for(sizes), tensor.dtype) for tensor in states}
 
 
 def _result_shape(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: bool) -> tuple[int | None, ...]:

@@ -18,7 +18,7 @@ from .result_shape import check_shape
 from .row_statistics import GroupStatistics
 from .strip_plan import Step
 
-__all__ = ["ExactPass", "Run", "Write"]
+__all__ = ["Run", "StripPass", "Write"]
 
 Array = NDArray[Any]
 Run = Callable[[Mapping[str, Any], Array | None], Mapping[str, Any]]
@@ -27,7 +27,7 @@ Write = Callable[[slice, slice, Array], None]
 """Told rows, columns and what is there, (B, C, rows, columns), of the last step's result."""
 
 
-class ExactPass:
+class StripPass:
     """`steps` over a batch (B, C, H, W). `open_step` loads a step's engine, which is let go after the step."""
 
     def __init__(

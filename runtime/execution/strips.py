@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.boundary import pixel_shape, to_output
-from ..backends.component import Call
+from ..backends.component import CallScope
 from ..backends.opened_ahead import OpenedAhead
 from ..backends.sessions import Sessions
 from ..bundle.manifest import Graph
 from ..bundle.profiles import Profile
 from ..calls.jobs import Job
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..errors import BackendUnavailable, InputError
 from .activations import ActivationStore
-from .strip_pass import ExactPass
+from .strip_pass import StripPass
 from .strip_plan import Step, StripSize, plan_steps, strip_for
 
-__all__ = ["PART_FOR_TILES", "execute_exact", "plan_exact", "strip_rows"]
+__all__ = ["PART_FOR_TILES", "plan_strips", "run_strips", "strip_rows"]
 
 PART_FOR_TILES = 0.125  # of the budget; the rest is for activations that wait
 _LEAST_SCORES_BYTES = 32 << 20  # queries one by one would take forever
 
 
-def plan_exact(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None = None) -> tuple[Step, ...]:
+def plan_strips(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None = None) -> tuple[Step, ...]:
     """The steps of the job, or of one of its elements; where steps have `profiles`, in tiles within these."""
     assert job.exact is not None
     settings, graphs = job.exact, job.segments
@@ -42,14 +42,14 @@ def plan_exact(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None
 
 
 def strip_rows(
-    graphs: Sequence[Graph], settings: ExactStrips, batch: int, size: Sequence[int], cells: Sequence[int]
+    graphs: Sequence[Graph], settings: StripSettings, batch: int, size: Sequence[int], cells: Sequence[int]
 ) -> int:
     """The pixel rows of a strip of pictures of `size` and latents of `cells`, (height, width) each."""
     budget = int(PART_FOR_TILES * settings.budget_bytes)
     return settings.rows or strip_for(graphs, size[1] // cells[1], size[1], batch, budget, settings.columns)
 
 
-def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] | None) -> Any:
+def run_strips(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] | None) -> Any:
     """Run the job; the result in the form `output` and, if that is given, in `out`.
 
     Raises:
@@ -62,7 +62,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
     shape = job.wanted_shape
     target = np.empty(pixel_shape(shape) if output == "uint8" else shape, output) if out is None else out
     elements = list(job.elements())
-    plans = [plan_exact(element, sessions.backend.profiles) for element in elements]
+    plans = [plan_strips(element, sessions.backend.profiles) for element in elements]
     total, done = sum(len(step.tiles) for steps in plans for step in steps), 0
 
     def on_tile() -> None:
@@ -71,7 +71,7 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
         job.progress(done, total)
 
     memory_bytes = int((1 - PART_FOR_TILES) * job.exact.budget_bytes)
-    with sessions.call(job.fits, token=job.cancel) as call:
+    with sessions.call(job.specialise, token=job.cancel) as call:
         shared = sessions.backend.shared()
         start = 0
         for element, steps in zip(elements, plans, strict=True):
@@ -81,14 +81,14 @@ def execute_exact(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any
                 ActivationStore(memory_bytes, job.exact.folder, np.dtype(np.float32), stored) as store,
                 OpenedAhead(sessions.open_once, [step.graph for step in steps]) as engines,
             ):
-                exact = ExactPass(steps, partial(_open, sessions, call, engines), store, on_tile)
+                exact = StripPass(steps, partial(_open, sessions, call, engines), store, on_tile)
                 exact.run(element.array, partial(_write, target[start:stop], job.size, output))
             start = stop
         del shared
     return target
 
 
-def _open(sessions: Sessions, call: Call, engines: OpenedAhead, graph: Graph) -> Any:
+def _open(sessions: Sessions, call: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
     component: Any = engines(graph)
     if not hasattr(component, "step"):
         raise BackendUnavailable(

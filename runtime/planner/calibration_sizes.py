@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from ..arrays.grid import Grid
 from ..calls.workload import volume
 
-__all__ = ["ladder"]
+__all__ = ["calibration_sizes"]
 
 _MOST_FRAMES = 9  # latent frames of a clip that is stood for
 _LEAST_CELLS = {False: 64, True: 4}  # of height and width, of pictures and of clips
 _MOST_ERROR = 0.04  # by how much a size may be off the power of two, in powers of two
 
 
-def ladder(grid: Grid, cells: Sequence[int], minimum: int, *, whole_clip: bool = False) -> tuple[tuple[int, ...], ...]:
+def calibration_sizes(
+    grid: Grid, cells: Sequence[int], minimum: int, *, whole_clip: bool = False
+) -> tuple[tuple[int, ...], ...]:
     """Latents' sizes that stand for `cells`, smallest first; the last one is `cells` themselves. `minimum`: the fewest
     cells along height or width. `whole_clip`: as many frames as there are."""
     wanted = volume(grid, cells)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.tiling_settings import AxisTiles, TilingSettings
 from ..calls.workload import Workload
 from ..errors import InputError
@@ -58,16 +58,16 @@ def strips_within(
     manifest: Manifest,
     work: Workload,
     memory_bytes: int,
-    settings: ExactStrips | None = None,
+    settings: StripSettings | None = None,
     *,
     dtype: str = "float32",
 ) -> Strategy | None:
     """Exact strips that hold about `memory_bytes` beside input and output, or None where the bundle has none.
     `settings`: what else of them was set."""
-    segments = manifest.find_segments(work.component, dtype)
+    segments = manifest.find_strip_graphs(work.component, dtype)
     if not segments:
         return None
-    settings = replace(settings or ExactStrips(), memory_bytes=max(memory_bytes, 0))
+    settings = replace(settings or StripSettings(), memory_bytes=max(memory_bytes, 0))
     try:
         rows = strip_rows(segments, settings, work.batch, work.size, work.cells)
     except InputError:

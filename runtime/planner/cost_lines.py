@@ -8,7 +8,7 @@ from ..calls.strategy import Strategy
 from ..calls.workload import Workload, volume
 from ..config import ImageConfig
 from .calibration import Points
-from .calibration_sizes import ladder
+from .calibration_sizes import calibration_sizes
 from .probe import Point, Probe
 
 __all__ = ["CostLines", "Line", "attention_bytes"]
@@ -65,7 +65,7 @@ class CostLines:
         """
         grid = work.grid
         stretched = (*cells[:-1], cells[-1] * work.batch)
-        rungs = ladder(grid, stretched, self.minimum(work.component), whole_clip=strategy.streaming)
+        rungs = calibration_sizes(grid, stretched, self.minimum(work.component), whole_clip=strategy.streaming)
         seen: dict[Cells, Point] = {}
 
         def measured(rung: Cells) -> Point:

@@ -10,9 +10,9 @@ from ...tiling.plan import Direction
 from ..backends.onnxruntime.arena import block_bytes, table_bytes
 from ..bundle.manifest import Manifest
 from ..calls.strategy import WHOLE, Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload, volume
-from ..execution.stream_lengths import frames_ahead, most_frames, room_bytes, step_frames
+from ..execution.stream_lengths import frames_ahead, most_frames, peak_estimate_bytes, step_frames
 from .calibration import Points
 from .candidates import TileSizes
 from .cost_lines import CostLines, attention_bytes
@@ -183,18 +183,18 @@ class Costs:
         """What an arena writes to keep account of its block."""
         if self._backend != "onnxruntime":
             return 0
-        room = work.room_bytes
+        room = work.peak_estimate_bytes
         if strategy.streaming:
             graphs = self._manifest.find_streams(work.component, self._dtype)
             frames = step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component))
-            room = room_bytes(graphs, frames, work.batch * math.prod(work.cells[1:]))
+            room = peak_estimate_bytes(graphs, frames, work.batch * math.prod(work.cells[1:]))
         return table_bytes(block_bytes(room))
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:
     """The tiles of the strategy; of height and width only, where it streams."""
     assert strategy.tiling is not None
-    assert not isinstance(strategy.tiling, ExactStrips)
+    assert not isinstance(strategy.tiling, StripSettings)
     direction: Direction = "decode" if work.decodes else "encode"
     plan = strategy.tiling.plan(work.grid, direction, (1, *work.cells[1:]) if strategy.streaming else work.cells)
     return replace(plan, lines=plan.lines[1:]) if strategy.streaming else plan

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload
 from ..errors import EngineError, InputError
 from .candidates import candidates, strips_within
@@ -73,7 +73,7 @@ class Planner:
         for streaming in (False, True):
             look_at(one for one in exact if one.streaming is streaming)
         if (complete or not fitting) and not base.streaming and not work.in_one_pass:
-            strips = base.tiling if isinstance(base.tiling, ExactStrips) else ExactStrips()
+            strips = base.tiling if isinstance(base.tiling, StripSettings) else StripSettings()
             look_at(self._strips(work, budget, strips, most))
         if not approximate:
             fitting = [one for one in fitting if one.is_exact]
@@ -159,7 +159,7 @@ class Planner:
             if whole > _CLEARLY * tile:
                 del smallest["whole"]
         yield from smallest.values()
-        if not work.in_one_pass and self._manifest.find_segments(work.component, self._dtype):
+        if not work.in_one_pass and self._manifest.find_strip_graphs(work.component, self._dtype):
             strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
             if strips is not None:
                 yield strips
@@ -179,7 +179,7 @@ class Planner:
         return plans.values()
 
     def _every(self, work: Workload, base: Strategy, may_stream: bool) -> Iterator[Strategy]:
-        if isinstance(base.tiling, ExactStrips):
+        if isinstance(base.tiling, StripSettings):
             return
         sizes = self._costs.tile_sizes(work)
         for one in candidates(self._manifest, work, base, dtype=self._dtype, sizes=sizes):
@@ -197,7 +197,7 @@ class Planner:
             reason = str(error)
         return self._candidate(work, strategy, cost, reason, budget)
 
-    def _strips(self, work: Workload, budget: int, settings: ExactStrips, most: int) -> list[Strategy]:
+    def _strips(self, work: Workload, budget: int, settings: StripSettings, most: int) -> list[Strategy]:
         """Strips in as much of the budget as fits, or in what they need at least."""
         left = budget - work.input_bytes - work.result_bytes()
         found = []

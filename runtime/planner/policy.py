@@ -9,7 +9,7 @@ from ..arrays.grid import Grid
 from ..backends.choose import Backend
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload
 from ..errors import BackendUnavailable, Cancelled, EngineError, InputError, LatentRTError
 from ..system.budget import DEFAULT_SHARE, default_budget, parse_memory
@@ -205,4 +205,4 @@ class CallPlanner:
 def _may_be_planned(enabled: Strategy) -> bool:
     """Whether the planner has something to choose: not tiles, and of exact strips their size."""
     strips = enabled.tiling
-    return strips is None or (isinstance(strips, ExactStrips) and strips.memory_bytes is None)
+    return strips is None or (isinstance(strips, StripSettings) and strips.memory_bytes is None)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..execution.activations import Activation, ActivationStore
-from ..execution.strip_pass import ExactPass
+from ..execution.strip_pass import StripPass
 from ..execution.strip_plan import Step
 
 __all__ = ["held_bytes"]
@@ -31,7 +31,7 @@ class _Ledger(ActivationStore):
         return None, 0
 
 
-class _Rehearsal(ExactPass):
+class _Rehearsal(StripPass):
     """The pass's order of keeping and dropping, without its engines. `most`: what lay in memory during each step."""
 
     def __init__(self, steps: Sequence[Step], ledger: _Ledger) -> None:

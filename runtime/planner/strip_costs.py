@@ -11,14 +11,14 @@ import numpy as np
 from ..bundle.manifest import Manifest
 from ..calls.jobs import Job
 from ..calls.strategy import Strategy
-from ..calls.strip_settings import ExactStrips
+from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload
-from ..execution.strips import PART_FOR_TILES, plan_exact
+from ..execution.strips import PART_FOR_TILES, plan_strips
 from .calibration import Points
 from .probe import Probe
 from .rehearsal import held_bytes
 
-__all__ = ["exact_job", "strip_cost"]
+__all__ = ["strip_cost", "strip_job"]
 
 _ITEM_BYTES = 4
 _SIDES = (12, 24)  # latent cells of the pictures on which strips are measured
@@ -43,10 +43,10 @@ def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Str
     return int(_LEAN * (base + steps.most(factor))), seconds
 
 
-def exact_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> Job:
+def strip_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> Job:
     """The job of an exact pass in graphs of that precision over an array that takes no memory."""
-    assert isinstance(strategy.tiling, ExactStrips)
-    segments = manifest.find_segments(work.component, dtype)
+    assert isinstance(strategy.tiling, StripSettings)
+    segments = manifest.find_strip_graphs(work.component, dtype)
     source = work.cells if work.decodes else work.size
     target = work.size if work.decodes else work.cells
     array = np.broadcast_to(np.float32(0), (work.batch, 1, *source))
@@ -56,7 +56,7 @@ def exact_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str
 
 def _measured(manifest: Manifest, points: Points, work: Workload, side: int, dtype: str) -> tuple["_Steps", int, float]:
     """A small exact pass in three strips: what its steps hold, its peak beside input and result, its seconds."""
-    settings = Strategy(ExactStrips(side * work.grid.spatial // 3, None, 1 << 40))
+    settings = Strategy(StripSettings(side * work.grid.spatial // 3, None, 1 << 40))
     small = replace(work, batch=1, cells=(side, side), output="float32")
     point = points.point(Probe(work.component, small.cells, settings))
     around = small.input_bytes + small.result_bytes()
@@ -76,9 +76,9 @@ class _Steps:
 
     @classmethod
     def of(cls, manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> "_Steps":
-        job = exact_job(manifest, work, strategy, dtype)
+        job = strip_job(manifest, work, strategy, dtype)
         assert job.exact is not None
-        steps = plan_exact(job)
+        steps = plan_strips(job)
         held, in_files = held_bytes(steps, work.batch, int((1 - PART_FOR_TILES) * job.exact.budget_bytes))
         tiles, scores, keys = [], [], []
         for step in steps:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ReusedPages", "own_pages", "trim_heap"]
+__all__ = ["ReusedPages", "own_page_memory", "trim_heap"]
 
 _LEAST_BYTES = 1 << 16
 
 
-def own_pages(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+def own_page_memory(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
     """An array of zeros, C-contiguous and writable, whose pages are free when it goes. Small ones come from the
     heap."""
     count = prod(shape)
@@ -42,7 +42,7 @@ class ReusedPages:
         size = count * np.dtype(dtype).itemsize
         if self._room.size < size:
             self._room = np.empty(0, np.uint8)  # freed before the larger one is there
-            self._room = own_pages((size,), np.uint8)
+            self._room = own_page_memory((size,), np.uint8)
         return np.frombuffer(self._room, dtype, count).reshape(shape)
 
 

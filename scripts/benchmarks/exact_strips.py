@@ -10,7 +10,7 @@ from .checkpoints import write_checkpoint
 from .exporting import peak_gib
 from .worker import in_own_process
 
-__all__ = ["measure_exact", "prepare", "prepare_both"]
+__all__ = ["measure_strips", "prepare", "prepare_both"]
 
 
 def prepare(work: Path, name: str, config: dict[str, Any]) -> Path:
@@ -29,7 +29,7 @@ def prepare_both(work: Path, name: str, config: dict[str, Any]) -> Path:
     return folder
 
 
-def measure_exact(
+def measure_strips(
     folder: Path, pixels: int, cases: dict[str, dict[str, Any] | None], rounds: int, threads: int
 ) -> list[dict[str, Any]]:
     """Decode latents of a square picture. `cases`: by name the arguments of `enable_tiling`, or None for one pass;

@@ -7,9 +7,9 @@ block, what was freed joins. Measured at sizes of both families: 0.7 to 0.9 of t
 and where sessions run in turns none takes pages of its own.
 
 Addresses are no memory: the system gives pages when they are first written. But an account of the block is written when
-it begins (`table_bytes`), so that it is not simply as large as the machine's memory: each call says beforehand about
-what it holds at once (`make_room`), and where there is no block of that size yet, one begins. What finds no place after
-all gets blocks of its own size.
+it begins (`table_bytes`), so that it is not simply as large as the machine's memory: each call says about
+how much it will hold at once (`free_for_call`), and if there is no block of that size yet, one begins. What finds no
+place after all gets blocks of its own size.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class Arena:
         """A session that is made with these options now computes in the arena."""
         options.add_session_config_entry("session.use_env_allocators", "1")
 
-    def make_room(self, room: int) -> None:
+    def free_for_call(self, room: int) -> None:
         """Begin a block for a call that holds about so many bytes at once, unless there is one; where the system has no
         such addresses left, the arena grows by itself, as it needs."""
         block = block_bytes(room)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ...errors import BackendUnavailable, BundleError, EngineError, InputError
 from ...extras import require
-from ...system.page_memory import own_pages
-from ..component import Call
+from ...system.page_memory import own_page_memory
+from ..component import CallScope
 from ..cuda.devices import has_nvidia_driver
 from .arena import Arena
 
@@ -112,7 +112,7 @@ class OnnxRuntimeComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any:
@@ -139,7 +139,7 @@ class OnnxRuntimeComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         last: bool = False,
         out: NDArray[Any] | None = None,
         in_place: bool = False,
@@ -154,7 +154,7 @@ class OnnxRuntimeComponent:
             if state is not None and last:
                 names.remove(name)
             elif state is not None and self._device == "cpu":
-                results[name] = state if in_place else own_pages(state.shape, state.dtype)
+                results[name] = state if in_place else own_page_memory(state.shape, state.dtype)
             elif name == self._output and out is not None:
                 results[name] = out
             else:
@@ -167,12 +167,12 @@ class OnnxRuntimeComponent:
             values[self._output] = values[self._output].numpy()
         return values
 
-    def _run_bound(self, binding: Any, call: Call) -> None:
+    def _run_bound(self, binding: Any, call: CallScope) -> None:
         options = self._runtime.RunOptions()
         options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
         call.check()
         if self._arena is not None:
-            self._arena.make_room(call.room_bytes)
+            self._arena.free_for_call(call.peak_estimate_bytes)
         call.on_cancel(lambda: setattr(options, "terminate", True))
         try:
             self._session.run_with_iobinding(binding, options)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from ...errors import BackendUnavailable, EngineError
 from ...extras import require
 from ...system.file_identity import UnchangedFiles
-from ...system.page_memory import own_pages
+from ...system.page_memory import own_page_memory
 from ...system.processor import processor
-from ..component import Call
+from ..component import CallScope
 from .models import Fit, Models, SharedModel
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
@@ -99,18 +99,18 @@ class OpenVinoComponent:
             return self._compiled_alone(fit)
 
     def _compiled_alone(self, fit: Fit | None) -> Any:
-        from .graph import quicken, settle
-        from .winograd import lessen_multiplications
+        from .graph import rewrite_for_cpu, settle
+        from .winograd import apply_winograd
 
         self._files.check()
         try:
             # By its path: OpenVINO reads external weights from the safetensors file in the same folder.
             source = _core().read_model(str(self._graph))
             self._output_names = [port.any_name for port in source.outputs]
-            quicken(source)
+            rewrite_for_cpu(source)
             if fit is not None:
                 settle(source, shapes=dict(fit.shapes), values=dict(fit.values))
-                fewer = lessen_multiplications(source) if self._pays_to_add else 0
+                fewer = apply_winograd(source) if self._pays_to_add else 0
                 of, size = self._graph.name, "x".join(map(str, fit.shapes[0][1]))
                 _log.info("%s: compiling for %s, %d convolutions with fewer multiplications", of, size, fewer)
             unkept: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
@@ -134,7 +134,7 @@ class OpenVinoComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
     ) -> Any:
@@ -151,13 +151,13 @@ class OpenVinoComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         last: bool = False,
         out: NDArray[Any] | None = None,
         in_place: bool = False,
     ) -> dict[str, Any]:
         states = {
-            f"next_{name}": array if in_place else own_pages(array.shape)
+            f"next_{name}": array if in_place else own_page_memory(array.shape)
             for name, array in inputs.items()
             if name.startswith("state_")
         }
@@ -172,7 +172,7 @@ class OpenVinoComponent:
         find: Callable[[], SharedModel],
         inputs: Mapping[str, Any],
         ours: Callable[[Sequence[str]], Mapping[str, NDArray[Any]]],
-        call: Call,
+        call: CallScope,
     ) -> dict[str, NDArray[Any]]:
         """The outputs by name, in the graph's order, from the model that `find` gives; those that `ours` gives for the
         names of the outputs are written there."""
@@ -188,7 +188,7 @@ class OpenVinoComponent:
         model: SharedModel,
         inputs: Mapping[str, Any],
         ours: Callable[[Sequence[str]], Mapping[str, NDArray[Any]]],
-        call: Call,
+        call: CallScope,
     ) -> dict[str, NDArray[Any]]:
         compiled = model.compiled
         names = self._output_names

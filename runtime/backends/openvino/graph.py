@@ -8,13 +8,13 @@ import numpy as np
 from ...extras import require
 from ..doubling import TAPS
 
-__all__ = ["Name", "name_of", "quicken", "settle"]
+__all__ = ["Name", "name_of", "rewrite_for_cpu", "settle"]
 
 _CHANNELS = 1
 Name = tuple[str, int]
 
 
-def quicken(model: Any) -> int:
+def rewrite_for_cpu(model: Any) -> int:
     """Rewrite pixel norms, and convolutions after doubling, of an `openvino.Model` in place; how many there were.
 
     For x / sqrt(mean(x * x) + eps) over the channels OpenVINO writes x * x out and reads it again. With the length of x
@@ -27,9 +27,9 @@ def quicken(model: Any) -> int:
     found = 0
     for node in list(model.get_ordered_ops()):
         if node.get_type_name() == "ReduceMean":
-            found += _quicken_norm(node)
+            found += _rewrite_norm(node)
         elif node.get_type_name() == "Convolution":
-            found += _quicken_doubling(node)
+            found += _rewrite_doubling(node)
     if found:
         model.validate_nodes_and_infer_types()
     return found
@@ -49,7 +49,7 @@ def settle(model: Any, *, shapes: Mapping[str, Sequence[int]], values: Mapping[s
     model.reshape({name: list(shape) for name, shape in shapes.items()})
 
 
-def _quicken_norm(mean: Any) -> bool:
+def _rewrite_norm(mean: Any) -> bool:
     """Rewrite the norm around a ReduceMean, if that is what it belongs to."""
     square, axes = (mean.input_value(index).get_node() for index in (0, 1))
     plus, _, quotient = _followed_by(mean, "Add", "Sqrt", "Divide")
@@ -73,7 +73,7 @@ def _quicken_norm(mean: Any) -> bool:
     return True
 
 
-def _quicken_doubling(convolution: Any) -> bool:
+def _rewrite_doubling(convolution: Any) -> bool:
     """Rewrite a convolution of a picture that is doubled, if it is one."""
     double, kernel = (convolution.input_value(index).get_node() for index in (0, 1))
     wanted = {"strides": [1, 1], "dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1]}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-from ..component import Call
+from ..component import CallScope
 
 __all__ = ["Fit", "Models", "SharedModel"]
 
@@ -54,7 +54,7 @@ class SharedModel:
         self._turn = threading.Lock()
 
     @contextmanager
-    def turn(self, call: Call) -> Iterator[None]:
+    def turn(self, call: CallScope) -> Iterator[None]:
         """Hold the model for one request.
 
         Raises:
@@ -69,8 +69,8 @@ class SharedModel:
 
 
 class Models:
-    """`compiled` makes one, for a fit or (None) for every size. Calls with `Call.fits` have one made for their sizes,
-    others take it if it is there; those for which it is False never do. Threads may share this."""
+    """`compiled` makes one, for a fit or (None) for every size. Calls with `CallScope.specialise` have one made for
+    their sizes, others take it if it is there; those for which it is False never do. Thread-safe."""
 
     def __init__(self, compiled: Callable[[Fit | None], Any]) -> None:
         self._compiled = compiled
@@ -79,7 +79,7 @@ class Models:
         self._whole: dict[Fit, SharedModel | None] = {}
         # By the inputs other than the chunk: the frames of the chunk, and the model.
         self._steps: dict[Fit, tuple[int, SharedModel | None]] = {}
-        self._most: WeakKeyDictionary[Call, dict[Fit, int]] = WeakKeyDictionary()
+        self._most: WeakKeyDictionary[CallScope, dict[Fit, int]] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def for_every_size(self) -> SharedModel:
@@ -90,32 +90,32 @@ class Models:
                 self._every_size = SharedModel(self._compiled(None))
             return self._every_size
 
-    def of_call(self, inputs: Mapping[str, Any], call: Call) -> SharedModel:
+    def of_call(self, inputs: Mapping[str, Any], call: CallScope) -> SharedModel:
         """The model for a whole pass."""
-        if call.fits is False:
+        if call.specialise is False:
             return self.for_every_size()
         fit = Fit.of(inputs)
         with self._lock:
             self._drop_spoiled()
-            if call.fits or fit in self._whole:
+            if call.specialise or fit in self._whole:
                 model = self._whole.get(fit)
                 if model is None:
                     model = self._whole[fit] = SharedModel(self._compiled(fit))
                 return model
         return self.for_every_size()
 
-    def of_step(self, inputs: Mapping[str, Any], call: Call) -> SharedModel:
+    def of_step(self, inputs: Mapping[str, Any], call: CallScope) -> SharedModel:
         """The model for a step of a stream. A model of known sizes holds what it computes in for good, so there is one:
         for the steps of most frames between the first and the last one, made when the second of them comes. The last
         warm-up counts. Steps of exact strips have none."""
         at_an_end = any(inputs[name].any() for name in ("first", "last") if name in inputs)
-        if call.fits is False or at_an_end or _CHUNK not in inputs:
+        if call.specialise is False or at_an_end or _CHUNK not in inputs:
             return self.for_every_size()
         clip = Fit.of({name: array for name, array in inputs.items() if name != _CHUNK})
         frames = inputs[_CHUNK].shape[_TIME]
         with self._lock:
             self._drop_spoiled()
-            if call.fits:
+            if call.specialise:
                 most = self._most.setdefault(call, {})
                 if most.get(clip) == frames != self._step_of(clip)[0]:
                     self._steps.pop(clip, None)  # before the next one takes memory

@@ -19,7 +19,7 @@ from ...extras import require
 from ..winograd import TAPS, filtering
 from .graph import Name, name_of
 
-__all__ = ["lessen_multiplications"]
+__all__ = ["apply_winograd"]
 
 _LEAST_WORK = {4: 700, 2: 800}
 """By how many rows come together: multiplications per value that goes in or comes out, from which on it pays. (With
@@ -31,7 +31,7 @@ _SAME_FOR_EVERY_ROW = ("Sigmoid", "Swish", "Mish", "Relu", "Sqrt", "Add", "Subtr
 _ALONG_AXES = {"ReduceL2": "reduce_l2", "ReduceMean": "reduce_mean", "ReduceSum": "reduce_sum"}
 
 
-def lessen_multiplications(model: Any) -> int:
+def apply_winograd(model: Any) -> int:
     """Rewrite an `openvino.Model` of known sizes in place; how many convolutions were."""
     rewriting = _Rewriting()
     for node in list(model.get_ordered_ops()):

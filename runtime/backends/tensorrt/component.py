@@ -21,12 +21,12 @@ from ...bundle.engine_records import EngineRecord, warmup_command
 from ...bundle.manifest import Graph
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError, EngineError, InputError
-from ..component import Call, NotFinite
+from ..component import CallScope, NotFinite
 from ..cuda.device_array import DeviceArray
 from ..cuda.device_frames import DeviceFrames
 from ..cuda.device_memory import mib
 from ..cuda.devices import translated
-from .engine_context import Lane
+from .engine_context import EngineContext
 from .engine_tensors import EngineTensors
 from .jit_cache import JitCache
 from .shared_device import SharedDevice
@@ -51,7 +51,7 @@ class TensorRTComponent:
     keeps_results = True  # of a stage, for the next one
 
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
-        self._lanes: list[Lane] = []  # first, so that contexts go before what they run on
+        self._lanes: list[EngineContext] = []  # first, so that contexts go before what they run on
         self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
         self._lock = threading.Lock()
         weights_bytes = record.bytes + record.stripped_bytes
@@ -95,7 +95,7 @@ class TensorRTComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         out: NDArray[Any] | None = None,
         keep_on_device: bool = False,
         pixels: bool = False,
@@ -126,7 +126,7 @@ class TensorRTComponent:
         self,
         inputs: Mapping[str, Any],
         *,
-        call: Call,
+        call: CallScope,
         last: bool = False,
         out: NDArray[Any] | None = None,
         keep_result: bool = False,
@@ -157,7 +157,7 @@ class TensorRTComponent:
     def _running(
         self,
         inputs: Mapping[str, Any],
-        call: Call,
+        call: CallScope,
         on_host: Collection[str],
         handed_out: Collection[str],
         callers: int | None,
@@ -168,7 +168,7 @@ class TensorRTComponent:
         profile = choose_profile(self._record.profiles, sizes, self._record.kind)
         call.check()
         self._check_compiled(sizes, call)
-        with shared.gpu.current(), self._lane() as lane:
+        with shared.gpu.current(), self._engine_context() as lane:
             theirs = None if callers is None else shared.gpu.stream_of(callers)
             try:
                 if theirs is not None:
@@ -193,9 +193,9 @@ class TensorRTComponent:
                 self._jit.keep(sizes)
             yield results
 
-    def _check_compiled(self, sizes: Mapping[str, Sequence[int]], call: Call) -> None:
+    def _check_compiled(self, sizes: Mapping[str, Sequence[int]], call: CallScope) -> None:
         """Refuse a call that would compile kernels where none may: before it has a context, whose making compiles."""
-        if self._jit is None or self._shared.may_compile or call.fits or self._jit.knows(sizes):
+        if self._jit is None or self._shared.may_compile or call.specialise or self._jit.knows(sizes):
             return
         given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
         record = self._record
@@ -209,7 +209,7 @@ class TensorRTComponent:
         """Calls of one size are recorded as a CUDA graph; TensorRT-RTX records its own."""
         return self._jit is None and self._record.profiles[profile].is_static
 
-    def _too_large(self, lane: Lane, inputs: Mapping[str, Any], error: DeviceMemoryError) -> DeviceMemoryError:
+    def _too_large(self, lane: EngineContext, inputs: Mapping[str, Any], error: DeviceMemoryError) -> DeviceMemoryError:
         """The error with the tile that would fit, as far as the library tells."""
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
         given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
@@ -224,7 +224,7 @@ class TensorRTComponent:
                 advice = f"; tiles of {height}x{width} pixels need {mib(size)} and would fit"
         return DeviceMemoryError(f"{self._record.file}, {given}: {error}{advice}")
 
-    def _need(self, lane: Lane, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
+    def _need(self, lane: EngineContext, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
         index = next((index for index, profile in enumerate(self._record.profiles) if profile.holds(shapes)), None)
         try:
             return None if index is None else lane.bytes_needed(index, shapes)
@@ -245,12 +245,12 @@ class TensorRTComponent:
             )
 
     @contextmanager
-    def _lane(self) -> Iterator[Lane]:
+    def _engine_context(self) -> Iterator[EngineContext]:
         with self._lock:
             lane = self._lanes.pop() if self._lanes else None
         if lane is None:
             lane = translated(
-                lambda: Lane(
+                lambda: EngineContext(
                     self._engine.create_execution_context(self._made_with),
                     self._tensors,
                     self._shared.gpu,
@@ -267,7 +267,7 @@ class TensorRTComponent:
             raise
         self._keep(lane)  # only after success: the stream of a failed call may hold its error
 
-    def _keep(self, lane: Lane) -> None:
+    def _keep(self, lane: EngineContext) -> None:
         with self._lock:
             self._lanes.append(lane)
 

@@ -15,12 +15,12 @@ from ..cuda.device_frames import DeviceFrames
 from ..cuda.devices import settled, translated
 from .engine_tensors import EngineTensors
 
-__all__ = ["Lane"]
+__all__ = ["EngineContext"]
 
 Shape = tuple[int, ...]
 
 
-class Lane:
+class EngineContext:
     """Calls of one engine, one after the other. With two lanes the copies of one call run beside the computation of
     the other: each has a stream and page-locked memory of its own, and they take turns with the workspace.
 

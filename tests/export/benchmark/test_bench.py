@@ -23,7 +23,7 @@ from latentrt.export.benchmark.report import BenchReport
 from latentrt.export.benchmark.selection import Selection, select_cases
 from latentrt.export.benchmark.worker import measured
 from latentrt.runtime import BackendUnavailable, BundleError, EngineError, InputError, MissingExtra, OutputError
-from latentrt.runtime.backends.component import Call
+from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import Strategy
@@ -139,8 +139,8 @@ def test_warm_sizes_run_in_models_of_their_own(bundle_of: BundleOf, monkeypatch:
     seen: list[bool | None] = []
     choose = Models.of_call
 
-    def noted(self: Any, inputs: Any, call: Call) -> Any:
-        seen.append(call.fits)
+    def noted(self: Any, inputs: Any, call: CallScope) -> Any:
+        seen.append(call.specialise)
         return choose(self, inputs, call)
 
     monkeypatch.setattr(Models, "of_call", noted)

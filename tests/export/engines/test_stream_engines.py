@@ -16,7 +16,7 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.order import engine_orders
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
-from latentrt.export.engines.strip_profiles import segment_profiles
+from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import EngineError, InputError
 from latentrt.runtime.backends.tensorrt.opener import find_engines
 from latentrt.runtime.bundle.manifest import Graph, Manifest
@@ -139,7 +139,7 @@ def test_a_step_of_exact_strips_takes_a_strip_with_its_surroundings(bundle_of: C
     sources = {"up": (34, 66), "down": (129, 257), "same": (66, 130)}
     seen = set()
     for graph in segments:
-        (profile,) = segment_profiles(config, graph, settings)
+        (profile,) = strip_profiles(config, graph, settings)
         segment = graph.segment
         assert segment is not None
         tile = profile.ranges["tile"]

@@ -9,13 +9,13 @@ import torch
 from architectures import KL, relative_error
 
 from latentrt.export.graphs.components import GraphSpec
-from latentrt.export.graphs.strip_graphs import segment_specs
+from latentrt.export.graphs.strip_graphs import strip_specs
 from latentrt.export.models import model_from_config
 from latentrt.export.models.strip_modules import normalise
 from latentrt.runtime.bundle.manifest import Graph, TensorInfo
 from latentrt.runtime.config import config_from_dict
 from latentrt.runtime.execution.activations import ActivationStore
-from latentrt.runtime.execution.strip_pass import ExactPass, Run
+from latentrt.runtime.execution.strip_pass import Run, StripPass
 from latentrt.runtime.execution.strip_plan import StripSize, plan_steps
 from latentrt.runtime.planner.rehearsal import held_bytes
 
@@ -64,7 +64,7 @@ def in_torch(specs: list[GraphSpec]) -> Callable[[Graph], Run]:
 
 
 def steps_of(model: Any, component: str, array: np.ndarray, strip: StripSize) -> tuple[list[GraphSpec], Any]:
-    specs = list(segment_specs(model.config, model, component))
+    specs = list(strip_specs(model.config, model, component))
     graphs = [as_graph(spec) for spec in specs]
     return specs, plan_steps(graphs, array.shape[2:], CELLS, array.shape[0], strip)
 
@@ -78,7 +78,7 @@ def exact(model: Any, component: str, array: np.ndarray, strip: StripSize, memor
         result[:, :, rows, columns] = tile
 
     with ActivationStore(memory_bytes, None, np.dtype(np.float64)) as store:
-        ExactPass(steps, in_torch(specs), store).run(array, write)
+        StripPass(steps, in_torch(specs), store).run(array, write)
     return result
 
 
@@ -134,7 +134,7 @@ def test_a_rehearsal_holds_what_the_pass_holds(memory_bytes: int, monkeypatch: p
             return super()._spilled(made)
 
     with Watched(memory_bytes, None, np.dtype(np.float32)) as store:
-        ExactPass(steps, in_torch(specs), store).run(array, lambda *_: None)
+        StripPass(steps, in_torch(specs), store).run(array, lambda *_: None)
     most, in_files = held_bytes(steps, array.shape[0], memory_bytes)
     assert (max(most), in_files) == (max(held), sum(written))
     assert max(most) <= memory_bytes

@@ -15,7 +15,7 @@ from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
-from latentrt.export.engines.strip_profiles import segment_profiles
+from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.export.verify.parity import Comparison, ParityReport, verify_bundle
 from latentrt.runtime import CheckpointError, EngineError
 from latentrt.runtime.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
@@ -45,7 +45,7 @@ def give_engines(bundle: Path, settings: BuildSettings, kinds: tuple[str, ...] =
     def profiles(graph: Graph) -> tuple[Profile, ...]:
         if graph.stage is not None:
             return stream_profiles(config, graph, settings)
-        return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
+        return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
     host_device.with_engines(bundle, profiles, lambda graph: added_outputs(manifest, graph))
     built = Manifest.open(bundle)

@@ -21,15 +21,15 @@ from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
-from latentrt.export.engines.strip_profiles import segment_profiles
+from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
-from latentrt.runtime.backends.component import Call, NotFinite
+from latentrt.runtime.backends.component import CallScope, NotFinite
 from latentrt.runtime.backends.cuda import devices
 from latentrt.runtime.backends.cuda.device_memory import MemoryLedger
 from latentrt.runtime.backends.cuda.workspaces import Workspaces
-from latentrt.runtime.backends.nonfinite_retry import FiniteComponent
+from latentrt.runtime.backends.nonfinite_retry import RetriesInFloat32
 from latentrt.runtime.backends.tensorrt.component import TensorRTComponent
-from latentrt.runtime.backends.tensorrt.engine_context import Lane
+from latentrt.runtime.backends.tensorrt.engine_context import EngineContext
 from latentrt.runtime.backends.tensorrt.smaller_tiles import smaller_tiles
 from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.engine_records import EngineRecord
@@ -61,7 +61,7 @@ def bundles(
             config: Any = manifest.config
             if graph.stage is not None:
                 return stream_profiles(config, graph, settings)
-            return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
+            return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
         def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
             added = added_outputs(manifest, graph)
@@ -277,7 +277,7 @@ def unhurried(bundles: dict[str, Path], device: None, tmp_path: Path) -> Iterato
     config: Any = Manifest.open(bundle).config
     host_device.with_engines(
         bundle,
-        lambda graph: (segment_profiles if graph.segment else plan_profiles)(config, graph, SETTINGS["sd"]),
+        lambda graph: (strip_profiles if graph.segment else plan_profiles)(config, graph, SETTINGS["sd"]),
         partial(added_outputs, Manifest.open(bundle)),
     )
     with open_bundle(bundle, backend="tensorrt", contexts=2) as vae:
@@ -419,7 +419,7 @@ def test_what_failed_in_the_call_before_is_an_error_of_ours() -> None:
         def sync(self) -> None:
             raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
 
-    lane: Any = object.__new__(Lane)
+    lane: Any = object.__new__(EngineContext)
     lane.stream = Failed([])
     lane.end()
     with pytest.raises(EngineError, match="the GPU failed in the call before: CUDA_ERROR_ILLEGAL_ADDRESS"):
@@ -648,14 +648,14 @@ class _Wide:
 
 
 def test_what_an_engine_says_is_not_finite_is_run_again_in_float32() -> None:
-    again = FiniteComponent(_Overflows(), "decoder.float16.onnx", "float16", _Wide)
-    assert again.run({}, call=Call(), keep_on_device=True) == "on the device"
+    again = RetriesInFloat32(_Overflows(), "decoder.float16.onnx", "float16", _Wide)
+    assert again.run({}, call=CallScope(), keep_on_device=True) == "on the device"
     out = np.zeros((1, 4, 4, 3), np.uint8)
-    assert again.run({}, call=Call(), out=out, pixels=True) is out
+    assert again.run({}, call=CallScope(), out=out, pixels=True) is out
     assert (out == 128).all()
-    alone = FiniteComponent(_Overflows(), "decoder.float16.onnx", "float16", None)
+    alone = RetriesInFloat32(_Overflows(), "decoder.float16.onnx", "float16", None)
     with pytest.raises(EngineError, match=r"decoder.float16.onnx: 3 of 48 values are NaN or infinite in float16, and"):
-        alone.run({}, call=Call(), keep_on_device=True)
+        alone.run({}, call=CallScope(), keep_on_device=True)
 
 
 class _OnDevice:
@@ -672,10 +672,10 @@ class _OnDevice:
 def test_a_result_that_stays_on_the_device_is_looked_at_where_the_engine_does_not(bad: bool) -> None:
     result = _OnDevice(bad)
     component = SimpleNamespace(run=lambda inputs, **options: result)
-    looked = FiniteComponent(component, "decoder.float16.onnx", "float16", _Wide)
-    assert looked.run({}, call=Call(), keep_on_device=True) == ("on the device" if bad else result)
-    told = FiniteComponent(SimpleNamespace(run=component.run, tells_finite=True), "decoder", "float16", _Wide)
-    assert told.run({}, call=Call(), keep_on_device=True) is result, "it would have said so"
+    looked = RetriesInFloat32(component, "decoder.float16.onnx", "float16", _Wide)
+    assert looked.run({}, call=CallScope(), keep_on_device=True) == ("on the device" if bad else result)
+    told = RetriesInFloat32(SimpleNamespace(run=component.run, tells_finite=True), "decoder", "float16", _Wide)
+    assert told.run({}, call=CallScope(), keep_on_device=True) is result, "it would have said so"
 
 
 @pytest.mark.parametrize("limit", [None, 10])

@@ -18,7 +18,7 @@ from host_device import HostGpu
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
-from latentrt.export.engines.strip_profiles import segment_profiles
+from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import EngineError, InputError, open_bundle
 from latentrt.runtime.backends.tensorrt.component import TensorRTComponent
 from latentrt.runtime.bundle.added_outputs import added_outputs
@@ -70,7 +70,7 @@ def engines(manifest: Manifest, key: str, settings: BuildSettings) -> Iterable[E
     def profiles(graph: Graph) -> tuple[Profile, ...]:
         if graph.stage is not None:
             return stream_profiles(config, graph, settings)
-        return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
+        return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
     host_device.with_engines(manifest.folder, profiles, partial(added_outputs, manifest))
     for record in Manifest.open(manifest.folder).engines:

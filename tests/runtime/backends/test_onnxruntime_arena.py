@@ -77,7 +77,7 @@ def _spread(rooms: list[int]) -> list[tuple[int, int]]:
 
     arena, seen = Arena.of_process(runtime), [sizes()]
     for room in rooms:
-        arena.make_room(room)
+        arena.free_for_call(room)
         seen.append(sizes())
     return [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(seen)]
 
@@ -94,11 +94,11 @@ def test_room_is_addresses_and_their_account_once() -> None:
 
 def test_a_call_makes_room_for_what_it_holds(bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[int] = []
-    monkeypatch.setattr(Arena, "make_room", lambda self, room: rooms.append(room))
+    monkeypatch.setattr(Arena, "free_for_call", lambda self, room: rooms.append(room))
     vae: Any = open_bundle(bundle_of("sd"), backend="onnxruntime")
     with vae:
         z = np.zeros((2, vae.config.latent_channels, 24, 16), np.float32)
-        whole = vae.workload("decoder", 2, (24, 16)).room_bytes
+        whole = vae.workload("decoder", 2, (24, 16)).peak_estimate_bytes
         assert whole > 4 * 4 * 2 * vae.config.block_out_channels[0] * 192 * 128
         vae.decode(z)
         vae.enable_slicing()
@@ -113,7 +113,7 @@ def test_a_call_makes_room_for_what_it_holds(bundle_of: Callable[[str], Path], m
 
 def test_a_stream_makes_room_for_its_steps(bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[int] = []
-    monkeypatch.setattr(Arena, "make_room", lambda self, room: rooms.append(room))
+    monkeypatch.setattr(Arena, "free_for_call", lambda self, room: rooms.append(room))
     vae: Any = open_bundle(bundle_of("ltx20"), backend="onnxruntime")
     with vae:
         z = np.zeros((1, vae.config.latent_channels, 5, 4, 4), np.float32)
@@ -157,7 +157,7 @@ def test_an_old_onnxruntime_has_one_arena_for_good_whose_first_block_is_the_usua
     old = Old()
     for _ in range(2):
         arena = Arena(old)
-        arena.make_room(8 << 30)
+        arena.free_for_call(8 << 30)
         del arena
         gc.collect()
     assert [settings["initial_chunk_size_bytes"] for settings in old.given] == [BLOCK_BYTES - 256]

@@ -28,10 +28,10 @@ from latentrt.runtime import (
     open_bundle,
 )
 from latentrt.runtime.backends.choose import backends_here
-from latentrt.runtime.backends.component import Call
+from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.openvino import component as openvino_backend
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
-from latentrt.runtime.backends.openvino.graph import quicken
+from latentrt.runtime.backends.openvino.graph import rewrite_for_cpu
 from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.manifest import Manifest
@@ -109,7 +109,7 @@ def test_the_smallest_sizes_that_were_warmed_up_give_what_onnx_runtime_gives(nam
 def test_an_input_that_a_call_does_not_give_is_an_error(bundle_of: BundleOf) -> None:
     component: Any = OpenVinoComponent(bundle_of("sd") / "decoder.onnx", threads=1)
     with pytest.raises(EngineError, match="has the input latents, and the call gives other"):
-        component.run({"other": np.zeros((1, 4, 2, 2), np.float32)}, call=Call())
+        component.run({"other": np.zeros((1, 4, 2, 2), np.float32)}, call=CallScope())
 
 
 def test_exact_strips_run_too(bundle_of: BundleOf) -> None:
@@ -233,7 +233,7 @@ def test_a_call_cancelled_while_the_engine_runs_stops_early_and_the_next_one_is_
 
 def test_a_call_that_was_cancelled_before_the_engine_started_does_not_run(bundle_of: BundleOf) -> None:
     component = OpenVinoComponent(bundle_of("sd") / "decoder.onnx", threads=1)
-    call = Call()
+    call = CallScope()
     call.cancel()
     with pytest.raises(Cancelled):
         component.run({"latents": np.zeros((1, 4, 4, 4), np.float32)}, call=call)
@@ -273,11 +273,11 @@ def test_pixel_norms_are_rewritten_and_nothing_else(name: str, bundle_of: Bundle
     for component in ("encoder", "decoder"):
         model = openvino.Core().read_model(str(bundle_of(name) / f"{component}.onnx"))
         kinds = [node.get_type_name() for node in model.get_ordered_ops()]
-        found = quicken(model)
+        found = rewrite_for_cpu(model)
         left = [node.get_type_name() for node in model.get_ordered_ops()]
         assert found == left.count("ReduceL2") == kinds.count("ReduceMean") - left.count("ReduceMean") > 0
         assert found == kinds.count("Sqrt"), "every norm, while the means of samplers stay"
-        assert quicken(model) == 0
+        assert rewrite_for_cpu(model) == 0
 
 
 @pytest.mark.parametrize("name", ["sd", "no_attention"])
@@ -287,7 +287,7 @@ def test_convolutions_after_doubling_are_rewritten_and_nothing_else(name: str, b
     path, core = bundle_of(name) / "decoder.onnx", openvino.Core()
     model = core.read_model(str(path))
     kinds = [node.get_type_name() for node in model.get_ordered_ops()]
-    found = quicken(model)
+    found = rewrite_for_cpu(model)
     left = [node.get_type_name() for node in model.get_ordered_ops()]
     assert found == left.count("DepthToSpace") == kinds.count("Interpolate") > 0
     assert left.count("Convolution") == kinds.count("Convolution") + 3 * found
@@ -331,7 +331,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     noted: list[bool] = []
     choose = Models.of_step
 
-    def noting(self: Any, inputs: Any, call: Call) -> Any:
+    def noting(self: Any, inputs: Any, call: CallScope) -> Any:
         model = choose(self, inputs, call)
         noted.append(model is not self.for_every_size())
         return model
@@ -423,11 +423,11 @@ def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of:
             given = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
             given |= {"first": np.zeros(1, np.int64), "last": np.zeros(1, np.int64)}
             copy = {name: array.copy() for name, array in given.items()}
-            call = Call(fits=True)
+            call = CallScope(specialise=True)
             common, apart = (component.step(copy, call=call) for _ in range(2))
             assert len(component._models._steps) == 1
             assert all(np.array_equal(copy[name], given[name]) for name in given)
-            over = component.step(copy, call=Call(), in_place=True)
+            over = component.step(copy, call=CallScope(), in_place=True)
             for name, array in apart.items():
                 assert np.array_equal(over[name], array), name
                 assert relative_error(array, common[name]) < 2e-5
@@ -509,7 +509,7 @@ def test_a_result_with_nan_is_run_again_in_float32(
         backend = exact._sessions.backend
 
         class Spoiled:
-            def run(self, inputs: Any, *, call: Call, out: Any = None, keep_on_device: bool = False) -> Any:
+            def run(self, inputs: Any, *, call: CallScope, out: Any = None, keep_on_device: bool = False) -> Any:
                 return np.full_like(wanted, np.nan)
 
         low = replace(backend, dtype="bfloat16", open=lambda _: Spoiled(), open_wider=backend.open)

@@ -30,7 +30,7 @@ from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_b
 from latentrt.runtime.arrays.pixels import to_pixels
 from latentrt.runtime.backends.choices import Choices
 from latentrt.runtime.backends.choose import backends_here
-from latentrt.runtime.backends.component import Call
+from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.cuda import captured
 from latentrt.runtime.backends.onnxruntime import component as onnxruntime
 from latentrt.runtime.backends.sessions import Sessions
@@ -327,7 +327,7 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
     lanes: list[Any] = []
 
     def lane() -> Any:
-        lanes.append(Lane())
+        lanes.append(EngineContext())
         return contextlib.nullcontext(lanes[-1])
 
     gpu = SimpleNamespace(current=lambda: contextlib.nullcontext())
@@ -337,10 +337,10 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
         "_shared": SimpleNamespace(gpu=gpu, may_compile=False),
         "_tensors": SimpleNamespace(result="sample", tells_finite=False, outputs=("sample",)),
         "_jit": SimpleNamespace(knows=lambda sizes: sizes == known),
-        "_lane": lane,
+        "_engine_context": lane,
     }
 
-    class Lane:
+    class EngineContext:
         def take(self, profile: int, inputs: Any) -> None:
             raise LookupError("it runs")
 
@@ -350,10 +350,13 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
         component._record = dataclasses.replace(record, kind=kind)
         command = f"`latentrt warmup BUNDLE --backend {RTX} --dtype {record.dtype}{option} --size HxW"
         with pytest.raises(EngineError, match=f"latents 1x4x4x8: its kernels would be compiled now.*{command}"):
-            component.run(asked, call=Call())
+            component.run(asked, call=CallScope())
     assert lanes == [], "making a context compiles"
     component._record = record
-    for inputs, call in ((asked, Call(fits=True)), ({"latents": np.zeros(known["latents"], np.float32)}, Call())):
+    for inputs, call in (
+        (asked, CallScope(specialise=True)),
+        ({"latents": np.zeros(known["latents"], np.float32)}, CallScope()),
+    ):
         with pytest.raises(LookupError, match="it runs"):
             component.run(inputs, call=call)
 

@@ -13,10 +13,10 @@ from openvino import opset13 as ops
 
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import open_bundle
-from latentrt.runtime.backends.component import Call
+from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
-from latentrt.runtime.backends.openvino.graph import quicken
-from latentrt.runtime.backends.openvino.winograd import lessen_multiplications
+from latentrt.runtime.backends.openvino.graph import rewrite_for_cpu
+from latentrt.runtime.backends.openvino.winograd import apply_winograd
 from latentrt.runtime.backends.winograd import filtering
 from latentrt.runtime.system.processor import Processor
 
@@ -62,10 +62,10 @@ def test_every_architecture_gives_the_same_numbers(name: str, component: str, bu
     # A decoder's lowest layers have 6 rows, which two divides, and those above 12, 24 and so on.
     size = ([2, 6, 3] if component == "decoder" else [9, 64, 96])[not video :]
     shape = [2, plain.inputs[0].partial_shape[1].get_length(), *size]
-    quicken(other)
+    rewrite_for_cpu(other)
     other.reshape(shape)
     before = count_of(other, "Convolution")
-    found = lessen_multiplications(other)
+    found = apply_winograd(other)
     assert found > before // 3
     assert count_of(other, "Convolution") >= before + 3 * found
     array = np.random.default_rng(0).standard_normal(shape, np.float32)
@@ -79,10 +79,10 @@ def test_warm_sizes_run_on_it_in_float32(name: str, bundle_of: BundleOf, monkeyp
     found: list[int] = []
 
     def noted(model: Any) -> int:
-        found.append(lessen_multiplications(model))
+        found.append(apply_winograd(model))
         return found[-1]
 
-    monkeypatch.setattr("latentrt.runtime.backends.openvino.winograd.lessen_multiplications", noted)
+    monkeypatch.setattr("latentrt.runtime.backends.openvino.winograd.apply_winograd", noted)
     with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
         size = (4, 4, 5) if vae.video else (8, 12)
         latents = np.random.default_rng(0).standard_normal((1, vae.config.latent_channels, *size), np.float32)
@@ -121,18 +121,18 @@ def test_bfloat16_has_them_too_but_where_the_cpu_multiplies_matrices(
     size = (2, 8, 12) if name in VIDEOS else (16, 24)
     latents = np.random.default_rng(0).standard_normal((1, shape[1].get_length(), *size), np.float32)
 
-    def decoded(dtype: str, *instructions: str, fits: bool = True) -> Any:
+    def decoded(dtype: str, *instructions: str, specialise: bool = True) -> Any:
         monkeypatch.setattr(
             "latentrt.runtime.backends.openvino.component.processor", lambda: Processor("", frozenset(instructions))
         )
         component = OpenVinoComponent(graph, dtype=dtype, threads=1)
-        return component.run({"latents": latents}, call=Call(fits=fits))
+        return component.run({"latents": latents}, call=CallScope(specialise=specialise))
 
     def refused(model: Any) -> int:
         raise AssertionError("this CPU may have AMX")
 
-    wanted, other = decoded("float32", fits=False), decoded("bfloat16", "avx512_bf16")
-    monkeypatch.setattr("latentrt.runtime.backends.openvino.winograd.lessen_multiplications", refused)
+    wanted, other = decoded("float32", specialise=False), decoded("bfloat16", "avx512_bf16")
+    monkeypatch.setattr("latentrt.runtime.backends.openvino.winograd.apply_winograd", refused)
     plain = decoded("bfloat16", "avx512_bf16", "amx_bf16")
     assert np.array_equal(decoded("bfloat16"), plain), "nor where the system does not tell"
     assert not np.array_equal(other, plain)
@@ -157,7 +157,7 @@ def test_bfloat16_has_them_too_but_where_the_cpu_multiplies_matrices(
     ],
 )
 def test_it_is_for_large_convolutions_of_three_rows_of_taps(model: Any, products: int) -> None:
-    assert lessen_multiplications(model) == bool(products)
+    assert apply_winograd(model) == bool(products)
     assert count_of(model, "Convolution") == (products or 1)
 
 
@@ -178,7 +178,7 @@ def test_rows_stay_apart_from_convolution_to_convolution() -> None:
     plain = model()
     rng = np.random.default_rng(1)
     other = model()
-    assert lessen_multiplications(other) == 3
+    assert apply_winograd(other) == 3
     # Twice: what comes in, and its sigmoid. Each convolution then sees a row above and below its own.
     assert count_of(other, "Slice") == 2 * 4 + 3 * 2
     assert count_of(other, "Reshape") == 2, "put together where rows are mixed, and for the result"

@@ -19,7 +19,7 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
-from latentrt.export.engines.strip_profiles import segment_profiles
+from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
 from latentrt.runtime.arrays.grid import Grid
 from latentrt.runtime.bundle.added_outputs import added_outputs
@@ -50,7 +50,7 @@ def bundles(bundle_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         def profiles(graph: Graph, config: Any = config, settings: Any = settings) -> tuple[Profile, ...]:
             if graph.stage is not None:
                 return stream_profiles(config, graph, settings)
-            return (segment_profiles if graph.segment else plan_profiles)(config, graph, settings)
+            return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
 
         def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
             return added_outputs(manifest, graph)
@@ -172,7 +172,7 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
     manifest = Manifest.open(bundle)
 
     def profiles(graph: Graph) -> tuple[Profile, ...]:
-        return (segment_profiles if graph.segment else plan_profiles)(manifest.config, graph, settings)
+        return (strip_profiles if graph.segment else plan_profiles)(manifest.config, graph, settings)
 
     host_device.with_engines(bundle, profiles, lambda graph: added_outputs(manifest, graph))
     manifest = Manifest.open(bundle)

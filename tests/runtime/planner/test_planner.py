@@ -30,7 +30,7 @@ from latentrt.runtime.execution.stream_lengths import MOST_ENCODER_FRAMES, MOST_
 from latentrt.runtime.files.file_calls import encode_file
 from latentrt.runtime.media.clips.clip_writer import write_clip
 from latentrt.runtime.planner.calibration import Calibration
-from latentrt.runtime.planner.calibration_sizes import ladder
+from latentrt.runtime.planner.calibration_sizes import calibration_sizes
 from latentrt.runtime.planner.costs import Costs
 from latentrt.runtime.planner.decision import Decision
 from latentrt.runtime.planner.planner import Planner
@@ -77,7 +77,7 @@ def test_memory_is_written() -> None:
 def test_sizes_that_stand_for_a_larger_one_are_powers_of_two_smaller() -> None:
     grid = Grid(spatial=32, temporal=8, encoder_minimum=2, decoder_minimum=2, video=True)
     cells = (33, 34, 60)
-    *rungs, last = ladder(grid, cells, 2)
+    *rungs, last = calibration_sizes(grid, cells, 2)
     assert last == cells
     assert len(rungs) > 5
     for rung in rungs:
@@ -259,7 +259,9 @@ def test_a_larger_block_of_an_arena_has_a_larger_account(bundle_of: Callable[[st
 
 
 def _room(manifest: Manifest, cells: tuple[int, ...]) -> int:
-    return Workload(manifest.config, Grid.of(manifest.config, video=len(cells) == 3), "decoder", 1, cells).room_bytes
+    return Workload(
+        manifest.config, Grid.of(manifest.config, video=len(cells) == 3), "decoder", 1, cells
+    ).peak_estimate_bytes
 
 
 def test_the_account_of_a_measured_call_does_not_grow_with_the_line(bundle_of: Callable[[str], Path]) -> None:
