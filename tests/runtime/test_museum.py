@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from architectures import relative_error
 from command_line import invoke
+from places import TESTS
 from safetensors import safe_open
 
 from latentrt.runtime import BundleError, open_bundle
 
-MUSEUM = Path(__file__).parent / "museum"
+MUSEUM = TESTS / "museum"
 BACKENDS = ["onnxruntime", "openvino"]
 BOUND = 1e-5
 LOW_BOUND = {"float16": 5e-3, "bfloat16": 0.1}
