@@ -169,6 +169,7 @@ def test_a_conditioned_noisy_decoder_takes_timestep_and_seed(tmp_path: Path, bun
         invoke(*base, tmp_path / "d.npy")
 
 
+@pytest.mark.slow
 def test_verify_passes_prints_a_table_and_stores_the_result(
     tmp_path: Path, checkpoint_of: BundleOf, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +186,7 @@ def test_verify_passes_prints_a_table_and_stores_the_result(
     assert len({tuple(row["shape"]) for row in stored["comparisons"]}) >= 6
 
 
+@pytest.mark.slow
 def test_verify_fails_below_the_threshold(tmp_path: Path, checkpoint_of: BundleOf) -> None:
     invoke("export", checkpoint_of("ltx20"), tmp_path / "bundle")
     arguments = ("verify", tmp_path / "bundle", "--source", checkpoint_of("ltx20"), "--json", "--min-psnr")
@@ -193,6 +195,7 @@ def test_verify_fails_below_the_threshold(tmp_path: Path, checkpoint_of: BundleO
     assert not json.loads(failed.stdout)["passed"]
 
 
+@pytest.mark.slow
 def test_verify_sees_a_graph_that_computes_something_else(tmp_path: Path, checkpoint_of: BundleOf) -> None:
     invoke("export", checkpoint_of("sd"), tmp_path / "bundle")
     weights = tmp_path / "bundle" / "decoder.safetensors"
@@ -267,6 +270,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: latentrt {command}" in result.stdout
 
 
+@pytest.mark.slow
 def test_our_errors_are_one_line_and_exit_with_1(tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "folder").mkdir()
@@ -356,6 +360,7 @@ def test_an_odd_rate_is_written_and_a_repeated_causality_is_one(
     assert (tmp_path / "bundle" / "decoder.causal.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_where_torch_and_onnx_are_missing_the_rest_works(
     tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf
 ) -> None:
@@ -438,6 +443,7 @@ def test_wrong_usage_exits_with_2(bundle_of: BundleOf) -> None:
     assert run("encode", bundle_of("sd"), "x.png", "-o", "y.safetensors", "--sample").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 @pytest.mark.parametrize("command", ["export", "decode", "decode_writing", "encode_reading"])
 def test_ctrl_c_stops_at_once_and_leaves_nothing(

@@ -443,6 +443,7 @@ def test_ctrl_c_leaves_nothing(stage: str, checkpoint: Path, out: Path, monkeypa
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("stage", ["decoder weights", "manifest"])
 def test_a_killed_export_leaves_no_folder_that_opens_and_the_next_one_works(

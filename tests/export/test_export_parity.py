@@ -32,6 +32,7 @@ ATTENTION = KL_BASE | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_bundle_gives_the_moments_and_samples_of_diffusers(
     name: str, bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
@@ -52,6 +53,7 @@ def test_a_bundle_gives_the_moments_and_samples_of_diffusers(
             assert relative_error(ours, theirs) < TOLERANCE, size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "flux", "relu_one_block", "ltx20", "ltx23"])
 def test_a_bundle_keeps_the_promised_distance_to_diffusers_in_float32(
     name: str, bundle_of: Callable[[str], Path]
@@ -65,6 +67,7 @@ def test_a_bundle_keeps_the_promised_distance_to_diffusers_in_float32(
         assert relative_error(vae.decode(posterior.mode().numpy()).sample, wanted) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_group_of_millions_is_normalised_to_float32_rounding(tmp_path: Path) -> None:
     # 12 million elements a group: summed in one go in float32, as ONNX Runtime's InstanceNormalization does, 1e-4 is
     # lost.
@@ -105,6 +108,7 @@ def attention_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attention", "fuse_qkv"), [*itertools.product(["sdpa", "eager", "sliced"], [True, False])])
 def test_every_kind_of_attention_gives_the_same(
     attention: str, fuse_qkv: bool, attention_checkpoint: Path, tmp_path: Path
@@ -128,6 +132,7 @@ def test_an_unknown_kind_of_attention_is_refused(checkpoint_of: Callable[[str], 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ltx20", "noise_timestep"])
 def test_causal_variants_equal_the_reference_model_with_that_flag(
     name: str, checkpoint_of: Callable[[str], Path], tmp_path: Path

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from places import ROOT
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "bench_peers"
 
 

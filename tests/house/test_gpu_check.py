@@ -33,6 +33,8 @@ from latentrt.runtime.arrays.pixels import to_pixels, to_samples
 from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.manifest import Manifest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "scripts" / "gpu_check"
 Rows = list[dict[str, Any]]
 

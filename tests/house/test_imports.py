@@ -53,6 +53,7 @@ def test_importing_every_module_of_runtime_and_tiling_imports_nothing_heavy() ->
     assert imported_by(EVERY_MODULE_OF_RUNTIME).isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_the_check_of_imports_sees_each_heavy_library() -> None:
     libraries = HEAVY - {"tensorrt", "transformers"}  # those that the tests' environment always has
     assert libraries <= imported_by(f"import {', '.join(sorted(libraries))}")

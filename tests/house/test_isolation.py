@@ -13,6 +13,8 @@ from command_line import LATENTRT
 
 from latentrt.runtime.extras import require
 
+pytestmark = pytest.mark.slow
+
 # Python imports this at its start, in child processes too. It records what Python code looks up, connects to or writes.
 _RECORDER = """
 import os, sys

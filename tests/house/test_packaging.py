@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 from places import ROOT
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = ("cli", "export", "root", "runtime", "tiling")
 OURS = shutil.ignore_patterns("__pycache__", "*.pyc")
 

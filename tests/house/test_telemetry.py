@@ -32,6 +32,7 @@ def _run(code: str, *arguments: str, home: Path, **variables: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_decode_leaves_no_file_in_the_home_folder(bundle_of: BundleOf, tmp_path: Path, backend: str) -> None:
     home = tmp_path / "home"

@@ -32,6 +32,8 @@ from latentrt.runtime.planner.decision import Candidate, Decision
 from latentrt.runtime.planner.policy import CallPlanner
 from latentrt.runtime.planner.probe import Point
 
+pytestmark = pytest.mark.slow
+
 BundleOf = Callable[[str], Path]
 
 

@@ -17,6 +17,8 @@ from latentrt.export.checkpoints import open_checkpoint
 from latentrt.export.checkpoints.hub import hub_id
 from latentrt.runtime.errors import CheckpointError, MissingExtra
 
+pytestmark = pytest.mark.slow
+
 STEM = "diffusion_pytorch_model"
 WEIGHTS = f"{STEM}.safetensors"
 LATENTRT = [sys.executable, "-c", "from latentrt.cli.main import main; main()"]

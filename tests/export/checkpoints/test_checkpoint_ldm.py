@@ -284,6 +284,7 @@ def test_what_training_left_beside_the_weights_is_left_out(
     assert_same(open_checkpoint(file, {"scaling_factor": 0.18215}), tensors_of("sd"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "others"), [("sdxl", SDXL), ("flux", SD3)])
 def test_the_decode_is_that_of_diffusers_from_single_file(
     name: str, others: dict[str, np.ndarray], file: Path, checkpoint_of: Callable[[str], Path]
@@ -299,6 +300,7 @@ def test_the_decode_is_that_of_diffusers_from_single_file(
         assert relative_error(decoded, theirs.decode(torch.from_numpy(latents)).sample.numpy()) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_command_line_exports_and_verifies_a_full_checkpoint(
     file: Path, tensors_of: Callable[[str], dict[str, np.ndarray]]
 ) -> None:

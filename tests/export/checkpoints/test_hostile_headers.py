@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from latentrt.runtime.config import config_from_dict
 from latentrt.runtime.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = TESTS / "support"
 CASES = int(os.environ.get("LATENTRT_FUZZ_CASES", "0"))
 MEMORY_BYTES = 500_000_000

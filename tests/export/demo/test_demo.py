@@ -14,6 +14,8 @@ from latentrt.runtime import OutputError, open_bundle
 from latentrt.runtime.media.clips.clip_reader import open_clip
 from latentrt.runtime.media.pictures.picture_file import read_picture
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(latentrt.export.demo.__path__[0])
 
 

@@ -27,6 +27,8 @@ from latentrt.runtime import BundleError, EngineError, LatentRTError
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.config import config_from_dict
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(str(latentrt.export.demo.__file__)).parent
 RTX = "tensorrt-rtx"
 SMALL = "relu_one_block"

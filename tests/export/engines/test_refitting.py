@@ -31,6 +31,8 @@ from latentrt.runtime.backends.tensorrt.opener import missing_library
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.system.hashing import sha256_of
 
+pytestmark = pytest.mark.slow
+
 SHARED = BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),), strip_weights=True, refit=True)
 Z = np.random.default_rng(5).standard_normal((1, 4, 8, 8), np.float32)
 

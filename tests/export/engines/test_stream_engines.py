@@ -23,6 +23,8 @@ from latentrt.runtime.bundle.manifest import Graph, Manifest
 from latentrt.runtime.bundle.profiles import choose_profile
 from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
 
+pytestmark = pytest.mark.slow
+
 RTX = "tensorrt-rtx"
 FAST: dict[str, Any] = {"compute_capabilities": ("8.9",), "optimization_level": 0}
 

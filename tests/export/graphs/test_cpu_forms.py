@@ -42,6 +42,7 @@ def inputs_of(graph: Graph, flags: dict[str, int], frames: int) -> dict[str, Any
     return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_both_forms_give_the_same_numbers(name: str, bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of(name))

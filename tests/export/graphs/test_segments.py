@@ -96,6 +96,7 @@ def input_of(model: Any, component: str) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", ["encoder", "decoder"])
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_over_tiles_are_the_whole_model(name: str, component: str) -> None:
@@ -107,6 +108,7 @@ def test_steps_over_tiles_are_the_whole_model(name: str, component: str) -> None
         assert relative_error(ours, wanted) < 1e-12, (rows, columns)
 
 
+@pytest.mark.slow
 def test_activations_in_files_are_the_same_numbers() -> None:
     model = model_of("sd")
     for component in ("encoder", "decoder"):

@@ -53,6 +53,7 @@ def exported(
     return export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_checker_and_strict_shape_inference_accept_every_graph(
     name: str, kind: str, exported: Callable[[str, str], Path]
@@ -132,6 +133,7 @@ def test_weights_are_the_checkpoints_in_a_safetensors_file_that_the_graph_points
         assert pointed_at == stored.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_no_size_is_baked_in(name: str, bundle_of: Callable[[str], Path]) -> None:
     config: Any = config_from_dict(ALL[name])

@@ -13,6 +13,7 @@ from latentrt.runtime.config import config_from_dict
 SIZES = [(1, 9, 64, 96), (2, 1, 96, 64), (1, 17, 64, 64)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_moments_and_samples_equal_diffusers(

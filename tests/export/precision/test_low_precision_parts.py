@@ -47,6 +47,7 @@ def opened(bundle: Path, dtype: str) -> Any:
     return open_bundle(bundle, backend="onnxruntime", provider="cpu", threads=1, dtype=dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
 def test_streams_in_float16_are_close_to_float32(name: str, mixed: Mixed) -> None:
     options: dict[str, Any] = {"temb": 0.05, "rng": 0} if name == "noise_timestep" else {}
@@ -63,6 +64,7 @@ def test_streams_in_float16_are_close_to_float32(name: str, mixed: Mixed) -> Non
         assert psnr(low.decode(latents, **options).sample, whole) >= 60, "the same rounding, nearly"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "odd_groups"])
 def test_exact_strips_in_float16_are_close_to_float32(name: str, mixed: Mixed) -> None:
     latents = np.random.default_rng(0).standard_normal((1, 4, 9, 7), np.float32)
@@ -200,6 +202,7 @@ def test_the_planner_streams_in_the_precision_that_there_is(mixed: Mixed) -> Non
     assert [graph.dtype for graph in whole.find_streams("decoder")] == ["float32"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "option"), [("conv_down", "--stream"), ("relu_one_block", "--exact-tiles")])
 def test_float16_parts_become_engines(
     name: str, option: str, mixed: Mixed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -54,6 +54,7 @@ def inputs_of(name: str, bundle: Path) -> tuple[np.ndarray, np.ndarray, dict[str
         return sample, np.ascontiguousarray(vae.encode(sample).latent_dist.mean), options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_float16_is_close_to_float32_through_the_runtime(name: str, mixed: Callable[[str], Path]) -> None:
     sample, latents, options = inputs_of(name, mixed(name))
@@ -64,6 +65,7 @@ def test_float16_is_close_to_float32_through_the_runtime(name: str, mixed: Calla
         assert 45 <= psnr(*decoded) < 150, "close, and not the same graph"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "wanted_db"), [("float16", 45), ("bfloat16", 35)])
 @pytest.mark.parametrize("name", ["sd", "ltx20", "ltx23", "noise_timestep"])
 def test_rounded_after_every_operation_it_is_still_close(
@@ -79,6 +81,7 @@ def test_rounded_after_every_operation_it_is_still_close(
     assert wanted_db <= psnr(rounded, decoded) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_the_demo_models_are_close_in_float16(kind: str, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
@@ -160,6 +163,7 @@ def test_bfloat16_says_why_the_cpu_cannot_run_it(mixed: Callable[[str], Path]) -
         open_bundle(mixed("sd"), dtype="bfloat16", provider="cpu")
 
 
+@pytest.mark.slow
 def test_verify_compares_each_precision_that_can_run_here(
     mixed: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_pixel_norm_of_large_values_needs_its_island(
     assert psnr(plain, wanted) < 25
 
 
+@pytest.mark.slow
 def test_sliced_attention_and_causal_variants_have_low_precisions(
     checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -227,6 +232,7 @@ def test_rounding_is_to_nearest_even_and_refuses_what_does_not_fit() -> None:
         narrowed(np.array([1, 7e4], np.float32), "float16", "x")
 
 
+@pytest.mark.slow
 def test_the_command_exports_each_precision_and_says_what_bfloat16_lacks(
     checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def latents_and_sample(bundle: Path, source: Path) -> tuple[np.ndarray, np.ndarr
         return latents, vae.decode(latents).sample
 
 
+@pytest.mark.slow
 def test_a_model_that_overflows_plain_float16_comes_out_right(
     overflowing: Path, plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_model_that_overflows_plain_float16_comes_out_right(
     assert manifest.ranges is not None
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_largest_value_of_every_tensor(overflowing: Path, plain: Path, tmp_path: Path) -> None:
     samples = tmp_path / "samples"
     samples.mkdir()
@@ -136,6 +138,7 @@ def test_a_video_model_with_conditions_is_checked(checkpoint_of: Callable[[str],
     assert all(value > 0 for value in ranges["largest"]["encoder.onnx"].values())
 
 
+@pytest.mark.slow
 def test_bfloat16_needs_no_exceptions(overflowing: Path, tmp_path: Path) -> None:
     settings = ExportSettings(dtypes=("float32", "bfloat16"), check_range=(overflowing / "sample.npy",))
     export_bundle(overflowing, tmp_path / "b", settings)
@@ -340,6 +343,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_the_check_holds_few_tensors_at_a_time_and_no_more_for_many_samples(
     bundle_of: Callable[[str], Path], pictures: Path
@@ -442,6 +446,7 @@ def test_scaling_down_keeps_the_picture_and_its_range() -> None:
     assert downscaled(edge, 1500) is edge
 
 
+@pytest.mark.slow
 def test_a_batch_is_checked_sample_by_sample(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(bundle_of("sdxl"), tmp_path / "bundle"))
     batch = picture(KL["sdxl"], batch=2, frames=1, height=32, width=32)

@@ -23,6 +23,8 @@ from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.manifest import Graph, Manifest
 from latentrt.runtime.bundle.profiles import Profile, choose_profile
 
+pytestmark = pytest.mark.slow
+
 BundleOf = Callable[[str], Path]
 KINDS = ("whole", "stream", "exact")
 

@@ -537,6 +537,7 @@ def test_an_error_within_the_with_block_closes_and_passes_on(bundle_of: Callable
         vae.decode(latents_of(vae))
 
 
+@pytest.mark.slow
 def test_warmup_loads_and_runs_what_later_calls_need(bundle_of: Callable[[str], Path]) -> None:
     for name in (IMAGE, VIDEO, "noise_timestep"):
         with open_bundle(bundle_of(name), threads=1) as vae:

@@ -1,6 +1,5 @@
 """A cancelled call leaves nothing behind, and cancelling one call stops no other one."""
 
-import os
 import random
 import threading
 import time
@@ -20,7 +19,7 @@ from latentrt.runtime.errors import Cancelled, EngineError, InputError
 from latentrt.runtime.execution.result_shape import check_shape, expected_shape
 
 BundleOf = Callable[..., Path]
-CALLS = int(os.environ.get("LATENTRT_STORM_CALLS", "120"))  # of each storm; 3,000 find what 120 may miss
+CALLS = [120, pytest.param(3000, marks=pytest.mark.long)]  # of each storm; 3,000 find what 120 may miss
 THREADS = 4
 SIZES: dict[str, list[tuple[int, ...]]] = {
     "sd": [(3, 3), (6, 6), (12, 12), (8, 5)],
@@ -106,30 +105,36 @@ def calls_of(vae: Any, sizes: list[tuple[int, ...]]) -> list[Callable[[CancelTok
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
-def test_a_storm_of_cancelled_calls_changes_no_other_result(name: str, backend: str, bundle_of: BundleOf) -> None:
+@pytest.mark.parametrize("count", CALLS)
+def test_a_storm_of_cancelled_calls_changes_no_other_result(
+    name: str, backend: str, count: int, bundle_of: BundleOf
+) -> None:
     storm = Storm()
     with opened(bundle_of(name), backend=backend, threads=1, contexts=2) as vae:
-        storm.run(vae, calls_of(vae, SIZES[name]), seed=1, count=CALLS)
-    assert storm.right + storm.cancelled == CALLS
-    assert storm.cancelled > CALLS // 20, "hardly a call was cancelled while it ran"
+        storm.run(vae, calls_of(vae, SIZES[name]), seed=1, count=count)
+    assert storm.right + storm.cancelled == count
+    assert storm.cancelled > count // 20, "hardly a call was cancelled while it ran"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
-def test_models_of_known_sizes_come_back_after_a_storm(name: str, bundle_of: BundleOf) -> None:
+@pytest.mark.parametrize("count", CALLS)
+def test_models_of_known_sizes_come_back_after_a_storm(name: str, count: int, bundle_of: BundleOf) -> None:
     """With OpenVINO, sizes that were warmed up have models of their own."""
     storm = Storm()
     with opened(bundle_of(name), backend="openvino", threads=1, contexts=2) as vae:
         sizes = SIZES[name][2:]
         shapes = [(1, vae.config.latent_channels, *size) for size in sizes]
         vae.warmup(shapes)
-        storm.run(vae, calls_of(vae, sizes), seed=2, count=CALLS // 2)
+        storm.run(vae, calls_of(vae, sizes), seed=2, count=count // 2)
         made = _models_of(vae)
         for size in sizes:
             vae.decode(latents_of(vae, size))
         assert all(model is not None and not model.is_spoiled for model in made._whole.values())
-    assert storm.right + storm.cancelled == CALLS // 2
+    assert storm.right + storm.cancelled == count // 2
 
 
 def _models_of(vae: Any) -> Any:
@@ -188,6 +193,7 @@ def test_a_run_that_failed_spoils_its_model_too(bundle_of: BundleOf, monkeypatch
         assert _models_of(vae).for_every_size() is not model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_token_cancels_its_own_calls_and_cancel_all_of_them(backend: str, bundle_of: BundleOf) -> None:
     with opened(bundle_of("sd"), backend=backend, threads=1, contexts=4) as vae:

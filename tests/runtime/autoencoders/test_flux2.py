@@ -130,6 +130,7 @@ def test_a_picture_goes_through_scaled_and_unscaled_latents(tmp_path: Path, bund
     assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.slow
 def test_verify_compares_with_the_reference(tmp_path: Path, checkpoint_of: Callable[[str], Path]) -> None:
     settings = ExportSettings(attention="eager", fuse_qkv=False)
     export_bundle(checkpoint_of("flux2_small_decoder"), tmp_path / "bundle", settings)

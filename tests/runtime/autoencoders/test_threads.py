@@ -39,6 +39,7 @@ class Gate:
         component.run = wait_and_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contexts", [1, 4])
 @pytest.mark.parametrize(("name", "size"), [("sd", (6, 9)), ("ltx20", (2, 2, 3)), ("noise", (2, 2, 2))])
 def test_eight_threads_get_bitwise_what_they_get_one_after_the_other(

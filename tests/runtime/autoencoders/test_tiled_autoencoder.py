@@ -32,6 +32,7 @@ def decibels(ours: np.ndarray, wanted: np.ndarray) -> float:
     return float(10 * np.log10(np.ptp(wanted) ** 2 / np.mean(np.square(ours.astype(np.float64) - wanted))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [IMAGE, VIDEO])
 def test_decode_is_the_weighted_sum_of_its_tiles(name: str, opened: Open) -> None:
     """The plan is the definition: the sum over tiles of weights times the tile's own decode."""
@@ -56,6 +57,7 @@ def test_decode_is_the_weighted_sum_of_its_tiles(name: str, opened: Open) -> Non
     np.testing.assert_allclose(tiled, wanted, atol=2e-6 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [IMAGE, VIDEO])
 def test_encode_blends_moments(name: str, opened: Open) -> None:
     vae = opened(name)
@@ -74,6 +76,7 @@ def test_encode_blends_moments(name: str, opened: Open) -> None:
     assert np.array_equal(vae.encode(x).latent_dist.parameters, whole.parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [IMAGE, VIDEO])
 def test_every_form_of_output_agrees(name: str, opened: Open, tmp_path: Path) -> None:
     vae = opened(name)
@@ -149,6 +152,7 @@ def test_noise_and_timesteps_are_those_of_the_whole_clip(opened: Open) -> None:
     np.testing.assert_allclose(timed.decode(z, temb=[0.05, 0.9]).sample, both, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [IMAGE, VIDEO])
 def test_linear_is_closer_to_the_whole_than_diffusers_at_the_same_tiles(name: str, opened: Open) -> None:
     vae = opened(name)
@@ -162,6 +166,7 @@ def test_linear_is_closer_to_the_whole_than_diffusers_at_the_same_tiles(name: st
     assert ours > theirs + (3 if vae.video else 0)
 
 
+@pytest.mark.slow
 def test_linear_beats_diffusers_defaults_by_5_db_for_less_work(opened: Open) -> None:
     for name in (VIDEO, "ltx23"):
         vae = opened(name)
@@ -233,6 +238,7 @@ def test_image_and_video_models_take_their_own_arguments(opened: Open) -> None:
 
 
 class TestFrames:
+    @pytest.mark.slow
     def test_they_come_in_groups_that_make_the_whole(self, opened: Open) -> None:
         vae = opened(VIDEO)
         enable(vae)
@@ -258,6 +264,7 @@ class TestFrames:
         list(vae.decode_frames(latents_of(vae, SIZES[VIDEO]), progress=lambda *counts: told.append(counts)))
         assert told == [(number + 1, 12) for number in range(12)]
 
+    @pytest.mark.slow
     def test_other_calls_get_their_turn_while_a_generator_is_open(self, opened: Open) -> None:
         vae = opened(VIDEO)
         enable(vae)
@@ -268,6 +275,7 @@ class TestFrames:
         assert np.array_equal(vae.decode(small).sample, alone)
         np.testing.assert_array_equal(np.concatenate([first, *groups], axis=2), wanted)
 
+    @pytest.mark.slow
     def test_an_iterator_that_is_closed_early_leaves_nothing_running(self, opened: Open) -> None:
         vae = opened(VIDEO)
         enable(vae)
@@ -328,6 +336,7 @@ def test_progress_may_stop_a_call_and_the_next_one_is_right(opened: Open) -> Non
     assert np.array_equal(vae.decode(z).sample, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", ["linear", "diffusers"])
 def test_memory_beside_input_and_output_is_at_most_four_tiles(blend: str, opened: Open) -> None:
     vae = opened(IMAGE)

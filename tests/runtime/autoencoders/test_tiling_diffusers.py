@@ -86,6 +86,7 @@ def theirs_encoded(model: Any, x: np.ndarray) -> np.ndarray:
     return model.encode(torch.from_numpy(x)).latent_dist.parameters.numpy()  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "settings"),
     [KL_DEFAULTS, *((name, *case) for case in KL_CASES for name in ("no_attention", "sd", "odd_groups"))],
@@ -129,6 +130,7 @@ def test_a_tiled_call_loops_over_tiles_where_the_whole_would_fit_into_one(
     assert relative_error(vae.tiled_encode(x).latent_dist.parameters, moments) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "framewise", "settings"),
     [LTX_DEFAULTS, *((name, *case) for case in LTX_CASES for name in ("ltx23", "causal_decoder", "ltx20"))],

@@ -95,6 +95,7 @@ def latents(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).standard_normal(shape, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_encode_decode_and_tiles_give_what_onnx_runtime_gives(name: str, pair: Callable[..., Any]) -> None:
     wanted, vae = pair(name)
@@ -124,6 +125,7 @@ def test_copies_of_one_tile_do_not_wait_for_the_computation_of_the_other(pair: C
     assert sum(": wait for " in line for line in log) == sum(line.endswith("compute") for line in log) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ltx20", "causal_decoder"])
 def test_streams_keep_their_states_on_the_device(
     name: str, pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -159,6 +161,7 @@ def test_streams_keep_their_states_on_the_device(
         next(vae.decode_stream(latents(1, 16, 5, 2, 5)))
 
 
+@pytest.mark.slow
 def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any]) -> None:
     wanted, vae = pair("sd")
     z = latents(1, 4, 12, 16)
@@ -195,6 +198,7 @@ def test_streams_in_float16_keep_float16_states_and_end_where_a_result_is_not_fi
         list(vae.decode_stream(1e6 * z, 8))
 
 
+@pytest.mark.slow
 def test_strips_in_float16_run_again_in_float32_where_a_tile_is_not_finite(pair: Callable[..., Any]) -> None:
     wanted, vae = pair("sd16", dtype="float16")
     z = latents(1, 4, 12, 16)
@@ -204,6 +208,7 @@ def test_strips_in_float16_run_again_in_float32_where_a_tile_is_not_finite(pair:
     np.testing.assert_allclose(vae.decode(1e6 * z).sample, large, atol=2e-3 * np.abs(large).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"), [("ltx20", "float32"), ("causal_decoder", "float32"), ("ltx20_16", "float16")]
 )

@@ -27,6 +27,8 @@ from latentrt.runtime.bundle.manifest import Graph, Manifest
 from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.errors import DeviceMemoryError
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGE = (
     BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),)),
     BuildSettings("tensorrt", tiles=(Extent(1, 128, 128),)),

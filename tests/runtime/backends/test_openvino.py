@@ -55,6 +55,7 @@ def latents_of(vae: Any, *, seed: int = 0, batch: int = 2, size: tuple[int, ...]
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGES + VIDEOS)
 def test_float32_gives_what_diffusers_gives(name: str, bundle_of: BundleOf, checkpoint_of: BundleOf) -> None:
     import diffusers
@@ -85,6 +86,7 @@ def test_every_size_gives_what_onnx_runtime_gives(name: str, bundle_of: BundleOf
             assert relative_error(vae.decode(latents, **options).sample, wanted) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "ltx20", "ltx23", "noise"])
 def test_the_smallest_sizes_that_were_warmed_up_give_what_onnx_runtime_gives(name: str, bundle_of: BundleOf) -> None:
     """At some sizes a node behind an input does nothing: OpenVINO drops it, and gives the input both names. (The input
@@ -112,6 +114,7 @@ def test_an_input_that_a_call_does_not_give_is_an_error(bundle_of: BundleOf) -> 
         component.run({"other": np.zeros((1, 4, 2, 2), np.float32)}, call=CallScope())
 
 
+@pytest.mark.slow
 def test_exact_strips_run_too(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("odd_groups"), backend="openvino", threads=1) as vae:
         assert isinstance(vae, AutoencoderKL)
@@ -121,6 +124,7 @@ def test_exact_strips_run_too(bundle_of: BundleOf) -> None:
         assert relative_error(vae.decode(latents).sample, whole) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_bfloat16")
 @pytest.mark.parametrize("name", ["sd", "flux2", "ltx20", "ltx23"])
 def test_bfloat16_is_asked_for_by_name_and_runs_the_float32_graph(name: str, bundle_of: BundleOf) -> None:
@@ -177,6 +181,7 @@ def test_without_it_the_sentence_holds_the_pip_line(bundle_of: BundleOf, monkeyp
     assert "latentrt[openvino]" in str(dict(backends_here())["openvino"])
 
 
+@pytest.mark.slow
 def test_nobody_is_told_that_openvino_was_imported(bundle_of: BundleOf) -> None:
     code = """
 import sys
@@ -192,6 +197,7 @@ print(sorted(others & {name.partition(".")[0] for name in sys.modules}))
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_results_are_the_callers_own_and_out_is_written_in_place(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("sd"), backend="openvino", threads=1) as vae:
         first, second = latents_of(vae, seed=0), latents_of(vae, seed=1)
@@ -223,6 +229,7 @@ def test_eight_threads_get_bitwise_what_they_get_one_after_the_other(bundle_of: 
             assert all(pool.map(decode_often, range(8)))
 
 
+@pytest.mark.slow
 def test_a_call_cancelled_while_the_engine_runs_stops_early_and_the_next_one_is_right(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("no_attention"), backend="openvino", threads=1) as vae:
         small, large = latents_of(vae), latents_of(vae, batch=1, size=(64, 64))
@@ -239,6 +246,7 @@ def test_a_call_that_was_cancelled_before_the_engine_started_does_not_run(bundle
         component.run({"latents": np.zeros((1, 4, 4, 4), np.float32)}, call=call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_clip_through_the_streaming_stages_is_the_whole_clip(
@@ -280,6 +288,7 @@ def test_pixel_norms_are_rewritten_and_nothing_else(name: str, bundle_of: Bundle
         assert rewrite_for_cpu(model) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "no_attention"])
 def test_convolutions_after_doubling_are_rewritten_and_nothing_else(name: str, bundle_of: BundleOf) -> None:
     import openvino
@@ -340,6 +349,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return noted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large")
 @pytest.mark.parametrize("name", ["ltx20", "causal_decoder", "noise_timestep"])
 def test_warm_streams_have_models_of_their_own_for_the_steps_of_most_frames(
@@ -366,6 +376,7 @@ def test_warm_streams_have_models_of_their_own_for_the_steps_of_most_frames(
         assert not any(chosen), "a call within a budget keeps to what was measured"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large")
 def test_a_warm_stream_of_the_encoder_gives_the_same_numbers(bundle_of: BundleOf, chosen: list[bool]) -> None:
     with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
@@ -380,6 +391,7 @@ def test_a_warm_stream_of_the_encoder_gives_the_same_numbers(bundle_of: BundleOf
         assert 0 < relative_error(after, before) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large", "needs_bfloat16")
 def test_a_warm_stream_in_bfloat16_is_near_to_float32(bundle_of: BundleOf, chosen: list[bool]) -> None:
     with (
@@ -395,6 +407,7 @@ def test_a_warm_stream_in_bfloat16_is_near_to_float32(bundle_of: BundleOf, chose
         assert any(chosen)
 
 
+@pytest.mark.slow
 def test_the_last_warm_up_of_a_stream_counts_and_tiles_have_one_model_too(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
         assert isinstance(vae, AutoencoderKLLTX2Video)
@@ -413,6 +426,7 @@ def test_the_last_warm_up_of_a_stream_counts_and_tiles_have_one_model_too(bundle
         assert relative_error(vae.decode(np.ones(shape, np.float32)).sample, before) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large")
 def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
@@ -433,6 +447,7 @@ def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of:
                 assert relative_error(array, common[name]) < 2e-5
 
 
+@pytest.mark.slow
 def test_large_weights_are_not_written_to_the_cache(
     bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,6 +468,7 @@ def test_tiles_run_through_it(bundle_of: BundleOf) -> None:
     assert relative_error(*results) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_kept_and_found_by_what_it_holds(
     bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +485,7 @@ def test_a_compiled_model_is_kept_and_found_by_what_it_holds(
         assert np.array_equal(vae.decode(latents_of(vae)).sample, wanted)
 
 
+@pytest.mark.slow
 def test_compiling_in_several_threads_leaves_the_processs_locale_alone(bundle_of: BundleOf) -> None:
     """OpenVINO sets the locale to "C" while it compiles with a cache, and sets back what it found: two at once would
     leave "C", in which Python reads text as ASCII."""
@@ -481,6 +498,7 @@ def test_compiling_in_several_threads_leaves_the_processs_locale_alone(bundle_of
             assert locale.setlocale(locale.LC_ALL) == before
 
 
+@pytest.mark.slow
 def test_without_a_cache_folder_it_compiles_and_says_so(
     bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -57,6 +57,7 @@ def budget_between(vae: Any) -> int:
     return (least["onnxruntime:cpu"] + least["openvino"]) // 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("points")
 def test_auto_takes_the_backend_whose_exact_strategy_fits(
     bundle_of: BundleOf, caplog: pytest.LogCaptureFixture

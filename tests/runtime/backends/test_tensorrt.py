@@ -64,6 +64,7 @@ def built(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     return bundle
 
 
+@pytest.mark.slow
 @without_gpu
 def test_without_a_gpu_the_driver_is_what_is_missing(built: Path) -> None:
     assert missing_library(RTX) == "no NVIDIA driver answers on this machine"
@@ -521,6 +522,7 @@ def test_warmup_loads_and_runs_and_never_builds(built: Path) -> None:
     assert sorted(path.name for path in built.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_warmup_loads_what_streams_strips_and_tiles_run_on(
     bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

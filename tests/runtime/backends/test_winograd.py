@@ -52,6 +52,7 @@ def test_filtering_is_the_sum_of_products(results: int) -> None:
     assert len(how.of_taps) == results + 2 < 3 * results
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large")
 @pytest.mark.parametrize("name", IMAGES + VIDEOS)
 @pytest.mark.parametrize("component", ["decoder", "encoder"])
@@ -73,6 +74,7 @@ def test_every_architecture_gives_the_same_numbers(name: str, component: str, bu
     assert relative_error(got, wanted) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large")
 @pytest.mark.parametrize("name", ["sd", "ltx20", "noise_timestep"])
 def test_warm_sizes_run_on_it_in_float32(name: str, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +98,7 @@ def test_warm_sizes_run_on_it_in_float32(name: str, bundle_of: BundleOf, monkeyp
         assert 0 < relative_error(after, before) < 2e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large")
 def test_a_call_within_a_budget_runs_on_what_was_measured(
     bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -109,6 +112,7 @@ def test_a_call_within_a_budget_runs_on_what_was_measured(
         assert np.array_equal(vae.decode(latents, memory="8GiB").sample, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_layer_is_large", "needs_bfloat16")
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_bfloat16_has_them_too_but_where_the_cpu_multiplies_matrices(

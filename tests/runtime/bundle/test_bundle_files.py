@@ -75,6 +75,7 @@ def take_anothers(path: Path, other: Path) -> None:
     shutil.copy(other / path.name, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("damage", ["bit", "first bit", "last bit", "zeros", "half deployed"])
 def test_altered_weights_are_refused_before_the_first_result(
@@ -197,6 +198,7 @@ def test_a_bundle_that_changes_while_it_is_open_is_an_error(backend: str, bundle
             vae.decode(Z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("act", ["chmod", "touch", "backup", "written again"])
 def test_a_bundle_whose_files_keep_their_content_stays_usable(
@@ -285,6 +287,7 @@ def test_a_home_folder_is_expanded_and_a_folder_of_that_name_wins(
     assert open_bundle("~")._manifest.folder.name == "~"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_a_file_cut_short_in_place_does_not_end_the_process(
@@ -342,6 +345,7 @@ def alter(blob: Path, how: str) -> None:
         flip_a_bit(blob, float(how))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["0.01", "0.4", "0.7", "0.98", "cut", "no digest", "another's digest", "garbage digest"]
 )

@@ -55,6 +55,7 @@ def reference(checkpoint: Path, component: str, array: np.ndarray) -> np.ndarray
         return np.asarray(loaded.encode(torch.from_numpy(array)).latent_dist.parameters.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_strips_and_tiles_give_what_diffusers_gives_untiled(
     name: str, opened: Open, checkpoint_of: Callable[[str], Path]
@@ -70,6 +71,7 @@ def test_strips_and_tiles_give_what_diffusers_gives_untiled(
         assert relative_error(vae.encode(x).latent_dist.parameters, wanted_moments) <= BOUND, strip
 
 
+@pytest.mark.slow
 def test_every_form_of_output_agrees(opened: Open) -> None:
     from latentrt.runtime.arrays.pixels import to_pixels
 
@@ -103,6 +105,7 @@ def test_every_form_of_output_agrees(opened: Open) -> None:
     assert relative_error(restored, vae(x_odd, pad=True).sample) <= BOUND
 
 
+@pytest.mark.slow
 def test_strips_follow_the_budget_and_none_is_wasted(opened: Open) -> None:
     vae = opened("no_attention")
     z = latents_of(vae, batch=1)
@@ -298,6 +301,7 @@ def test_a_manifest_with_nonsense_for_a_step_is_refused(tmp_path: Path, bundle_o
             Manifest.open(folder)
 
 
+@pytest.mark.slow
 def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of: Callable[[str], Path]) -> None:
     from click.testing import CliRunner
 

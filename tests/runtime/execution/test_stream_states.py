@@ -43,6 +43,7 @@ def test_one_operator_reads_a_state_and_the_next_one_is_cut_out_of_its_result(
                     assert reader.name in behind(f"next_{tensor.name}"), (file, tensor.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", COMPONENTS)
 def test_states_stay_where_they_are_and_the_numbers_are_the_same(
     backend: str, bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch

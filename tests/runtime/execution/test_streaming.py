@@ -56,6 +56,7 @@ def pieces(array: np.ndarray, lengths: Sequence[int]) -> Iterator[np.ndarray]:
 class TestModel:
     """The layers in float64, where equal means equal."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", DECODERS)
     @pytest.mark.parametrize("lengths", [[100], [14, 1], [16, 3, 5], [13, 2]])
     def test_every_stage_of_a_decoder_gives_what_it_gives_for_the_whole_clip(
@@ -133,6 +134,7 @@ class TestModel:
 
 
 class TestDecode:
+    @pytest.mark.slow
     @pytest.mark.parametrize("frames", [1, 2, 3, 5, 16, 33])
     @pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
     def test_it_gives_diffusers_whole_clip(self, name: str, frames: int, opened: Open) -> None:
@@ -145,6 +147,7 @@ class TestDecode:
             assert relative_error(np.concatenate(parts, axis=2), wanted) < 1e-4
             assert per_chunk is None or max(part.shape[2] for part in parts) <= per_chunk
 
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None)
     @given(st.data())
     def test_any_chunks_give_the_same_frames(self, opened: Open, data: st.DataObject) -> None:
@@ -186,6 +189,7 @@ class TestDecode:
             vae.disable_streaming()
             vae.disable_tiling()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("per_chunk", [None, 3, 8])
     @pytest.mark.parametrize("output", ["float32", "uint8"])
     def test_frames_go_into_an_array_of_the_callers_and_are_views_of_it(
@@ -216,6 +220,7 @@ class TestDecode:
         finally:
             vae.disable_tiling()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["ltx20", "noise_timestep"])
     @pytest.mark.parametrize("blend", ["linear", "diffusers"])
     def test_with_tiles_in_space_it_gives_what_tiles_of_whole_length_give(
@@ -266,6 +271,7 @@ class TestDecode:
             pass
         assert taken == list(range(24))
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_clip(self, opened: Open) -> None:
         vae = opened("ltx20")
 
@@ -284,6 +290,7 @@ class TestDecode:
 
 
 class TestEncode:
+    @pytest.mark.slow
     @pytest.mark.parametrize("frames", [1, 9, 17, 121])
     @pytest.mark.parametrize("name", ["ltx20", "ltx23"])
     def test_it_gives_diffusers_whole_clip(self, name: str, frames: int, opened: Open) -> None:
@@ -420,6 +427,7 @@ def test_a_queue_gives_frames_in_order(lengths: list[int], data: st.DataObject) 
     assert taken == list(range(start))
 
 
+@pytest.mark.slow
 def test_the_command_line_streams_clips_in_and_out(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
     import os
     import subprocess

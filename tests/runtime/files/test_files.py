@@ -115,6 +115,7 @@ def three(tmp_path: Path, bundle_of: BundleOf) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -314,6 +315,7 @@ def test_metadata_of_other_tools_is_not_ours(tmp_path: Path, opened: Opened) -> 
 # Reports
 
 
+@pytest.mark.slow
 def test_encode_and_decode_report_how_they_ran(tmp_path: Path, bundle_of: BundleOf) -> None:
     write_picture(tmp_path / "in.png", pattern(64, 96))
     report = encode(bundle_of("sd"), tmp_path / "in.png", tmp_path / "z.safetensors", "--backend", "onnxruntime")

@@ -181,6 +181,7 @@ def test_backgrounds_are_colours() -> None:
             background_colour(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_background_and_says_what_it_did(
     tmp_path: Path, bundle_of: Callable[[str], Path]
 ) -> None:

@@ -71,6 +71,7 @@ def latents(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).standard_normal(shape, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "kind"),
     [

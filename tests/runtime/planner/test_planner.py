@@ -383,6 +383,7 @@ def test_a_probe_that_does_not_run_is_an_error(bundle_of: Callable[[str], Path])
         measure(bundle_of("non_causal_encoder"), ENGINE, Probe("encoder", (2, 2, 2), Strategy(streaming=True)))
 
 
+@pytest.mark.slow
 def test_predictions_hold(bundle_of: Callable[[str], Path], cached: Path) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
     grid = Grid.of(manifest.config, video=True)

@@ -74,6 +74,7 @@ def test_hostile_numbers_on_the_command_line_are_wrong_usage(tmp_path: Path, tex
         parse_memory("9" * 400 + "GiB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metadata", [True, False])
 def test_a_header_of_many_megabytes_is_refused_before_it_is_parsed(
     tmp_path: Path, metadata: bool, monkeypatch: pytest.MonkeyPatch
