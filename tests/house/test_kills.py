@@ -72,7 +72,7 @@ def test_a_killed_decode_leaves_a_whole_clip_or_none(
 
     def is_whole(output: Path) -> None:
         if name.endswith("npy"):
-            frames = np.load(output, mmap_mode="r").shape[-4]
+            frames = np.load(output, mmap_mode="r").shape[2]
         else:
             import av
 
