@@ -98,7 +98,9 @@ def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
     if out is None:
         return
     if output == "device":
-        raise InputError("out= is an array on the host and output='device' leaves the result on the device: give one")
+        raise InputError(
+            "out= is an array on the host and output='device' leaves the result on the device: give only one"
+        )
     wanted_shape = pixel_shape(shape) if output == "uint8" else tuple(shape)
     fits = (
         isinstance(out, np.ndarray)

@@ -104,5 +104,5 @@ def _output(out: NDArray[_Scalar] | None, shape: tuple[int, ...], dtype: np.dtyp
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != shape or not out.flags.writeable:
         got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise InputError(f"out must be a writeable {dtype} array of shape {shape}, got {got}: allocate it so")
+        raise InputError(f"out must be a writeable {dtype} array of shape {shape}, got {got}: give such an array")
     return out

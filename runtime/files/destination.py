@@ -68,17 +68,17 @@ def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:
         return
     if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending)):
         raise OutputError(
-            f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name or, of a picture, .png"
+            f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name, or .png for a picture"
         )
     require("PIL.Image", extra="media")
     if vae.video:
         if batch != 1:
-            raise InputError(f"the latents hold {batch} clips and {output.name} is one: write .npy, or split them")
+            raise InputError(f"the latents hold {batch} clips and {output.name} holds one: write .npy, or split them")
         if ending in PICTURE_ENDINGS:
             raise OutputError(f"cannot write a clip as {output.name}: give .mp4, .webm, .gif, .npy, or a folder name")
     elif ending in PICTURE_ENDINGS:
         if batch != 1:
-            raise InputError(f"the latents hold {batch} pictures and {output.name} is one: give a folder name, or .npy")
+            raise InputError(f"the latents hold {batch} pictures, and {output.name} holds one: give a folder or .npy")
     elif ending:
         raise OutputError(
             f"cannot write a picture as {output.name}: give {', '.join(PICTURE_ENDINGS)}, .npy, or a folder name"

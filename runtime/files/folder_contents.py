@@ -66,7 +66,9 @@ class FolderContents:
         try:
             entries = sorted(folder.iterdir(), key=natural_key)
         except OSError as error:
-            raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
+            raise MediaError(
+                f"{folder} is not a folder that can be listed ({error.strerror}): give a folder"
+            ) from error
         pictures, clips, left_out = [], [], []
         for entry in entries:
             ending = entry.suffix.lower()
@@ -96,14 +98,14 @@ def _reason(entry: Path, *, video: bool) -> tuple[str, str] | None:
     if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
         return "hidden", _HIDDEN
     if entry.is_dir():
-        return "folder", "a folder inside the folder: encode it by its own name"
+        return "folder", "a folder inside the folder: encode it separately"
     if not entry.is_file():
-        return "not a file", "not a file, or a link to none"
+        return "not a file", "not a file, or a link to a missing file"
     if ending in (FRAME_ENDINGS if video else PICTURE_INPUT_ENDINGS) or (video and ending in CLIP_INPUT_ENDINGS):
         return None
     kind = ending if ending and len(ending) <= 12 else "without an ending"
     if ending in CLIP_INPUT_ENDINGS:
         return kind, "a clip, and the bundle holds an image model"
     if ending == ".npy":
-        return kind, "an array: encode it by its own name"
+        return kind, "an array: encode it separately"
     return kind, f"no picture{' and no clip' if video else ''} by its ending"

@@ -40,7 +40,8 @@ def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scale
     """
     if content.family is not None and content.family != vae.family:
         raise InputError(
-            f"{source} holds latents of {content.family[:80]!r} and the bundle is {vae.family}: give the other one"
+            f"{source} holds latents of {content.family[:80]!r} and the bundle is {vae.family}: give "
+            "latents and a bundle of the same family"
         )
     if scaled and content.scaled is False:
         raise InputError(f"{source} says that it holds model latents, not diffusion latents: leave --scaled out")
@@ -74,13 +75,15 @@ def _warn_of_other_space(config: Any, latents: NDArray[Any], source: Path, as_di
     space = likely_space(latents, config)
     if as_diffusion and space == "model":
         _log.warning(
-            "%s: --scaled takes these for diffusion latents, but per channel they have the mean and deviation of model "
-            "latents: if a pipeline that gives those made them (LTX-2, FLUX.2 Klein), leave --scaled out",
+            "%s: --scaled says that these are diffusion latents, but per channel they have the mean and deviation of "
+            "model latents: leave --scaled out if a pipeline that returns model latents made them (LTX-2, FLUX.2 "
+            "Klein)",
             source,
         )
     if not as_diffusion and space == "diffusion":
         _log.warning(
-            "%s: without --scaled these are taken for model latents, but per channel they have the mean and deviation "
-            "of diffusion latents: if a pipeline that gives those made them (SD, SDXL, SD3, FLUX.1), give --scaled",
+            "%s: without --scaled these are read as model latents, but per channel they have the mean and deviation "
+            "of diffusion latents: give --scaled if a pipeline that returns diffusion latents made them (SD, SDXL, "
+            "SD3, FLUX.1)",
             source,
         )

@@ -39,8 +39,8 @@ def original_size(content: LatentsFile, grid: Grid, cells: Sequence[int], source
     wrong = [name for name in wrong if getattr(content, name) is not None]
     if wrong:
         _log.warning(
-            "%s: its metadata says that the original had %s, but its latents decode to %s: the metadata is ignored "
-            "there, and nothing is cut off",
+            "%s: its metadata says that the original had %s, but its latents decode to %s: this metadata is ignored, "
+            "and the result is not cropped there",
             source,
             _text(names, known, wrong),
             _text(names, whole, wrong),

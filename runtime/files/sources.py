@@ -69,7 +69,7 @@ def folder_contents(path: Path, vae: Autoencoder) -> FolderContents:
     """
     contents = FolderContents.of(path, video=vae.video)
     if contents.clips and contents.pictures:
-        raise MediaError(f"{path} holds pictures and clips: one clip's frames and whole clips go in separate folders")
+        raise MediaError(f"{path} holds pictures and clips: put the frames of a clip and clips into separate folders")
     if not contents.clips and not contents.pictures:
         wanted = "neither clips (.mp4, .webm, .gif, ...) nor pictures" if vae.video else "no pictures"
         sentence = contents.sentence()

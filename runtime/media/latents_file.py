@@ -257,7 +257,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
 def _checked(path: Path, latents: NDArray[Any]) -> NDArray[Any]:
     if latents.ndim == 3 and latents.shape[2] in _TOKEN_CHANNELS:
         raise MediaError(
-            f"{path} holds packed latents {latents.shape}, a row of tokens as the FLUX pipelines give them: unpack "
+            f"{path} holds packed latents {latents.shape}, a row of tokens from a FLUX pipeline: unpack "
             f"them to (B, C, h, w) first, with the pipeline's own _unpack_latents (docs/latents.md)"
         )
     if latents.ndim not in (4, 5) or latents.size == 0:

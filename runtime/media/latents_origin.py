@@ -44,7 +44,7 @@ class Source:
             found = path.stat()
             return cls(name, str(found.st_size), str(found.st_mtime_ns), sha256_of(path))
         except OSError as error:
-            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and rights") from error
+            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
 
     def is_unchanged(self, path: Path) -> bool:
         """Whether `path` still has the same content. The file is read only if its time of change differs.
@@ -58,7 +58,7 @@ class Source:
                 return False
             return self.source_mtime_ns == str(found.st_mtime_ns) or self.source_sha256 == sha256_of(path)
         except OSError as error:
-            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and rights") from error
+            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,4 @@ def _refuse_unsafe(folder: Path) -> None:
         raise PermissionError(errno.EACCES, reason, str(folder))
     # On most systems, the group with the user's number has no other members.
     if found.st_mode & stat.S_IWGRP and found.st_gid != os.geteuid():
-        warn_once(
-            f"{folder}: the users of group {found.st_gid} may write this cache folder, and engines run what it holds"
-        )
+        warn_once(f"{folder}: users of group {found.st_gid} may write to this cache folder, and engines run its files")

@@ -34,7 +34,7 @@ def read_json(path: Path, most_bytes: int) -> Any:
             raise ValueError("it is no ordinary file")
         content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
         if status.st_size > most_bytes or len(content) > most_bytes:
-            raise ValueError(f"it has more than {most_bytes / (1 << 20):g} MiB, the most that is read")
+            raise ValueError(f"it has more than {most_bytes / (1 << 20):g} MiB, the most that may be read")
     return json_value(content)
 
 
@@ -81,4 +81,4 @@ def _finite(text: str) -> float:
 
 
 def _constant(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no number in JSON")
+    raise ValueError(f"it holds {text}, which is not a JSON number")

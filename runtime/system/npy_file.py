@@ -33,7 +33,7 @@ def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[An
     except _DAMAGE as error:
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     if not isinstance(array, np.ndarray):
-        raise MediaError(f"{path} is an archive of arrays, not one: give a .npy file")
+        raise MediaError(f"{path} is an archive of several arrays: give a .npy file")
     return array
 
 

@@ -73,7 +73,7 @@ def output_error(path: Path, error: Exception) -> OutputError:
     if code in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return OutputError(f"cannot write {path}: the disk is full, so free some space or choose another folder")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return OutputError(f"cannot write {path} ({reason}): check the name, the rights and the space there")
+    return OutputError(f"cannot write {path} ({reason}): check the name, the permissions and the free space")
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

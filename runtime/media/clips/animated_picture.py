@@ -88,8 +88,8 @@ class AnimatedPicture:
             delay = round(milliseconds * 1000) if milliseconds > 0 else _DEFAULT_DELAY
             if not 0 < delay <= _LONGEST_DELAY:
                 raise MediaError(
-                    f"{self._path} shows frame {place} for {milliseconds / 1000:.3g} seconds: give it times of a clip, "
-                    "up to 1000 seconds"
+                    f"{self._path} shows frame {place} for {milliseconds / 1000:.3g} seconds: give each frame of a "
+                    "clip at most 1000 seconds"
                 )
             delays.append(delay)
         return delays

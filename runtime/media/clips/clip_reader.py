@@ -106,7 +106,7 @@ def open_clip(
         raise InputError(f"a clip can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
     if matrix is not None and matrix not in MATRICES:
         raise InputError(
-            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out for the clip's own"
+            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out to follow the clip"
         )
     path, behind = Path(path), background_colour(background)
     if path.is_dir():

@@ -77,11 +77,11 @@ class ClipWriter:
         if ending not in ("", ".npy", *CLIP_ENDINGS):
             raise OutputError(
                 f"cannot write {path} as a clip: end its name in {', '.join(CLIP_ENDINGS)} or .npy, "
-                "or in nothing for a folder of pictures"
+                "or leave the ending out for a folder of pictures"
             )
         if ending in CLIP_ENDINGS:
             if frame_rate is None or frame_rate <= 0:
-                raise InputError(f"{path.name} needs a frame rate above 0, got {frame_rate}: give one, 24 for instance")
+                raise InputError(f"{path.name} needs a frame rate above 0, got {frame_rate}: give one, such as 24")
             most = _MAX_GIF_RATE if ending == ".gif" else _MAX_RATE
             if frame_rate > most:
                 raise InputError(f"{path.name} takes at most {most} frames per second, got {float(frame_rate):g}")
@@ -143,7 +143,7 @@ class ClipWriter:
             raise InputError(f"{self._path} got no frames: write at least one")
         try:
             if self._failed:
-                raise OutputError(f"{self._path} lost a frame that could not be written: start it again")
+                raise OutputError(f"{self._path} lost a frame that could not be written: write the clip again")
             with translated_errors(self._path):
                 self._sink.close()
         except BaseException:
@@ -161,7 +161,9 @@ class ClipWriter:
         if 0 in shape or shape[2] not in allowed:
             raise InputError(f"frames for {self._path.name} must be {wanted} with C in {allowed}, got {frames.shape}")
         if self._shape and shape != self._shape:
-            raise InputError(f"all frames of {self._path.name} must be {self._shape} as the first, got {shape}")
+            raise InputError(
+                f"all frames of {self._path.name} must have the first frame's shape {self._shape}, got {shape}"
+            )
         if len(clip):
             self._shape = shape
         return clip
@@ -228,4 +230,4 @@ def _check_folder(path: Path) -> None:
         with translated_errors(path):
             other = next((e for e in path.iterdir() if not re.fullmatch(r"frame_\d{5,}\.png", e.name)), None)
         if other is not None:
-            raise OutputError(f"{path} holds {other.name}, which is no frame of ours: choose another folder")
+            raise OutputError(f"{path} holds {other.name}, which LatentRT did not write: choose another folder")

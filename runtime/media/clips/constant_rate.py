@@ -72,7 +72,7 @@ class Pacing:
         if len(ticks) < 2 or ticks.min() == ticks.max():
             return None
         if int(ticks.max()) - int(ticks.min()) > np.iinfo(np.int64).max // 2:
-            raise MediaError("its frames lie further apart than any clip is long: replace it")
+            raise MediaError("its frames are further apart than any clip is long: replace it")
         times = np.sort(ticks) - ticks.min()
         seconds = times.astype(np.float64) * float(tick)
         usual = _most_frequent_rate(np.diff(times), tick)

@@ -143,7 +143,7 @@ def _tagged_matrix(tag: int) -> str | None:
         return _MATRICES[tag]
     if tag in (0, *_NOT_NAMED):
         return None
-    name = _UNSUPPORTED.get(tag, "not a known one")
+    name = _UNSUPPORTED.get(tag, "unknown")
     raise MediaError(f"its colour matrix (number {tag}, {name}) is not supported: convert it to BT.709 first")
 
 

@@ -107,7 +107,7 @@ class FrameConverter:
         if pixels[..., 3].min() == 255:  # the frames of a GIF always have alpha, and almost all are opaque
             return pixels[..., :3]
         red, green, blue = self._background
-        self._note("transparency", f"has transparent pixels: they are shown over the colour {red},{green},{blue}")
+        self._note("transparency", f"has transparent pixels: they are blended over the colour {red},{green},{blue}")
         return composite(pixels, self._background)
 
     def _configure(self, frame: Any, colours: FrameColours) -> None:

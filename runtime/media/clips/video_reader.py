@@ -81,7 +81,7 @@ class VideoReader:
             if stream is None:
                 raise MediaError(f"{path} has no video in it: give another file")
             if stream.codec_context is None:
-                raise MediaError(f"{path} has video of a kind that is not known here: convert it to H.264 first")
+                raise MediaError(f"{path} has video of an unknown kind: convert it to H.264 first")
             stream.thread_type = "AUTO"
             self._tags = ContainerTags.of(stream.codec_context)
             self._stream, kind = stream, self._container.format.name

@@ -85,7 +85,7 @@ class VideoWriter:
                 stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
             if codec == "gif":
                 if frame_rate > _MOST_GIF_RATE_OF_PLAYERS:
-                    _LOG.warning("%s: players show a GIF of more than 50 frames per second at 10", path)
+                    _LOG.warning("%s: players show a GIF of more than 50 frames per second with only 10", path)
                 stream.pix_fmt = "pal8"
                 self._graph = _palette_graph(height, width, self._time_base)
             else:
@@ -157,7 +157,9 @@ class VideoWriter:
                 _LOG.warning("%s is not installed: %s encodes %s", _ENCODERS[ending][0][0], name, self._path)
             return name, options
         wanted = " or ".join(name for name, _ in _ENCODERS[ending])
-        raise MediaError(f"writing {ending} needs the encoder {wanted}, which this PyAV lacks: write a .npy instead")
+        raise MediaError(
+            f"writing {ending} needs the encoder {wanted}, which the installed PyAV lacks: write .npy instead"
+        )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

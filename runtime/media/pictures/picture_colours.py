@@ -171,7 +171,9 @@ def _changes_nothing(transform: Any, mode: str) -> bool:
 
 def _without_profile(image: Any, path: Path) -> Any:
     if image.mode == "CMYK":
-        note(path, "cmyk", "is CMYK without a usable colour profile: converted by the plain formula, not by its inks")
+        note(
+            path, "cmyk", "is CMYK without a usable colour profile: converted by a simple formula that ignores its inks"
+        )
         return image.convert("RGB")
     if image.mode == "LAB":
         cms = require("PIL.ImageCms", extra="media")

@@ -214,7 +214,7 @@ def list_pictures(folder: Path | str) -> list[Path]:
             if entry.suffix.lower() in FRAME_ENDINGS and not entry.name.startswith(".") and entry.is_file()
         ]
     except OSError as error:
-        raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
+        raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give a folder") from error
     return sorted(found, key=natural_key)
 
 

@@ -83,7 +83,7 @@ def _orientation(image: Any, path: Path) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # Pillow raises many kinds on damaged EXIF, but the pixels are not damaged
-        note(path, "exif", "has EXIF data that cannot be read: taken as upright")
+        note(path, "exif", "has EXIF data that cannot be read: read as upright")
         return 1
     if orientation is None and image.format != "TIFF":
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""

@@ -415,7 +415,7 @@ def test_frames_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
     for bad in (frame.astype(np.float32), frame[0], frame[..., :2], frame[:0], np.dstack([frame, frame[..., :1]])):
         with pytest.raises(InputError, match="frames"), write_clip(tmp_path / "a.mp4", 24) as clip:
             clip.write(bad)
-    with pytest.raises(InputError, match="as the first"):
+    with pytest.raises(InputError, match="must have the first"):
         written(tmp_path / "a.mp4", [frame, frame[:16]])
     for rate in (None, 0, -1):
         with pytest.raises(InputError, match="frame rate"):
