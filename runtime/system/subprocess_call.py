@@ -21,7 +21,8 @@ class SubprocessResult:
 
     Attributes:
         answer: what the call returned. None if the process ended without an answer.
-        returncode: the exit code of the process.
+        returncode: the exit code of the process. It means nothing if there is an answer: the process may still be
+            ending by itself when the call closes its standard input.
         stderr_tail: the last line of its standard error. None if it wrote none.
     """
 
