@@ -21,7 +21,7 @@ from .deinterlacer import deinterlaced
 from .frame_colours import ContainerTags, FrameColours
 from .frame_conversion import FrameConverter
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
-from .video_timing import gif_delay, has_field_packets, pacing_of
+from .video_timing import declared_frame_count, declared_rate, gif_delay, has_field_packets, pacing_of
 
 __all__ = ["VideoReader"]
 
@@ -87,9 +87,9 @@ class VideoReader:
             self._stream, kind = stream, self._container.format.name
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
             self._pacing = self._read_pacing(stream.index)
-            self.frame_rate = self._pacing.rate if self._pacing else _declared_rate(stream, kind)
+            self.frame_rate = self._pacing.rate if self._pacing else declared_rate(stream, kind)
             even = (self._pacing is None or self._pacing.even) and not self._fields
-            self.frame_count = _frame_count(stream, kind) if even else None
+            self.frame_count = declared_frame_count(stream, kind) if even else None
             self._orientation = Orientation()
             self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
             self._pixels = self._all_pixels()
@@ -266,26 +266,6 @@ class VideoReader:
 
 def _is_by_ffmpeg(container: Any) -> bool:
     return any(key.lower() == "encoder" and value.startswith("Lav") for key, value in container.metadata.items())
-
-
-def _declared_rate(stream: Any, container: str) -> Fraction | None:
-    """The frame rate that a video with fewer than two times declares. None if it declares none."""
-    if container == "gif":
-        return None  # FFmpeg reports the shortest possible delay for a still picture
-    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
-    unit = stream.time_base and 1 / stream.time_base  # for a container without a rate, FFmpeg reports its clock rate
-    return next((Fraction(rate) for rate in rates if rate and rate != unit), None)
-
-
-def _frame_count(stream: Any, container: str) -> int | None:
-    """The number of frames that a container declares. None if it declares none, or not reliably."""
-    frames, duration, rate = stream.frames, stream.duration, stream.average_rate
-    if not frames or container == "avi":  # AVI counts chunks, and some chunks hold no frame (Xvid's B-frames)
-        return None
-    if container == "gif" or not duration or not rate or stream.time_base is None:
-        return int(frames)
-    shown = duration * stream.time_base * rate  # fewer than `frames` if an edit list cuts the clip
-    return int(frames) if abs(shown - frames) < Fraction(1, 2) else None
 
 
 def _rate_text(rate: Fraction) -> str:

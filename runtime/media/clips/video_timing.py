@@ -1,4 +1,4 @@
-"""The times of the frames of a video file, read from its packets without decoding them."""
+"""The times, the rate and the number of a video's frames, by its packets and its container."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -8,7 +8,7 @@ import numpy as np
 
 from .constant_rate import CLOCK_TOLERANCE, Pacing
 
-__all__ = ["gif_delay", "has_field_packets", "pacing_of"]
+__all__ = ["declared_frame_count", "declared_rate", "gif_delay", "has_field_packets", "pacing_of"]
 
 _CODECS_WITH_FIELDS = ("h264", "mpeg2video", "vc1", "wmv3")
 _FRAMES_TO_INSPECT = 12  # that are decoded to find out whether fields come in separate packets
@@ -94,3 +94,33 @@ def pacing_of(container: Any, stream: Any, *, fields: bool = False) -> Pacing | 
 def gif_delay(hundredths: int | None) -> int:
     """How long browsers show a frame of a GIF, in 1/100 s. Delays of 0 and 1 count as 10."""
     return hundredths if hundredths and hundredths >= 2 else 10
+
+
+def declared_rate(stream: Any, container: str) -> Fraction | None:
+    """The frame rate that the container of a video declares. None if it declares none.
+
+    Args:
+        stream: the video stream.
+        container: FFmpeg's name of the container's format.
+    """
+    if container == "gif":
+        return None  # FFmpeg reports the shortest possible delay for a still picture
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    unit = stream.time_base and 1 / stream.time_base  # for a container without a rate, FFmpeg reports its clock rate
+    return next((Fraction(rate) for rate in rates if rate and rate != unit), None)
+
+
+def declared_frame_count(stream: Any, container: str) -> int | None:
+    """The number of frames that the container of a video declares. None if it declares none, or not reliably.
+
+    Args:
+        stream: the video stream.
+        container: FFmpeg's name of the container's format.
+    """
+    frames, duration, rate = stream.frames, stream.duration, stream.average_rate
+    if not frames or container == "avi":  # AVI counts chunks, and some chunks hold no frame (Xvid's B-frames)
+        return None
+    if container == "gif" or not duration or not rate or stream.time_base is None:
+        return int(frames)
+    shown = duration * stream.time_base * rate  # fewer than `frames` if an edit list cuts the clip
+    return int(frames) if abs(shown - frames) < Fraction(1, 2) else None
