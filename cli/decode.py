@@ -85,8 +85,8 @@ def decode(
     decoded: memory does not grow with its length. --stream gives the pixels of a single pass; --tile HxW with it bounds
     memory in height and width too, and approximates.
     """
-    from ..runtime.files.decoded_file import STANDARD_OUTPUT
-    from ..runtime.files.file_calls import decode_file
+    from ..runtime.files.decoded_file import decode_file
+    from ..runtime.files.destination import STANDARD_OUTPUT
 
     if fps is not None and output.suffix.lower() in PICTURE_ENDINGS:
         raise click.UsageError(f"--fps is for clips, and {output.name} is a picture: leave it out")

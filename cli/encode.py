@@ -84,7 +84,7 @@ def encode(
     """
     from ..runtime.arrays.ran import FileRun, summary
     from ..runtime.files.encode_jobs import EncodeJob, check_same, encode_jobs, settings_of
-    from ..runtime.files.file_calls import encode_file
+    from ..runtime.files.encoded_file import encode_file
     from ..runtime.files.sources import folder_contents
     from ..runtime.media.alpha import background_colour
     from ..runtime.system.partial_output import translated_errors

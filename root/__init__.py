@@ -1,13 +1,13 @@
 """LatentRT: the VAE of a diffusion model from checkpoint to production, without PyTorch at run time.
 
-`open_bundle` and the errors are here; the rest stands in the rooms:
+This package has `open_bundle`, the errors and `__version__`. Everything else is in its subpackages:
 
-    latentrt.runtime    bundle in, arrays out: NumPy and one engine
-    latentrt.export     checkpoint in, bundle out: needs PyTorch
-    latentrt.tiling     plans and blending: NumPy alone
+    latentrt.runtime    from a bundle to arrays; needs NumPy and one engine
+    latentrt.export     from a checkpoint to a bundle; needs PyTorch
+    latentrt.tiling     plans of tiles, and blending; needs NumPy
     latentrt.cli        the command line
 
-Every name below is imported when it is first used, so that `import latentrt` reads nothing else.
+Each name is imported when it is first used, so `import latentrt` imports nothing else.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`python -m latentrt`: the same as the command `latentrt`."""
+"""`python -m latentrt` runs the command `latentrt`."""
 
 from .cli.main import main
 

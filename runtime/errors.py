@@ -1,17 +1,17 @@
 """The error tree.
 
-LatentRTError                    anything this package refuses to do (defined in tiling/errors.py, as is InputError)
-|-- ConfigError                  a model config that is missing, contradictory or unsupported
-|-- CheckpointError              a source that is not a checkpoint, or whose tensors are wrong
-|-- BundleError                  a bundle that is missing, damaged, too new or unsafe
-|-- BackendUnavailable           a backend or provider that cannot run here
-|   `-- MissingExtra             an optional dependency that is not installed
-|-- EngineError                  a backend that failed while running
-|   `-- DeviceMemoryError        a GPU without room for a call
-|-- InputError                   an array of the wrong rank, size, dtype or content
-|-- MediaError                   a picture, clip or latents file that cannot be read or written
-|-- OutputError                  an output that exists already or cannot be written
-`-- Cancelled                    a call that `cancel()` stopped
+LatentRTError                    every error that LatentRT raises on purpose (defined in tiling/errors.py)
+|-- ConfigError                  a model config is missing, contradictory or unsupported
+|-- CheckpointError              a source is not a checkpoint, or its tensors are wrong
+|-- BundleError                  a bundle is missing, damaged, too new or unsafe
+|-- BackendUnavailable           a backend or provider cannot run on this machine
+|   `-- MissingExtra             an optional dependency is not installed
+|-- EngineError                  a backend failed while it loaded or ran a graph
+|   `-- DeviceMemoryError        the GPU has too little free memory for a call
+|-- InputError                   an array or argument has the wrong rank, size, dtype or content (tiling/errors.py)
+|-- MediaError                   a picture, clip or latents file cannot be read or written
+|-- OutputError                  an output exists already or cannot be written
+`-- Cancelled                    `cancel()` stopped a call
 """
 
 from ..tiling.errors import InputError, LatentRTError
@@ -37,7 +37,7 @@ class ConfigError(LatentRTError):
 
 
 class CheckpointError(LatentRTError):
-    """A source is not a checkpoint, is damaged, or its tensors do not fit its config."""
+    """A source is not a checkpoint, it is damaged, or its tensors do not fit its config."""
 
 
 class BundleError(LatentRTError):
@@ -45,11 +45,11 @@ class BundleError(LatentRTError):
 
 
 class BackendUnavailable(LatentRTError):
-    """A backend or provider that was asked for cannot run on this machine."""
+    """The requested backend or provider cannot run on this machine."""
 
 
 class MissingExtra(BackendUnavailable):
-    """An optional dependency is not installed; the message holds the pip line."""
+    """An optional dependency is not installed. The message contains the pip command."""
 
 
 class EngineError(LatentRTError):
@@ -57,7 +57,7 @@ class EngineError(LatentRTError):
 
 
 class DeviceMemoryError(EngineError):
-    """The GPU has no room for a call; the message says how much was wanted and what is free."""
+    """The GPU has too little free memory for a call. The message names the memory needed and the memory free."""
 
 
 class MediaError(LatentRTError):
@@ -69,4 +69,4 @@ class OutputError(LatentRTError):
 
 
 class Cancelled(LatentRTError):
-    """The call was stopped by `cancel()` from another thread; the autoencoder stays usable."""
+    """Another thread stopped the call with `cancel()`. The autoencoder stays usable."""

@@ -1,5 +1,8 @@
-"""Optional dependencies: one import site each, one sentence with the pip line when they are missing, no telemetry, and
-no files outside our cache folder."""
+"""Optional dependencies.
+
+Each one is imported through `require`. A missing one raises one sentence with the pip command. Their telemetry is
+switched off, and their cache files go to LatentRT's cache folder.
+"""
 
 import importlib
 import os
@@ -12,29 +15,33 @@ from .errors import MissingExtra
 
 __all__ = ["installed_version", "require"]
 
-# Libraries that report their use to a server, with the environment variable that each reads when it is imported.
-_OPT_OUT = {
-    "onnxruntime": "ORT_DISABLE_TELEMETRY",  # 1.29 to 1.32 look a server up and write a device id into the home folder
+# Libraries that report their use to a server, and the environment variables that switch this off before the import.
+_TELEMETRY_VARIABLES = {
+    "onnxruntime": "ORT_DISABLE_TELEMETRY",  # 1.29 to 1.32 contact a server and write a device id to the home folder
     "huggingface_hub": "HF_HUB_DISABLE_TELEMETRY",
 }
-# Libraries that make a cache folder when they are imported or used, in the home folder or the system's folder for
-# temporary files, with the environment variable that chooses another one.
-_CACHES = {"matplotlib": "MPLCONFIGDIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
-_REPORTING_PACKAGES = {"openvino": "openvino_telemetry"}  # OpenVINO works without that package
+# Libraries that make a cache folder in the home folder or the temporary folder, and the environment variables that
+# choose another place.
+_CACHE_VARIABLES = {"matplotlib": "MPLCONFIGDIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
+_TELEMETRY_PACKAGES = {"openvino": "openvino_telemetry"}  # OpenVINO works without that package
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import `module`, or raise `MissingExtra` naming the extra that brings it.
+    """Import an optional dependency.
 
-    The library's telemetry is switched off first, in this process and its children, unless the user has set the
-    library's variable. Likewise the library's own cache goes to LatentRT's cache folder. A library that was imported
-    before LatentRT has read its variable already.
+    The library's telemetry is switched off first, in this process and its child processes, and its cache goes to
+    LatentRT's cache folder. Environment variables that the user has set win. A library that was imported before
+    LatentRT has read its variables already.
+
+    Args:
+        module: the module to import, such as "PIL.Image".
+        extra: the extra of LatentRT that installs it.
 
     Raises:
-        MissingExtra: the module, or something it needs, is not installed.
+        MissingExtra: the module, or a module that it needs, is not installed.
     """
     try:
-        with _silenced(module.partition(".")[0]):
+        with _without_telemetry(module.partition(".")[0]):
             return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
@@ -44,8 +51,8 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed package, by its name on PyPI; None where there is none."""
-    import importlib.metadata  # here: it is not small, and runs ask for no version
+    """The version of an installed package, by its name on PyPI. None if it is not installed."""
+    import importlib.metadata  # imported here: it is slow, and encoding and decoding do not need it
 
     try:
         return importlib.metadata.version(package)
@@ -54,21 +61,22 @@ def installed_version(package: str) -> str | None:
 
 
 @contextmanager
-def _silenced(library: str) -> Iterator[None]:
-    """Import `library` within this context, and it sends nothing."""
-    if library in _OPT_OUT:
-        os.environ.setdefault(_OPT_OUT[library], "1")
-    if library in _CACHES and library not in sys.modules and _CACHES[library] not in os.environ:
-        from .system.cache_folder import cache_folder  # here: most imports need none
+def _without_telemetry(library: str) -> Iterator[None]:
+    """Switch telemetry off for a library that the body imports, and choose its cache folder."""
+    if library in _TELEMETRY_VARIABLES:
+        os.environ.setdefault(_TELEMETRY_VARIABLES[library], "1")
+    variable = _CACHE_VARIABLES.get(library)
+    if variable is not None and library not in sys.modules and variable not in os.environ:
+        from .system.cache_folder import cache_folder  # imported here: most libraries need no cache folder
 
-        with suppress(OSError):  # without a cache folder of ours, the library chooses
-            os.environ[_CACHES[library]] = str(cache_folder(library).absolute())
-    reporting = _REPORTING_PACKAGES.get(library)
-    if reporting is None or library in sys.modules or reporting in sys.modules:
+        with suppress(OSError):  # without a cache folder of LatentRT, the library chooses one
+            os.environ[variable] = str(cache_folder(library).absolute())
+    telemetry = _TELEMETRY_PACKAGES.get(library)
+    if telemetry is None or library in sys.modules or telemetry in sys.modules:
         yield
         return
-    sys.modules[reporting] = None  # type: ignore[assignment] # an import of it fails, as if it were not installed
+    sys.modules[telemetry] = None  # type: ignore[assignment] # its import fails, as if it were not installed
     try:
         yield
     finally:
-        del sys.modules[reporting]
+        del sys.modules[telemetry]

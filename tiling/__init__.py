@@ -1,7 +1,8 @@
-"""Plans and blending for arrays larger than an engine takes at once. NumPy alone, no knowledge of engines.
+"""Plans and blending for arrays that are too large for one engine call.
 
-`Axis` says how latents and samples lie on each other, a `Plan` of `Line`s which tiles there are and how they are
-weighted, and `apply` runs a function over them.
+An `Axis` relates latent cells to sample elements. A `Plan` of one `Line` per axis lists the tiles and their weights.
+`apply` runs a function over the tiles and blends the results. This package needs NumPy alone and knows no engine, no
+bundle and no model. How a call chooses its tiles belongs to `latentrt.runtime.calls`.
 """
 
 from .apply import apply

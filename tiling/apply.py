@@ -1,4 +1,4 @@
-"""Running a function tile by tile, with the host's work done while it runs."""
+"""Run a function tile by tile; cut and blend tiles on the host while the function runs."""
 
 import math
 from collections import deque
@@ -16,8 +16,8 @@ __all__ = ["TileFunction", "apply"]
 
 Array = NDArray[np.float32]
 TileFunction = Callable[[Array, Sequence[Tile], Array], None]
-"""`function(part, tiles, out)`: `part` is the tiles' input, one after the other along the batch axis; the results go
-into `out` in the same order."""
+"""`function(part, tiles, out)`: `part` holds the inputs of the tiles, one after the other along the batch axis. The
+function writes the results to `out` in the same order."""
 
 
 def apply(
@@ -32,17 +32,29 @@ def apply(
     on_tile: Callable[[int, int], None] = lambda done, total: None,
     on_abort: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Span, Array]]:
-    """Run `function` over every tile of `source`, (B, C, ...) with the plan's source size, and give the output group
-    by group: the span along the first tiled axis, and its float32 array (B, channels, len(span), ...).
+    """Run `function` over every tile of `source` and blend the results.
 
-    `make(span)` gives the array of a group; its content is overwritten. `function` runs in a thread of its own, while
-    the next input is cut out and the last result blended; `in_flight` calls of it at a time, each in its thread, for
-    a device that copies beside its computation. `at_once` is the most tiles of one shape that a call gets.
-    `on_tile(done, total)` follows each tile. When the iterator is closed early, or anything raises, `on_abort` is
-    called, to stop a running `function`; it is then waited for.
+    `function` runs in a separate thread. Meanwhile this thread cuts out the next input and blends the last result. In
+    addition to the input, the output and the memory of `function` itself, the memory overhead is one input and one
+    result more than are in flight, and the overlaps along which tiles are blended.
 
-    Beside input, output and what `function` itself needs, this holds one result and one input more than are in flight,
-    and at most the strips along which tiles are blended.
+    Args:
+        plan: the tiles.
+        function: computes the results of some tiles.
+        source: (B, C, ...), float32, with the plan's source size.
+        channels: the channels of the output.
+        make: returns the float32 array (B, channels, len(span), ...) for a group of the output. Its content is
+            overwritten.
+        at_once: the most tiles that one call of `function` gets. The tiles of one call have the same shape.
+        in_flight: how many calls of `function` run at the same time, each in a thread. More than one helps devices
+            that copy while they compute.
+        on_tile: called with the number of finished tiles and the number of all tiles, after each tile.
+        on_abort: called when the iterator is closed early or anything raises. It should stop a running `function`,
+            which is then waited for.
+
+    Yields:
+        The output group by group: the span along the first tiled axis, and its float32 array (B, channels,
+        len(span), ...). The caller owns the array.
     """
     canvas = Canvas(tuple(plan.groups()), make)
     blend = blend_of(plan, canvas)
@@ -63,7 +75,7 @@ def _results(
     in_flight: int,
     on_abort: Callable[[], None],
 ) -> Iterator[tuple[Tile, Array]]:
-    from concurrent.futures import Future, ThreadPoolExecutor  # here: importing it takes longer than this package
+    from concurrent.futures import Future, ThreadPoolExecutor  # imported here: it takes longer than this package
 
     batch = source.shape[0]
     calls = _calls(plan.tiles, at_once)
@@ -78,7 +90,7 @@ def _results(
                     shape = (len(tiles) * batch, channels, *tiles[0].result_shape)
                     out = buffers[number % len(buffers)][: math.prod(shape)].reshape(shape)
                     running.append((tiles, out, worker.submit(function, part, tiles, out)))
-                    del part  # the call has it, and lets it go when it is over
+                    del part  # so that the array is freed as soon as the call ends
                 if running and number >= in_flight:
                     done, results, future = running.popleft()
                     future.result()
@@ -86,12 +98,12 @@ def _results(
                         yield tile, results[place * batch : (place + 1) * batch]
         except BaseException:
             on_abort()
-            worker.shutdown(wait=False, cancel_futures=True)  # leaving the block then waits for what still runs
+            worker.shutdown(wait=False, cancel_futures=True)  # leaving the block then waits for the running calls
             raise
 
 
 def _calls(tiles: Sequence[Tile], at_once: int) -> list[list[Tile]]:
-    """Runs of tiles of one shape, at most `at_once` long."""
+    """Group consecutive tiles of the same shape into calls of at most `at_once` tiles."""
     calls: list[list[Tile]] = []
     for tile in tiles:
         if calls and len(calls[-1]) < at_once and calls[-1][0].source_shape == tile.source_shape:

@@ -1,4 +1,4 @@
-"""How latents and samples lie on each other along one axis."""
+"""How latent cells and sample elements correspond along one axis."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,12 @@ __all__ = ["Axis", "Span", "trailing"]
 
 @dataclass(frozen=True)
 class Span:
-    """The elements from `start` up to and without `stop`."""
+    """A run of elements.
+
+    Attributes:
+        start: the first element.
+        stop: the element after the last one.
+    """
 
     start: int
     stop: int
@@ -18,7 +23,7 @@ class Span:
         return self.stop - self.start
 
     def as_slice(self, origin: int = 0) -> slice:
-        """The slice of an array whose first element is element `origin`."""
+        """The slice that takes this span from an array whose first element is element `origin`."""
         return slice(self.start - origin, self.stop - origin)
 
 
@@ -26,9 +31,12 @@ class Span:
 class Axis:
     """One trailing axis of latents and of samples.
 
-    `ratio`: sample elements per latent cell. `leading`: the first cell of an array is one element and each later one
-    `ratio` elements, as in causal video, where 1 + k latent frames are 1 + ratio * k frames. `minimum`: the fewest
-    cells that the tiled function takes.
+    Attributes:
+        name: "height", "width" or "num_frames".
+        ratio: sample elements per latent cell.
+        leading: whether the first cell of an array stands for one element only, and each later cell for `ratio`
+            elements. Causal video is like that: 1 + k latent frames are 1 + ratio * k frames.
+        minimum: the fewest cells that the tiled function takes.
     """
 
     name: str
@@ -37,18 +45,19 @@ class Axis:
     minimum: int = 1
 
     def length(self, cells: int) -> int:
-        """The sample elements of an array of that many cells."""
+        """The number of sample elements in an array of `cells` cells."""
         return (cells - 1) * self.ratio + 1 if self.leading else cells * self.ratio
 
     def elements(self, cells: Span) -> Span:
-        """Where a run of cells, taken as an array of its own, lies among the elements of the whole.
+        """The sample elements of the whole array that a span of cells covers as a separate array.
 
-        With `leading` its first cell is one element: the last of the `ratio` elements that this cell is in the whole.
+        With `leading`, the first cell of the separate array stands for one element: the last of the `ratio` elements
+        that it stands for in the whole array.
         """
         start = cells.start * self.ratio
         return Span(start, start + self.length(len(cells)))
 
 
 def trailing(parts: Iterable[slice]) -> Any:
-    """The index that takes these parts of an array's last axes, and all of those before them."""
+    """The index that takes these parts of an array's last axes and everything along the axes before them."""
     return (..., *parts)

@@ -1,4 +1,4 @@
-"""Putting tiles together: a weighted sum, and diffusers' in-place feed-forward."""
+"""Blending tiles into the output: a weighted sum, or diffusers' feed-forward in place."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,24 +15,31 @@ from .plan import Line, Piece, Plan, Tile
 __all__ = ["Blend", "FeedForward", "WeightedSum", "blend_of"]
 
 Array = NDArray[np.float32]
-_BLOCK_VALUES = 1 << 18  # 1 MiB: within the second-level cache of anything this runs on
+_BLOCK_VALUES = 1 << 18  # float32 values that are blended at a time: 1 MiB, which fits the second-level cache
 
 
 class Blend(Protocol):
-    """Takes the tiles' results in the plan's order. `result` (B, C, ...) is the tile's own and is overwritten."""
+    """Takes the results of the tiles, in the plan's order."""
 
-    def put(self, tile: Tile, result: Array) -> None: ...
+    def put(self, tile: Tile, result: Array) -> None:
+        """Blend the result of `tile`, float32 (B, C, ...), into the output. `result` is overwritten."""
 
 
 def blend_of(plan: Plan, canvas: Canvas) -> Blend:
-    """The blend that a plan asks for."""
+    """The blend for a plan: `FeedForward` if the plan says so, else `WeightedSum`."""
     return FeedForward(plan, canvas) if plan.feed_forward else WeightedSum(plan, canvas)
 
 
 @dataclass(frozen=True, eq=False)
-class _Segment:
-    """A run of a piece within one group of the canvas. `weights`: None where they are all one. `touched`: how many of
-    its first elements earlier pieces have written to."""
+class _PiecePart:
+    """A part of a piece that lies within one group of the canvas.
+
+    Attributes:
+        local: where the part lies in the tile's result.
+        target: where it lies in the output.
+        weights: one per element. None if all are one.
+        touched: how many of its first elements earlier pieces have written to.
+    """
 
     local: slice
     target: Span
@@ -41,51 +48,50 @@ class _Segment:
 
 
 class WeightedSum:
-    """The sum of tiles times their weights, in float32.
+    """The sum of the tiles times their weights, in float32.
 
-    The output is never cleared: what a tile is the first to reach is assigned. A tile is worked through in blocks of
-    whole planes that stay in the cache, where they are weighted and joined with what lies below them.
+    The output is never cleared: the first tile that reaches an element assigns it, and later tiles add to it. A tile
+    is processed in blocks of whole planes. Each block stays in the processor's cache while it is weighted and added.
     """
 
     def __init__(self, plan: Plan, canvas: Canvas) -> None:
         self._canvas = canvas
         last = len(plan.lines) - 1
-        self._segments = [_segments(line, canvas, axis == 0, axis == last) for axis, line in enumerate(plan.lines)]
+        self._parts = [_piece_parts(line, canvas, axis == 0, axis == last) for axis, line in enumerate(plan.lines)]
 
     def put(self, tile: Tile, result: Array) -> None:
-        rows = (pieces[place] for pieces, place in zip(self._segments, tile.index, strict=True))
-        for segments in product(*rows):
-            block = result[trailing(segment.local for segment in segments)]
-            below = self._canvas.at([segment.target for segment in segments])
+        rows = (pieces[place] for pieces, place in zip(self._parts, tile.index, strict=True))
+        for parts in product(*rows):
+            block = result[trailing(part.local for part in parts)]
+            below = self._canvas.at([part.target for part in parts])
             weights = [
-                _along(segment.weights, axis - len(segments))
-                for axis, segment in enumerate(segments)
-                if segment.weights is not None
+                _along(part.weights, axis - len(parts)) for axis, part in enumerate(parts) if part.weights is not None
             ]
-            known = segments[-1].touched
-            if any(segment.touched for segment in segments[:-1]) or known == len(segments[-1].target):
-                known = block.shape[-1]
-            for part, target, own in _in_cache(block, below, weights):
-                for factors in own:
-                    part *= factors
-                if known == part.shape[-1]:
-                    target += part
+            touched = parts[-1].touched
+            if any(part.touched for part in parts[:-1]) or touched == len(parts[-1].target):
+                touched = block.shape[-1]
+            for values, target, own_weights in _in_cache(block, below, weights):
+                for factors in own_weights:
+                    values *= factors
+                if touched == values.shape[-1]:
+                    target += values
                     continue
-                if known:  # narrow columns are slow to work on: they are fetched, and then whole rows stored
-                    part[..., :known] += target[..., :known]
-                target[...] = part
+                if touched:  # narrow columns are slow to write: fetch them, then store whole rows
+                    values[..., :touched] += target[..., :touched]
+                target[...] = values
 
 
 class FeedForward:
-    """diffusers' blending: along the last two axes each tile is blended with the already blended tiles above and on
-    the left, and then cut down to its stride; along axes before them (time) the same is done with what is left.
+    """diffusers' blending.
 
-    The strips that the next tiles need are kept aside, so a tile's result is written once and never read again.
+    Along the last two axes, each tile is blended with the blended tiles above it and on its left, and then cut to its
+    stride. Then the same is done along the axes before them (time). The overlaps that the next tiles need are copied,
+    so a result is written to the output once and never read again.
     """
 
     def __init__(self, plan: Plan, canvas: Canvas) -> None:
         self._plan, self._canvas = plan, canvas
-        self._strips: dict[tuple[int, tuple[int, ...]], Array] = {}
+        self._overlaps: dict[tuple[int, tuple[int, ...]], Array] = {}
 
     def put(self, tile: Tile, result: Array) -> None:
         rank = len(tile.pieces)
@@ -96,23 +102,23 @@ class FeedForward:
             for axis in axes:
                 self._blend(tile, axis, block)
             for axis in axes:
-                self._keep_strip(tile, axis, block)
+                self._keep_overlap(tile, axis, block)
             for axis in axes:
                 block = _cut(block, axis - rank, slice(0, len(self._kept(tile, axis))))
         self._canvas.at([self._kept(tile, axis) for axis in range(rank)])[...] = block
 
     def _blend(self, tile: Tile, axis: int, block: Array) -> None:
-        strip = self._strips.pop((axis, tile.index), None)
-        if strip is None:
+        overlap = self._overlaps.pop((axis, tile.index), None)
+        if overlap is None:
             return
         side = axis - len(tile.pieces)
-        length = strip.shape[side]
+        length = overlap.shape[side]
         head = _cut(block, side, slice(0, length))
         head *= _along(tile.pieces[axis].weights[:length], side)
-        head += strip
+        head += overlap
 
-    def _keep_strip(self, tile: Tile, axis: int, block: Array) -> None:
-        """Keep this tile's share of what it and the next one along the axis have in common."""
+    def _keep_overlap(self, tile: Tile, axis: int, block: Array) -> None:
+        """Keep this tile's weighted values in its overlap with the next tile along the axis."""
         following = self._next(tile, axis)
         if following is None:
             return
@@ -121,10 +127,10 @@ class FeedForward:
             index = tuple(place + (other == axis) for other, place in enumerate(tile.index))
             side = axis - len(tile.pieces)
             weights = np.float32(1) - _along(following.weights[: len(common)], side)
-            self._strips[axis, index] = _cut(block, side, common.as_slice(tile.pieces[axis].target.start)) * weights
+            self._overlaps[axis, index] = _cut(block, side, common.as_slice(tile.pieces[axis].target.start)) * weights
 
     def _kept(self, tile: Tile, axis: int) -> Span:
-        """What the tile's own blended result fills: up to where the next tile begins."""
+        """The output elements that this tile writes along the axis: up to the start of the next tile."""
         target, following = tile.pieces[axis].target, self._next(tile, axis)
         return target if following is None else Span(target.start, following.target.start)
 
@@ -133,9 +139,12 @@ class FeedForward:
         return pieces[place] if place < len(pieces) else None
 
 
-def _segments(line: Line, canvas: Canvas, is_first: bool, is_last: bool) -> list[list[_Segment]]:
-    """Each piece's segments: cut at the groups of the canvas, and between whole rows also where the weights begin and
-    end to be one and where earlier pieces end."""
+def _piece_parts(line: Line, canvas: Canvas, is_first: bool, is_last: bool) -> list[list[_PiecePart]]:
+    """Cut each piece of a line into parts.
+
+    Along the first axis, pieces are cut at the groups of the canvas. Along every axis except the last (unless it is
+    the only axis), they are also cut where earlier pieces end and where the run of weights of one begins and ends.
+    """
     found, reached = [], 0
     for piece in line.pieces:
         start, stop = piece.target.start, piece.target.stop
@@ -152,20 +161,22 @@ def _segments(line: Line, canvas: Canvas, is_first: bool, is_last: bool) -> list
             weights = piece.weights[span.as_slice(start)]
             local = slice(piece.skip + span.start - start, piece.skip + span.stop - start)
             touched = min(max(reached - span.start, 0), len(span))
-            row.append(_Segment(local, span, None if (weights == 1).all() else weights, touched))
+            row.append(_PiecePart(local, span, None if (weights == 1).all() else weights, touched))
         found.append(row)
         reached = max(reached, stop)
     return found
 
 
 def _in_cache(block: Array, target: Array, weights: Sequence[Array]) -> Iterator[tuple[Array, Array, Sequence[Array]]]:
-    """Block, target and the weights that lie along their last axes, cut into planes, or runs of them, of at most
-    `_BLOCK_VALUES` where a plane is no larger."""
+    """Cut a block, its target and its weights along the first axes into parts that fit the cache.
+
+    A part has at most `_BLOCK_VALUES` values, unless a single plane is larger. The weights lie along the last axes.
+    """
     if block.size <= _BLOCK_VALUES or block.ndim <= 2:
         yield block, target, weights
         return
     step = max(1, _BLOCK_VALUES // max(1, block[0].size))
-    along = block.ndim  # weights with as many axes lie along the first one of the block
+    along = block.ndim  # weights with this many axes lie along the first axis of the block
     for start in range(0, block.shape[0], step):
         part = slice(start, start + step)
         own = [each[part] if each.ndim == along and each.shape[0] > 1 else each for each in weights]
@@ -176,11 +187,11 @@ def _in_cache(block: Array, target: Array, weights: Sequence[Array]) -> Iterator
 
 
 def _along(weights: Array, side: int) -> Array:
-    """The weights shaped to lie along an axis counted from the end (-1 is the last)."""
+    """The weights in a shape that broadcasts along one axis, counted from the end (-1 is the last)."""
     return weights.reshape(-1, *(1,) * (-side - 1))
 
 
 def _cut(block: Array, side: int, part: slice) -> Array:
-    """A part along an axis counted from the end, as a view."""
+    """A view of a part along one axis, counted from the end (-1 is the last)."""
     view: Array = block[trailing([part, *[slice(None)] * (-side - 1)])]
     return view

@@ -1,4 +1,4 @@
-"""The output while it is being made: float32 arrays, one per group along the first tiled axis."""
+"""The output while tiles are blended into it: one float32 array per group along the first tiled axis."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,21 +13,26 @@ Array = NDArray[np.float32]
 
 
 class Canvas:
-    """Groups are made when a tile first reaches them and handed over when they are final, so that only those in
-    between are held. `make(span)` gives the array of a group, (B, C, len(span), ...); what it holds is overwritten."""
+    """The groups of the output.
+
+    A group's array is made when the first tile reaches it, and handed over when it is final. So only the groups in
+    between take memory.
+    """
 
     def __init__(self, groups: Sequence[Span], make: Callable[[Span], Array]) -> None:
+        """Prepare the groups. `make(span)` returns the float32 array (B, C, len(span), ...) of a group, whose content
+        is overwritten."""
         self.groups = tuple(groups)
         self._make = make
         self._open: dict[int, Array] = {}
 
     def split(self, span: Span) -> list[Span]:
-        """A run along the first axis, cut at the borders of the groups."""
+        """Cut a span along the first axis at the borders of the groups."""
         parts = (Span(max(group.start, span.start), min(group.stop, span.stop)) for group in self.groups)
         return [part for part in parts if part.start < part.stop]
 
     def at(self, spans: Sequence[Span]) -> Array:
-        """A view (B, C, ...) of a block that lies within one group."""
+        """A view (B, C, ...) of a block within one group. `spans`: one per tiled axis."""
         index = next(index for index, group in enumerate(self.groups) if spans[0].start < group.stop)
         if index not in self._open:
             self._open[index] = self._make(self.groups[index])
@@ -36,5 +41,5 @@ class Canvas:
         return part
 
     def take(self, index: int) -> Array:
-        """Hand over a final group and forget it."""
+        """Hand over the array of a final group and forget it."""
         return self._open.pop(index)

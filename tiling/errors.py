@@ -1,20 +1,20 @@
-"""What every layer can raise: the root of the one error tree, and the error about an argument."""
+"""The errors that every layer can raise: the root of the error tree, and the error about an argument."""
 
 from .plain_text import as_line
 
 __all__ = ["InputError", "LatentRTError"]
 
-_MOST_CHARACTERS = 2000  # the command line shows fewer; this bounds what other programs log
+_MOST_CHARACTERS = 2000  # per message, so that logs of other programs stay bounded; the command line shows fewer
 
 
 class LatentRTError(Exception):
-    """Anything this package refuses to do.
+    """The root of all errors that LatentRT raises on purpose.
 
-    The message is one sentence for the user: what was wanted, what was got, what to do. The command line
-    prints it without a traceback and exits with 1.
+    The message is one sentence for the user: what was wanted, what was got, what to do. The command line prints it
+    without a traceback and exits with 1.
 
-    Messages quote files and libraries. So the text has no control characters, which a terminal would act on, and has
-    at most 2000 characters: its beginning and its end.
+    Messages quote files and libraries. So `str` escapes control characters, which a terminal would act on. It shortens
+    the message to 2000 characters by leaving out the middle.
     """
 
     def __str__(self) -> str:

@@ -1,24 +1,24 @@
-"""Text from files on its way to a person: control characters made visible, and never longer than a message may be.
+"""Text from files, made safe to show: control characters are escaped, and long text is shortened.
 
-It lives in the lowest layer because every error message passes through it (`errors.py`).
+This module is in the lowest layer because every error message passes through it (`errors.py`).
 """
 
 __all__ = ["MOST_CHARACTERS", "as_line", "shortened", "shown", "visible"]
 
-MOST_CHARACTERS = 600  # of a message, a line of the log, or a label
-_MOST_OF_A_VALUE = 120  # characters of a value that a message quotes
-_JOINERS = "\u200c\u200d"  # invisible, but scripts and emoji are spelt with them
-# Control characters, invisible formats (among them those that reverse the direction of text), halves of characters,
-# and separators of lines and paragraphs.
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+MOST_CHARACTERS = 600  # in a message on the command line, a line of the log, or a label
+_MOST_VALUE_CHARACTERS = 120  # in a value that a message quotes
+_JOINERS = "\u200c\u200d"  # invisible, but some scripts and emoji need them
+# Unicode categories that are escaped: control characters, invisible formats (some reverse the direction of text),
+# halves of characters, and separators of lines and paragraphs.
+_HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""The text with every character that a terminal would act on, or hide, as its escape.
+    r"""The text with an escape for every character that a terminal would act on or hide.
 
     Args:
         text: any text, for example a name from a file.
-        lines: whether newlines and tabs may stay, as in a report of several lines.
+        lines: whether newlines and tabs stay, for a report of several lines.
 
     >>> visible("a\x1b[31mb\n")
     'a\\x1b[31mb\\n'
@@ -47,18 +47,18 @@ def as_line(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def shown(value: object) -> str:
-    """The value as a message quotes it: its repr on one line, cut to a length that a message can hold.
+    """The value as a message quotes it: its repr on one line, shortened.
 
     >>> shown("decoder.onnx")
     "'decoder.onnx'"
     """
     if isinstance(value, str | bytes):
-        value = value[: 4 * _MOST_OF_A_VALUE]  # the repr of a megabyte is not needed to show its beginning
+        value = value[: 4 * _MOST_VALUE_CHARACTERS]  # so that the repr of a megabyte is never made
     try:
         text = repr(value)
     except ValueError:  # Python writes no whole number of more than 4300 digits
         text = f"a {type(value).__name__} of too many digits"
-    return shortened(visible(text), _MOST_OF_A_VALUE)
+    return shortened(visible(text), _MOST_VALUE_CHARACTERS)
 
 
 def _is_harmless(sign: str, lines: bool) -> bool:
@@ -66,9 +66,9 @@ def _is_harmless(sign: str, lines: bool) -> bool:
         return lines
     if sign.isprintable() or sign in _JOINERS:
         return True
-    import unicodedata  # here: almost no text needs it
+    import unicodedata  # imported here: almost no text needs it
 
-    return unicodedata.category(sign) not in _HIDDEN
+    return unicodedata.category(sign) not in _HIDDEN_CATEGORIES
 
 
 def _escape(sign: str) -> str:

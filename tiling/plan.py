@@ -1,4 +1,4 @@
-"""Plans: which tiles an array is cut into and how their results are put together, as values."""
+"""Plans: the tiles of an array and their weights, as values."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,16 +17,21 @@ from .weights import feed_forward_weights, partition_of_unity
 __all__ = ["Direction", "Line", "Piece", "Plan", "Tile"]
 
 Direction = Literal["decode", "encode"]
-"""Whether latents become samples or samples become latents; plans are laid out in latent cells either way."""
+"""Whether latents become samples or samples become latents. Plans are laid out in latent cells in both cases."""
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
     """One tile along one axis.
 
-    `cells`: the latent cells that it spans. `source`: the input elements that it reads. `length`: the elements of its
-    result, of which the first `skip` are not used; the next ones lie at `target` in the output, and what is left after
-    them is not used either. `weights`: float32, one per target element.
+    Attributes:
+        cells: the latent cells that the tile spans.
+        source: the input elements that it reads.
+        length: the elements of its result. The first `skip` elements are not used. The next `len(target)` elements
+            go to `target`. Elements after these are not used.
+        skip: see `length`.
+        target: the output elements that it writes to.
+        weights: float32, one per target element.
     """
 
     cells: Span
@@ -39,7 +44,15 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """The tiles along one axis of `cells` latent cells, in rising order."""
+    """The tiles along one axis, in rising order.
+
+    Attributes:
+        axis: the axis.
+        cells: its length in latent cells.
+        source_size: its length in input elements.
+        target_size: its length in output elements.
+        pieces: the tiles.
+    """
 
     axis: Axis
     cells: int
@@ -58,15 +71,24 @@ class Line:
         feed_forward: bool = False,
         delayed: bool = False,
     ) -> "Line":
-        """Lay tiles that span `spans` of the axis's `cells`.
+        """Make the tiles for some spans of latent cells.
 
-        With a leading first cell, a later tile's first cell is computed as if it began the array, which it does not:
-        its element is skipped. (`delayed` skips the last element instead and so shifts later tiles by one element:
-        diffusers' framewise decoding.) A span below the axis's minimum is widened to the left, and the result's
-        excess skipped. A span of which nothing is left is dropped.
+        On an axis with a leading first cell, a model computes the first cell of every tile as if it were the first
+        cell of the array. So the element of that cell is skipped in all tiles except the first. A span that is
+        shorter than the axis's minimum is widened to the left, and the excess of the result is skipped. A span of
+        which nothing remains is dropped.
+
+        Args:
+            axis: the axis.
+            cells: its length in latent cells.
+            spans: the latent cells of each tile, in rising order.
+            direction: "decode" or "encode".
+            feed_forward: whether the weights are those of diffusers' blending.
+            delayed: skip the last element of later tiles instead of the first. This shifts later tiles by one
+                element, as diffusers' framewise decoding does.
 
         Raises:
-            InputError: the spans leave a gap, or too little of a tile for the next to start on.
+            InputError: the spans leave a gap, or a tile starts after the usable part of the tile before it.
         """
         decode = direction == "decode"
         pieces: list[Piece] = []
@@ -95,11 +117,11 @@ class Line:
 
     @property
     def work(self) -> float:
-        """Cells that are run for each cell that there is."""
+        """Latent cells that the tiles compute, per latent cell of the axis."""
         return sum(len(piece.cells) for piece in self.pieces) / self.cells
 
     def cropped(self, size: int) -> "Line":
-        """The same tiles for the first `size` elements of the output; those beyond them are dropped."""
+        """The same tiles for the first `size` elements of the output. Tiles beyond them are dropped."""
         pieces = []
         for piece in self.pieces:
             if piece.target.start < size:
@@ -110,31 +132,40 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One tile: its place among the pieces of each axis, and those pieces."""
+    """One tile.
+
+    Attributes:
+        index: for each axis, the number of the tile's piece on that axis.
+        pieces: for each axis, that piece.
+    """
 
     index: tuple[int, ...]
     pieces: tuple[Piece, ...]
 
     @property
     def source(self) -> tuple[slice, ...]:
-        """What it reads, of the input's trailing axes."""
+        """The slices of the input's trailing axes that the tile reads."""
         return tuple(piece.source.as_slice() for piece in self.pieces)
 
     @property
     def source_shape(self) -> tuple[int, ...]:
+        """The trailing shape of the tile's input."""
         return tuple(len(piece.source) for piece in self.pieces)
 
     @property
     def result_shape(self) -> tuple[int, ...]:
+        """The trailing shape of the tile's result."""
         return tuple(piece.length for piece in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A grid of tiles over the trailing axes of an array, one line per axis.
+    """A grid of tiles over the trailing axes of an array.
 
-    With `feed_forward` each tile is blended in place with the already blended one above, then with the one on the
-    left, as diffusers does; otherwise the output is the weighted sum of all tiles.
+    Attributes:
+        lines: the tiles along each axis.
+        feed_forward: whether each tile is blended in place with the blended tile above it and then with the tile on
+            its left, as diffusers does. Otherwise the output is the weighted sum of all tiles.
     """
 
     lines: tuple[Line, ...]
@@ -142,34 +173,37 @@ class Plan:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Tiles along each axis."""
+        """The number of tiles along each axis."""
         return tuple(len(line.pieces) for line in self.lines)
 
     @property
     def count(self) -> int:
+        """The number of tiles."""
         return math.prod(self.shape)
 
     @property
     def largest(self) -> tuple[int, ...]:
-        """The largest tile's latent cells along each axis."""
+        """The latent cells of the largest tile along each axis."""
         return tuple(max(len(piece.cells) for piece in line.pieces) for line in self.lines)
 
     @property
     def source_size(self) -> tuple[int, ...]:
+        """The size of the input along each axis, in elements."""
         return tuple(line.source_size for line in self.lines)
 
     @property
     def target_size(self) -> tuple[int, ...]:
+        """The size of the output along each axis, in elements."""
         return tuple(line.target_size for line in self.lines)
 
     @property
     def work(self) -> float:
-        """Latent cells that are run for each latent cell that there is: 1 is no overlap."""
+        """Latent cells that the tiles compute, per latent cell of the array. 1 means no overlap."""
         return math.prod(line.work for line in self.lines)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
-        """All tiles, the last axis fastest."""
+        """All tiles. The index of the last axis changes fastest."""
         indices = product(*(range(length) for length in self.shape))
         return tuple(
             Tile(index, tuple(line.pieces[place] for line, place in zip(self.lines, index, strict=True)))
@@ -177,20 +211,22 @@ class Plan:
         )
 
     def groups(self) -> Iterator[Span]:
-        """The output along the first axis, cut where tiles begin: group i is final once all tiles with first index up
-        to i are done."""
+        """The output along the first axis, cut where tiles begin.
+
+        Group i is final when all tiles whose first index is at most i are done.
+        """
         line = self.lines[0]
         starts = [piece.target.start for piece in line.pieces]
         for start, stop in zip(starts, [*starts[1:], line.target_size], strict=True):
             yield Span(start, stop)
 
     def cropped(self, size: Sequence[int]) -> "Plan":
-        """The same tiles for the first elements of each output axis; `size` as `target_size`."""
+        """The same tiles for the first `size` elements of each output axis."""
         lines = tuple(line.cropped(length) for line, length in zip(self.lines, size, strict=True))
         return replace(self, lines=lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan for programs; spans are [start, stop]."""
+        """The plan as JSON values. Spans are [start, stop]."""
         axes = [
             {
                 "axis": line.axis.name,
@@ -208,7 +244,7 @@ class Plan:
         return {"tiles": self.count, "work": self.work, "feed_forward": self.feed_forward, "axes": axes}
 
     def table(self) -> str:
-        """The plan for people: one row per tile and axis."""
+        """The plan as a text table with one row per tile and axis."""
         rows: list[tuple[str, ...]] = [("axis", "tile", "latent cells", "reads", "writes", "overlap")]
         for line in self.lines:
             previous = 0

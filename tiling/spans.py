@@ -1,4 +1,4 @@
-"""Cutting an axis of latent cells into overlapping tiles: three ways, one list of spans each."""
+"""Three ways to cut an axis of latent cells into overlapping tiles. Each returns a list of spans."""
 
 from .axis import Span
 
@@ -6,8 +6,10 @@ __all__ = ["evened_size", "last_short", "last_slid_back", "with_stubs"]
 
 
 def last_slid_back(cells: int, size: int, stride: int) -> list[Span]:
-    """Tiles of exactly `size` (or one of all cells, where there are no more), `stride` apart; the last one slides
-    back so that it ends where the cells end."""
+    """Tiles of exactly `size` cells, `stride` cells apart. The last tile moves back so that it ends with the axis.
+
+    An axis of at most `size` cells is one tile.
+    """
     if cells <= size:
         return [Span(0, cells)]
     starts = [*range(0, cells - size, stride), cells - size]
@@ -15,7 +17,7 @@ def last_slid_back(cells: int, size: int, stride: int) -> list[Span]:
 
 
 def evened_size(cells: int, size: int, overlap: int) -> int:
-    """The smallest tile that covers the cells in as few tiles as `size` does, with at least `overlap` between two."""
+    """The smallest tile size that needs no more tiles than `size` does, with at least `overlap` cells in common."""
     if cells <= size:
         return cells
     count = -(-(cells - overlap) // (size - overlap))
@@ -23,18 +25,23 @@ def evened_size(cells: int, size: int, overlap: int) -> int:
 
 
 def with_stubs(cells: int, size: int, stride: int) -> list[Span]:
-    """A tile at every multiple of `stride`, cut off at the end of the cells: diffusers' loops, whose last tile may be
-    a stub that lies within the one before it."""
+    """A tile at every multiple of `stride`, cut off at the end of the axis, as in diffusers' loops.
+
+    The last tile may be a stub that lies within the tile before it.
+    """
     return [Span(start, min(start + size, cells)) for start in range(0, cells, stride)]
 
 
 def last_short(cells: int, size: int, overlap: int, *, causal: bool = False) -> list[Span]:
-    """Tiles of `size` with `overlap` between two, the last one shorter; with `causal` each later tile starts one cell
-    earlier, for its first cell is of no use. LTX-2's own splits (`split_by_size`, `split_temporal_causal`)."""
+    """Tiles of `size` cells with `overlap` cells in common; the last tile is shorter.
+
+    These are LTX-2's splits (`split_by_size`, and with `causal` `split_temporal_causal`). With `causal`, each tile
+    except the first starts one cell earlier, because the result of its first cell cannot be used.
+    """
     if cells <= size:
         return [Span(0, cells)]
     stride = size - overlap
     starts = range(0, cells - overlap, stride)
     spans = [Span(start - (causal and start > 0), min(start + size, cells)) for start in starts]
-    # With a stride of one cell the second tile starts where the first does, and holds all of it.
+    # With a stride of one cell, the second tile starts with the first tile and contains it.
     return spans[1:] if spans[1].start == 0 else spans

@@ -1,4 +1,4 @@
-"""Weights of tiles along one axis."""
+"""The weights of tiles along one axis."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,18 @@ Weights = NDArray[np.float32]
 
 
 def partition_of_unity(targets: Sequence[Span]) -> list[Weights]:
-    """Float32 weights of each tile over the elements that it reaches; over all tiles they sum to one everywhere.
+    """Weights that sum to one at every element, over all tiles.
 
-    Where two neighbours overlap in m elements, one's weight falls by 1 / (m + 1) an element and the other's rises, as
-    in LTX-2's masks. Each tile's weights are its rise times its fall, divided by the sum over all tiles, which differs
-    from one only where three or more overlap. They are exactly one where no other tile reaches.
+    Where two neighbours overlap in m elements, the weight of one falls by 1 / (m + 1) per element and the weight of
+    the other rises, as in LTX-2's masks. A tile's weights are its rise times its fall, divided by the sum over all
+    tiles. That sum differs from one only where three or more tiles overlap. Where a single tile reaches, its weight
+    is exactly one.
 
-    The targets start and end in rising order and leave no gap.
+    Args:
+        targets: the output elements of each tile. They start and end in rising order and leave no gap.
+
+    Returns:
+        For each tile, float32 weights, one per target element.
     """
     raw = [np.ones(len(target)) for target in targets]
     for index in range(1, len(targets)):
@@ -36,9 +41,16 @@ def partition_of_unity(targets: Sequence[Span]) -> list[Weights]:
 
 
 def feed_forward_weights(targets: Sequence[Span]) -> list[Weights]:
-    """Float32 weights of each tile against the one before it: k / e at element k of their e common ones, then one.
+    """The weights of diffusers' `blend_v` and `blend_h`: each tile against the tile before it.
 
-    diffusers' `blend_v` and `blend_h`: the first element of a tile is wholly its predecessor's.
+    Over the e elements that two tiles have in common, the later tile has the weight k / e at element k; after them it
+    has one. So the first common element is taken from the earlier tile alone.
+
+    Args:
+        targets: the output elements of each tile, in rising order.
+
+    Returns:
+        For each tile, float32 weights, one per target element.
     """
     weights = [np.ones(len(target), np.float32) for target in targets]
     for index in range(1, len(targets)):

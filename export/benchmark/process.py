@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...runtime.errors import EngineError
-from ...runtime.system.subprocess_call import ask
+from ...runtime.system.subprocess_call import call_in_subprocess
 from .case import Case, Measurement
 
 __all__ = ["measure"]
@@ -15,10 +15,10 @@ def measure(bundle: Path, case: Case) -> Measurement:
     Raises:
         EngineError: it does not run, whatever the reason: what the runtime says, or how the process ended.
     """
-    reply = ask("latentrt.export.benchmark.worker", {"bundle": str(bundle), "case": case.to_json()})
-    answer = reply.answer
+    result = call_in_subprocess("latentrt.export.benchmark.worker", {"bundle": str(bundle), "case": case.to_json()})
+    answer = result.answer
     if answer is None:
-        raise EngineError(reply.ending)
+        raise EngineError(result.failure)
     if "error" in answer:
         raise EngineError(answer["error"])
     return Measurement(case, **answer | {"seconds": tuple(answer["seconds"])})

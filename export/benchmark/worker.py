@@ -8,14 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ...runtime.system.worker import answer_once
+from ...runtime.system.worker import serve_one_call
 
 __all__ = ["main", "measured"]
 
 
 def main() -> None:
     """Read the case, measure, answer with one JSON object on standard output."""
-    answer_once(lambda order: measured(Path(order["bundle"]), order["case"]))
+    serve_one_call(lambda order: measured(Path(order["bundle"]), order["case"]))
 
 
 def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime import open_bundle
-from ...runtime.files.file_calls import decode_file, encode_file
+from ...runtime.files.decoded_file import decode_file
+from ...runtime.files.encoded_file import encode_file
 from ...runtime.media.clips.clip_reader import open_clip
 from ...runtime.media.clips.clip_writer import write_clip
 from ...runtime.media.pictures.picture_file import list_pictures, read_picture, write_picture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import EngineError, MissingExtra
-from ...runtime.system.subprocess_call import how_ended
+from ...runtime.system.subprocess_call import describe_exit
 from .settings import LIBRARIES
 
 __all__ = ["library_version", "run_worker"]
@@ -89,7 +89,7 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
         return answer
     what = f"{order['backend']} does not build {Path(order['graph']).name}"
     if answer.get("event") != "error":
-        how = how_ended(process.returncode)
+        how = describe_exit(process.returncode)
         raise EngineError(f"{what}: the build process {how}; its log is {order['log']}")
     raise EngineError(f"{what}: {_sentence(answer)}; its log is {order['log']}")
 

@@ -1,5 +1,5 @@
-"""The array boundary: what arrays users may pass in and get back, and the values made of them.
+"""The array boundary: checks of the arrays that users pass in, and the values that they get back.
 
 Legal sizes, pixels, the posterior, latent statistics, and the output objects of `encode` and `decode` belong here.
-Files belong to `media`; how a call runs belongs to `execution`.
+Reading and writing files belongs to `media`. Running a call belongs to `execution`.
 """

@@ -1,4 +1,4 @@
-"""The array boundary: what comes in is made a checked array, and what goes out has the form that was asked for."""
+"""The array boundary: checks of input arrays, and results in the form that the caller wants."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,21 @@ from .pixels import to_pixels
 __all__ = ["OUTPUTS", "as_input", "check_output", "is_finite", "pixel_shape", "require_finite", "to_output"]
 
 OUTPUTS = ("float32", "uint8", "device")
+"""The forms that a result can have. See `check_output`."""
 _HOST_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost (pinned)
 _CUDA_DEVICE = 2  # DLPack's kDLCUDA
 
 
 def as_input(array: Any, what: str, *, device: str = "cpu") -> Any:
-    """A float32 array on the host, C-contiguous, for a NumPy array or anything else with `__dlpack__`; float16 is
-    widened. A CUDA array is handed through where the backend runs on CUDA.
+    """Check an input array and convert it to C-contiguous float32 on the host.
+
+    Args:
+        array: a NumPy array, or an object with `__dlpack__`. float32, or float16, which is widened.
+        what: the argument that an error names.
+        device: the device that the backend runs on, "cpu" or "cuda". With "cuda", a CUDA array is returned as it is.
 
     Raises:
-        InputError: not an array, another dtype, or on a device that the backend does not run on.
+        InputError: `array` is no array, has another dtype, or is on a device that the backend does not run on.
     """
     if not isinstance(array, np.ndarray):
         if not hasattr(array, "__dlpack__"):
@@ -48,15 +53,19 @@ def as_input(array: Any, what: str, *, device: str = "cpu") -> Any:
 
 def is_finite(array: NDArray[Any]) -> bool:
     """Whether an array holds neither NaN nor infinity."""
-    # Both survive into a minimum or a maximum, and neither of these needs an array of flags.
+    # The minimum or maximum is then not finite either. Unlike np.isfinite(array), they need no array of flags.
     return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def require_finite(array: Any, what: str) -> None:
-    """Refuse NaN and infinity (host arrays only; a device array is not fetched for this).
+    """Refuse NaN and infinity in an array on the host. Arrays on a device are not checked, since that needs a copy.
+
+    Args:
+        array: any array.
+        what: the argument that an error names.
 
     Raises:
-        InputError: says how many and where the first is.
+        InputError: the array holds NaN or infinity. The message says how many and names the first place.
     """
     if not isinstance(array, np.ndarray) or array.size == 0:
         return
@@ -69,22 +78,29 @@ def require_finite(array: Any, what: str) -> None:
 
 
 def pixel_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """(B, C, H, W) -> (B, H, W, C), and (B, C, T, H, W) -> (B, T, H, W, C)."""
+    """The shape of pixels for the shape of a sample: (B, C, [T,] H, W) gives (B, [T,] H, W, C)."""
     return (shape[0], *shape[2:], shape[1])
 
 
 def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
-    """Check how a result of `shape` is wanted.
+    """Check the arguments that choose the form of a result.
+
+    Args:
+        output: "float32" for a sample, "uint8" for pixels, or "device" for an array that stays on the engine's device.
+        out: the array to write the result into, or None.
+        shape: the shape of the sample, (B, C, H, W) or (B, C, T, H, W).
 
     Raises:
-        InputError: an unknown form, or an `out` that does not fit.
+        InputError: `output` is unknown, or `out` has the wrong type, shape or dtype for it.
     """
     if output not in OUTPUTS:
         raise InputError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
     if out is None:
         return
     if output == "device":
-        raise InputError("out= is an array on the host and output='device' leaves the result on the device: give one")
+        raise InputError(
+            "out= is an array on the host and output='device' leaves the result on the device: give only one"
+        )
     wanted_shape = pixel_shape(shape) if output == "uint8" else tuple(shape)
     fits = (
         isinstance(out, np.ndarray)
@@ -98,7 +114,13 @@ def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
 
 
 def to_output(sample: NDArray[Any], output: str, out: NDArray[Any] | None) -> Any:
-    """A result, float32 or pixels already, in the form that was asked for, written into `out` if that is given."""
+    """A result in the form that the caller wants. With `out`, the result is written there.
+
+    Args:
+        sample: a float32 sample, or uint8 pixels.
+        output: see `check_output`.
+        out: see `check_output`.
+    """
     if output == "uint8" and sample.dtype != np.uint8:
         return to_pixels(sample, out)
     if out is None or out is sample:

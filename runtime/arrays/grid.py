@@ -1,6 +1,6 @@
-"""Legal sizes: how samples and latents lie on each other, and padding a sample up to the grid.
+"""Legal sizes: the sizes of samples and their latents, and padding of samples to a legal size.
 
-A latent cell is `spatial` x `spatial` pixels. A latent clip of 1 + k frames is a clip of 1 + temporal * k frames.
+A latent cell stands for `spatial` x `spatial` pixels. A latent clip of 1 + k frames stands for 1 + temporal * k frames.
 Sizes are (H, W) for images and (T, H, W) for video.
 """
 
@@ -22,7 +22,15 @@ Size = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """`encoder_minimum` and `decoder_minimum` are the fewest latent cells along height or width that each takes."""
+    """The grid of legal sizes of a model.
+
+    Attributes:
+        spatial: pixels per latent cell along height and width.
+        temporal: frames per latent frame after the first one. 1 for images.
+        encoder_minimum: the fewest latent cells along height or width that the encoder takes.
+        decoder_minimum: the fewest latent cells along height or width that the decoder takes.
+        video: whether sizes have a time axis.
+    """
 
     spatial: int
     temporal: int
@@ -32,6 +40,7 @@ class Grid:
 
     @classmethod
     def of(cls, config: ModelConfig, *, video: bool) -> "Grid":
+        """The grid of a model with this config."""
         return cls(
             config.spatial_ratio,
             config.temporal_ratio,
@@ -42,25 +51,26 @@ class Grid:
 
     @property
     def axes(self) -> str:
+        """The names of the axes of a size, for messages."""
         return "(frames, height, width)" if self.video else "(height, width)"
 
     def axes_for(self, direction: Direction) -> tuple[Axis, ...]:
-        """The axes as tiles are laid along them, with the minimum of what runs: encoder or decoder."""
+        """The axes for tiling, with the minimum of the encoder ("encode") or the decoder ("decode")."""
         minimum = self.encoder_minimum if direction == "encode" else self.decoder_minimum
         space = tuple(Axis(name, self.spatial, minimum=minimum) for name in ("height", "width"))
         return (Axis("num_frames", self.temporal, leading=True), *space) if self.video else space
 
     def sample_size(self, latent_size: Sequence[int]) -> Size:
-        """The sample that latents of that size decode to."""
+        """The size of the sample that latents of this size decode to."""
         return tuple(axis.length(cells) for axis, cells in zip(self.axes_for("decode"), latent_size, strict=True))
 
     def latent_size(self, sample_size: Sequence[int]) -> Size:
-        """The latents of a legal sample size."""
+        """The size of the latents of a sample with this legal size."""
         space = tuple(pixels // self.spatial for pixels in sample_size[-2:])
         return ((sample_size[0] - 1) // self.temporal + 1, *space) if self.video else space
 
     def padded_size(self, sample_size: Sequence[int]) -> Size:
-        """The smallest size that holds a sample of any size, and that both encoder and decoder take.
+        """The smallest size that is at least `sample_size` and that both the encoder and the decoder take.
 
         Raises:
             InputError: an axis is empty.
@@ -74,10 +84,10 @@ class Grid:
         return self.sample_size(cells)
 
     def check_sample(self, sample_size: Sequence[int]) -> None:
-        """Refuse a size off the grid.
+        """Refuse a sample size that the encoder does not take.
 
         Raises:
-            InputError: names the rule, the size and the nearest legal one above.
+            InputError: the size is not legal. The message names the rule, the size and the next larger legal size.
         """
         legal = self.padded_size(sample_size)
         cells = self.latent_size(sample_size)
@@ -90,10 +100,10 @@ class Grid:
             )
 
     def check_latents(self, latent_size: Sequence[int]) -> None:
-        """Refuse latents that are empty or smaller than the decoder takes.
+        """Refuse a latent size that the decoder does not take.
 
         Raises:
-            InputError: names the minimum and the size.
+            InputError: an axis is empty or too small. The message names the minimum and the size.
         """
         if min(latent_size) < 1 or min(latent_size[-2:]) < self.decoder_minimum:
             raise InputError(
@@ -102,7 +112,7 @@ class Grid:
             )
 
     def cropped_size(self, sample_size: Sequence[int], crop: Sequence[int] | None) -> Size:
-        """What is wanted of a sample: `crop`, or all of it.
+        """The size that a sample is cropped to: `crop`, or its whole size if `crop` is None.
 
         Raises:
             InputError: `crop` does not lie within the sample.
@@ -119,7 +129,14 @@ class Grid:
         return tuple(crop)
 
     def pad(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The sample, (B, C, H, W) or (B, C, T, H, W), padded at the end of each axis by repeating its last element."""
+        """Pad a sample to a legal size by repeating the last element of each axis.
+
+        Args:
+            sample: float32 (B, C, H, W) or (B, C, T, H, W).
+
+        Returns:
+            A new array, or `sample` itself if its size is legal.
+        """
         size = sample.shape[2:]
         after = [(0, legal - length) for legal, length in zip(self.padded_size(size), size, strict=True)]
         return np.pad(sample, [(0, 0), (0, 0), *after], mode="edge") if any(sum(pair) for pair in after) else sample

@@ -1,4 +1,4 @@
-"""Model latents to diffusion latents and back, each as the diffusers pipelines do it."""
+"""Conversion between model latents and diffusion latents, as the diffusers pipelines do it."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,24 @@ Array = NDArray[np.float32]
 
 
 def scale_latents(latents: Array, config: ModelConfig) -> Array:
-    """Model latents (what encode gives) -> diffusion latents (what the denoiser sees); (B, C, ...), float32.
+    """Convert model latents (the output of `encode`) to diffusion latents (the input of the denoiser).
 
-    With per-channel statistics: (z - mean) * scaling_factor / std (Playground 2.5, LTX-2). Otherwise
-    (z - shift_factor) * scaling_factor (SD3, FLUX.1), shift_factor being 0 where there is none (SD, SDXL).
+    With per-channel statistics, the result is (z - mean) * scaling_factor / std (Playground 2.5, LTX-2). Otherwise it
+    is (z - shift_factor) * scaling_factor (SD3, FLUX.1). Without a shift_factor, the shift is 0 (SD, SDXL).
 
-    FLUX.2 packs 2x2 cells into one of four times the channels, and its statistics are of those: (B, C, h, w) ->
-    (B, 4 * C, h / 2, w / 2).
+    FLUX.2 packs 2x2 cells into one cell with four times the channels, and its statistics are for packed latents:
+    (B, C, h, w) becomes (B, 4 * C, h / 2, w / 2).
+
+    Args:
+        latents: float32 (B, C, ...).
+        config: the model's config.
+
+    Returns:
+        A new float32 array.
 
     Raises:
-        InputError: FLUX.2, and h or w is odd.
+        InputError: the model is FLUX.2, and h or w is odd.
+        ConfigError: the model is FLUX.2, and its config has no statistics.
     """
     if isinstance(config, AutoencoderKLFlux2Config):
         latents = packed_latents(latents, config)
@@ -32,10 +40,13 @@ def scale_latents(latents: Array, config: ModelConfig) -> Array:
 
 
 def unscale_latents(latents: Array, config: ModelConfig) -> Array:
-    """Diffusion latents -> model latents (what decode takes): the reverse of `scale_latents`.
+    """Convert diffusion latents to model latents (the input of `decode`): the reverse of `scale_latents`.
 
-    Which pipelines give diffusion latents with `output_type="latent"`, and which give model latents, is the table in
-    docs/latents.md: LTX-2's and FLUX.2 Klein's give model latents, which are not to be unscaled.
+    With `output_type="latent"`, some pipelines return diffusion latents, and some return model latents (LTX-2 and
+    FLUX.2 Klein), which must not be unscaled. docs/latents.md has a table.
+
+    Raises:
+        ConfigError: the model is FLUX.2, and its config has no statistics.
     """
     mean, factor = mean_and_factor(config, latents.ndim)
     unscaled = np.asarray(latents / factor + mean, dtype=np.float32)
@@ -43,7 +54,9 @@ def unscale_latents(latents: Array, config: ModelConfig) -> Array:
 
 
 def packed_latents(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
-    """(B, C, h, w) -> (B, C * rows * columns, h / rows, w / columns), the channel slowest: FLUX.2's layout.
+    """Pack latents as FLUX.2 does: (B, C, h, w) becomes (B, C * rows * columns, h / rows, w / columns).
+
+    `config.patch_size` is (rows, columns). Packed channels are ordered by channel, then row, then column.
 
     Raises:
         InputError: h or w is odd.
@@ -71,9 +84,13 @@ def _unpacked(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
 
 
 def mean_and_factor(config: ModelConfig, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What `scale_latents` subtracts, and what it then multiplies with: per channel, or one number for all of them.
+    """The mean that `scale_latents` subtracts, and the factor that it then multiplies with.
 
-    Arrays of `rank` axes that broadcast against latents (B, C, ...).
+    Both are float64, per channel or one number for all channels, in a shape that broadcasts against latents (B, C,
+    ...) of `rank` axes.
+
+    Raises:
+        ConfigError: the model is FLUX.2, and its config has no statistics.
     """
     if isinstance(config, AutoencoderKLFlux2Config) and config.latents_mean is None:
         raise ConfigError(f"config: {config.family} needs bn_running_mean and bn_running_var to scale latents")

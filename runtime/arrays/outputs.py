@@ -1,4 +1,4 @@
-"""What encode and decode give, with diffusers' names."""
+"""The outputs of `encode` and `decode`, with diffusers' names."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,13 @@ __all__ = ["AutoencoderKLOutput", "DecoderOutput"]
 
 @dataclass(frozen=True)
 class AutoencoderKLOutput:
-    """What `encode` gives. `exact`: whether its numbers are those of a single pass; tiles approximate them. `ran`: how
-    the call ran."""
+    """The output of `encode`.
+
+    Attributes:
+        latent_dist: the distribution of the latents.
+        exact: whether the numbers equal those of a single pass. Tiles approximate them.
+        ran: how the call ran.
+    """
 
     latent_dist: DiagonalGaussian
     exact: bool = True
@@ -21,8 +26,14 @@ class AutoencoderKLOutput:
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """What `decode` gives: `sample` in the form that was asked for. `exact`: whether its numbers are those of a single
-    pass; tiles approximate them. `ran`: how the call ran."""
+    """The output of `decode`.
+
+    Attributes:
+        sample: in the form that `output=` and `out=` chose: a float32 sample (B, C, H, W) or (B, C, T, H, W), nominally
+            in [-1, 1], uint8 pixels (B, H, W, C) or (B, T, H, W, C), or a sample on the engine's device.
+        exact: whether the numbers equal those of a single pass. Tiles approximate them.
+        ran: how the call ran.
+    """
 
     sample: Any
     exact: bool = True

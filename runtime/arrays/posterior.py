@@ -1,10 +1,10 @@
-"""The diagonal Gaussian that an encoder describes, and sampling from it. NumPy alone.
+"""The diagonal Gaussian distribution of latents that an encoder returns.
 
-Source: Kingma and Welling, "Auto-Encoding Variational Bayes" (2013); clamp and names as in diffusers'
+Source: Kingma and Welling, "Auto-Encoding Variational Bayes" (2013). The clamp and the names are those of diffusers'
 `DiagonalGaussianDistribution`. Arrays are (B, C, h, w) or (B, C, t, h, w).
 """
 
-from __future__ import annotations  # or every annotation of a generator would import numpy.random
+from __future__ import annotations  # otherwise annotations with np.random.Generator would import numpy.random
 
 import math
 from functools import cached_property
@@ -22,10 +22,12 @@ _LOGVAR_MIN, _LOGVAR_MAX = -30.0, 20.0
 
 
 def generator_from(rng: np.random.Generator | int) -> np.random.Generator:
-    """A generator, from itself or from a seed.
+    """The generator itself, or a new one from a seed.
+
+    There is no default: the caller always chooses the randomness.
 
     Raises:
-        InputError: neither; randomness is always asked for by the caller.
+        InputError: `rng` is neither a generator nor a seed (a whole number from 0).
     """
     if isinstance(rng, np.random.Generator):
         return rng
@@ -35,10 +37,11 @@ def generator_from(rng: np.random.Generator | int) -> np.random.Generator:
 
 
 class DiagonalGaussian:
-    """A Gaussian with its own mean and variance per element.
+    """A Gaussian distribution with a mean and a variance for each element.
 
-    `parameters` is (B, 2C, ...): the mean, then the log-variance, which is clamped to [-30, 20]. Parameters that an
-    engine left on its device are kept as they are; everything else here needs them on the host.
+    Attributes:
+        parameters: (B, 2C, ...), the mean and then the log-variance along the channel axis, as the encoder returns
+            them. With `output="device"` they stay on the engine's device, and nothing else here can be used.
     """
 
     def __init__(self, parameters: Any) -> None:
@@ -48,34 +51,45 @@ class DiagonalGaussian:
 
     @property
     def mean(self) -> Array:
-        """(B, C, ...), a view of the parameters."""
+        """The mean, float32 (B, C, ...): a view of the parameters."""
         return self._halves()[0]
 
     @cached_property
     def logvar(self) -> Array:
-        """(B, C, ...), clamped to [-30, 20]."""
+        """The log-variance, float32 (B, C, ...), clamped to [-30, 20]."""
         return np.clip(self._halves()[1], _LOGVAR_MIN, _LOGVAR_MAX)
 
     @cached_property
     def std(self) -> Array:
+        """The standard deviation, float32 (B, C, ...)."""
         return np.asarray(np.exp(0.5 * self.logvar), np.float32)
 
     @cached_property
     def var(self) -> Array:
+        """The variance, float32 (B, C, ...)."""
         return np.exp(self.logvar)
 
     def mode(self) -> Array:
-        """The most likely latents: the mean, as an array of its own."""
+        """The most likely latents, float32 (B, C, ...): a copy of the mean."""
         return self.mean.copy()
 
     def sample(self, rng: np.random.Generator | int) -> Array:
-        """Latents drawn from the distribution, float32 (B, C, ...): mean + std * standard normal noise."""
+        """Draw latents, float32 (B, C, ...): mean + std * standard normal noise.
+
+        Args:
+            rng: a generator, or a seed (a whole number from 0).
+        """
         noise = generator_from(rng).standard_normal(self.mean.shape, dtype=np.float32)
         return np.asarray(self.mean + self.std * noise, dtype=np.float32)
 
     def kl(self, other: DiagonalGaussian | None = None) -> Array:
-        """Kullback-Leibler divergence from `other` (None: the standard normal), float32 (B,), in nats: summed over
-        every axis but the batch. (diffusers' sums three axes and leaves a video's width.)"""
+        """The Kullback-Leibler divergence from another distribution, float32 (B,), in nats.
+
+        It is summed over every axis except the batch. (diffusers sums three axes, and so leaves the width of a video.)
+
+        Args:
+            other: the other distribution. None means the standard normal distribution.
+        """
         if other is None:
             terms = np.square(self.mean) + self.var - 1.0 - self.logvar
         else:
@@ -89,7 +103,7 @@ class DiagonalGaussian:
         return _sum(terms) * np.float32(0.5)
 
     def nll(self, sample: Array) -> Array:
-        """Negative log-likelihood of `sample` (B, C, ...), float32 (B,), in nats: summed like `kl`."""
+        """The negative log-likelihood of latents (B, C, ...), float32 (B,), in nats, summed like `kl`."""
         if sample.shape != self.mean.shape:
             raise InputError(f"nll: the sample must have the mean's shape {self.mean.shape}, got {sample.shape}")
         terms = math.log(2.0 * math.pi) + self.logvar + np.square(sample - self.mean) / self.var

@@ -12,7 +12,7 @@ import numpy as np
 from .. import open_bundle
 from ..calls.strategy import Strategy
 from ..system.process_memory import forget_peak, peak_bytes, resident_bytes
-from ..system.worker import answer_once
+from ..system.worker import serve_one_call
 
 __all__ = ["main"]
 
@@ -21,7 +21,7 @@ _SLOW_SECONDS = 2.0  # a call that is not repeated to know its time without what
 
 def main() -> None:
     """Read the probe, measure, answer with one JSON object on standard output."""
-    answer_once(_measured)
+    serve_one_call(_measured)
 
 
 def _measured(order: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""From file to file: what `latentrt encode` and `latentrt decode` do, as functions.
+"""Encoding and decoding from file to file: the functions behind `latentrt encode` and `latentrt decode`.
 
-Formats of files belong to `media`; options and messages of the command line belong to `latentrt.cli`.
+`encoded_file` and `decoded_file` hold these functions; the other modules are their parts. Reading and writing file
+formats belongs to `media`. Options and output of the command line belong to `latentrt.cli`.
 """

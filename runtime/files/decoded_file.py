@@ -1,13 +1,11 @@
-"""A decoded sample on its way out: to a picture, a clip, an array, a folder, or standard output."""
+"""Decoding a latents file to a picture, a clip, an array, a folder, or standard output."""
 
 import logging
-import os
-import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +15,111 @@ from numpy.typing import NDArray
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
 from ..autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-from ..errors import InputError, OutputError
-from ..extras import require
+from ..errors import InputError
 from ..media.clips.clip_reader import CLIP_ENDINGS
 from ..media.clips.clip_writer import write_clip
 from ..media.clips.video_writer import VideoWriter
+from ..media.latents_file import read_latents
 from ..media.pictures.picture_file import PICTURE_ENDINGS, write_picture
 from ..system.npy_file import create_npy
-from ..system.partial_output import partial_output, require_folder, translated_errors
+from ..system.partial_output import partial_output, translated_errors
+from .destination import STANDARD_OUTPUT, check_destination, check_replaceable
+from .given_latents import model_latents
+from .named_seed import generator_for
+from .original_size import original_size
+from .progress import Progress, counting
 
-__all__ = ["STANDARD_OUTPUT", "DecodedFile", "Progress", "check_destination", "check_replaceable", "counting"]
+__all__ = ["DEFAULT_FRAME_RATE", "DecodedFile", "decode_file"]
 
 _LOG = logging.getLogger(__name__)
 
-STANDARD_OUTPUT = Path("-")
-Progress = Callable[[str, int, int], None]
-"""Called with what is counted ("tiles", "frames" or "pictures"), how many are done, and how many there are; may
-raise, to stop."""
+DEFAULT_FRAME_RATE = Fraction(24)
+"""Frames per second of a decoded clip if neither the user nor the latents file gives a rate: LTX-2 generates at it."""
+
+
+def decode_file(
+    vae: Autoencoder,
+    source: Path,
+    output: Path,
+    *,
+    scaled: bool = False,
+    frame_rate: Fraction | None = None,
+    temb: float | None = None,
+    seed: int | None = None,
+    memory: int | str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Decode a latents file. The ending of `output` chooses the format:
+
+    - Images: `.png`, `.jpg`, `.webp`, or no ending for a folder of PNG files, one for each picture of a batch.
+    - Clips: `.mp4`, `.webm`, `.gif`, ..., or no ending for a folder of PNG frames. Frames are written as soon as they
+      are decoded.
+    - Clips to `STANDARD_OUTPUT`: raw frames, uint8 (H, W, C).
+    - Both: `.npy` for the float32 sample (B, C, ...), not clipped. The file is memory-mapped while it is written.
+
+    Args:
+        vae: the model.
+        source: the latents file.
+        output: the output.
+        scaled: whether the file holds diffusion latents. The pipelines of Stable Diffusion, SDXL, SD3 and FLUX.1 return
+            them with `output_type="latent"`. If False, the file's metadata decides. A file without metadata then holds
+            model latents, which the pipelines of LTX-2 and FLUX.2 Klein return. A warning is logged if the statistics
+            of a file without metadata are those of the other space.
+        frame_rate: frames per second of the clip. None takes the rate in the file, or else `DEFAULT_FRAME_RATE`.
+        temb: the timestep, for timestep-conditioned decoders.
+        seed: the seed of the noise, for decoders that inject noise. The noise also depends on the name of the latents
+            file (see `named_seed.generator_for`).
+        memory: see `Autoencoder.decode`.
+        overwrite: whether to replace an existing output. A folder is replaced only if it holds nothing except frames or
+            pictures that LatentRT wrote.
+        progress: called with the progress in tiles, frames or pictures.
+
+    Returns:
+        A report as JSON values: the output, its shape, and how the decoder ran.
+
+    Raises:
+        MediaError: the latents file cannot be read, or the installed FFmpeg has no encoder for the output.
+        InputError: the latents do not fit the model, or an argument does not fit the decoder.
+        OutputError: the output exists or cannot be written.
+    """
+    started = time.perf_counter()
+    if output != STANDARD_OUTPUT:
+        check_replaceable(output, overwrite, source)
+    content = read_latents(source)
+    latents = model_latents(vae, content, source, scaled=scaled)
+    if seed is not None and not getattr(vae.config, "noise_stacks", ()):
+        raise InputError("seed: this decoder injects no noise; leave it out")
+    noise = None if seed is None else generator_for(seed, source)
+    timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
+    check_destination(vae, latents.shape[0], output)
+    crop = original_size(content, vae.grid, latents.shape[2:], source)
+    rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
+
+    decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": noise}, memory)
+    ran = decoded.write(output, rate, sample_aspect_ratio=content.sample_aspect_ratio, overwrite=overwrite)
+    is_clip = vae.video and output.suffix.lower() != ".npy"
+    return {
+        "output": str(output),
+        "shape": list(decoded.shape),
+        **({"frame_rate": str(rate)} if is_clip else {}),
+        **ran.to_json(),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedFile:
-    """Checked `latents` on their way to a file. `crop`: the size to cut the sample to. `conditions`: the decoder's
-    further inputs. `memory`: as `Autoencoder.decode` takes it."""
+    """Latents that are decoded to a file.
+
+    Attributes:
+        vae: the model.
+        latents: model latents, float32 (B, C, h, w) or (B, C, t, h, w), checked.
+        crop: the size (H, W) or (T, H, W) to crop the sample to. None keeps its size.
+        progress: called with the progress in tiles, frames or pictures.
+        conditions: the decoder's other inputs: "temb" and "rng".
+        memory: see `Autoencoder.decode`.
+    """
 
     vae: Autoencoder
     latents: NDArray[np.float32]
@@ -50,16 +130,26 @@ class DecodedFile:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the sample, (B, C, ...)."""
+        """The shape of the sample, (B, C, ...)."""
         size = self.vae.grid.cropped_size(self.vae.grid.sample_size(self.latents.shape[2:]), self.crop)
         return (self.latents.shape[0], self.vae.config.out_channels, *size)
 
     def write(
         self, output: Path, rate: Fraction, *, sample_aspect_ratio: Fraction | None = None, overwrite: bool = False
     ) -> Ran:
-        """Decode and write; gives how the decoder ran. The output is opened before the decoder runs, so that one that
-        cannot be written fails at once. `sample_aspect_ratio`: the width of a pixel for its height, which video files
-        name."""
+        """Decode the latents and write the output.
+
+        The output is opened before the decoder runs, so an output that cannot be written fails at once.
+
+        Args:
+            output: the output.
+            rate: frames per second of a clip.
+            sample_aspect_ratio: a pixel's width over its height, which only video files store.
+            overwrite: whether to replace an existing output.
+
+        Returns:
+            How the decoder ran.
+        """
         ending = output.suffix.lower()
         ran: list[Ran] = []
         if sample_aspect_ratio is not None and ending not in CLIP_ENDINGS:
@@ -96,7 +186,7 @@ class DecodedFile:
         return ran[0]
 
     def _decode(self, ran: list[Ran], **options: Any) -> Any:
-        """The sample, or what `options` make of it. `ran` gets how the decoder ran."""
+        """Decode in one call, with `options` of `Autoencoder.decode`. How the decoder ran is appended to `ran`."""
         tiles = counting("tiles", self.progress)
         decoded = self.vae.decode(
             self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
@@ -106,12 +196,14 @@ class DecodedFile:
         return decoded.sample
 
     def _each_frame(self, ran: list[Ran], writer_bytes: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `ran` gets how the
-        decoder runs. `writer_bytes`: what the writer of the frames holds of the budget."""
+        """Decode a clip frame by frame: uint8 (H, W, C). How the decoder runs is appended to `ran`.
+
+        `writer_bytes` is the memory of the writer of the frames, which counts towards the budget.
+        """
         assert isinstance(self.vae, AutoencoderKLLTX2Video)
         options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "on_ran": ran.append}
         options["memory_beside"] = writer_bytes
-        if not self.vae.streaming:  # which counts the very frames that are counted when they are written
+        if not self.vae.streaming:  # a stream reports frames, which are counted when they are written
             options["progress"] = counting("tiles", self.progress)
         for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
             yield from group[0]
@@ -119,68 +211,3 @@ class DecodedFile:
     def _count(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(what, done, total)
-
-
-def check_replaceable(output: Path, overwrite: bool, source: Path | None = None) -> None:
-    """Refuse an output that exists and may not be replaced, before anything runs.
-
-    With `overwrite` a file is replaced, and a folder if it holds nothing but PNG files as they are written here.
-    `source`: what is read meanwhile, which is never replaced.
-
-    Raises:
-        OutputError: it exists and is to stay.
-    """
-    if not os.path.lexists(output):
-        return
-    entries = list(output.iterdir()) if output.is_dir() else None
-    if entries == []:
-        return
-    if not overwrite:
-        raise OutputError(f"{output} exists already: give another name, delete it first, or replace it with --force")
-    if source is not None and output.exists() and source.exists() and output.samefile(source):
-        raise OutputError(f"{output} is the file that is read: give another name")
-    if entries is None:
-        return
-    other = next((one.name for one in entries if not re.fullmatch(r"(frame_)?\d{5,}\.png", one.name)), None)
-    if output.suffix or other is not None:
-        holds = f" and holds {other}" if other is not None else ""
-        raise OutputError(f"{output} is a folder{holds}, which is not replaced: choose another name")
-
-
-def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:
-    """Refuse what cannot hold a decoded batch, before anything runs.
-
-    Raises:
-        InputError: several clips or pictures for a file of one. OutputError: an ending that cannot hold them, or no
-            folder to write into. MissingExtra: Pillow is not installed.
-    """
-    if output == STANDARD_OUTPUT:
-        if not vae.video or batch != 1:
-            raise InputError("-o - writes the raw frames of one clip: give a file or a folder name for anything else")
-        return
-    require_folder(output)
-    ending, channels = output.suffix.lower(), vae.config.out_channels
-    if ending == ".npy":
-        return
-    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending)):
-        raise OutputError(
-            f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name or, of a picture, .png"
-        )
-    require("PIL.Image", extra="media")
-    if vae.video:
-        if batch != 1:
-            raise InputError(f"the latents hold {batch} clips and {output.name} is one: write .npy, or split them")
-        if ending in PICTURE_ENDINGS:
-            raise OutputError(f"cannot write a clip as {output.name}: give .mp4, .webm, .gif, .npy, or a folder name")
-    elif ending in PICTURE_ENDINGS:
-        if batch != 1:
-            raise InputError(f"the latents hold {batch} pictures and {output.name} is one: give a folder name, or .npy")
-    elif ending:
-        raise OutputError(
-            f"cannot write a picture as {output.name}: give {', '.join(PICTURE_ENDINGS)}, .npy, or a folder name"
-        )
-
-
-def counting(what: str, progress: Progress | None) -> Callable[[int, int], None] | None:
-    """`progress` for what counts one thing."""
-    return None if progress is None else partial(progress, what)

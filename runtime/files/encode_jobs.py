@@ -1,4 +1,4 @@
-"""A folder to encode, file by file: where each goes, and what a rerun finds there."""
+"""Encoding the files of a folder: the latents file of each source, and whether an earlier run has made it."""
 
 import json
 from collections import Counter
@@ -28,9 +28,9 @@ class EncodeJob:
     Attributes:
         source: the picture or clip.
         target: the latents file.
-        state: what is there now. "absent": nothing. "same": what this run would make. "unrecorded": a file of an
-            earlier version, which does not record what it was made from. "other": something else.
-        reason: why it is something else.
+        state: what `target` is now. "absent": it does not exist. "same": it is the file that this run would make.
+            "unrecorded": an earlier version of LatentRT wrote it and did not record its origin. "other": it differs.
+        reason: why it differs.
     """
 
     source: Path
@@ -47,7 +47,15 @@ def settings_of(
     background: Background = WHITE,
     matrix: str | None = None,
 ) -> EncodeSettings:
-    """The settings of an encode with `vae`, as its tiling is set now."""
+    """The settings of an encode, with the tiling that is enabled on `vae` now.
+
+    Args:
+        vae: the model.
+        seed: see `encode_file`.
+        scaled: see `encode_file`.
+        background: see `encode_file`.
+        matrix: see `encode_file`.
+    """
     draw = "mean" if seed is None else f"seed {seed}"
     colour = background_colour(background)
     behind = None if colour == background_colour(WHITE) else "#{:02x}{:02x}{:02x}".format(*colour)
@@ -57,10 +65,18 @@ def settings_of(
 def encode_jobs(
     sources: Sequence[Path], folder: Path, vae: Autoencoder, settings: EncodeSettings, check: Callable[[], None]
 ) -> list[EncodeJob]:
-    """The jobs of a folder's files, in their order. `check` is called between the files and may raise, to stop.
+    """The jobs for some sources, in their order.
+
+    Args:
+        sources: the pictures or clips.
+        folder: the folder of the latents files. It need not exist.
+        vae: the model.
+        settings: the settings of this run.
+        check: called between the files. It may raise to stop.
 
     Raises:
-        OutputError: `folder` cannot be listed. MediaError: a source cannot be read.
+        OutputError: `folder` cannot be listed.
+        MediaError: a source cannot be read.
     """
     held: dict[str, dict[str, str] | None] = {}
     with translated_errors(folder):
@@ -82,10 +98,10 @@ def encode_jobs(
 
 
 def check_same(jobs: Sequence[EncodeJob], folder: Path) -> None:
-    """Refuse to keep files that this run would make differently.
+    """Refuse to continue if the folder holds files that this run would make differently.
 
     Raises:
-        OutputError: there are some; the message counts them by their reason.
+        OutputError: there are such files. The message counts them by reason.
     """
     others = Counter(job.reason for job in jobs if job.state == "other")
     if others:
@@ -97,8 +113,8 @@ def check_same(jobs: Sequence[EncodeJob], folder: Path) -> None:
 
 
 def _metadata(path: Path) -> dict[str, str] | None:
-    """A latents file's metadata. None: it is damaged, or no latents file of ours."""
-    from ..media.latents_file import is_ours, read_metadata  # here: safetensors is not small
+    """The metadata of a latents file. None if the file is damaged, or LatentRT did not write it."""
+    from ..media.latents_file import is_ours, read_metadata  # imported here: safetensors is slow to import
 
     try:
         metadata = read_metadata(path)
@@ -125,8 +141,10 @@ def _state(metadata: dict[str, str] | None, source: Path, family: str, settings:
 
 
 def _encoder_digest(vae: Autoencoder) -> str:
-    """SHA-256 of the config and the encoder's weights: the same for every precision and backend, and for a bundle that
-    was exported again."""
+    """The hex SHA-256 of the config and the encoder's weights.
+
+    It is the same for every precision and backend, and for a bundle that was exported again.
+    """
     manifest = vae.manifest
     weights = {graph.weights for graph in manifest.find_graphs("encoder")}
     hashes = sorted(file.sha256 for file in manifest.files if file.name in weights)
@@ -135,7 +153,7 @@ def _encoder_digest(vae: Autoencoder) -> str:
 
 
 def _tiles(vae: Autoencoder) -> str | None:
-    """The approximate tiles that are enabled; strips and streams change no number."""
+    """The enabled tiling as text. None if it is exact, because strips and streams do not change the numbers."""
     settings = vae.settings
     if settings.is_exact:
         return None

@@ -1,4 +1,4 @@
-"""What a folder holds to encode, and what is left out of it, with the reason."""
+"""The pictures and clips in a folder, and the entries that are left out, with the reasons."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,19 +17,33 @@ _SYSTEM_FILES = ("desktop.ini", "thumbs.db")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An entry of a folder that is not encoded. `kind`: what it is, for a count of them all."""
+    """An entry of a folder that is not encoded.
+
+    Attributes:
+        path: the entry.
+        kind: the kind of entry, by which entries are counted: "hidden", "folder", or an ending.
+        reason: why it is not encoded.
+    """
 
     path: Path
     kind: str
     reason: str
 
     def to_json(self) -> dict[str, Any]:
+        """The file and the reason as JSON values."""
         return {"file": str(self.path), "reason": self.reason}
 
 
 @dataclass(frozen=True)
 class FolderContents:
-    """The entries of a folder for one kind of model, each in natural order (frame2 before frame10)."""
+    """The entries of a folder, for one kind of model, in natural order (frame2 before frame10).
+
+    Attributes:
+        folder: the folder.
+        pictures: the pictures.
+        clips: the clips. Image models have none.
+        left_out: the other entries.
+    """
 
     folder: Path
     pictures: tuple[Path, ...]
@@ -38,9 +52,13 @@ class FolderContents:
 
     @classmethod
     def of(cls, folder: Path, *, video: bool) -> "FolderContents":
-        """The pictures (image models), or the pictures and the clips (video models) in `folder`.
+        """Sort the entries of a folder by their endings.
 
-        The endings decide. `.gif` is a picture for image models and a clip for video models.
+        `.gif` is a picture for image models and a clip for video models.
+
+        Args:
+            folder: the folder.
+            video: whether the model is a video model.
 
         Raises:
             MediaError: `folder` is not a folder or cannot be listed.
@@ -48,7 +66,9 @@ class FolderContents:
         try:
             entries = sorted(folder.iterdir(), key=natural_key)
         except OSError as error:
-            raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
+            raise MediaError(
+                f"{folder} is not a folder that can be listed ({error.strerror}): give a folder"
+            ) from error
         pictures, clips, left_out = [], [], []
         for entry in entries:
             ending = entry.suffix.lower()
@@ -62,7 +82,7 @@ class FolderContents:
         return cls(folder, tuple(pictures), tuple(clips), tuple(left_out))
 
     def sentence(self) -> str | None:
-        """How many entries were left out, by kind; None if none were."""
+        """A sentence that counts the entries that were left out, by kind. None if there are none."""
         if not self.left_out:
             return None
         count, every = len(self.left_out), len(self.left_out) + len(self.pictures) + len(self.clips)
@@ -73,19 +93,19 @@ class FolderContents:
 
 
 def _reason(entry: Path, *, video: bool) -> tuple[str, str] | None:
-    """Why an entry is left out: its kind, for a count, and the reason."""
+    """The kind of an entry that is left out, and the reason. None if it is encoded."""
     ending = entry.suffix.lower()
     if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
         return "hidden", _HIDDEN
     if entry.is_dir():
-        return "folder", "a folder inside the folder: encode it by its own name"
+        return "folder", "a folder inside the folder: encode it separately"
     if not entry.is_file():
-        return "not a file", "not a file, or a link to none"
+        return "not a file", "not a file, or a link to a missing file"
     if ending in (FRAME_ENDINGS if video else PICTURE_INPUT_ENDINGS) or (video and ending in CLIP_INPUT_ENDINGS):
         return None
     kind = ending if ending and len(ending) <= 12 else "without an ending"
     if ending in CLIP_INPUT_ENDINGS:
         return kind, "a clip, and the bundle holds an image model"
     if ending == ".npy":
-        return kind, "an array: encode it by its own name"
+        return kind, "an array: encode it separately"
     return kind, f"no picture{' and no clip' if video else ''} by its ending"

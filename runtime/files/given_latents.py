@@ -1,4 +1,4 @@
-"""Latents from a file, as model latents: checked against the bundle and, if they are diffusion latents, unscaled."""
+"""Conversion of the latents in a file to model latents, with checks against the bundle."""
 
 import logging
 from pathlib import Path
@@ -19,18 +19,29 @@ _log = logging.getLogger(__name__)
 
 
 def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scaled: bool) -> NDArray[np.float32]:
-    """The latents of a file as the decoder takes them, float32 (B, C, h, w) or (B, C, t, h, w).
+    """The model latents in a file, as the decoder takes them.
 
-    `scaled`: the user says that they are diffusion latents. Otherwise the file's metadata says so or not; without
-    metadata they are model latents. One warning says so if their statistics are those of the other space. Nothing is
-    changed by it, and a file whose metadata names its space is believed.
+    A warning is logged if the statistics of the latents are those of the other space. The latents are converted as
+    requested anyway. Files whose metadata names the space are not checked.
+
+    Args:
+        vae: the decoding model.
+        content: the content of the file.
+        source: the file, for messages.
+        scaled: whether the user says that the file holds diffusion latents. If False, the metadata decides. Without
+            metadata, the latents are model latents.
+
+    Returns:
+        float32 (B, C, h, w) or (B, C, t, h, w).
 
     Raises:
-        InputError: latents of another family, rank or number of channels, or metadata that contradicts `scaled`.
+        InputError: the latents have another family, rank or number of channels than the model, or the metadata
+            contradicts `scaled`.
     """
     if content.family is not None and content.family != vae.family:
         raise InputError(
-            f"{source} holds latents of {content.family[:80]!r} and the bundle is {vae.family}: give the other one"
+            f"{source} holds latents of {content.family[:80]!r} and the bundle is {vae.family}: give "
+            "latents and a bundle of the same family"
         )
     if scaled and content.scaled is False:
         raise InputError(f"{source} says that it holds model latents, not diffusion latents: leave --scaled out")
@@ -46,7 +57,7 @@ def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scale
 
 
 def _check_packing(config: AutoencoderKLFlux2Config, latents: NDArray[Any], source: Path, as_diffusion: bool) -> None:
-    """FLUX.2: the two spaces have different numbers of channels."""
+    """Check the space of FLUX.2 latents by their channels, which differ between the two spaces."""
     channels = latents.shape[1]
     if not as_diffusion and channels == config.packed_channels:
         raise InputError(
@@ -64,13 +75,15 @@ def _warn_of_other_space(config: Any, latents: NDArray[Any], source: Path, as_di
     space = likely_space(latents, config)
     if as_diffusion and space == "model":
         _log.warning(
-            "%s: --scaled takes these for diffusion latents, but per channel they have the mean and deviation of model "
-            "latents: if a pipeline that gives those made them (LTX-2, FLUX.2 Klein), leave --scaled out",
+            "%s: --scaled says that these are diffusion latents, but per channel they have the mean and deviation of "
+            "model latents: leave --scaled out if a pipeline that returns model latents made them (LTX-2, FLUX.2 "
+            "Klein)",
             source,
         )
     if not as_diffusion and space == "diffusion":
         _log.warning(
-            "%s: without --scaled these are taken for model latents, but per channel they have the mean and deviation "
-            "of diffusion latents: if a pipeline that gives those made them (SD, SDXL, SD3, FLUX.1), give --scaled",
+            "%s: without --scaled these are read as model latents, but per channel they have the mean and deviation "
+            "of diffusion latents: give --scaled if a pipeline that returns diffusion latents made them (SD, SDXL, "
+            "SD3, FLUX.1)",
             source,
         )

@@ -1,6 +1,6 @@
-"""Random streams for files: one seed gives every file noise of its own."""
+"""Random generators for files: with one seed, each file gets different noise."""
 
-from __future__ import annotations  # or every annotation of a generator would import numpy.random
+from __future__ import annotations  # otherwise annotations with np.random.Generator would import numpy.random
 
 from hashlib import sha256
 from pathlib import Path
@@ -14,15 +14,15 @@ __all__ = ["generator_for"]
 
 
 def generator_for(seed: int, path: Path) -> np.random.Generator:
-    """The random stream of the file `path` under `seed`.
+    """The random generator for a file.
 
-    It depends on the seed and the file's name without its folder. So files of one folder get different noise, other
-    files in the folder do not matter, and a file alone gets the noise that it gets in its folder. It is the stream of
+    It depends on the seed and on the file's name without its folder. So the files of a folder get different noise, and
+    a file gets the same noise with and without other files. The seed of the generator is
     `numpy.random.SeedSequence([seed, *words])`, where `words` are the SHA-256 of the name (UTF-8, NFC) as eight
     little-endian 32-bit numbers.
 
     Raises:
-        InputError: the seed is negative or no whole number.
+        InputError: `seed` is negative or no whole number.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed: wanted a whole number from 0, got {seed!r}")

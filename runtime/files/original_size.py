@@ -1,4 +1,4 @@
-"""The size before padding, as a latents file states it: a hint that has to agree with the latents."""
+"""The size of a picture or clip before padding. A latents file states it, and it must agree with the latents."""
 
 import logging
 from collections.abc import Sequence
@@ -13,11 +13,20 @@ _log = logging.getLogger(__name__)
 
 
 def original_size(content: LatentsFile, grid: Grid, cells: Sequence[int], source: Path) -> tuple[int, ...] | None:
-    """The size (H, W) or (T, H, W) to cut a decoded sample to, or None where it stays as it is.
+    """The size to crop a decoded sample to.
 
-    Other tools upscale, join and crop latents and keep the metadata. So each axis is taken by itself: the stated length
-    counts if padding it gives what the latents (`cells`) decode to. Otherwise the axis keeps its whole length, and one
-    warning names both sizes. A frame rate does not depend on the sizes, and stays.
+    Other programs upscale, join and crop latents without changing the metadata. So each axis is checked separately: the
+    stated length counts if, after padding, it equals the length that the latents decode to. Otherwise the axis is not
+    cropped, and one warning names both sizes.
+
+    Args:
+        content: the content of the latents file.
+        grid: the model's grid.
+        cells: the size of the latents.
+        source: the latents file, for the warning.
+
+    Returns:
+        (H, W) or (T, H, W), or None if the sample is not cropped.
     """
     whole = grid.sample_size(cells)
     names = ("frames", "height", "width") if grid.video else ("height", "width")
@@ -30,8 +39,8 @@ def original_size(content: LatentsFile, grid: Grid, cells: Sequence[int], source
     wrong = [name for name in wrong if getattr(content, name) is not None]
     if wrong:
         _log.warning(
-            "%s: its metadata says that the original had %s, but its latents decode to %s: the metadata is ignored "
-            "there, and nothing is cut off",
+            "%s: its metadata says that the original had %s, but its latents decode to %s: this metadata is ignored, "
+            "and the result is not cropped there",
             source,
             _text(names, known, wrong),
             _text(names, whole, wrong),

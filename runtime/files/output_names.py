@@ -1,4 +1,4 @@
-"""Names of latents files for the files of a folder: one for each, found again by a rerun."""
+"""Names for the latents files of a folder's files. They are unique, and a rerun finds them again."""
 
 import unicodedata
 from collections import Counter
@@ -14,19 +14,23 @@ _ENDING = ".safetensors"
 
 
 def output_names(sources: Sequence[Path], folder: Path, held: Mapping[str, str | None]) -> list[Path]:
-    """The latents file in `folder` of each source; no two share one, also where file systems ignore case.
+    """The latents file of each source. No two sources have the same file, even if the file system ignores case.
 
-    `held`: the latents files in `folder` by name, with the source name that each records (None: it records none).
+    A source keeps the file that it has already, even if there are new sources. Any other source is named by its stem
+    (`a` for `a.png`), unless another source has that stem or another source's file has that name. Then it is named by
+    its whole name, or else by its whole name and eight digits of its hash (`a.PNG` if there is `a.png`).
 
-    A source that has a file there keeps it, also if other sources came to the folder since. Another one gets its stem
-    (`a` of `a.png`) if no other source has that stem and no other source's file has that name; else its whole name;
-    else its whole name and eight digits of its hash (`a.png` and `a.PNG`, the latter's with digits).
+    Args:
+        sources: the pictures or clips.
+        folder: the folder of the latents files.
+        held: the names of the latents files in `folder`, with the source name that each records. None if it records
+            none.
     """
     names = [path.name for path in sources]
     files = {_key(file): file for file in held}
     chosen: dict[str, str] = {}  # keys of files, by source
     taken = {_key(file) for file, owner in held.items() if owner is not None}
-    for names_at in (2, 1, 0):  # the most specific first: names of one spelling may share the others
+    for names_at in (2, 1, 0):  # the most specific name first, because several sources may share the other names
         for name in names:
             key = _key(_candidates(name)[names_at])
             owner = held.get(files.get(key, ""))
@@ -52,10 +56,11 @@ def output_names(sources: Sequence[Path], folder: Path, held: Mapping[str, str |
 
 
 def _candidates(name: str) -> tuple[str, str, str]:
+    """The possible latents files of a source: by its stem, by its whole name, and by its name and its hash."""
     mark = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{Path(name).stem}{_ENDING}", f"{name}{_ENDING}", f"{name}-{mark}{_ENDING}"
 
 
 def _key(name: str) -> str:
-    """The same for names that some file system takes for one: without case, in Unicode's composed form."""
+    """A key that is equal for names that a file system may treat as equal: without case, in Unicode's composed form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

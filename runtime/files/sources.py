@@ -1,4 +1,4 @@
-"""What is encoded: pictures, clips and arrays from disk, as samples for a model, padded to its grid."""
+"""Reading pictures, clips and arrays as samples of a model, padded to its grid."""
 
 import logging
 from collections.abc import Callable
@@ -27,8 +27,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class SampleSource:
-    """A sample, float32 (B, C, H, W) or (B, C, T, H, W), padded to the model's grid at the end of each axis, and
-    what it was before: `size` is (H, W) or (T, H, W). `full_size`: (H, W) of a source that was scaled down."""
+    """A sample that was read from disk.
+
+    Attributes:
+        sample: float32 (B, C, H, W) or (B, C, T, H, W) in [-1, 1], padded to the model's grid at the end of each axis.
+        size: the size (H, W) or (T, H, W) before padding.
+        frame_rate: frames per second of a clip. None if the source has none.
+        sample_aspect_ratio: a pixel's width over its height. None for square pixels.
+        full_size: the height and width of the source if it was scaled down, else None.
+    """
 
     sample: NDArray[np.float32]
     size: tuple[int, ...]
@@ -38,13 +45,13 @@ class SampleSource:
 
 
 def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
-    """What a folder holds for this model: its pictures (image models) or its clips (video models). None if `path`
-    is one input: a file, or for video models a folder of pictures, which is one clip.
+    """The inputs in a folder: its pictures for image models, or its clips for video models.
 
-    What is left out of a folder is counted in one line of the log.
+    None if `path` is a single input: a file, or for video models a folder of pictures, which is one clip. One line of
+    the log counts the entries that are left out.
 
     Raises:
-        MediaError: the folder holds nothing to encode.
+        MediaError: the folder holds nothing to encode, or pictures and clips.
     """
     if not path.is_dir():
         return None
@@ -55,14 +62,14 @@ def list_inputs(path: Path, vae: Autoencoder) -> list[Path] | None:
 
 
 def folder_contents(path: Path, vae: Autoencoder) -> FolderContents:
-    """The pictures of a folder (image models), or either its clips or its frames (video models).
+    """The contents of a folder: its pictures for image models, or its clips or its frames for video models.
 
     Raises:
         MediaError: the folder holds nothing to encode, or pictures and clips.
     """
     contents = FolderContents.of(path, video=vae.video)
     if contents.clips and contents.pictures:
-        raise MediaError(f"{path} holds pictures and clips: one clip's frames and whole clips go in separate folders")
+        raise MediaError(f"{path} holds pictures and clips: put the frames of a clip and clips into separate folders")
     if not contents.clips and not contents.pictures:
         wanted = "neither clips (.mp4, .webm, .gif, ...) nor pictures" if vae.video else "no pictures"
         sentence = contents.sentence()
@@ -72,7 +79,7 @@ def folder_contents(path: Path, vae: Autoencoder) -> FolderContents:
 
 
 def is_array(path: Path) -> bool:
-    """Whether that is an array on disk, rather than a picture or a clip."""
+    """Whether a file is a `.npy` array, by its ending."""
     return path.suffix.lower() == ".npy"
 
 
@@ -86,16 +93,21 @@ def read_sample(
     background: Background = WHITE,
     matrix: str | None = None,
 ) -> SampleSource:
-    """Read one picture, clip or `.npy` array as a sample of the model.
+    """Read a picture, a clip or a `.npy` array as a sample of the model.
 
-    `.npy`: uint8 (H, W, C) or (T, H, W, C) pixels, or float32 (C, ...) or (B, C, ...) in [-1, 1]. A video model
-    takes a picture as a clip of one frame. `max_frames` cuts a clip. A picture or clip whose height or width is
-    above `largest_side` is scaled down to it. `check` is called before every frame and may raise, to stop. `background`
-    is the colour behind transparent pixels, where the model takes no alpha. `matrix`: of a video, as `open_clip` takes
-    it.
+    Args:
+        path: the file, or a folder of pictures. A `.npy` array has uint8 pixels (H, W, C) or (T, H, W, C), or a float32
+            sample (C, ...) or (B, C, ...) in [-1, 1]. For a video model, a picture is a clip of one frame.
+        vae: the model.
+        max_frames: the most frames of a clip that are read.
+        largest_side: the largest height or width, in pixels. Larger pictures and clips are scaled down.
+        check: called before each frame. It may raise to stop.
+        background: the colour behind transparent pixels, if the model takes no alpha.
+        matrix: the YUV matrix of a video (see `open_clip`).
 
     Raises:
-        MediaError: the file is missing, damaged or of another kind. InputError: an array of the wrong shape.
+        MediaError: the file is missing or damaged, or the model does not take it.
+        InputError: an array has the wrong shape.
     """
     check = check or (lambda: None)
     check()
@@ -114,7 +126,7 @@ def read_sample(
         if path.suffix.lower() in CLIP_INPUT_ENDINGS and path.suffix.lower() not in PICTURE_INPUT_ENDINGS:
             raise MediaError(f"{path} is a clip and the bundle holds an image model ({vae.family}): give a picture")
         pixels = read_picture(path, vae.config.in_channels, background=background)
-    builder = _Builder(vae, (1, *pixels.shape[:2]), largest_side)
+    builder = _SampleBuilder(vae, (1, *pixels.shape[:2]), largest_side)
     builder.add(pixels)
     return builder.finish(path, None)
 
@@ -131,7 +143,7 @@ def _read_clip(
     with open_clip(path, vae.config.in_channels, background=background, matrix=matrix) as clip:
         frames = iter(clip)
         count = clip.frame_count
-        if count is None:  # it has to be read to be counted: as pixels, a quarter of the sample's bytes
+        if count is None:  # read all frames to count them; pixels take a quarter of the sample's memory
             held = []
             for frame in clip:
                 check()
@@ -139,8 +151,8 @@ def _read_clip(
                 if len(held) == max_frames:
                     break
             count = len(held)
-            frames = (held.pop(0) for _ in range(count))  # each is let go as it is converted
-        builder = _Builder(vae, (min(count, max_frames or count), clip.height, clip.width), largest_side)
+            frames = (held.pop(0) for _ in range(count))  # frees each frame when it is converted
+        builder = _SampleBuilder(vae, (min(count, max_frames or count), clip.height, clip.width), largest_side)
         for frame in frames:
             check()
             if not builder.add(frame):
@@ -148,9 +160,11 @@ def _read_clip(
         return replace(builder.finish(path, clip.frame_rate), sample_aspect_ratio=clip.sample_aspect_ratio)
 
 
-class _Builder:
-    """Fills a sample of the padded size frame by frame, then repeats the edges: the clip is held once. Frames are
-    scaled down as they come."""
+class _SampleBuilder:
+    """Fills a sample of the padded size frame by frame, and then repeats its edges.
+
+    So there is only one copy of the clip in memory. Frames are scaled down as they come.
+    """
 
     def __init__(self, vae: Autoencoder, size: tuple[int, int, int], largest_side: int | None) -> None:
         self.video = vae.video
@@ -162,7 +176,7 @@ class _Builder:
         self.filled = 0
 
     def add(self, pixels: NDArray[np.uint8]) -> bool:
-        """Add a frame, uint8 (H, W, C); whether there is room for another."""
+        """Add a frame, uint8 (H, W, C). Returns whether the sample takes another frame."""
         frames, height, width = self.size
         if pixels.shape[:2] != (height, width):
             pixels = np.moveaxis(downscaled(np.moveaxis(pixels, -1, 0), self.largest_side), 0, -1)

@@ -1,5 +1,5 @@
-"""Pictures, clips and latents files: from a file to arrays and back, with their colours, sizes and times.
+"""Reading and writing of pictures, clips and latents files as arrays, with their colours, sizes and times.
 
-The rooms inside are `colours` (profiles and colour spaces), `pictures` and `clips`. Nothing here knows an autoencoder;
-a whole encode or decode from file to file belongs to `files`.
+`colours` holds colour profiles and colour spaces, `pictures` holds still pictures, and `clips` holds video and other
+clips. Nothing here knows an autoencoder: encoding or decoding a whole file belongs to `files`.
 """

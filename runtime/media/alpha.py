@@ -1,4 +1,4 @@
-"""Transparency: pixels with alpha on a background, as a model without an alpha channel takes them."""
+"""Transparency: blending pixels over a background colour, for models without an alpha channel."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,19 @@ from ..extras import require
 __all__ = ["WHITE", "Background", "background_colour", "composite"]
 
 Background = str | Sequence[int]
+"""A background colour: see `background_colour`."""
 
-# The default background. Viewers and most converters to JPEG show transparent pixels on white.
 WHITE = (255, 255, 255)
+"""The default background. Viewers and most converters to JPEG show transparent pixels on white."""
 
-_BAND_PIXELS = 1 << 18  # blended at a time, so that intermediate arrays stay small next to the picture
+_BAND_PIXELS = 1 << 18  # blended at a time, so that temporary arrays stay small
 
 
 def composite(pixels: NDArray[np.uint8], background: Sequence[int] = WHITE) -> NDArray[np.uint8]:
     """Blend pixels with straight alpha over one colour.
 
-    The blend takes the sRGB code values as they are, as Pillow and browsers do, and rounds to the nearest value.
+    As in Pillow and browsers, sRGB code values are blended without converting them to light. The result is rounded to
+    the nearest value.
 
     Args:
         pixels: uint8 (..., H, W, 4), RGBA with straight (not premultiplied) alpha.
@@ -36,7 +38,7 @@ def composite(pixels: NDArray[np.uint8], background: Sequence[int] = WHITE) -> N
         band = flat[start : start + _BAND_PIXELS]
         alpha = band[:, 3].astype(np.uint16)
         for channel, behind in enumerate(background):
-            # At most 255 * 255 + 127, which uint16 holds.
+            # The total is at most 255 * 255 + 127, which fits uint16.
             total = band[:, channel] * alpha + np.uint16(behind) * (np.uint16(255) - alpha)
             into[start : start + _BAND_PIXELS, channel] = (total + np.uint16(127)) // np.uint16(255)
     return blended
@@ -54,7 +56,7 @@ def background_colour(background: Background) -> tuple[int, int, int]:
         MissingExtra: it is text and Pillow is not installed.
     """
     wanted = 'give an opaque colour such as "white" or "#80ff00", or three integers from 0 to 255'
-    if background == "white":  # the command line's default, also for arrays, which need no Pillow
+    if background == "white":  # the command line's default; arrays can be encoded without Pillow
         return WHITE
     if isinstance(background, str):
         try:

@@ -1,8 +1,8 @@
-"""The endings of files that are read as pictures and as clips, and the formats that may be opened for them.
+"""The endings of files that are read as pictures and as clips, and the formats that the libraries may open.
 
-A file's content decides its format, so these lists also bound what a file with another format's name may make the
-libraries do. They leave out formats that run programs (EPS, PDF), that name other files or addresses (playlists), and
-that hold no picture of pixels.
+The content of a file decides its format, not its ending. So the lists of formats limit what a library does with an
+untrusted file. They leave out formats that run programs (EPS, PDF), formats that name other files or addresses
+(playlists), and vector graphics.
 """
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "GIF", "PPM", "TGA", "JPEG2000", "QOI")
-"""Pillow's names."""
+"""Picture formats that may be opened, by Pillow's names."""
 
 PICTURE_INPUT_ENDINGS = (
     ".png",
@@ -43,10 +43,10 @@ PICTURE_INPUT_ENDINGS = (
 )
 
 FRAME_ENDINGS = tuple(ending for ending in PICTURE_INPUT_ENDINGS if ending != ".gif")
-"""Of pictures that may be the frames of a clip."""
+"""The endings of pictures that may be frames of a clip."""
 
 CONTAINER_FORMATS = "mov,mp4,matroska,webm,gif,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,yuv4mpegpipe"
-"""FFmpeg's names of demuxers, joined by commas."""
+"""Clip formats that may be opened: FFmpeg's names of demuxers, joined by commas."""
 
 CLIP_INPUT_ENDINGS = (
     ".mp4",
@@ -76,4 +76,4 @@ CLIP_INPUT_ENDINGS = (
     ".mxf",
     ".y4m",
 )
-"""`.gif` is a clip for video models, and a picture for image models."""
+"""The endings of clips. `.gif` is a clip for video models and a picture for image models."""

@@ -1,4 +1,4 @@
-"""Latents on disk: a safetensors file with the tensor `latents` and, in its metadata, what decoding needs to know."""
+"""Latents files: safetensors files with the tensor `latents` and metadata for decoding."""
 
 import json
 import struct
@@ -23,30 +23,30 @@ from .latents_origin import Origin
 __all__ = ["LatentsFile", "is_ours", "read_latents", "read_metadata", "write_latents"]
 
 _FORMAT = "latentrt-latents-1"
-_FAMILY_OF_FORMATS = "latentrt-latents-"
-_KEY = "latents"
+_FORMAT_PREFIX = "latentrt-latents-"  # of all versions of the format
+_KEY = "latents"  # the name of the tensor
+# The largest safetensors header that is parsed. LatentRT writes a few hundred bytes. Tools that store a workflow in the
+# header write a few hundred thousand.
 _MOST_HEADER_BYTES = 4 << 20
-"""Of a safetensors header: ours has some hundred bytes, and those of tools that keep a workflow in it some hundred
-thousand."""
-_PACKED_CHANNELS = (64, 128)  # of FLUX.1's tokens; of FLUX.2's, and of LTX-2's within its pipeline
-_MOST_TEXT = 200  # characters of a metadata value that is read here
+_TOKEN_CHANNELS = (64, 128)  # channels of packed latents: FLUX.1 has 64, FLUX.2 and LTX-2's pipeline have 128
+_MOST_TEXT = 200  # characters in the metadata's family
 _DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float32, "BF16": np.float32}
 
 
 @dataclass(frozen=True, eq=False)
 class LatentsFile:
-    """Latents and where they came from; a field that the file does not tell is None.
+    """The content of a latents file. A field is None if the file does not state it.
 
     Attributes:
         latents: float32 or float16, (B, C, h, w) or (B, C, t, h, w), in latent cells.
         family: the model family, as a bundle's manifest names it.
-        height: of the original picture or clip, in pixels.
-        width: of the original picture or clip, in pixels.
-        frames: of the original clip; None for pictures.
-        frame_rate: of the original clip, in frames per second.
-        scaled: True for diffusion latents (scaled and shifted), False for the model's own.
-        sample_aspect_ratio: of the original clip: the width of a pixel for its height; None for square pixels.
-        origin: what the latents were encoded from, and with which settings.
+        height: the height of the original picture or clip, in pixels.
+        width: the width of the original picture or clip, in pixels.
+        frames: the number of frames of the original clip. None for pictures.
+        frame_rate: the frame rate of the original clip, in frames per second.
+        scaled: True for diffusion latents (scaled and shifted), False for model latents.
+        sample_aspect_ratio: a pixel's width over its height in the original clip. None for square pixels.
+        origin: the source and the settings of the encode.
     """
 
     latents: NDArray[np.float32] | NDArray[np.float16]
@@ -61,11 +61,16 @@ class LatentsFile:
 
 
 def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
-    """Write latents and their metadata to a safetensors file; whole or not at all. Fields that are None are left out.
+    """Write a latents file whole or not at all.
+
+    Args:
+        path: the safetensors file.
+        content: the latents and their metadata. Fields that are None are left out.
+        overwrite: whether to replace an existing file.
 
     Raises:
         InputError: the latents are not float32 or float16 of rank 4 or 5, or hold no values.
-        OutputError: the file exists and may not be replaced, or writing fails.
+        OutputError: the file exists and `overwrite` is false, or it cannot be written.
     """
     path = Path(path)
     latents = content.latents
@@ -81,7 +86,7 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
         )
     with partial_output(path, overwrite=overwrite) as partial:
         try:
-            # Some versions of safetensors write a temporary file of their own, with mode 0600, and rename it.
+            # Some versions of safetensors write a temporary file with mode 0600 and rename it, so the mode is restored.
             partial.touch()
             mode = partial.stat().st_mode
             safetensors.numpy.save_file({_KEY: np.ascontiguousarray(latents)}, partial, _metadata(content))
@@ -91,14 +96,14 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
 
 
 def read_latents(path: Path | str) -> LatentsFile:
-    """Read latents from a safetensors file, written here or elsewhere, or from a `.npy` file.
+    """Read latents from a safetensors file or a `.npy` file.
 
-    A safetensors file holds the tensor `latents` or a single one of any name; without our metadata all other
-    fields are None. float32 and float16 stay; bfloat16 is widened to float32 (exactly), float64 narrowed. The
+    A safetensors file holds the tensor `latents`, or a single tensor with any name. If LatentRT did not write it, all
+    other fields are None. float32 and float16 stay as they are; bfloat16 (exactly) and float64 become float32. The
     caller owns the array.
 
     Raises:
-        MediaError: the file is missing, damaged, truncated, from a newer version, or holds no such tensor.
+        MediaError: the file is missing, damaged, truncated or of a newer version, or holds no latents.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,7 +128,7 @@ def read_latents(path: Path | str) -> LatentsFile:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, whose tensors are not read.
+    """Read the metadata of a safetensors file without its tensors.
 
     Raises:
         MediaError: the file is damaged or truncated.
@@ -137,12 +142,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:
-    """Whether the metadata is that of a latents file that LatentRT wrote."""
-    return metadata.get("format", "").startswith(_FAMILY_OF_FORMATS)
+    """Whether the metadata belongs to a latents file that LatentRT wrote."""
+    return metadata.get("format", "").startswith(_FORMAT_PREFIX)
 
 
 def _check_header_size(path: Path) -> None:
-    """Refuse a header that would take far more memory than the latents, before it is parsed."""
+    """Refuse a large header before it is parsed, because parsing takes far more memory than the header."""
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -163,7 +168,7 @@ def _metadata(content: LatentsFile) -> dict[str, str]:
         "original_height": content.height,
         "original_width": content.width,
         "original_frames": content.frames,
-        "frame_rate": content.frame_rate,  # a Fraction prints as "30000/1001"
+        "frame_rate": content.frame_rate,  # the text of a Fraction is "30000/1001"
         "scaled": None if content.scaled is None else str(content.scaled).lower(),
         "sample_aspect_ratio": content.sample_aspect_ratio,
     }
@@ -172,7 +177,7 @@ def _metadata(content: LatentsFile) -> dict[str, str]:
 
 
 def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    if not is_ours(metadata):  # "pt" is a common value of "format"
+    if not is_ours(metadata):  # other programs use the key "format" too, often with the value "pt"
         return {}
     written_as = metadata["format"]
     if written_as != _FORMAT:
@@ -229,7 +234,10 @@ def _boolean(text: str) -> bool:
 
 
 def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
-    """NumPy has no bfloat16: it is the upper half of a float32. safe_open has already checked this header."""
+    """Read a bfloat16 tensor, which NumPy does not know: it is the upper half of a float32.
+
+    `safe_open` has checked the header already.
+    """
     with path.open("rb") as file:
         (header_bytes,) = struct.unpack("<Q", file.read(8))
         entry = json.loads(file.read(header_bytes))[name]
@@ -240,16 +248,16 @@ def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    array = load_npy(path, mmap_mode="r")  # which checks the size that the header states before it takes memory
+    array = load_npy(path, mmap_mode="r")  # mapping checks the size in the header before memory is allocated
     if array.dtype.kind != "f":
         raise MediaError(f"{path} holds no floating-point array: give latents as float32 or float16")
     return array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32)
 
 
 def _checked(path: Path, latents: NDArray[Any]) -> NDArray[Any]:
-    if latents.ndim == 3 and latents.shape[2] in _PACKED_CHANNELS:
+    if latents.ndim == 3 and latents.shape[2] in _TOKEN_CHANNELS:
         raise MediaError(
-            f"{path} holds packed latents {latents.shape}, a row of tokens as the FLUX pipelines give them: unpack "
+            f"{path} holds packed latents {latents.shape}, a row of tokens from a FLUX pipeline: unpack "
             f"them to (B, C, h, w) first, with the pipeline's own _unpack_latents (docs/latents.md)"
         )
     if latents.ndim not in (4, 5) or latents.size == 0:

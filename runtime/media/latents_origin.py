@@ -1,4 +1,4 @@
-"""What a latents file was made from: the source and the settings. A rerun compares them with its own."""
+"""The origin of a latents file: its source and the settings of its encode. A rerun compares them with its own."""
 
 import dataclasses
 import os
@@ -16,13 +16,13 @@ __all__ = ["EncodeSettings", "Origin", "Source", "source_name"]
 
 @dataclass(frozen=True)
 class Source:
-    """The picture, clip or array that was encoded. All values are text, are compared, and are never parsed.
+    """The picture, clip or array that was encoded. All values are text that is compared and never parsed.
 
     Attributes:
         source_name: the file name without its folder.
-        source_bytes: the size. None for a folder of pictures.
-        source_mtime_ns: when the file was last changed. None for a folder of pictures.
-        source_sha256: of the content. None for a folder of pictures.
+        source_bytes: the size in bytes. None for a folder of pictures.
+        source_mtime_ns: when the file was last changed, in nanoseconds since 1970. None for a folder of pictures.
+        source_sha256: the hex SHA-256 of the content. None for a folder of pictures.
     """
 
     source_name: str
@@ -32,10 +32,10 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> "Source":
-        """The source at `path`; a file is read once, for its hash. Of a folder and of nothing only the name is known.
+        """The source at `path`. A file is read once for its hash. A folder or a missing file has only its name.
 
         Raises:
-            MediaError: it cannot be read.
+            MediaError: the file cannot be read.
         """
         name = source_name(path)
         if not path.is_file():
@@ -44,13 +44,13 @@ class Source:
             found = path.stat()
             return cls(name, str(found.st_size), str(found.st_mtime_ns), sha256_of(path))
         except OSError as error:
-            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and rights") from error
+            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
 
     def is_unchanged(self, path: Path) -> bool:
-        """Whether `path` has the content that it had. The file is read only if its time of change is another.
+        """Whether `path` still has the same content. The file is read only if its time of change differs.
 
         Raises:
-            MediaError: it cannot be read.
+            MediaError: the file cannot be read.
         """
         try:
             found = path.stat()
@@ -58,17 +58,17 @@ class Source:
                 return False
             return self.source_mtime_ns == str(found.st_mtime_ns) or self.source_sha256 == sha256_of(path)
         except OSError as error:
-            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and rights") from error
+            raise MediaError(f"{path} cannot be read ({error.strerror}): check its name and permissions") from error
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What changes the numbers of a latents file, other than its source. All values are text.
+    """The settings that change the numbers of a latents file. All values are text.
 
     Attributes:
         draw: "mean", or "seed N".
         scaled: "true" for diffusion latents, "false" for model latents.
-        encoder: SHA-256 of the config and the encoder's weights.
+        encoder: the hex SHA-256 of the config and the encoder's weights.
         dtype: the precision of the computation.
         tiles: the approximate tiles that were enabled. None if none were.
         background: the colour behind transparent pixels, "#rrggbb". None for white.
@@ -84,7 +84,7 @@ class EncodeSettings:
     colour_matrix: str | None = None
 
     def differences(self, other: "EncodeSettings") -> list[str]:
-        """The settings that differ, by the names that users know."""
+        """The settings that differ, by the names that the command line has for them."""
         names = {
             "draw": "--sample or --seed",
             "scaled": "--scaled",
@@ -102,30 +102,31 @@ _Part = TypeVar("_Part", Source, EncodeSettings)
 
 @dataclass(frozen=True)
 class Origin:
-    """A source and the settings that it was encoded with."""
+    """A source and the settings of its encode."""
 
     source: Source
     settings: EncodeSettings
 
     def to_metadata(self) -> dict[str, str]:
+        """The fields as the metadata of a latents file. Fields that are None are left out."""
         values = dataclasses.asdict(self.source) | dataclasses.asdict(self.settings)
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Origin | None":
-        """None if a field is absent that every origin has: earlier versions wrote none."""
+        """Read the origin from the metadata of a latents file. None if it has none: earlier versions wrote none."""
         if not {"source_name", "draw", "scaled", "encoder", "dtype"} <= metadata.keys():
             return None
         return cls(_from(Source, metadata), _from(EncodeSettings, metadata))
 
 
 def source_name(path: Path) -> str:
-    """The name of a file or folder without the folder it lies in, in Unicode's composed form (NFC).
+    """The name of a file or folder without its parent folder, in Unicode's composed form (NFC).
 
-    File systems spell one name in several forms. The composed form is the same text everywhere. Bytes that are no text
-    are written as escapes.
+    File systems spell the same name in several forms. The composed form is the same everywhere. Bytes that are not
+    valid text become escapes.
     """
-    name = Path(os.path.abspath(path)).name  # noqa: PTH100 # a link keeps its own name
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 # Path.resolve would give the name of a link's target
     return os.fsencode(unicodedata.normalize("NFC", name)).decode("utf-8", "backslashreplace")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..calls.strategy import Strategy
 from ..errors import EngineError
-from ..system.subprocess_call import ask
+from ..system.subprocess_call import call_in_subprocess
 
 __all__ = ["EngineChoice", "Point", "Probe", "measure"]
 
@@ -88,8 +88,8 @@ def measure(bundle: Path, engine: EngineChoice, probe: Probe, check: Callable[[]
         EngineError: it does not run, whatever the reason, or this system does not tell how much memory it took.
     """
     order = {"bundle": str(bundle), "engine": asdict(engine), "probe": probe.to_json()}
-    reply = ask("latentrt.runtime.autoencoders.calibration_worker", order, check)
-    answer = reply.answer or {"error": reply.ending}
+    result = call_in_subprocess("latentrt.runtime.autoencoders.calibration_worker", order, check)
+    answer = result.answer or {"error": result.failure}
     if "error" in answer:
         raise EngineError(f"calibration of {probe.label} failed: {answer['error']}")
     return Point.from_json(answer)

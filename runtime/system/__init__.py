@@ -1,5 +1,5 @@
-"""The machine and its files: memory, processor, child processes, locks, and outputs that are whole or absent.
+"""The machine and its files: memory, processor, child processes, locks, caches, and outputs that are whole or absent.
 
-What belongs here could serve any program: it knows nothing of models, bundles or engines. What reads or writes a
-picture, a clip or latents belongs to `media`; optional libraries are imported through `runtime/extras.py`.
+Code belongs here if any program could use it, because it knows no models, bundles or engines. Code that reads or
+writes pictures, clips or latents belongs to `media`. Optional libraries are imported through `runtime/extras.py`.
 """

@@ -1,4 +1,4 @@
-"""How much memory new work can have."""
+"""The memory that is available for new work."""
 
 import os
 from collections.abc import Iterator
@@ -6,17 +6,19 @@ from pathlib import Path
 
 __all__ = ["available_bytes"]
 
-_UNKNOWN_BYTES = 8 << 30  # where the system does not tell how much memory there is
+_UNKNOWN_BYTES = 8 << 30  # assumed if the system does not report its memory
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Without swapping, and within the limits of the container that this runs in; the whole machine's where only that
-    is known."""
-    return max(0, min([_machine(), *_containers()]))
+    """The bytes that this process can take without swapping, within the limits of its container.
+
+    On systems other than Linux this is all of the machine's memory, used or not.
+    """
+    return max(0, min([_machine_bytes(), *_container_bytes()]))
 
 
-def _machine() -> int:
+def _machine_bytes() -> int:
     try:
         for line in (_PROC / "meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -25,26 +27,28 @@ def _machine() -> int:
         pass
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # no sysconf on Windows
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return _UNKNOWN_BYTES
 
 
-def _containers() -> Iterator[int]:
-    """What is left of every limit that holds here: of this process's control group and those that it is in. Files that
-    are only cached count as free, as the machine's do."""
-    for folder, limit, used in _groups():
+def _container_bytes() -> Iterator[int]:
+    """The bytes left under each memory limit of this process's control group and of the groups around it.
+
+    Memory that only caches files counts as free, as it does for the machine.
+    """
+    for folder, limit_name, usage_name in _control_groups():
         try:
-            most = int((folder / limit).read_text(encoding="ascii"))
-            taken = int((folder / used).read_text(encoding="ascii"))
+            limit = int((folder / limit_name).read_text(encoding="ascii"))
+            usage = int((folder / usage_name).read_text(encoding="ascii"))
             lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-        except (OSError, ValueError):  # no such group, or "max": no limit
+        except (OSError, ValueError):  # the group does not exist, or its limit is "max"
             continue
         cached = next((int(line.split()[1]) for line in lines if line.split()[0].endswith("inactive_file")), 0)
-        yield most - (taken - cached)
+        yield limit - (usage - cached)
 
 
-def _groups() -> Iterator[tuple[Path, str, str]]:
-    """Folders of control groups (Linux; version 2, and 1), each with the names of its files for limit and use."""
+def _control_groups() -> Iterator[tuple[Path, str, str]]:
+    """The folder of each control group (Linux, versions 1 and 2), and the names of its files for limit and usage."""
     try:
         lines = (_PROC / "self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How much memory a call may take: what a user writes, and what is free."""
+"""Memory budgets of calls: reading them, writing them, and the default."""
 
 import math
 import operator
@@ -10,17 +10,21 @@ from .available_memory import available_bytes
 __all__ = ["DEFAULT_SHARE", "default_budget", "memory_text", "parse_memory"]
 
 DEFAULT_SHARE = 0.7
-"""Of the memory that is available when a call starts: what the call may take where nobody says how much."""
+"""The default budget of a call, as a share of the memory that is available when the call starts."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
 
 def parse_memory(value: int | str, name: str = "memory") -> int:
-    """Bytes: a whole number of them, or a text such as "8GiB", "800 MiB" or "8GB".
+    """A memory size in bytes.
+
+    Args:
+        value: a whole number of bytes, or a text such as "8GiB", "800 MiB" or "8GB".
+        name: the argument that an error names.
 
     Raises:
-        InputError: neither, or nothing at all.
+        InputError: `value` is neither, or less than one byte.
     """
     size = None
     if hasattr(value, "__index__") and not isinstance(value, bool):
@@ -35,7 +39,12 @@ def parse_memory(value: int | str, name: str = "memory") -> int:
 
 
 def memory_text(size: float, *, up: bool = False) -> str:
-    """Bytes for people: 3.25 GiB, 812 MiB. `up`: rounded to what is at least as much, for what is to be allowed."""
+    """A memory size as text, such as "3.25 GiB" or "812 MiB".
+
+    Args:
+        size: in bytes.
+        up: whether to round up, for a budget that has to suffice.
+    """
     value, digits, unit = (size / 2**30, 2, "GiB") if size >= 1 << 30 else (size / 2**20, 0, "MiB")
     if up:
         value = math.ceil(value * 10**digits) / 10**digits
@@ -43,5 +52,5 @@ def memory_text(size: float, *, up: bool = False) -> str:
 
 
 def default_budget() -> int:
-    """`DEFAULT_SHARE` of the host's available memory, in bytes."""
+    """The default budget in bytes: `DEFAULT_SHARE` of the available memory."""
     return int(DEFAULT_SHARE * available_bytes())

@@ -1,4 +1,4 @@
-"""Where caches and logs live: the user's cache folder, never a bundle."""
+"""The user's cache folder, which holds caches and logs. Bundles never hold them."""
 
 import errno
 import logging
@@ -14,30 +14,31 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder(name: str) -> Path:
-    """The folder `name` within LatentRT's cache folder, which LATENTRT_CACHE overrides; made, for this user alone, if
-    it is not there.
+    """The folder `name` in LatentRT's cache folder. A missing folder is made, for this user alone.
 
-    Engines run what lies there (compiled models and kernels), so a folder is refused that another user owns (root may)
-    or that every user may write (unless it has the sticky bit, as /tmp has). One that a group may write is used, with a
+    The variable LATENTRT_CACHE overrides the place of the cache folder. Engines run what the folder holds (compiled
+    models and kernels), so these folders are refused: one that belongs to another user (except root), and one that
+    every user may write (unless it has the sticky bit, as /tmp has). A folder that a group may write is used, with a
     warning.
 
     Raises:
-        OSError: it cannot be made, it is refused, or this user has no home folder and LATENTRT_CACHE is not set.
+        OSError: the folder cannot be made or is refused, or this user has no home folder and LATENTRT_CACHE is not
+            set.
     """
-    path = _root()
+    path = _latentrt_folder()
     path.parent.mkdir(parents=True, exist_ok=True)
     for part in ("", *Path(name).parts):
         path = path / part
         path.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-        _refuse_others(path)
+        _refuse_unsafe(path)
     return path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file of the cache folder, whole or not at all; one that is there is replaced.
+    """Write a file of the cache folder whole or not at all, in place of an existing one.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     try:
@@ -49,11 +50,11 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @cache
 def warn_once(message: str) -> None:
-    """Log a warning about the cache folder once in a process."""
+    """Log a warning about the cache folder, once per process."""
     _log.warning(message)
 
 
-def _root() -> Path:
+def _latentrt_folder() -> Path:
     chosen = os.environ.get("LATENTRT_CACHE")
     if chosen:
         return Path(chosen)
@@ -67,27 +68,25 @@ def _root() -> Path:
 def _home() -> Path:
     try:
         return Path.home()
-    except RuntimeError as error:  # a user number without an account, as containers have it
+    except RuntimeError as error:  # a user number without an account, as in some containers
         raise FileNotFoundError(
             errno.ENOENT, "this user has no home folder to keep a cache in: set LATENTRT_CACHE to a folder"
         ) from error
 
 
-def _refuse_others(folder: Path) -> None:
-    """Raise `PermissionError` where another user could put files of theirs into the folder."""
-    if sys.platform == "win32":  # the user's profile is the user's own
+def _refuse_unsafe(folder: Path) -> None:
+    """Raise `PermissionError` if another user could put files into the folder."""
+    if sys.platform == "win32":  # other users cannot write to the user's profile
         return
     found = folder.stat()
     advice = "set LATENTRT_CACHE to a folder of your own"
     if found.st_uid not in (os.geteuid(), 0):
         reason = f"the cache folder belongs to another user (number {found.st_uid}), so it is not used: {advice}"
         raise PermissionError(errno.EACCES, reason, str(folder))
-    # With the sticky bit, as /tmp has it, others may add folders, which are refused as theirs, and replace none.
+    # With the sticky bit, as /tmp has it, other users cannot replace folders. The folders that they add are refused.
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         reason = f"every user may write the cache folder, so it is not used: run `chmod o-w {folder}`, or {advice}"
         raise PermissionError(errno.EACCES, reason, str(folder))
-    # A group with the user's own number is the user's alone, as most systems have it.
+    # On most systems, the group with the user's number has no other members.
     if found.st_mode & stat.S_IWGRP and found.st_gid != os.geteuid():
-        warn_once(
-            f"{folder}: the users of group {found.st_gid} may write this cache folder, and engines run what it holds"
-        )
+        warn_once(f"{folder}: users of group {found.st_gid} may write to this cache folder, and engines run its files")

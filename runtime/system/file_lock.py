@@ -1,4 +1,4 @@
-"""One process at a time: for files that several read, change and write again."""
+"""A lock between processes, for files that several processes read, change and write again."""
 
 import hashlib
 import os
@@ -18,11 +18,11 @@ _POLL_SECONDS = 0.05
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold what `path` names, a file or a folder, against other processes and threads of this user that ask for it
-    here; wait until it is free. The lock is a file in the cache folder, so that nothing appears beside `path`; where
-    none can be made, nobody is kept out.
+    """Hold the lock of a file or folder while the body runs; wait until the lock is free.
 
-    It goes with the process, however that ends.
+    The lock keeps out other processes and threads of this user that call this function. It is a file in the cache
+    folder, so no file appears next to `path`. If the cache folder cannot be used, there is no lock, and the body runs
+    at once. The system frees the lock when the process ends, also when it is killed.
     """
     try:
         name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
@@ -31,17 +31,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
         return
     with file:
-        _take(file)
+        _acquire(file)
         try:
             yield
         finally:
-            _give_back(file)
+            _release(file)
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(file: IO[Any]) -> None:
+    def _acquire(file: IO[Any]) -> None:
         while True:
             try:
                 file.seek(0)
@@ -51,21 +51,21 @@ if sys.platform == "win32":
             else:
                 return
 
-    def _give_back(file: IO[Any]) -> None:
+    def _release(file: IO[Any]) -> None:
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
-    def _take(file: IO[Any]) -> None:
+    def _acquire(file: IO[Any]) -> None:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # waiting within flock would not hear Ctrl-C in a thread
+            except BlockingIOError:  # no blocking flock: in a thread, Ctrl-C does not interrupt it
                 time.sleep(_POLL_SECONDS)
             else:
                 return
 
-    def _give_back(file: IO[Any]) -> None:
+    def _release(file: IO[Any]) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""JSON from files that others wrote: bounded in size, depth and numbers before anything is built from it."""
+"""JSON from untrusted files: its size, depth and numbers are limited before it is used."""
 
 import errno
 import json
@@ -12,36 +12,38 @@ from ...tiling.plain_text import shown
 
 __all__ = ["MOST_DEPTH", "json_value", "read_json"]
 
-MOST_DEPTH = 64  # of objects and lists in each other; manifests and configs have fewer than ten
-_MOST_DIGITS = 40  # of a whole number; sizes in bytes have at most 20
+MOST_DEPTH = 64  # levels of nested objects and lists; manifests and configs have fewer than ten
+_MOST_DIGITS = 40  # in a whole number; sizes in bytes have at most 20
 
 
 def read_json(path: Path, most_bytes: int) -> Any:
-    """Parse a file of at most `most_bytes`.
+    """Parse a JSON file of at most `most_bytes` bytes.
 
     Raises:
-        FileNotFoundError: it does not exist. OSError: it cannot be read.
-        ValueError: it is no ordinary file, too large, or no JSON that a reader may trust; the message ends a sentence.
+        FileNotFoundError: the file does not exist.
+        OSError: the file cannot be read.
+        ValueError: the path is no regular file, the file is too large, or `json_value` refuses its content. The
+            message can end a sentence.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(status.st_mode):  # a pipe never ends, and neither does a device
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
             raise ValueError("it is no ordinary file")
         content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
         if status.st_size > most_bytes or len(content) > most_bytes:
-            raise ValueError(f"it has more than {most_bytes / (1 << 20):g} MiB, the most that is read")
+            raise ValueError(f"it has more than {most_bytes / (1 << 20):g} MiB, the most that may be read")
     return json_value(content)
 
 
 def json_value(content: bytes | str) -> Any:
-    """Parse JSON text. Its size is bounded by the caller.
+    """Parse JSON text. The caller limits its size.
 
     Raises:
-        ValueError: not UTF-8, not JSON, nested too deep, or with numbers that are not finite or have too many digits;
-            the message ends a sentence.
+        ValueError: the text is not UTF-8 or not JSON, it is nested too deep, or a number is not finite or has too
+            many digits. The message can end a sentence.
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
@@ -79,4 +81,4 @@ def _finite(text: str) -> float:
 
 
 def _constant(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no number in JSON")
+    raise ValueError(f"it holds {text}, which is not a JSON number")

@@ -1,4 +1,4 @@
-"""`.npy` files: read without pickles and with one sentence when they are damaged; made to be filled on disk."""
+"""`.npy` files: reading one safely, and making one that is filled on disk."""
 
 import os
 from collections.abc import Sequence
@@ -13,33 +13,38 @@ from ..errors import MediaError
 
 __all__ = ["create_npy", "load_npy"]
 
-# What NumPy raises on damaged files, whose header it reads as Python.
+# What NumPy raises on damaged files. It parses their header as Python.
 _DAMAGE = (OSError, ValueError, EOFError, SyntaxError, TokenError, OverflowError, FloatingPointError)
 
 
 def load_npy(path: Path, *, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """The array in a `.npy` file; with `mmap_mode="r"` it stays on disk until it is read.
+    """Read the array in a `.npy` file.
+
+    Args:
+        path: the file.
+        mmap_mode: "r" maps the file into memory, so that its content is read when it is used. None reads the file.
 
     Raises:
-        MediaError: the file is missing, cut off, damaged, or holds Python objects.
+        MediaError: the file is missing, cut off or damaged, holds Python objects, or is an archive of arrays.
     """
     try:
-        with np.errstate(over="raise"):  # of a shape whose product no integer holds
+        with np.errstate(over="raise"):  # the product of the shape may overflow
             array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except _DAMAGE as error:
         raise MediaError(f"{path} is not a whole .npy array ({error}): replace it") from error
     if not isinstance(array, np.ndarray):
-        raise MediaError(f"{path} is an archive of arrays, not one: give a .npy file")
+        raise MediaError(f"{path} is an archive of several arrays: give a .npy file")
     return array
 
 
 def create_npy(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
-    """A new float32 `.npy` file of that shape, mapped into memory: what is written to the array goes to the disk.
+    """Make a float32 `.npy` file, mapped into memory: values written to the array go to the disk.
 
-    Its space is taken at once where the system can, for a disk that fills up under a mapped file ends the process.
+    On systems that can do so, the disk space is allocated at once. Otherwise a full disk would kill the process later,
+    when it writes to the array.
 
     Raises:
-        OSError: it cannot be made; the disk is full, for instance.
+        OSError: the file cannot be made, for example because the disk is full.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=tuple(shape))
     if hasattr(os, "posix_fallocate"):

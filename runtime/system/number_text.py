@@ -1,6 +1,6 @@
-"""Numbers in text from files and the command line: their form and length are checked before they are parsed.
+"""Numbers in text from files and the command line. Their form and length are checked before they are parsed.
 
-Python's own parsers take any length: `Fraction("1e99999999")` computes a number of a hundred million digits.
+Python's parsers take any length: `Fraction("1e99999999")` computes a number of a hundred million digits.
 """
 
 import re
@@ -14,7 +14,7 @@ _DECIMAL = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{0,36})?|\.[0-9]{1,36})(?:[eE][+
 
 
 def parse_whole_number(text: str) -> int:
-    """A whole number from 0, of at most 18 digits.
+    """Parse a whole number from 0 with at most 18 digits.
 
     Raises:
         ValueError: `text` is no such number.
@@ -25,7 +25,7 @@ def parse_whole_number(text: str) -> int:
 
 
 def parse_fraction(text: str) -> Fraction:
-    """A number from 0: whole, decimal ("29.97", "1e3") or a fraction ("30000/1001"), exactly.
+    """Parse a number from 0 exactly: whole, decimal ("29.97", "1e3") or a fraction ("30000/1001").
 
     Raises:
         ValueError: `text` is no such number, or it is too long or too large.

@@ -1,7 +1,7 @@
-"""Memory that goes back to the system: arrays in pages of their own, and free pages of the heap.
+"""Memory that returns to the system when it is freed: arrays in separate memory pages, and free pages of the heap.
 
-What lives from one engine call to the next lies scattered between what lives within one, if both come from the heap,
-and then neither half can be given back: streams held twice what they used.
+If arrays that outlive an engine call come from the heap, they end up between arrays that do not. The heap is then
+fragmented and cannot return its free memory. Streams took twice the memory that they used.
 """
 
 import contextlib
@@ -17,50 +17,55 @@ from numpy.typing import NDArray
 
 __all__ = ["ReusedPages", "own_page_memory", "trim_heap"]
 
-_LEAST_BYTES = 1 << 16
+_LEAST_MAPPED_BYTES = 1 << 16  # smaller arrays come from the heap
 
 
 def own_page_memory(shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
-    """An array of zeros, C-contiguous and writable, whose pages are free when it goes. Small ones come from the
-    heap."""
+    """A C-contiguous, writable array of zeros in separate memory pages.
+
+    The pages return to the system when the array is freed. Arrays below 64 KiB come from the heap.
+    """
     count = prod(shape)
     size = count * np.dtype(dtype).itemsize
-    if size < _LEAST_BYTES:
+    if size < _LEAST_MAPPED_BYTES:
         return np.zeros(shape, dtype)
     return np.frombuffer(_mapping(size), dtype, count).reshape(shape)
 
 
 class ReusedPages:
-    """Room for one array at a time, whose pages the next one takes: the system has none to find for that."""
+    """Memory pages for one array at a time. Reusing them saves the system's work of providing new ones."""
 
     def __init__(self) -> None:
-        self._room: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._memory: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """A C-contiguous array with any content; the one before is not to be used any more."""
+        """A C-contiguous array with arbitrary content. It invalidates the array that the last call returned."""
         count = prod(shape)
         size = count * np.dtype(dtype).itemsize
-        if self._room.size < size:
-            self._room = np.empty(0, np.uint8)  # freed before the larger one is there
-            self._room = own_page_memory((size,), np.uint8)
-        return np.frombuffer(self._room, dtype, count).reshape(shape)
+        if self._memory.size < size:
+            self._memory = np.empty(0, np.uint8)  # free the smaller memory before the larger is allocated
+            self._memory = own_page_memory((size,), np.uint8)
+        return np.frombuffer(self._memory, dtype, count).reshape(shape)
 
 
 def _mapping(size: int) -> mmap.mmap:
-    """Private pages where the system knows the difference, so that what is never written takes none; large ones, of
-    which the system has fewer to find."""
+    """New memory pages. On Unix they are private, so that pages that are never written take no memory. On Linux they
+    are huge pages if possible, because the system provides fewer of them for the same memory."""
     if not hasattr(mmap, "MAP_ANONYMOUS"):
         return mmap.mmap(-1, size)
     mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
+        with contextlib.suppress(OSError):  # a kernel without huge pages
             mapping.madvise(mmap.MADV_HUGEPAGE)
     return mapping
 
 
 def trim_heap() -> None:
-    """Give free pages in the middle of the heap back (glibc, which otherwise gives back its end only; elsewhere nothing
-    happens). Takes milliseconds."""
+    """Return the free pages in the middle of the heap to the system.
+
+    By itself, glibc returns free pages at the end of the heap only. Without glibc this does nothing. It takes
+    milliseconds.
+    """
     trim = _malloc_trim()
     if trim is not None:
         trim(0)

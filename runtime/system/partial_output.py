@@ -1,4 +1,4 @@
-"""An output that is whole or absent: written beside its final name, renamed when it is complete."""
+"""An output that is whole or absent: it is written under a temporary name and renamed when it is complete."""
 
 import contextlib
 import errno
@@ -13,18 +13,24 @@ __all__ = ["is_partial", "output_error", "partial_output", "require_folder", "tr
 
 @contextlib.contextmanager
 def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a free hidden name in the folder of `path`; rename what the body made there to `path`.
+    """Write an output whole or not at all.
 
-    The body makes a file or a folder. On any exception, KeyboardInterrupt too, what it made is removed and an
-    existing output is as it was. An empty folder counts as absent. With `overwrite`, an existing folder and
-    what is in it are replaced as a whole: the caller looks first at what that would delete.
+    The context gives a free hidden name in the folder of `path`. The body makes a file or a folder there, which is
+    then renamed to `path`. On any exception, including KeyboardInterrupt, the new file or folder is removed and an
+    existing output stays as it was.
+
+    Args:
+        path: the output. An empty folder there counts as absent.
+        overwrite: whether to replace an existing output. A folder is replaced with everything in it, so the caller
+            checks its content first.
 
     Raises:
         OutputError: `path` exists and `overwrite` is false, its folder does not exist, or the rename fails.
     """
     _check_free(path, overwrite)
     require_folder(path)
-    # The ending stays last: libraries choose the format by it. Ours is hidden, so that no listing takes it for a frame.
+    # Libraries choose the format by the ending, so it stays last. The name is hidden, so that no listing of a folder
+    # takes the file for a frame.
     partial = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.partial{path.suffix}")
     try:
         yield partial
@@ -38,17 +44,17 @@ def partial_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def require_folder(path: Path) -> None:
-    """Check that the folder that `path` lies in is there.
+    """Check that the folder of `path` exists.
 
     Raises:
-        OutputError: it is not.
+        OutputError: it does not exist.
     """
     if not path.absolute().parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist, so make it first")
 
 
 def is_partial(path: Path) -> bool:
-    """Whether `path` is the rest of an output that was interrupted too hard to clean up."""
+    """Whether `path` is the remainder of an output whose process was killed while it wrote."""
     return path.name.startswith(".") and ".partial" in path.name
 
 
@@ -62,12 +68,12 @@ def translated_errors(path: Path) -> Iterator[None]:
 
 
 def output_error(path: Path, error: Exception) -> OutputError:
-    """The sentence for an output that cannot be written because of `error`."""
+    """The `OutputError` for an output that cannot be written because of `error`."""
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return OutputError(f"cannot write {path}: the disk is full, so free some space or choose another folder")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return OutputError(f"cannot write {path} ({reason}): check the name, the rights and the space there")
+    return OutputError(f"cannot write {path} ({reason}): check the name, the permissions and the free space")
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
@@ -94,7 +100,7 @@ def _publish(partial: Path, path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        import shutil  # it brings every compression library along, and this is imported at start-up
+        import shutil  # imported here: it imports every compression library, and start-up imports this module
 
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""How much memory this process holds, and the most it has held."""
+"""The memory that this process holds, and its peak memory."""
 
 import contextlib
 import sys
@@ -11,10 +11,12 @@ _CLEAR_REFS, _RESET_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5)
 
 
 def peak_bytes() -> int | None:
-    """Resident bytes at their peak, or None where the system does not tell. (Linux's getrusage counts what the parent
-    held when it forked, /proc does not.)"""
+    """The most resident bytes so far, or None if the system does not report them.
+
+    On Linux this comes from /proc, because getrusage includes the memory that the parent process held at the fork.
+    """
     if _STATUS.exists():
-        return _of_status("VmHWM")
+        return _status_bytes("VmHWM")
     try:
         import resource
     except ImportError:  # Windows
@@ -24,16 +26,16 @@ def peak_bytes() -> int | None:
 
 
 def resident_bytes() -> int | None:
-    """Resident bytes now, or None where the system does not tell."""
-    return _of_status("VmRSS") if _STATUS.exists() else None
+    """The resident bytes now, or None if the system does not report them."""
+    return _status_bytes("VmRSS") if _STATUS.exists() else None
 
 
 def forget_peak() -> None:
-    """From now on `peak_bytes` counts anew, where the system can do that (Linux); otherwise nothing changes."""
+    """Reset `peak_bytes` to the resident bytes now. Only Linux can do this; on other systems nothing changes."""
     with contextlib.suppress(OSError):
         _CLEAR_REFS.write_text(_RESET_PEAK)
 
 
-def _of_status(name: str) -> int:
+def _status_bytes(name: str) -> int:
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
     return 1024 * int(line.split()[1])

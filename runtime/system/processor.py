@@ -1,4 +1,4 @@
-"""The CPU that this runs on."""
+"""The CPU of this machine."""
 
 import platform
 from dataclasses import dataclass
@@ -12,8 +12,13 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Processor:
-    """`instructions`: sets of instructions by the names that Linux has for them ("avx512f", "amx_bf16"); none where the
-    system does not tell."""
+    """A CPU.
+
+    Attributes:
+        name: the model name. Empty if the system does not report it.
+        instructions: the instruction sets, by their names in Linux ("avx512f", "amx_bf16"). Empty if the system does
+            not report them.
+    """
 
     name: str
     instructions: frozenset[str]
@@ -21,11 +26,12 @@ class Processor:
 
 @cache
 def processor() -> Processor:
+    """The CPU of this machine."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    pairs = (line.partition(":") for line in reversed(lines))  # reversed, so that the first core's remain
+    pairs = (line.partition(":") for line in reversed(lines))  # reversed, so that the values of the first core win
     values = {key.strip(): value.strip() for key, _, value in pairs}
     name = values.get("model name", "") or platform.processor()
     return Processor(name, frozenset(values.get("flags", "").split()))

@@ -1,4 +1,4 @@
-"""One question to a process of its own, and its answer."""
+"""A call that runs in a separate Python process. `worker.py` is the other end."""
 
 import contextlib
 import json
@@ -10,29 +10,45 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Reply", "ask", "how_ended"]
+__all__ = ["SubprocessResult", "call_in_subprocess", "describe_exit"]
 
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a process answered (None: nothing), the code that it ended with, and the last line that it logged."""
+class SubprocessResult:
+    """How a call in a separate process ended.
+
+    Attributes:
+        answer: what the call returned. None if the process ended without an answer.
+        returncode: the exit code of the process. It means nothing if there is an answer: the process may still be
+            ending by itself when the call closes its standard input.
+        stderr_tail: the last line of its standard error. None if it wrote none.
+    """
 
     answer: dict[str, Any] | None
     returncode: int
-    said: list[str]
+    stderr_tail: str | None
 
     @property
-    def ending(self) -> str:
-        """How it ended, for a message: what a process without an answer died of."""
-        said = f": {self.said[-1]}" if self.said and not _was_killed(self.returncode) else ""
-        return f"the process {how_ended(self.returncode)}{said}"
+    def failure(self) -> str:
+        """Why a process without an answer ended, for a message."""
+        reason = f": {self.stderr_tail}" if self.stderr_tail is not None and not _was_killed(self.returncode) else ""
+        return f"the process {describe_exit(self.returncode)}{reason}"
 
 
-def ask(module: str, question: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> Reply:
-    """Run a module in a fresh interpreter: a line of JSON in, a line of JSON out. `check` is called while it runs, and
-    may raise. On an exception, KeyboardInterrupt too, the process is ended first."""
+def call_in_subprocess(
+    module: str, order: Mapping[str, Any], check: Callable[[], None] = lambda: None
+) -> SubprocessResult:
+    """Run a module in a fresh Python process, and wait for its answer.
+
+    If this raises, including KeyboardInterrupt, the process is killed first.
+
+    Args:
+        module: the module, which calls `worker.serve_one_call`.
+        order: the argument of the call, which is sent as one line of JSON.
+        check: called while the process runs. It may raise to stop the call.
+    """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             _command(module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
@@ -41,30 +57,30 @@ def ask(module: str, question: Mapping[str, Any], check: Callable[[], None] = la
         assert process.stdout is not None
         try:
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.write(json.dumps(order) + "\n")
                 process.stdin.flush()
-            said: list[str] = []
-            reader = threading.Thread(target=lambda: said.append(_line_of(process)), daemon=True)
+            received: list[str] = []
+            reader = threading.Thread(target=lambda: received.append(_read_line(process)), daemon=True)
             reader.start()
             while reader.is_alive():
                 check()
                 reader.join(_POLL_SECONDS)
-            text = said[0]
+            answer = received[0]
         except BaseException:
             process.kill()
             raise
         finally:
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()  # which ends it, if it has not
+                process.stdin.close()  # the process ends when its standard input closes
             process.wait()
             process.stdout.close()
         log.seek(0)
-        logged = log.read().decode(errors="replace").strip().splitlines()[-1:]
-    return Reply(json.loads(text) if text else None, process.returncode, logged)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+    return SubprocessResult(json.loads(answer) if answer else None, process.returncode, lines[-1] if lines else None)
 
 
-def how_ended(returncode: int) -> str:
-    """What became of a process that gave no answer."""
+def describe_exit(returncode: int) -> str:
+    """How a process ended, by its exit code: a verb phrase for a message."""
     return (
         "was ended by the system, as when memory runs out"
         if _was_killed(returncode)
@@ -77,12 +93,12 @@ def _was_killed(returncode: int) -> bool:
 
 
 def _command(module: str) -> list[str]:
-    # -P: a json.py in the user's folder is none of our business.
+    # -P keeps the user's folder out of the import path: a json.py there must not be imported.
     return [sys.executable, "-P", "-m", module]
 
 
-def _line_of(process: "subprocess.Popen[str]") -> str:
+def _read_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
-    with contextlib.suppress(ValueError):  # it was closed meanwhile
+    with contextlib.suppress(ValueError):  # the call ended and closed it
         return process.stdout.readline()
     return ""

@@ -1,4 +1,4 @@
-"""The other side of `child_process`: a process that measures one thing, answers, and ends with whoever asked."""
+"""The worker process of `subprocess_call`: it runs one call, answers, and ends when its parent process ends."""
 
 import json
 import os
@@ -10,15 +10,18 @@ from typing import Any
 
 from ..errors import LatentRTError
 
-__all__ = ["answer_once"]
+__all__ = ["serve_one_call"]
 
 
-def answer_once(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Read one JSON object from standard input, and write what `work` makes of it to standard output, or
-    `{"error": ...}`. Standard input stays open: when it closes, whoever asked is gone, and so is this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours ends this one
+def serve_one_call(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Read one JSON object from standard input, call `work` with it, and write the result to standard output.
+
+    If `work` raises a LatentRTError or a MemoryError, the result is `{"error": ...}`. The parent keeps standard input
+    open. When it closes, the parent has ended, and this process ends too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but the parent process ends it
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print goes to standard error, not between the answers
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -32,5 +35,5 @@ def answer_once(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # nothing comes any more: it returns when the other end is closed
+    os.read(0, 1)  # returns when the parent closes its end; nothing more is sent
     os._exit(1)

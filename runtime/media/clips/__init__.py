@@ -1,5 +1,5 @@
-"""Clips: reading their frames with the right colours, sizes and times, and writing them.
+"""Reading the frames of clips with the right colours, sizes and times, and writing clips.
 
-Still pictures belong to `pictures`; cutting a clip into the chunks of a stream belongs to `clip_chunks` here, and
-running them to `execution`.
+A clip is a video file, an animated picture, a folder of pictures or an array. Still pictures belong to `pictures`.
+Running a clip through a model belongs to `execution`.
 """

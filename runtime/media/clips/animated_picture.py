@@ -1,4 +1,4 @@
-"""Animated pictures as clips: WebP, APNG and AVIF, one frame at a time, at one rate."""
+"""Reading animated WebP, APNG and AVIF pictures as clips with a constant frame rate."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ from .constant_rate import Pacing, paced
 
 __all__ = ["AnimatedPicture", "is_animation"]
 
-_ANIMATED_FORMATS = ("PNG", "WEBP", "AVIF")  # the images of others are pages or views, not frames
-_NO_DELAY = 100_000  # ticks, of a frame that names no time: what browsers take
+_ANIMATED_FORMATS = ("PNG", "WEBP", "AVIF")  # in other formats, several images are pages or views
+_DEFAULT_DELAY = 100_000  # ticks for which a frame without a time is shown, as in browsers
 _LONGEST_DELAY = 1_000_000_000  # ticks
-_MOST_PIXELS = 1 << 25  # of a frame: 8K video has fewer; a file of a few bytes may claim far more, for every frame
-_TICK = Fraction(1, 1_000_000)  # APNG has times as fractions of a second, the others milliseconds
+_MOST_PIXELS = 1 << 25  # per frame, more than 8K video has; a tiny file may claim far more for every frame
+_TICK = Fraction(1, 1_000_000)  # seconds; WebP and AVIF have times in milliseconds, and APNG has fractions of a second
 
 
 def is_animation(image: Any) -> bool:
@@ -31,19 +31,19 @@ def is_animation(image: Any) -> bool:
 
 
 class AnimatedPicture:
-    """An open animation: an iterator of uint8 (H, W, C) frames in sRGB; `close` it afterwards.
+    """An open animation: an iterator of frames, uint8 (H, W, C) in sRGB. Close it after use.
 
-    All frames are decoded once for their times when it is opened, and once more as they are given. It holds one frame.
-    Frames of different durations are repeated or left out, so that each is shown at its time: see `constant_rate`.
+    Opening decodes all frames for their times, and iterating decodes them again. One frame is in memory at a time.
+    Frames of different durations are repeated or left out so that each keeps its time (see `constant_rate.py`).
 
     Attributes:
         frame_rate: frames per second.
-        frame_count: how many frames it gives.
-        height: in pixels, upright.
-        width: in pixels, upright.
+        frame_count: the number of frames that the iterator gives.
+        height: in pixels, after turning upright.
+        width: in pixels, after turning upright.
 
     Raises:
-        MediaError: it is damaged, or its times differ too much for one rate.
+        MediaError: the file is damaged or too large, or its times differ too much for a constant rate.
     """
 
     def __init__(self, path: Path, channels: int, background: Sequence[int]) -> None:
@@ -55,7 +55,7 @@ class AnimatedPicture:
                 raise MediaError(
                     f"{path} is an animation of {size} pixels, too large for a clip: make it smaller first"
                 )
-            # An APNG may start with a picture for readers that know no animations, which is not one of its frames.
+            # An APNG may start with a picture for programs that do not show animations. It is not a frame.
             self._start = 1 if self._image.info.get("default_image") else 0
             with translated_damage(path):
                 self._delays = self._read_delays()
@@ -74,22 +74,22 @@ class AnimatedPicture:
         return next(self._frames)
 
     def close(self) -> None:
-        """Close the file; iteration ends here."""
+        """Close the file and end the iteration."""
         self._frames = iter(())
         self._stack.close()
 
     def _read_delays(self) -> list[int]:
-        """How long each frame is shown, in ticks."""
+        """The duration of each frame, in ticks."""
         delays = []
         for place in range(self._image.n_frames - self._start):
             self._seek(place)
-            self._image.load()  # WebP and AVIF name a frame's time when it is decoded
+            self._image.load()  # for WebP and AVIF, Pillow knows the duration of a frame after decoding it
             milliseconds = self._image.info.get("duration") or 0
-            delay = round(milliseconds * 1000) if milliseconds > 0 else _NO_DELAY
+            delay = round(milliseconds * 1000) if milliseconds > 0 else _DEFAULT_DELAY
             if not 0 < delay <= _LONGEST_DELAY:
                 raise MediaError(
-                    f"{self._path} shows frame {place} for {milliseconds / 1000:.3g} seconds: give it times of a clip, "
-                    "up to 1000 seconds"
+                    f"{self._path} shows frame {place} for {milliseconds / 1000:.3g} seconds: give each frame of a "
+                    "clip at most 1000 seconds"
                 )
             delays.append(delay)
         return delays
@@ -104,7 +104,7 @@ class AnimatedPicture:
             ) from error
 
     def _pacing(self) -> Pacing:
-        # In whole milliseconds where they are: 33, 33 and 34 are then known for a rounded 30 per second.
+        # In whole milliseconds if possible: Pacing then recognises 33, 33 and 34 as 30 frames per second, rounded.
         unit = 1000 if all(delay % 1000 == 0 for delay in self._delays) else 1
         starts = np.array(self._times[:-1], np.int64) // unit
         try:
@@ -127,7 +127,7 @@ class AnimatedPicture:
             (self._pixels(place), self._times[place] * _TICK, delay * _TICK) for place, delay in enumerate(self._delays)
         )
         for pixels in paced(timed, pacing):
-            yield pixels if pacing.even else pixels.copy()  # a repeated frame is a fresh array too
+            yield pixels if pacing.even else pixels.copy()  # so that a repeated frame is a new array too
 
     def _pixels(self, place: int) -> NDArray[np.uint8]:
         with translated_damage(self._path):

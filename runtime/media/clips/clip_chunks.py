@@ -1,4 +1,4 @@
-"""A clip from disk as samples, a few frames at a time: what encoding in constant memory reads."""
+"""Reading a clip as samples, a few frames at a time, for encoding in constant memory."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -17,11 +17,18 @@ __all__ = ["ClipChunks"]
 
 
 class ClipChunks:
-    """Iterates over a clip as float32 (1, C, t, H, W) in [-1, 1], padded to the model's grid by repeating its last
-    row, column and frame.
+    """An iterable over the chunks of a clip, float32 (1, C, t, H, W) in [-1, 1].
 
-    Attributes, of the clip before padding: `frames` that were read so far, and, once it is being read, `frame_count`
-    where the file tells it (else None), `height`, `width`, `frame_rate` and `sample_aspect_ratio`.
+    The clip is padded to the model's grid by repeating its last row, column and frame. The attributes describe the
+    clip before padding. They are set when the iteration starts.
+
+    Attributes:
+        frames: how many frames have been read.
+        frame_count: how many frames the clip has. None if the file does not say so.
+        height: in pixels.
+        width: in pixels.
+        frame_rate: frames per second. None if the clip has none.
+        sample_aspect_ratio: a pixel's width over its height. None for square pixels.
     """
 
     def __init__(
@@ -34,8 +41,16 @@ class ClipChunks:
         background: Background = WHITE,
         matrix: str | None = None,
     ) -> None:
-        """Prepare to read `path`. `background`, `matrix`: as `open_clip` takes them. `check` is called before each
-        frame."""
+        """Prepare to read a clip.
+
+        Args:
+            path: see `open_clip`.
+            channels: see `open_clip`.
+            grid: the model's grid.
+            check: called before each frame. It may raise to stop the reading.
+            background: see `open_clip`.
+            matrix: see `open_clip`.
+        """
         self._path, self._channels, self._grid, self._check = path, channels, grid, check
         self._background, self._matrix = background, matrix
         self.frames = self.height = self.width = 0
@@ -44,11 +59,12 @@ class ClipChunks:
         self.frame_count: int | None = None
 
     def padded_size(self) -> tuple[int, int, int]:
-        """(T, H, W) of what this gives in all, by the file's head; where that does not tell how many frames there are,
-        they are counted.
+        """The size (T, H, W) of all chunks together.
+
+        If the file does not say how many frames it has, all frames are decoded to count them.
 
         Raises:
-            MediaError: the file is missing, damaged or no clip.
+            MediaError: the file is missing or damaged, or is no clip.
         """
         with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
             count = clip.frame_count
@@ -64,7 +80,7 @@ class ClipChunks:
         """Read the clip from its start.
 
         Raises:
-            MediaError: the file is missing, damaged, no clip, or without frames.
+            MediaError: the file is missing or damaged, is no clip, or has no frames.
         """
         ratio = self._grid.temporal
         with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:

@@ -1,4 +1,4 @@
-"""Clips in: a video file, a folder of pictures or a `.npy` array, frame by frame."""
+"""Reading clips frame by frame: video files, animated pictures, folders of pictures and `.npy` arrays."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -16,27 +16,27 @@ from ..alpha import WHITE, Background, background_colour
 from ..endings import FRAME_ENDINGS
 from ..pictures.picture_file import is_picture, list_pictures, opened_picture, read_picture
 from .animated_picture import AnimatedPicture, is_animation
-from .video_colours import MATRICES
+from .frame_colours import MATRICES
 from .video_reader import VideoReader
 
 __all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
 
 CLIP_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
-"""Of clips that are written."""
+"""The endings of clips that are written."""
 
 
 class ClipReader:
     """An open clip: a context manager and an iterator of frames, uint8 (H, W, C) in [0, 255].
 
-    Iteration runs once, from the first frame, and holds one frame at a time (video decoders a few more). Each
-    frame is a fresh array that the caller owns, also after the clip is closed.
+    A clip can be iterated once. One frame is in memory at a time, plus the few frames of a video decoder. Each frame is
+    a new array. The caller owns it, also after the clip is closed.
 
     Attributes:
-        frame_rate: frames per second, or None where the source has none.
-        frame_count: exact where it is known without reading the clip, else None.
+        frame_rate: frames per second. None if the source has no frame rate.
+        frame_count: the exact number of frames. None if it is not known before the clip is read.
         height: in pixels, the same for all frames.
         width: in pixels, the same for all frames.
-        sample_aspect_ratio: the width of a pixel for its height; None where pixels are square or the source has none.
+        sample_aspect_ratio: a pixel's width over its height. None if pixels are square or the source does not say.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClipReader:
         self.close()
 
     def close(self) -> None:
-        """Close the source; iteration ends here. A second time does nothing."""
+        """Close the source and end the iteration. Closing again does nothing."""
         self._frames = iter(())
         self._close()
 
@@ -78,35 +78,35 @@ class ClipReader:
 def open_clip(
     path: Path | str, channels: int = 3, *, background: Background = WHITE, matrix: str | None = None
 ) -> ClipReader:
-    """Open a clip and decode its first frame, so that what is no clip fails here.
+    """Open a clip and decode its first frame, so that a file that is no clip fails at once.
 
-    The source is one of
+    The source is one of these:
 
-    - a video file of one of `CONTAINER_FORMATS` (MP4, MKV, WebM, AVI, MPEG-TS, GIF, ...); colours follow its tags,
-      see `video_colours`; rotation and mirroring are applied, interlaced frames are deinterlaced, and frames of
-      different durations become a constant rate;
-    - a folder of pictures of one size, in natural order, or a single picture;
-    - an animated WebP, PNG or AVIF, each frame at its time;
-    - a `.npy` array, memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1],
-      where C is `channels` already.
+    - A video file of one of `CONTAINER_FORMATS` (MP4, MKV, WebM, AVI, MPEG-TS, GIF, ...). Colours follow its tags (see
+      `frame_colours.py`). Rotation and mirroring are applied, interlaced frames are deinterlaced, and frames of
+      different durations are converted to a constant rate.
+    - A folder of pictures of the same size, in natural order, or a single picture.
+    - An animated WebP, PNG or AVIF picture, converted to a constant rate.
+    - A `.npy` array, which is memory-mapped: uint8 (T, H, W, C) or (H, W, C), or float32 (C, T, H, W) in [-1, 1]. C
+      must be `channels`.
 
     Args:
         path: the file or folder.
-        channels: 3 for RGB, 4 for RGBA (opaque where the source has no alpha), 1 for BT.601 luma.
+        channels: 3 for RGB, 4 for RGBA (opaque if the source has no alpha), 1 for BT.601 luma.
         background: the colour behind transparent pixels, unless `channels` is 4.
-        matrix: "bt709" or "bt601" for a video whose YUV matrix is not the one that it names, or that names none.
+        matrix: "bt709" or "bt601", for a video that names no YUV matrix or the wrong one.
 
     Raises:
         InputError: `channels` or `matrix` is none of these, or `background` is no colour.
-        MediaError: the source is missing, empty, cut off, damaged or of another kind; later, while iterating,
-            a frame is damaged or of another size than the first.
+        MediaError: the source is missing, empty, cut off or damaged, or is no clip. While iterating: a frame is damaged
+            or has another size than the first frame.
         MissingExtra: PyAV or Pillow is needed and not installed.
     """
     if channels not in (1, 3, 4):
         raise InputError(f"a clip can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
     if matrix is not None and matrix not in MATRICES:
         raise InputError(
-            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out for the clip's own"
+            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out to follow the clip"
         )
     path, behind = Path(path), background_colour(background)
     if path.is_dir():
@@ -150,7 +150,7 @@ def _open_pictures(path: Path, pictures: list[Path], channels: int, background: 
     def frames() -> Iterator[NDArray[np.uint8]]:
         nonlocal first
         yield first
-        del first  # or this closure would hold it as long as the clip is open
+        del first  # otherwise the closure would hold it as long as the clip is open
         for picture in pictures[1:]:
             pixels = read_picture(picture, channels, background=background)
             if pixels.shape[:2] != (height, width):
@@ -171,7 +171,7 @@ def _open_array(path: Path, channels: int) -> ClipReader:
         case ("uint8", 4):
             clip, axis = array, 3
         case ("float32", 4):
-            clip, axis = array.swapaxes(0, 1), 1  # (T, C, H, W): frame by frame, as the others
+            clip, axis = array.swapaxes(0, 1), 1  # (T, C, H, W), so that the first axis is time, as in the other cases
         case _:
             raise MediaError(
                 f"{path} holds {array.dtype} {array.shape}: a clip is uint8 (T, H, W, C) or (H, W, C), "

@@ -1,4 +1,4 @@
-"""Clips out: a video file, a folder of PNG frames or a `.npy` array, frame by frame and whole or not at all."""
+"""Writing clips frame by frame, whole or not at all: video files, folders of PNG frames and `.npy` arrays."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from .video_writer import VideoWriter
 __all__ = ["ClipWriter", "write_clip"]
 
 _NPY_HEADER_BYTES = 128
-_MAX_RATE, _MAX_GIF_RATE = 1000, 100
+_MAX_RATE, _MAX_GIF_RATE = 1000, 100  # frames per second
 
 
 def write_clip(
@@ -30,20 +30,21 @@ def write_clip(
     overwrite: bool = False,
     sample_aspect_ratio: Fraction | None = None,
 ) -> "ClipWriter":
-    """Prepare to write a clip; the ending of `path` chooses the kind.
+    """Prepare to write a clip. The ending of `path` chooses the kind:
 
-    - `.mp4`, `.m4v`, `.mov`, `.mkv`: H.264, 4:2:0, BT.709 limited range, tagged so. An odd height or width
-      becomes the next even one by repeating the last row or column: H.264 in 4:2:0 has no odd sizes.
-    - `.webm`: VP9, the same colours, any size. `.gif`: 256 colours a frame; times are rounded to 1/100 s.
+    - `.mp4`, `.m4v`, `.mov`, `.mkv`: H.264, 4:2:0, BT.709 in limited range, tagged so. H.264 in 4:2:0 has no odd sizes,
+      so an odd height or width grows by one by repeating the last row or column.
+    - `.webm`: VP9 with the same colours, in any size.
+    - `.gif`: 256 colours per frame. Times are rounded to 1/100 s.
     - `.npy`: uint8 (T, H, W, C).
-    - no ending: a folder of `frame_00000.png` and so on.
+    - No ending: a folder of `frame_00000.png` and so on.
 
     Args:
-        path: where to; its folder must exist.
-        frame_rate: frames per second; a folder and a `.npy` need none and do not keep it.
-        overwrite: whether an existing output is replaced; a folder only if it holds nothing but such frames.
-            An empty folder is always taken.
-        sample_aspect_ratio: the width of a pixel for its height, for video files; None for square pixels.
+        path: the output. Its folder must exist.
+        frame_rate: frames per second. Folders and `.npy` files need no frame rate and do not store it.
+        overwrite: whether to replace an existing output. A folder is replaced only if it holds nothing except such
+            frames. An empty folder is always used.
+        sample_aspect_ratio: a pixel's width over its height, for video files. None for square pixels.
 
     Raises:
         InputError: the frame rate is missing where it is needed, or not positive.
@@ -54,17 +55,19 @@ def write_clip(
 
 
 class _Sink(Protocol):
+    """Writes one kind of output. `write` takes one frame, `close` completes the output, `abort` gives it up."""
+
     def write(self, pixels: NDArray[np.uint8]) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
 
 
 class ClipWriter:
-    """A clip being written, as `write_clip` gives it; a context manager.
+    """A clip that is being written; a context manager. `write_clip` makes it.
 
-    The output appears, complete, when the block ends without an exception. With one (KeyboardInterrupt too)
-    nothing is left, and what was there before is as it was. Frames go out as they come; the clip is never
-    held.
+    The complete output appears when the block ends without an exception. On an exception, including KeyboardInterrupt,
+    nothing is left of the output, and an existing output stays as it was. Frames are written as they come, so the clip
+    is never in memory as a whole.
     """
 
     def __init__(
@@ -74,15 +77,15 @@ class ClipWriter:
         if ending not in ("", ".npy", *CLIP_ENDINGS):
             raise OutputError(
                 f"cannot write {path} as a clip: end its name in {', '.join(CLIP_ENDINGS)} or .npy, "
-                "or in nothing for a folder of pictures"
+                "or leave the ending out for a folder of pictures"
             )
         if ending in CLIP_ENDINGS:
             if frame_rate is None or frame_rate <= 0:
-                raise InputError(f"{path.name} needs a frame rate above 0, got {frame_rate}: give one, 24 for instance")
+                raise InputError(f"{path.name} needs a frame rate above 0, got {frame_rate}: give one, such as 24")
             most = _MAX_GIF_RATE if ending == ".gif" else _MAX_RATE
             if frame_rate > most:
                 raise InputError(f"{path.name} takes at most {most} frames per second, got {float(frame_rate):g}")
-            frame_rate = frame_rate.limit_denominator(1001000)  # video files hold it as two 32-bit numbers
+            frame_rate = frame_rate.limit_denominator(1001000)  # video files store it as two 32-bit numbers
             require("av", extra="media")
         elif not ending:
             require("PIL.Image", extra="media")
@@ -99,13 +102,15 @@ class ClipWriter:
         return self
 
     def write(self, frames: NDArray[np.uint8]) -> None:
-        """Add one frame, uint8 (H, W, C), or several, (T, H, W, C); all of a clip have one size.
+        """Add one or several frames.
 
-        Video takes C = 3, or 1, which becomes gray; the others take 1, 3 or 4.
+        Args:
+            frames: uint8 (H, W, C) or (T, H, W, C). All frames of a clip have the same shape. Video files take C = 3
+                or 1 (gray). Folders and arrays take C = 1, 3 or 4.
 
         Raises:
-            InputError: the array is of another kind or size; nothing of it is written.
-            OutputError: writing fails, because the disk is full for instance; the clip is then lost.
+            InputError: the array has the wrong dtype or shape. None of its frames is written.
+            OutputError: writing fails, for example because the disk is full. The clip is then lost.
         """
         clip = self._check(frames)
         if self._partial is None:
@@ -126,7 +131,7 @@ class ClipWriter:
         self._partial = None
         if error is None:
             with contextlib.ExitStack() as stack:
-                stack.push(self._partial_output)  # renames, or removes when the next line raises
+                stack.push(self._partial_output)  # renames the output, or removes it if the next line raises
                 self._finish()
             return
         if self._sink is not None:
@@ -138,7 +143,7 @@ class ClipWriter:
             raise InputError(f"{self._path} got no frames: write at least one")
         try:
             if self._failed:
-                raise OutputError(f"{self._path} lost a frame that could not be written: start it again")
+                raise OutputError(f"{self._path} lost a frame that could not be written: write the clip again")
             with translated_errors(self._path):
                 self._sink.close()
         except BaseException:
@@ -156,7 +161,9 @@ class ClipWriter:
         if 0 in shape or shape[2] not in allowed:
             raise InputError(f"frames for {self._path.name} must be {wanted} with C in {allowed}, got {frames.shape}")
         if self._shape and shape != self._shape:
-            raise InputError(f"all frames of {self._path.name} must be {self._shape} as the first, got {shape}")
+            raise InputError(
+                f"all frames of {self._path.name} must have the first frame's shape {self._shape}, got {shape}"
+            )
         if len(clip):
             self._shape = shape
         return clip
@@ -167,7 +174,7 @@ class ClipWriter:
                 return _FolderSink(partial)
             case ".npy":
                 return _ArraySink(partial, (height, width, channels))
-        assert self._frame_rate is not None  # checked when this was made
+        assert self._frame_rate is not None  # __init__ has checked this
         return VideoWriter(partial, self._path, self._frame_rate, height, width, self._sample_aspect_ratio)
 
     def _is_gray_video(self) -> bool:
@@ -191,7 +198,7 @@ class _FolderSink:
 
 
 class _ArraySink:
-    """A `.npy` file of unknown length: its header has a fixed size and is written again at the end."""
+    """A `.npy` file of unknown length. Its header has a fixed size and is written again at the end."""
 
     def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
         self._file = file.open("xb")
@@ -218,9 +225,9 @@ class _ArraySink:
 
 
 def _check_folder(path: Path) -> None:
-    """Overwriting a folder deletes what is in it, so it must hold our frames and nothing else."""
+    """Refuse to overwrite a folder that holds anything except frames of a clip, because its content is deleted."""
     if path.is_dir():
         with translated_errors(path):
             other = next((e for e in path.iterdir() if not re.fullmatch(r"frame_\d{5,}\.png", e.name)), None)
         if other is not None:
-            raise OutputError(f"{path} holds {other.name}, which is no frame of ours: choose another folder")
+            raise OutputError(f"{path} holds {other.name}, which LatentRT did not write: choose another folder")

@@ -1,4 +1,4 @@
-"""Frames of different durations, at a constant rate: each frame keeps its time, by being repeated or left out."""
+"""Conversion of frames with different durations to a constant rate: frames are repeated or left out."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -11,21 +11,23 @@ from numpy.typing import NDArray
 
 from ...errors import MediaError
 
-__all__ = ["CLOCK", "Pacing", "paced"]
+__all__ = ["CLOCK_TOLERANCE", "Pacing", "paced"]
 
 T = TypeVar("T")
 
-CLOCK = 0.16
-"""Of a frame: how far from an even grid frames may be that a clock timed, as those of cameras and browsers are."""
-_LONG_LAST = Fraction(3, 2)  # frames: a last frame that is shown for longer is repeated
+CLOCK_TOLERANCE = 0.16
+"""How far frames that a clock timed (as in cameras and browsers) may be from an even grid, in frames."""
+
+_LONG_LAST = Fraction(3, 2)  # in frames: a last frame that is shown for this time or longer is repeated
 _STANDARD_RATES = tuple(
     rate for base in (24, 30, 60, 120) for rate in (Fraction(base * 1000, 1001), Fraction(base))
 ) + tuple(Fraction(rate) for rate in (5, 8, 10, 12, 15, 16, 20, 25, 48, 50, 100))
-_CLOSE_TO_STANDARD = 0.0004  # 24 and 24000/1001 are 0.001 apart
-_ROUNDED = Fraction(1, 10**6)  # of a rate, by whole nanoseconds for a frame: 0.04 s in ten hours
-_CLOSE_WHEN_UNSTEADY = 0.02  # delays that differ by more than rounding tell the rate less exactly
-_MOST_UNEVEN_RATE = Fraction(240)
-# A claimed gap of years must not become billions of frames.
+# Relative tolerances within which a measured rate counts as a standard rate.
+_CLOSE_TO_STANDARD = 0.0004  # for delays that differ by rounding only; 24 and 24000/1001 are 0.001 apart
+_CLOSE_WHEN_UNSTEADY = 0.02  # for delays that differ by more, which give the rate less exactly
+_ROUNDED = Fraction(1, 10**6)  # for a rate whose frames last whole nanoseconds; an error of 0.04 s in ten hours
+_MOST_UNEVEN_RATE = Fraction(240)  # frames per second, if the frames are not even
+# The result may have 10 frames per frame of the source and 1000 more. A file may claim a gap of years.
 _MOST_FRAMES_PER_FRAME, _MOST_FRAMES = 10, 1000
 
 
@@ -35,8 +37,8 @@ class Pacing:
 
     Attributes:
         rate: frames per second.
-        even: True if the frames of the source have that rate already and pass one by one.
-        frames: how many frames `paced` gives for these times.
+        even: whether the source has this rate already, so that no frame is repeated or left out.
+        frames: how many frames `paced` gives.
     """
 
     rate: Fraction
@@ -53,17 +55,16 @@ class Pacing:
         declared: tuple[Fraction, ...] = (),
         tolerance: float = 0.0,
     ) -> Self | None:
-        """Find the rate of frames that start at these times; None for fewer than two times.
+        """Find the constant rate for frames that start at these times. None for fewer than two different times.
 
-        Frames on an even grid are even: nothing is repeated or left out. Otherwise the most frequent duration gives the
-        rate.
+        If the frames are on an even grid, that is their rate. Otherwise the most frequent duration gives the rate.
 
         Args:
             ticks: the start of each frame in units of `tick`, in any order.
-            tick: in seconds.
-            last: the duration of the last frame in ticks; 0 if it is unknown.
-            declared: rates that the container names; taken if they fit.
-            tolerance: how far from the grid an even frame may be, in frames, apart from the rounding to whole ticks.
+            tick: the unit in seconds.
+            last: the duration of the last frame in ticks. 0 if it is unknown.
+            declared: rates that the container names. They are used if they fit.
+            tolerance: how far a frame may be from an even grid, in frames, in addition to rounding to whole ticks.
 
         Raises:
             MediaError: keeping the times would take far more frames than the source has.
@@ -71,7 +72,7 @@ class Pacing:
         if len(ticks) < 2 or ticks.min() == ticks.max():
             return None
         if int(ticks.max()) - int(ticks.min()) > np.iinfo(np.int64).max // 2:
-            raise MediaError("its frames lie further apart than any clip is long: replace it")
+            raise MediaError("its frames are further apart than any clip is long: replace it")
         times = np.sort(ticks) - ticks.min()
         seconds = times.astype(np.float64) * float(tick)
         usual = _most_frequent_rate(np.diff(times), tick)
@@ -84,17 +85,18 @@ class Pacing:
             return cls(rates[best], True, len(times))
         rate = rates[best] if starts_are_even else min(usual, _MOST_UNEVEN_RATE)
         end = int(times[-1]) * tick + (last * tick or 1 / rate)
-        frames = max(_place(end, rate), _place(int(times[-1]) * tick, rate) + 1)  # the last frame is never left out
+        frames = max(_place(end, rate), _place(int(times[-1]) * tick, rate) + 1)  # at least one for the last frame
         _check_frames(frames, len(times))
         return cls(rate, False, frames)
 
 
 def paced(frames: Iterable[tuple[T, Fraction, Fraction]], pacing: Pacing) -> Iterator[T]:
-    """Repeat or leave out frames so that each is shown at its own time at the constant rate `pacing.rate`.
+    """Repeat or leave out frames so that each keeps its time at the constant rate `pacing.rate`.
 
     Args:
-        frames: each with its start and duration in seconds, in order; a duration matters for the last frame only,
-            and 0 is an unknown one. Even ones pass through.
+        frames: each frame with its start and duration in seconds, in order. Only the duration of the last frame
+            matters. 0 means unknown.
+        pacing: the rate. If it is even, all frames pass unchanged.
 
     Raises:
         MediaError: keeping the times would take far more frames than the source has.
@@ -124,13 +126,14 @@ def paced(frames: Iterable[tuple[T, Fraction, Fraction]], pacing: Pacing) -> Ite
 
 
 def _standard_or_as_is(rate: Fraction) -> Fraction:
-    """The standard rate that a container rounded: Matroska holds 60000/1001 as nanoseconds for a frame."""
+    """The standard rate that a container rounded, else the rate itself. Matroska stores a rate as nanoseconds per
+    frame."""
     nearest = min(_STANDARD_RATES, key=lambda standard: abs(standard - rate))
     return nearest if abs(nearest / rate - 1) <= _ROUNDED else rate
 
 
 def _place(seconds: Fraction, rate: Fraction) -> int:
-    """The first of the constant rate's frames whose middle is not before that time."""
+    """The number of the first frame at a constant rate whose middle is not before a time."""
     return math.ceil(seconds * rate - Fraction(1, 2))
 
 
@@ -143,13 +146,13 @@ def _check_frames(frames: int, source: int) -> None:
 
 
 def _most_frequent_rate(delays: NDArray[np.int64], tick: Fraction) -> Fraction:
-    """The rate of the most frequent delay; delays that differ by rounding to whole ticks count as one."""
+    """The rate of the most frequent delay. Delays that differ only by rounding to whole ticks count as equal."""
     values, counts = np.unique(delays[delays > 0], return_counts=True)
     alike = np.maximum(1, values // 10)
     ends = np.searchsorted(values, values + alike, side="right")
     starts = np.searchsorted(values, values - alike)
     sums = np.concatenate([[0], np.cumsum(counts)])
-    best = int(np.argmax(sums[ends] - sums[starts]))  # the shortest of equally frequent ones: no frame is lost
+    best = int(np.argmax(sums[ends] - sums[starts]))  # the shortest of the most frequent delays, to lose no frame
     group = slice(starts[best], ends[best])
     count = int(counts[group].sum())
     mean = Fraction(int((values[group] * counts[group]).sum()), count) * tick

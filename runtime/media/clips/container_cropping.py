@@ -1,6 +1,6 @@
-"""Rows and columns that a container says to leave out: Matroska's PixelCrop and MP4's clean aperture ("clap").
+"""Cropping that a container asks for: Matroska's PixelCrop and MP4's clean aperture ("clap").
 
-PyAV does not pass them on. What a codec crops itself (H.264's frame cropping) the decoder has cropped already.
+PyAV does not report it. Decoders apply the cropping of a codec (such as H.264's frame cropping) themselves.
 """
 
 import struct
@@ -18,13 +18,20 @@ __all__ = ["Cropping", "cropping_of"]
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK, _VIDEO = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xE0
 _BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
-_MOST_ELEMENTS, _MOST_TRACK_BYTES = 1000, 1 << 22  # a hostile file must not keep us busy
-_SAMPLE_ENTRY_BYTES = 86  # of a box in "stsd" that holds video, before the boxes in it
+_MOST_ELEMENTS, _MOST_TRACK_BYTES = 1000, 1 << 22  # limits of what is parsed in a hostile file
+_SAMPLE_ENTRY_BYTES = 86  # of a video entry in an "stsd" box, before the boxes inside it
 
 
 @dataclass(frozen=True)
 class Cropping:
-    """How many rows and columns to leave out at each side, in stored pixels."""
+    """Rows and columns to leave out of a frame.
+
+    Attributes:
+        top: rows at the top, in stored pixels.
+        bottom: rows at the bottom.
+        left: columns at the left.
+        right: columns at the right.
+    """
 
     top: int = 0
     bottom: int = 0
@@ -32,20 +39,26 @@ class Cropping:
     right: int = 0
 
     def fits(self, height: int, width: int) -> bool:
-        """Whether something is left out of a picture of that size, and something remains."""
+        """Whether the cropping changes a picture of this size and leaves something of it."""
         cut = (self.top, self.bottom, self.left, self.right)
         return any(cut) and min(cut) >= 0 and self.top + self.bottom < height and self.left + self.right < width
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A view of uint8 (H, W, C) without them."""
+        """Crop uint8 pixels (H, W, C). The result is a view."""
         height, width = pixels.shape[:2]
         return pixels[self.top : height - self.bottom, self.left : width - self.right]
 
 
 def cropping_of(path: Path, height: int, width: int) -> Cropping | None:
-    """Read what the container of a video of that size (in stored pixels) says; None if there is nothing to leave out.
+    """Read the cropping of a video from its container.
 
-    Files with several video tracks, and ones that are laid out in an unusual way, are read as not cropped.
+    Args:
+        path: the video file.
+        height: the height of the stored frames, in pixels.
+        width: the width of the stored frames, in pixels.
+
+    Returns:
+        None if the container asks for no cropping, if the file has several video tracks, or if its layout is unusual.
 
     Raises:
         OSError: the file cannot be opened.
@@ -54,7 +67,7 @@ def cropping_of(path: Path, height: int, width: int) -> Cropping | None:
         is_matroska = file.read(4) == _EBML
         try:
             found = _matroska(file) if is_matroska else _clean_aperture(file, path.stat().st_size, height, width)
-        except (struct.error, IndexError, ArithmeticError, ValueError, OSError):  # places that no file has
+        except (struct.error, IndexError, ArithmeticError, ValueError, OSError):  # the file is damaged
             return None
     return found[0] if len(found) == 1 and found[0].fits(height, width) else None
 
@@ -91,7 +104,7 @@ def _children(content: bytes, wanted: int) -> Iterator[bytes]:
 
 
 def _element(content: bytes, place: int) -> tuple[int, int, int]:
-    """The name of the EBML element at `place`, where its body begins, and the body's length."""
+    """The name of the EBML element at `place`, the place of its body, and the length of its body in bytes."""
     name_bytes = 9 - content[place].bit_length()
     first = content[place + name_bytes]
     more = 8 - first.bit_length()
@@ -130,7 +143,7 @@ def _inside(file: BinaryIO, names: tuple[bytes, ...], within: tuple[int, int]) -
 
 
 def _boxes(file: BinaryIO, wanted: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where the bodies of the boxes of one kind begin and end."""
+    """The start and end of the body of each box of the kind `wanted`, between two places of the file."""
     for _ in range(_MOST_ELEMENTS):
         if start + 8 > end:
             return

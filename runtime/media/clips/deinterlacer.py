@@ -1,4 +1,4 @@
-"""Interlaced frames as whole pictures: FFmpeg's bwdif filter, one picture for each frame."""
+"""Deinterlacing of video frames with FFmpeg's bwdif filter: one picture per frame."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,17 +9,18 @@ from ...extras import require
 
 __all__ = ["deinterlaced"]
 
-_LEAST_HEIGHT, _LEAST_WIDTH = 4, 3  # of bwdif
+_LEAST_HEIGHT, _LEAST_WIDTH = 4, 3  # in pixels; bwdif takes no smaller frames
 
 
 def deinterlaced(frames: Iterator[Any], found: Callable[[], None]) -> Iterator[tuple[Any, Any]]:
-    """Give each `av.VideoFrame` with its picture: a deinterlaced frame if it is flagged as interlaced, else itself.
+    """Give each frame together with its picture.
 
-    Tags, side data and time are those of the frame; a filter does not keep them all. From the first interlaced frame
-    on, the filter holds one frame back.
+    The picture is a deinterlaced frame if the frame is flagged as interlaced, else the frame itself. Take tags, side
+    data and time from the frame, because a filter does not keep all of them. From the first interlaced frame on, the
+    filter is one frame behind.
 
     Args:
-        frames: decoded frames, in order.
+        frames: decoded frames (`av.VideoFrame`), in order.
         found: called once, at the first interlaced frame.
     """
     waiting: deque[Any] = deque()
@@ -57,7 +58,7 @@ def _pairs(graph: Any, waiting: deque[Any], *, ended: bool) -> Iterator[tuple[An
         except error.EOFError:
             break
         yield waiting.popleft(), picture
-    while ended and waiting:  # the filter gave fewer pictures than it took: what is left passes as it is
+    while ended and waiting:  # the filter gave fewer pictures than it took, so the rest passes unchanged
         frame = waiting.popleft()
         yield frame, frame
 

@@ -1,4 +1,4 @@
-"""How the stored pixels of a video are shown: turned, mirrored, and as wide as they are high or not."""
+"""The display of stored video pixels: rotation, mirroring, and the shape of a pixel."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 __all__ = ["MOST_ASPECT", "Orientation", "sample_aspect_ratio", "side_data_names"]
 
 MOST_ASPECT = 100
-"""The widest pixel, for its height, that is believed; the highest is as far."""
-_MATRIX_BYTES = 36  # nine 32-bit numbers, of which the first two of the first two rows turn and mirror
-_SKEW = 0.02  # an angle of about one degree
+"""The largest sample aspect ratio that counts. The smallest is 1 / MOST_ASPECT."""
+
+_MATRIX_BYTES = 36  # nine 32-bit numbers; the first two of the first two rows rotate and mirror
+_SKEW = 0.02  # the tolerance for a quarter turn: about one degree
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Orientation:
     """One of the eight ways to show a stored picture without changing its pixels.
 
     Attributes:
-        transposed: rows become columns, before any mirroring.
-        left_right: mirrored horizontally.
-        top_bottom: mirrored vertically.
-        exact: False if the file asks for another angle, or for a skew; this is then the nearest of the eight ways.
+        transposed: whether rows become columns, before mirroring.
+        left_right: whether the picture is mirrored horizontally.
+        top_bottom: whether the picture is mirrored vertically.
+        exact: False if the file asks for another angle or a skew, and this is only the nearest of the eight ways.
     """
 
     transposed: bool = False
@@ -33,7 +34,7 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: Any) -> Self:
-        """Read the display matrix of an `av.VideoFrame`; without a usable one the picture stays as it is."""
+        """Read the display matrix of an `av.VideoFrame`. Without a usable matrix, the picture stays as it is."""
         try:
             matrix = bytes(frame.side_data["DISPLAYMATRIX"])
         except KeyError:
@@ -44,8 +45,10 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: NDArray[np.int32]) -> Self:
-        """The way that a display matrix names: a stored point (x, y) is shown at (x a + y c, x b + y d), where
-        `matrix` begins with the rows (a, b) and (c, d)."""
+        """The orientation for a display matrix whose first two rows begin with (a, b) and (c, d).
+
+        A stored point (x, y) is shown at (x a + y c, x b + y d).
+        """
         (a, b), (c, d) = matrix[:2, :2].astype(np.float64)
         straight, crossed = abs(a) + abs(d), abs(b) + abs(c)
         largest, least = max(straight, crossed), min(straight, crossed)
@@ -58,14 +61,14 @@ class Orientation:
         )
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn and mirror uint8 (H, W, C); fresh where anything changes."""
+        """Turn and mirror uint8 pixels (H, W, C). The result is a copy unless nothing changes."""
         shown = pixels.swapaxes(0, 1) if self.transposed else pixels
         shown = shown[:: -1 if self.top_bottom else 1, :: -1 if self.left_right else 1]
         return np.ascontiguousarray(shown)
 
 
 def sample_aspect_ratio(stream: Any, orientation: Orientation) -> Fraction | None:
-    """How wide a shown pixel is for its height; None if it is square or the video does not say."""
+    """A displayed pixel's width over its height. None if it is square or the video does not say."""
     ratio = stream.sample_aspect_ratio
     if not ratio or ratio == 1 or not 1 / MOST_ASPECT <= ratio <= MOST_ASPECT:
         return None
@@ -73,6 +76,6 @@ def sample_aspect_ratio(stream: Any, orientation: Orientation) -> Fraction | Non
 
 
 def side_data_names(frame: Any) -> set[str]:
-    """The kinds of side data that an `av.VideoFrame` carries, as FFmpeg names them: "STEREO3D", "SPHERICAL"."""
-    sides = frame.side_data  # a mapping that iterates over its values
+    """The kinds of side data of an `av.VideoFrame`, by FFmpeg's names, such as "STEREO3D" or "SPHERICAL"."""
+    sides = frame.side_data  # a mapping whose iterator gives values
     return {sides[place].type.name for place in range(len(sides))}

@@ -1,4 +1,4 @@
-"""Video files in: decoded frame by frame, in the right colours, the right way up and at a constant rate."""
+"""Reading video files frame by frame: in the right colours, upright and at a constant rate."""
 
 import contextlib
 import shlex
@@ -16,36 +16,38 @@ from ..endings import CONTAINER_FORMATS
 from ..notes import note
 from .constant_rate import Pacing, paced
 from .container_cropping import cropping_of
+from .container_truncation import is_truncated
 from .deinterlacer import deinterlaced
-from .video_colours import ContainerTags, FrameColours, FromVideo
+from .frame_colours import ContainerTags, FrameColours
+from .frame_conversion import FrameConverter
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
-from .video_timing import gif_delay, has_field_packets, pacing_of
-from .whole_container import is_cut_off
+from .video_timing import declared_frame_count, declared_rate, gif_delay, has_field_packets, pacing_of
 
 __all__ = ["VideoReader"]
 
-# Anything else FFmpeg would try too: text as terminal art, playlists that name other files and addresses.
+# Without these lists, FFmpeg would also open text as terminal art, and playlists that name other files and addresses.
 _ALLOWED = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "file"}
-_DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave WebM's alpha out
-_HD_LINES = 720
+_DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's native decoders ignore WebM's alpha
+_HD_LINES = 720  # from this height up, an assumed matrix is noted
 
 
 class VideoReader:
-    """One open video file: an iterator of uint8 (H, W, C) frames that ends with the file; `close` it afterwards.
+    """An open video file: an iterator of frames, uint8 (H, W, C). Close it after use.
 
-    Holds the decoder's own few frames, never the clip. Each frame is a fresh array that the caller owns. Facts that the
-    pixels do not show (sound, assumed colours, deinterlacing, changed times) are logged, see `media_notes`.
+    Only the few frames of the decoder are in memory. Each frame is a new array that the caller owns. Facts that the
+    pixels do not show (sound, assumed colours, deinterlacing, changed times) are noted in the log (see
+    `media/notes.py`).
 
     Attributes:
-        frame_rate: frames per second, or None if the file has no times.
-        frame_count: as the container declares it, or None if it does not, an edit list hides some frames, or frames
-            are repeated or left out for a constant rate.
+        frame_rate: frames per second. None if the file has no times.
+        frame_count: the number of frames that the container declares. None if it declares none, if an edit list hides
+            some frames, or if frames are repeated or left out for a constant rate.
         height: in pixels, after rotation.
         width: in pixels, after rotation.
-        sample_aspect_ratio: the width of a pixel for its height, after rotation; None if pixels are square.
+        sample_aspect_ratio: a pixel's width over its height, after rotation. None if pixels are square.
 
     Raises:
-        MediaError: the file is missing, empty, cut off, damaged, or in none of `CONTAINER_FORMATS`.
+        MediaError: the file is missing, empty, cut off or damaged, or its format is none of `CONTAINER_FORMATS`.
         MissingExtra: PyAV is not installed.
     """
 
@@ -57,31 +59,37 @@ class VideoReader:
         background: tuple[int, int, int] = (255, 255, 255),
         matrix: str | None = None,
     ) -> None:
-        """Open `path`. `background`: what transparent frames are blended over, unless there are 4 channels. `matrix`:
-        "bt709" or "bt601" in place of the matrix that the file names."""
+        """Open a video file.
+
+        Args:
+            path: the file.
+            channels: 3 for RGB, 4 for RGBA (opaque if the video has no alpha), 1 for BT.601 luma.
+            background: red, green and blue in [0, 255]. Transparent frames are blended over it, unless `channels` is 4.
+            matrix: "bt709" or "bt601", to use instead of the matrix that the file names.
+        """
         self._path, self._matrix = path, matrix
         self._av = require("av", extra="media")
-        self._colours = FromVideo(channels, background=background, note=self._note)
+        self._converter = FrameConverter(channels, background=background, note=self._note)
         self._decoded = 0
         with contextlib.ExitStack() as stack, self._errors():
             if path.stat().st_size == 0:
                 raise MediaError(f"{path} is empty: give another file")
             self._container = stack.enter_context(self._open())
-            if is_cut_off(path):
+            if is_truncated(path):
                 raise MediaError(f"{path} is cut off before its end: copy or download it again")
             stream = self._container.streams.best("video")
             if stream is None:
                 raise MediaError(f"{path} has no video in it: give another file")
             if stream.codec_context is None:
-                raise MediaError(f"{path} has video of a kind that is not known here: convert it to H.264 first")
+                raise MediaError(f"{path} has video of an unknown kind: convert it to H.264 first")
             stream.thread_type = "AUTO"
             self._tags = ContainerTags.of(stream.codec_context)
             self._stream, kind = stream, self._container.format.name
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
             self._pacing = self._read_pacing(stream.index)
-            self.frame_rate = self._pacing.rate if self._pacing else _declared_rate(stream, kind)
+            self.frame_rate = self._pacing.rate if self._pacing else declared_rate(stream, kind)
             even = (self._pacing is None or self._pacing.even) and not self._fields
-            self.frame_count = _frame_count(stream, kind) if even else None
+            self.frame_count = declared_frame_count(stream, kind) if even else None
             self._orientation = Orientation()
             self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
             self._pixels = self._all_pixels()
@@ -114,12 +122,12 @@ class VideoReader:
         return following
 
     def close(self) -> None:
-        """Close the file; iteration ends here."""
+        """Close the file and end the iteration."""
         self._first, self._pixels = None, iter(())
         self._stack.close()
 
     def _open(self) -> Any:
-        # Absolute, so that a name like "concat:a" stays a name.
+        # An absolute path, so that FFmpeg does not take a name such as "concat:a" for a protocol.
         return self._av.open(str(self._path.absolute()), options=_ALLOWED)
 
     def _read_pacing(self, index: int) -> Pacing | None:
@@ -133,7 +141,7 @@ class VideoReader:
         if pacing is not None and not pacing.even:
             self._note(
                 "timing",
-                f"shows its frames for different times: it is read at {_in_words(pacing.rate)} frames per second, "
+                f"shows its frames for different times: it is read at {_rate_text(pacing.rate)} frames per second, "
                 "and frames are repeated or left out so that each keeps its time",
             )
         return pacing
@@ -149,7 +157,7 @@ class VideoReader:
             previous = pixels
 
     def _timed_pixels(self) -> Iterator[tuple[NDArray[np.uint8], Fraction, Fraction]]:
-        """Upright pixels of each frame with its start and duration in seconds."""
+        """The upright pixels of each frame, with its start and duration in seconds."""
         context = self._stream.codec_context
         is_gif, end, rotation = self._container.format.name == "gif", Fraction(0), 0
         for frame, picture in deinterlaced(self._frames(), self._note_interlacing):
@@ -163,10 +171,11 @@ class VideoReader:
                     container=self._tags,
                     first=self._decoded == 1,
                 )
-                pixels = self._colours.convert(picture, colours)
+                pixels = self._converter.convert(picture, colours)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
-            if self._decoded == 1 or frame.rotation != rotation:  # side data keeps a frame in memory: see FrameColours
+            # Reading side data keeps a frame in memory (see FrameColours.of), so do it only if the rotation changes.
+            if self._decoded == 1 or frame.rotation != rotation:
                 self._orientation, rotation = Orientation.of(frame), frame.rotation
             if self._decoded == 1:
                 self._note_frame(frame, colours)
@@ -193,11 +202,11 @@ class VideoReader:
             return
         try:
             decoder = self._av.CodecContext.create(name, "r")
-        except ValueError:  # PyAV's UnknownCodecError is one
+        except ValueError:  # PyAV's UnknownCodecError is a ValueError
             self._note("transparency", f"has transparency, which needs the decoder {name}: it is left out")
             yield from self._container.decode(stream)
             return
-        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):  # as the container has them
+        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):  # the container's tags
             setattr(decoder, tag, getattr(stream.codec_context, tag))
         for packet in self._container.demux(stream):
             for frame in decoder.decode(packet if packet.size else None):
@@ -259,26 +268,5 @@ def _is_by_ffmpeg(container: Any) -> bool:
     return any(key.lower() == "encoder" and value.startswith("Lav") for key, value in container.metadata.items())
 
 
-def _declared_rate(stream: Any, container: str) -> Fraction | None:
-    """The rate of a video without two times."""
-    if container == "gif":
-        return None  # a still picture: what it has is the shortest delay there is
-    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
-    unit = stream.time_base and 1 / stream.time_base  # a container without a rate declares its clock's
-    return next((Fraction(rate) for rate in rates if rate and rate != unit), None)
-
-
-def _frame_count(stream: Any, container: str) -> int | None:
-    frames, duration, rate = stream.frames, stream.duration, stream.average_rate
-    if (
-        not frames or container == "avi"
-    ):  # AVI counts chunks, also ones that hold no frame of their own (Xvid's B-frames)
-        return None
-    if container == "gif" or not duration or not rate or stream.time_base is None:
-        return int(frames)
-    shown = duration * stream.time_base * rate  # less than there are when an edit list cuts the clip
-    return int(frames) if abs(shown - frames) < Fraction(1, 2) else None
-
-
-def _in_words(rate: Fraction) -> str:
+def _rate_text(rate: Fraction) -> str:
     return f"{float(rate):.5g}"

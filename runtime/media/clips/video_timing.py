@@ -1,4 +1,4 @@
-"""When the frames of a video file are shown: read from its packets, without decoding them."""
+"""The times, the rate and the number of a video's frames, by its packets and its container."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from .constant_rate import CLOCK, Pacing
+from .constant_rate import CLOCK_TOLERANCE, Pacing
 
-__all__ = ["gif_delay", "has_field_packets", "pacing_of"]
+__all__ = ["declared_frame_count", "declared_rate", "gif_delay", "has_field_packets", "pacing_of"]
 
 _CODECS_WITH_FIELDS = ("h264", "mpeg2video", "vc1", "wmv3")
-_FRAMES_LOOKED_AT = 12
-_MOST_PACKETS = 2_000_000  # nine hours at 60 frames per second; longer files keep the rate they declare
+_FRAMES_TO_INSPECT = 12  # that are decoded to find out whether fields come in separate packets
+_MOST_PACKETS = 2_000_000  # nine hours at 60 frames per second; longer files keep the rate that they declare
 
 
 def has_field_packets(container: Any, stream: Any) -> bool:
-    """Whether each field of an interlaced frame comes in a packet of its own, as from many camcorders.
+    """Whether each field of an interlaced frame comes in a separate packet, as in files of many camcorders.
 
-    Decodes the first frames of `container`, or one if that is not interlaced.
+    This decodes the first frame of `container`, and a few more if it is interlaced.
     """
     if stream.codec_context.name not in _CODECS_WITH_FIELDS:
         return False
@@ -32,14 +32,14 @@ def has_field_packets(container: Any, stream: Any) -> bool:
                 return False
             if frame.pts is not None:
                 frames.append(frame.pts)
-        if len(frames) >= _FRAMES_LOOKED_AT:
+        if len(frames) >= _FRAMES_TO_INSPECT:
             break
     between = sum(min(frames) <= time < max(frames) for time in packets) if frames else 0
-    return between > len(frames)  # packets of whole frames are one fewer than the frames
+    return between > len(frames)  # if packets hold whole frames, there is one packet fewer than frames
 
 
 def _first_fields(times: list[int]) -> list[int]:
-    """The times of frames, where second fields follow their first ones by half a frame."""
+    """The times of the first fields of frames. A second field follows its first field after half a frame."""
     times = sorted(times)
     deltas = [following - time for time, following in pairwise(times) if following > time]
     frame = 2 * min(deltas, default=0)
@@ -51,12 +51,15 @@ def _first_fields(times: list[int]) -> list[int]:
 
 
 def pacing_of(container: Any, stream: Any, *, fields: bool = False) -> Pacing | None:
-    """The constant rate of a video; None if its frames have no times or are fewer than two.
+    """The constant rate of a video. None if its frames have no times, or there are fewer than two.
 
-    Reads the packets of `container` to its end: open another one for decoding. `fields`: see `has_field_packets`.
+    Args:
+        container: the open file. Its packets are read to the end, so open the file again for decoding.
+        stream: the video stream.
+        fields: whether each field comes in a separate packet (see `has_field_packets`).
 
     Raises:
-        MediaError: keeping the times would take far more frames than there are.
+        MediaError: keeping the times would take far more frames than the source has.
     """
     is_gif = container.format.name == "gif"
     times: list[int] = []
@@ -73,7 +76,7 @@ def pacing_of(container: Any, stream: Any, *, fields: bool = False) -> Pacing | 
         return None
     rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
     if is_gif:
-        # GIF counts time in 1/100 s, so an average over few frames is off; the guess sees through the rounding.
+        # GIF rounds times to 1/100 s, so the average over a few frames is inexact. The guess corrects for the rounding.
         rates = [stream.guessed_rate, stream.average_rate]
     declared = tuple(Fraction(rate) for rate in rates if rate)
     if fields:
@@ -84,10 +87,40 @@ def pacing_of(container: Any, stream: Any, *, fields: bool = False) -> Pacing | 
         Fraction(stream.time_base),
         last=max(0, end - latest),
         declared=declared,
-        tolerance=0 if is_gif else CLOCK,
+        tolerance=0 if is_gif else CLOCK_TOLERANCE,
     )
 
 
 def gif_delay(hundredths: int | None) -> int:
-    """How long browsers show a frame of a GIF, in 1/100 s: delays of 0 and 1 count as 10."""
+    """How long browsers show a frame of a GIF, in 1/100 s. Delays of 0 and 1 count as 10."""
     return hundredths if hundredths and hundredths >= 2 else 10
+
+
+def declared_rate(stream: Any, container: str) -> Fraction | None:
+    """The frame rate that the container of a video declares. None if it declares none.
+
+    Args:
+        stream: the video stream.
+        container: FFmpeg's name of the container's format.
+    """
+    if container == "gif":
+        return None  # FFmpeg reports the shortest possible delay for a still picture
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    unit = stream.time_base and 1 / stream.time_base  # for a container without a rate, FFmpeg reports its clock rate
+    return next((Fraction(rate) for rate in rates if rate and rate != unit), None)
+
+
+def declared_frame_count(stream: Any, container: str) -> int | None:
+    """The number of frames that the container of a video declares. None if it declares none, or not reliably.
+
+    Args:
+        stream: the video stream.
+        container: FFmpeg's name of the container's format.
+    """
+    frames, duration, rate = stream.frames, stream.duration, stream.average_rate
+    if not frames or container == "avi":  # AVI counts chunks, and some chunks hold no frame (Xvid's B-frames)
+        return None
+    if container == "gif" or not duration or not rate or stream.time_base is None:
+        return int(frames)
+    shown = duration * stream.time_base * rate  # fewer than `frames` if an edit list cuts the clip
+    return int(frames) if abs(shown - frames) < Fraction(1, 2) else None

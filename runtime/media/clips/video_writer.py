@@ -1,4 +1,4 @@
-"""Video files out: H.264, VP9 or GIF, encoded frame by frame."""
+"""Writing video files frame by frame: H.264, VP9 or GIF."""
 
 import contextlib
 import logging
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from ...errors import MediaError, OutputError
 from ...extras import require
 from ...system.partial_output import output_error
-from .video_colours import BT709, LIMITED_RANGE, to_video
+from .frame_colours import BT709, LIMITED_RANGE
+from .frame_conversion import encoder_graph
 from .webm_display_size import write_display_size
 
 __all__ = ["VideoWriter"]
 
 _LOG = logging.getLogger(__name__)
 
-# Encoders in order of preference: name and settings. Those without a quality scale get bits instead.
+# Encoders in order of preference, with their settings. Encoders without a quality scale ("crf") get a bit rate.
 _LEFT = {"chroma_sample_location": "left"}
 _H264 = (("libx264", {"crf": "17", "preset": "medium", **_LEFT}), ("libopenh264", _LEFT), ("mpeg4", _LEFT))
 _VP9 = (("libvpx-vp9", {"crf": "17", "b:v": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1", **_LEFT}),)
@@ -33,19 +34,19 @@ _ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
     ".webm": _VP9,
     ".gif": _GIF,
 }
-_BITS_PER_PIXEL = 0.25  # for encoders without a quality scale: generous
-_MOST_GIF_RATE_OF_PLAYERS = 50  # browsers take a delay below 2/100 s for 10/100 s
-_HELD_BYTES, _HELD_BYTES_PER_PIXEL = 24 << 20, 190
+_BITS_PER_PIXEL = 0.25  # the bit rate of encoders without a quality scale: generous
+_MOST_GIF_RATE_OF_PLAYERS = 50  # frames per second; browsers show a delay below 2/100 s as 10/100 s
+_HELD_BYTES, _HELD_BYTES_PER_PIXEL = 24 << 20, 190  # the memory of an encoder: see `held_bytes`
 
 
 class VideoWriter:
-    """One video file being written; `close` completes it, `abort` only lets go of it.
+    """A video file that is being written. `close` completes it, and `abort` gives it up.
 
-    4:2:0 in BT.709, limited range, tagged so; GIF with a palette for each frame. Holds the encoder's
-    look-ahead (some 40 frames), not the clip.
+    Frames are stored in 4:2:0, BT.709, limited range, and tagged so. A GIF has a palette for each frame. The encoder
+    holds about 40 frames for its look-ahead, and never the clip.
 
     Raises:
-        MediaError: no encoder for this ending is in the installed FFmpeg libraries.
+        MediaError: the installed FFmpeg libraries have no encoder for this ending.
         OutputError: the file cannot be written.
         MissingExtra: PyAV is not installed.
     """
@@ -59,13 +60,21 @@ class VideoWriter:
         width: int,
         sample_aspect_ratio: Fraction | None = None,
     ) -> None:
-        """Begin `file`; errors name `path`, which it will be renamed to. Sizes are in pixels.
-        `sample_aspect_ratio`: the width of a pixel for its height; None for square pixels."""
+        """Open the file for writing.
+
+        Args:
+            file: the file to write.
+            path: the name that errors use, because `file` is renamed to it later. Its ending chooses the format.
+            frame_rate: frames per second.
+            height: in pixels.
+            width: in pixels.
+            sample_aspect_ratio: a pixel's width over its height. None for square pixels.
+        """
         self._av = require("av", extra="media")
         self._file, self._path, self._sample_aspect_ratio = file, path, sample_aspect_ratio
         self._time_base, self._written = 1 / frame_rate, 0
         codec, options = self._encoder(path.suffix.lower())
-        # H.264 in 4:2:0 has no odd sizes, and most players take no 4:4:4. VP9 and GIF have them.
+        # H.264 in 4:2:0 has no odd sizes, and most players do not play 4:4:4. VP9 and GIF have odd sizes.
         self._pad = (height % 2, width % 2) if codec not in ("libvpx-vp9", "gif") else (0, 0)
         with self._errors(), contextlib.ExitStack() as stack:
             flags = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
@@ -76,12 +85,12 @@ class VideoWriter:
                 stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
             if codec == "gif":
                 if frame_rate > _MOST_GIF_RATE_OF_PLAYERS:
-                    _LOG.warning("%s: players show a GIF of more than 50 frames per second at 10", path)
+                    _LOG.warning("%s: players show a GIF of more than 50 frames per second with only 10", path)
                 stream.pix_fmt = "pal8"
                 self._graph = _palette_graph(height, width, self._time_base)
             else:
                 stream.pix_fmt = "yuv420p"
-                self._graph = to_video(stream.height, stream.width, self._time_base)
+                self._graph = encoder_graph(stream.height, stream.width, self._time_base)
                 context = stream.codec_context
                 context.colorspace = context.color_primaries = context.color_trc = BT709
                 context.color_range = LIMITED_RANGE
@@ -91,12 +100,15 @@ class VideoWriter:
 
     @staticmethod
     def held_bytes(height: int, width: int) -> int:
-        """About the most that an encoder holds for frames of that size, which is libx264's look-ahead: measured 367 MiB
-        for 1920x1088 and 169 for 1280x704 (libvpx-vp9: 138)."""
+        """An estimate of an encoder's peak memory, in bytes, for frames of this size.
+
+        It is the memory of libx264's look-ahead, measured as 367 MiB for 1920x1088 and 169 MiB for 1280x704.
+        libvpx-vp9 takes 138 MiB for 1280x704.
+        """
         return _HELD_BYTES + _HELD_BYTES_PER_PIXEL * height * width
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Encode one frame, uint8 (H, W, 3); odd sizes are padded by repeating the last row and column."""
+        """Encode one frame, uint8 (H, W, 3). If the codec needs even sizes, the last row or column is repeated."""
         with self._errors():
             if any(self._pad):
                 pixels = np.pad(pixels, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")
@@ -114,12 +126,12 @@ class VideoWriter:
             self._write_display_size()
 
     def abort(self) -> None:
-        """Close the file as it is."""
+        """Close the file without completing it."""
         with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
             self._container.close()
 
     def _write_display_size(self) -> None:
-        """What PyAV does not pass on for WebM: other files have the sample aspect ratio already."""
+        """Write the sample aspect ratio to a WebM file, because PyAV does not. Other files have it already."""
         ratio = self._sample_aspect_ratio
         if ratio is None or self._path.suffix.lower() != ".webm":
             return
@@ -131,7 +143,7 @@ class VideoWriter:
         while True:
             try:
                 converted = self._graph.pull()
-            except (self._av.error.BlockingIOError, self._av.error.EOFError):  # wants more, or is done
+            except (self._av.error.BlockingIOError, self._av.error.EOFError):  # the graph needs a frame, or is done
                 return
             self._container.mux(self._stream.encode(converted))
 
@@ -139,13 +151,15 @@ class VideoWriter:
         for place, (name, options) in enumerate(_ENCODERS[ending]):
             try:
                 self._av.codec.Codec(name, "w")
-            except ValueError:  # PyAV's UnknownCodecError is one
+            except ValueError:  # PyAV's UnknownCodecError is a ValueError
                 continue
             if place:
-                _LOG.warning("%s is not there; %s is used for %s", _ENCODERS[ending][0][0], name, self._path)
+                _LOG.warning("%s is not installed: %s encodes %s", _ENCODERS[ending][0][0], name, self._path)
             return name, options
         wanted = " or ".join(name for name, _ in _ENCODERS[ending])
-        raise MediaError(f"writing {ending} needs the encoder {wanted}, which this PyAV lacks: write a .npy instead")
+        raise MediaError(
+            f"writing {ending} needs the encoder {wanted}, which the installed PyAV lacks: write .npy instead"
+        )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -158,7 +172,7 @@ class VideoWriter:
 
 
 def _palette_graph(height: int, width: int, time_base: Fraction) -> Any:
-    """RGB frames in, frames with the best 256 colours of each out; one frame at a time, so no clip is held."""
+    """Make the filter graph that converts RGB frames to frames with a palette of 256 colours each."""
     graph = require("av.filter", extra="media").Graph()
     source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
     split, sink = graph.add("split"), graph.add("buffersink")

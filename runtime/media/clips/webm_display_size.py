@@ -1,7 +1,7 @@
-"""The display size of a finished WebM file: what says that its pixels are not square.
+"""Writing the display size into a finished WebM file, which marks its pixels as not square.
 
-FFmpeg's muxer writes it from a field that PyAV cannot set, and VP9 itself has no such field. So it is added to the
-finished file, in the empty space that the muxer leaves behind the index of the file.
+FFmpeg's muxer writes it from a field that PyAV cannot set, and VP9 has no such field. So it is added to the finished
+file, in the empty space that the muxer leaves after the file's index.
 """
 
 import math
@@ -15,21 +15,21 @@ _HEADER, _SEGMENT, _SEEK_HEAD, _VOID, _INFO, _TRACKS = (
 )
 _TRACK, _VIDEO, _SEEK_POSITION = bytes.fromhex("ae"), bytes.fromhex("e0"), bytes.fromhex("53ac")
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT = bytes.fromhex("54b0"), bytes.fromhex("54ba")
-_HEAD_BYTES = 1 << 16
-_LARGEST = 16384  # of a display size that is exact; beyond, it is rounded
+_HEAD_BYTES = 1 << 16  # of the file that are read, changed and written back
+_LARGEST = 16384  # the largest exact display size in pixels; a larger one is rounded
 
 
 def write_display_size(file: Path, height: int, width: int, sample_aspect_ratio: Fraction) -> bool:
-    """Add the display size to a WebM file that FFmpeg has just written, in place; its length stays.
+    """Add the display size to a WebM file of FFmpeg, in place. The length of the file does not change.
 
     Args:
-        file: the whole file.
+        file: the complete file.
         height: in pixels.
         width: in pixels.
-        sample_aspect_ratio: the width of a pixel for its height.
+        sample_aspect_ratio: a pixel's width over its height.
 
     Returns:
-        False if the file is not laid out as expected; it is then unchanged.
+        Whether it was added. If the file's layout is unexpected, the file stays unchanged.
     """
     with file.open("r+b") as stream:
         head = bytearray(stream.read(_HEAD_BYTES))
@@ -55,7 +55,7 @@ def write_display_size(file: Path, height: int, width: int, sample_aspect_ratio:
         grown = len(content) - (tracks.end - tracks.start)
         if tracks.end > len(head) or void.length < grown:
             return False
-        # The void becomes shorter; what lies between it and the tracks moves forward.
+        # The empty element becomes shorter, and the elements between it and the tracks move forward.
         width_bytes = void.body - void.start - len(_VOID)
         smaller = _VOID + _size(void.length - grown, width_bytes) + bytes(void.length - grown)
         _move_positions(head, seek, {info.start, tracks.start}, _Element.at(head, start, _SEGMENT).body, grown)
@@ -66,13 +66,21 @@ def write_display_size(file: Path, height: int, width: int, sample_aspect_ratio:
 
 
 class _Element:
-    """Where an EBML element lies: `start`, `body` and `end`, in bytes from the beginning of the file."""
+    """The place of an EBML element.
+
+    Attributes:
+        start: the first byte of the element, counted from the beginning of the file.
+        body: the first byte of its body.
+        length: the length of its body in bytes.
+        end: the byte after its body.
+    """
 
     def __init__(self, start: int, body: int, length: int) -> None:
         self.start, self.body, self.length, self.end = start, body, length, body + length
 
     @classmethod
     def at(cls, content: bytearray, place: int, name: bytes) -> "_Element":
+        """Parse the element at `place`, whose name must be `name`; otherwise raise ValueError."""
         if content[place : place + len(name)] != name:
             raise ValueError(name)
         first = content[place + len(name)]
@@ -83,6 +91,7 @@ class _Element:
 
     @classmethod
     def within(cls, content: bytearray, parent: "_Element", name: bytes) -> "_Element":
+        """Find the first element `name` in the body of `parent`. Raise ValueError if there is none."""
         place = parent.body
         while place < parent.end:
             if content[place : place + len(name)] == name:
@@ -93,7 +102,7 @@ class _Element:
 
 
 def _move_positions(content: bytearray, seek: _Element, moved: set[int], origin: int, by: int) -> None:
-    """Correct the index: positions count from the segment's first byte."""
+    """Correct the index for elements that moved by some bytes. Positions count from the segment's first byte."""
     place = content.find(_SEEK_POSITION, seek.body, seek.end)
     while place >= 0:
         position = _Element.at(content, place, _SEEK_POSITION)
@@ -104,13 +113,16 @@ def _move_positions(content: bytearray, seek: _Element, moved: set[int], origin:
 
 
 def _size(value: int, width: int = 0) -> bytes:
-    """An EBML size of that many bytes; 0 takes as few as it can."""
+    """An EBML size, stored in `width` bytes. With a width of 0 it takes as few bytes as possible."""
     width = width or next(count for count in range(1, 9) if value < (1 << 7 * count) - 1)
     return ((1 << 7 * width) | value).to_bytes(width, "big")
 
 
 def _display_size(height: int, width: int, sample_aspect_ratio: Fraction) -> tuple[int, int]:
-    """(height, width) of exactly that shape, not below the pixels' own height unless that becomes too large."""
+    """The display size (height, width) with exactly the displayed shape.
+
+    Its height is at least `height`. If an exact size would be larger than `_LARGEST`, the width is rounded instead.
+    """
     shape = width * sample_aspect_ratio / height
     times = math.ceil(Fraction(height, shape.denominator))
     if times * max(shape.numerator, shape.denominator) <= _LARGEST:

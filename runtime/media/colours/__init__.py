@@ -1,4 +1,4 @@
-"""Colour profiles, colour spaces and colour tags, as numbers: no file is opened here.
+"""Colour profiles, colour spaces and colour tags, and conversion of colour values between spaces.
 
-What reads the pixels of a picture or of a frame belongs to `pictures` or `clips`.
+Decoding the pixels of a picture or a frame belongs to `pictures` or `clips`.
 """

@@ -1,7 +1,7 @@
-"""ICC profiles made here: an RGB space from its primaries, its white and one curve, for the conversion with lcms.
+"""Making ICC profiles of RGB spaces from their primaries, their white and one curve.
 
-A picture may name its colour space by numbers (PNG chunks, AVIF, EXIF) and not by an ICC profile. lcms takes profiles,
-so the numbers become one. The layout follows ICC.1:2022 (version 4.3 of the profile format).
+Some pictures name their colour space by numbers (PNG chunks, AVIF, EXIF) instead of an ICC profile. lcms needs a
+profile, so one is made from the numbers. The layout follows ICC.1:2022 (version 4.3 of the profile format).
 """
 
 import struct
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 __all__ = ["ADOBE_RGB", "SRGB", "SRGB_CURVE", "RGBSpace", "icc_profile"]
 
-_D50 = (0.9642, 1.0, 0.8249)  # XYZ of the white that profiles connect at
+_D50 = (0.9642, 1.0, 0.8249)  # XYZ of the white point of the ICC's connection space
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-_CREATED = (2024, 1, 1, 0, 0, 0)  # a constant, so that equal pictures are equal files
+_CREATED = (2024, 1, 1, 0, 0, 0)  # a constant date, so that equal pictures give equal files
 
-# IEC 61966-2-1, as the ICC's parametric curve 3: ((a x + b) ^ g) from d, c x below.
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+"""The curve of sRGB (IEC 61966-2-1) as parameters (g, a, b, c, d) of the ICC's parametric curve 3: the light of x is
+(a x + b) ^ g from x = d up, and c x below."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class RGBSpace:
     """An RGB colour space.
 
     Attributes:
-        name: for messages and for the profile's description.
-        primaries: x and y of red, green and blue (CIE 1931).
-        white: x and y.
-        curve: code values to light: (gamma,) or the five parameters of the ICC's curve 3.
+        name: the name for messages and for the profile's description.
+        primaries: the chromaticities x and y (CIE 1931) of red, green and blue.
+        white: the chromaticity x and y of white.
+        curve: from code values to light: (gamma,), or the five parameters of the ICC's parametric curve 3.
     """
 
     name: str
@@ -46,7 +47,7 @@ def icc_profile(space: RGBSpace) -> bytes:
     """Make the ICC profile of an RGB space.
 
     Raises:
-        ValueError: the primaries and the white span no colour space, or the numbers do not fit a profile.
+        ValueError: the primaries and the white describe no colour space, or a number does not fit a profile.
     """
     columns = _to_d50(space)
     kind = {1: 0, 5: 3}[len(space.curve)]
@@ -63,7 +64,7 @@ def icc_profile(space: RGBSpace) -> bytes:
     table, body, places = b"", b"", dict[bytes, int]()
     start = 128 + 4 + 12 * len(parts)
     for tag, part in parts.items():
-        if part not in places:  # the three curves share their bytes
+        if part not in places:  # the three curves are stored once
             places[part] = start + len(body)
             body += part + bytes(-len(part) % 4)
         table += tag + struct.pack(">II", places[part], len(part))

@@ -1,8 +1,8 @@
-"""What a picture says about its colours: PNG's chunks, the boxes of AVIF and JPEG 2000, the head of BMP, and EXIF.
+"""The colour tags of pictures: chunks of PNG, boxes of AVIF and JPEG 2000, the header of BMP, and EXIF.
 
-Pillow reads most of it. It leaves out PNG's cICP, AVIF's numbers and the profiles in JPEG 2000 and BMP, so the heads of
-these files are read here. Sizes in a
-head are never trusted: a walk takes a limited number of steps and reads a few bytes at each.
+Pillow does not read PNG's cICP chunk, AVIF's numbers, and the profiles in JPEG 2000 and BMP. So the headers of these
+files are parsed here. Sizes in a header are not trusted: parsing takes a limited number of steps and reads a few bytes
+in each.
 """
 
 import struct
@@ -14,13 +14,13 @@ from .profile import ADOBE_RGB, SRGB, SRGB_CURVE, RGBSpace
 
 __all__ = ["LARGEST_PROFILE_BYTES", "CodePoints", "code_points", "embedded_profile", "exif_space", "png_space"]
 
-LARGEST_PROFILE_BYTES = 16 << 20  # the largest in use have 4 MiB; a JPEG cannot hold more than 16
+LARGEST_PROFILE_BYTES = 16 << 20
+"""The largest ICC profile that is used. Common profiles have at most 4 MiB, and a JPEG file can hold 16 MiB."""
 
-
-_MOST_STEPS = 4096
+_MOST_STEPS = 4096  # chunks or boxes of a file that are looked at
 _PNG = b"\x89PNG\r\n\x1a\n"
-_SRGB_GAMMA = 0.45455
-_NEAR = 0.0015  # chromaticities have five digits, and their writers round them in different ways
+_SRGB_GAMMA = 0.45455  # as a gAMA chunk stores sRGB: 1/2.2
+_NEAR = 0.0015  # the tolerance of chromaticities: a cHRM chunk has five digits, and programs round them differently
 
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 # ITU-T H.273, table 2.
@@ -35,8 +35,8 @@ _PRIMARIES = {
     12: ("Display P3", ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), _D65),
     22: ("EBU 3213", ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077)), _D65),
 }
-# Table 3. The curves of SDR television (1, 6, 7, 14, 15) are camera curves: their code values are shown as sRGB's are,
-# which is also how clips are read. 2 is "unspecified".
+# ITU-T H.273, table 3, as curves of an ICC profile. The curves of SDR television (1, 6, 7, 14, 15) are camera curves.
+# Their code values are read as sRGB, in pictures as in clips. 2 is "unspecified".
 _CURVES: dict[int, tuple[float, ...]] = {
     **dict.fromkeys((1, 2, 6, 7, 13, 14, 15), SRGB_CURVE),
     4: (2.2,),
@@ -48,7 +48,13 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class CodePoints:
-    """A colour space by the numbers of ITU-T H.273."""
+    """The colour space of a picture, by the numbers of ITU-T H.273.
+
+    Attributes:
+        primaries: the number of the primaries.
+        transfer: the number of the transfer curve.
+        full_range: whether code values have the full range, rather than the limited range of video.
+    """
 
     primaries: int
     transfer: int
@@ -56,12 +62,12 @@ class CodePoints:
 
     @property
     def hdr(self) -> str | None:
-        """The name of the HDR curve, or None."""
+        """The name of the HDR curve, "PQ" or "HLG". None for other curves."""
         return _HDR.get(self.transfer)
 
     @property
     def space(self) -> RGBSpace | None:
-        """The RGB space, or None where lcms has no matrix and curve for it."""
+        """The RGB space. None if it cannot be described by primaries and a curve of an ICC profile."""
         primaries = _PRIMARIES.get(1 if self.primaries == 2 else self.primaries)
         curve = _CURVES.get(self.transfer)
         if primaries is None or curve is None:
@@ -71,7 +77,12 @@ class CodePoints:
 
 
 def code_points(path: Path, kind: str | None) -> CodePoints | None:
-    """The numbers in a PNG's cICP chunk or an AVIF's `colr` box, if there are any. `kind`: Pillow's format name."""
+    """Read the numbers in the cICP chunk of a PNG file or the `colr` box of an AVIF file. None if there are none.
+
+    Args:
+        path: the file.
+        kind: its format, by Pillow's name.
+    """
     if kind not in ("PNG", "AVIF"):
         return None
     with path.open("rb") as file:
@@ -84,7 +95,12 @@ def code_points(path: Path, kind: str | None) -> CodePoints | None:
 
 
 def embedded_profile(path: Path, kind: str | None) -> bytes | None:
-    """The ICC profile in a JPEG 2000 or BMP file, if there is one. `kind`: Pillow's format name."""
+    """Read the ICC profile in a JPEG 2000 or BMP file. None if there is none.
+
+    Args:
+        path: the file.
+        kind: its format, by Pillow's name.
+    """
     if kind not in ("JPEG2000", "BMP"):
         return None
     with path.open("rb") as file:
@@ -92,12 +108,15 @@ def embedded_profile(path: Path, kind: str | None) -> bytes | None:
 
 
 def png_space(info: dict[Any, Any]) -> RGBSpace | None:
-    """The space that a PNG's gAMA and cHRM chunks describe; None where that is sRGB, or where there are none.
+    """The space that the gAMA and cHRM chunks of a PNG file describe. None if it is sRGB or there are no such chunks.
 
-    A gamma of 1/2.2 on sRGB's primaries is sRGB: writers put it there for readers that do not know sRGB's own curve.
+    A gamma of 1/2.2 with sRGB's primaries means sRGB: programs write it for readers that do not know sRGB's curve.
+
+    Args:
+        info: the `info` of the Pillow image.
 
     Raises:
-        ValueError: they describe no colour space.
+        ValueError: the chunks describe no colour space.
     """
     gamma, points = info.get("gamma"), info.get("chromaticity")
     if "srgb" in info or (gamma is None and points is None):
@@ -119,17 +138,23 @@ def png_space(info: dict[Any, Any]) -> RGBSpace | None:
 
 
 def exif_space(exif: Any) -> RGBSpace | str | None:
-    """The space that EXIF names: Adobe RGB, "uncalibrated" where it says so and no more, or None for sRGB."""
+    """The space that EXIF names: Adobe RGB, or None for sRGB and if there is no entry.
+
+    The result is "uncalibrated" if EXIF says that the space is not sRGB and does not name it.
+
+    Args:
+        exif: the EXIF data of the Pillow image.
+    """
     details = exif.get_ifd(0x8769)
     colour_space = details.get(0xA001)
     interoperability = str(exif.get_ifd(0xA005).get(1, "")).strip("\0 ")
-    if interoperability == "R03" or colour_space == 2:  # 2 is no value of the standard, and some cameras write it
+    if interoperability == "R03" or colour_space == 2:  # 2 is not in the standard, but some cameras write it
         return ADOBE_RGB
     return "uncalibrated" if colour_space == 0xFFFF else None
 
 
 def _png_chunk(file: BinaryIO, wanted: bytes, size: int) -> bytes | None:
-    """The content of a chunk in front of the pixels."""
+    """The content of the chunk `wanted` before the pixels. None if there is none with that size."""
     if file.read(8) != _PNG:
         return None
     for _ in range(_MOST_STEPS):
@@ -145,7 +170,7 @@ def _png_chunk(file: BinaryIO, wanted: bytes, size: int) -> bytes | None:
 
 
 def _avif_numbers(file: BinaryIO) -> bytes | None:
-    """Primaries and transfer of the first `colr` box of type nclx, four bytes."""
+    """The four bytes of primaries and transfer in the first `colr` box. None if its type is not nclx."""
     if _boxes(file, (b"meta", b"iprp", b"ipco", b"colr")) is None:
         return None
     content = file.read(8)
@@ -153,7 +178,10 @@ def _avif_numbers(file: BinaryIO) -> bytes | None:
 
 
 def _jp2_profile(file: BinaryIO) -> bytes | None:
-    """ISO/IEC 15444-1, I.5.3.3: a byte for the method (2 or 3 for a profile), two more, and the profile."""
+    """The profile in a `colr` box (ISO/IEC 15444-1, I.5.3.3).
+
+    The first byte is the method, which is 2 or 3 for a profile. Two more bytes follow, and then the profile.
+    """
     end = _boxes(file, (b"jp2h", b"colr"))
     if end is None or file.read(3)[:1] not in (b"\2", b"\3"):
         return None
@@ -171,7 +199,7 @@ def _bmp_profile(file: BinaryIO) -> bytes | None:
 
 
 def _boxes(file: BinaryIO, names: tuple[bytes, ...]) -> int | None:
-    """Move into boxes that lie in each other, and return where the last one ends."""
+    """Move to the content of a nested box, named from the outermost box inwards, and return where it ends."""
     file.seek(0, 2)
     end = file.tell()
     file.seek(0)

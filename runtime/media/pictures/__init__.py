@@ -1,4 +1,4 @@
-"""Still pictures: reading one as uint8 RGB pixels, and writing one.
+"""Reading still pictures as upright uint8 pixels in sRGB, and writing them.
 
-Animated pictures are clips, and belong to `clips`.
+Animated pictures are clips and belong to `clips`. Converting colour values between spaces belongs to `colours`.
 """

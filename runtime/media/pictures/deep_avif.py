@@ -1,4 +1,4 @@
-"""The colours of an AVIF in 16 bits, by PyAV: Pillow gives 8, which is too few for HDR."""
+"""Decoding AVIF pictures to 16 bits per sample with PyAV. Pillow decodes them to 8, which is too few for HDR."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -19,10 +19,16 @@ _QUALITY = "flags=bicubic+full_chroma_int+full_chroma_inp+accurate_rnd"
 
 
 def deep_avif(path: Path, height: int, width: int) -> NDArray[np.uint16] | None:
-    """Decode the picture of an AVIF file to uint16 RGB (H, W, 3), full range, as it is stored (not turned upright).
+    """Decode an AVIF file with 16 bits per sample.
+
+    Args:
+        path: the file.
+        height: the height of the stored picture, in pixels.
+        width: the width of the stored picture, in pixels.
 
     Returns:
-        None if FFmpeg does not decode it as one picture of this size (a grid of tiles, for instance).
+        A new uint16 array (H, W, 3), RGB in full range, not turned upright. None if FFmpeg does not decode the file as
+        one picture of this size (some files are a grid of tiles).
 
     Raises:
         MissingExtra: PyAV is not installed.
@@ -42,7 +48,7 @@ def _in_rgb(frame: Any) -> NDArray[np.uint16]:
     if frame.format.is_rgb:
         scale = ""
     else:
-        matrix = _MATRICES.get(int(frame.colorspace), "bt601")  # which libavif takes where there is none
+        matrix = _MATRICES.get(int(frame.colorspace), "bt601")  # libavif's default for files without a matrix
         full = "pc" if int(frame.color_range) == _FULL_RANGE else "tv"
         scale = f"{_QUALITY}:in_color_matrix={matrix}:in_range={full}:out_range=pc"
     graph = require("av.filter", extra="media").Graph()

@@ -1,18 +1,18 @@
-"""The colours of pictures: from the space that a file names to sRGB, by lcms (Pillow's ImageCms).
+"""Conversion of a picture's colours to sRGB, with lcms (Pillow's ImageCms).
 
-A picture names its space in one of these ways. The first that can be used counts:
+A picture names its colour space in one of these ways. The first usable one counts:
 
-1. the numbers of PNG's cICP chunk;
-2. an embedded ICC profile: RGB, gray, CMYK or Lab;
-3. the numbers of an AVIF; PNG's sRGB chunk, or its gAMA and cHRM chunks;
-4. EXIF, where it says Adobe RGB (colour space 2, or interoperability R03);
-5. none: sRGB.
+1. The numbers of PNG's cICP chunk.
+2. An embedded ICC profile: RGB, gray, CMYK or Lab.
+3. The numbers of AVIF, PNG's sRGB chunk, or PNG's gAMA and cHRM chunks.
+4. EXIF, if it names Adobe RGB (colour space 2, or interoperability R03).
+5. None of these: the space is sRGB.
 
-The intent is perceptual, which is ImageCms's default and what nearly all profiles name. For profiles of a matrix and
-curves (Display P3, Adobe RGB) all intents are equal, and colours outside sRGB are clipped. A profile that changes no
-value by more than 1 of 255 is sRGB under another name, and the picture is left as it is. Pictures of 16 bits are
-converted from all of their bits if the profile is a matrix and curves: see `deep_profile`. HDR (PQ, HLG) is converted
-as clips are: see `colour_spaces`.
+The rendering intent is perceptual, which is ImageCms's default and the intent of nearly all profiles. For profiles of a
+matrix and curves (Display P3, Adobe RGB), all intents are equal, and colours outside sRGB are clipped. A profile that
+changes no value by more than 1 of 255 counts as sRGB, and the picture stays as it is. 16-bit pictures are converted
+with all of their bits if the profile consists of a matrix and curves (see `colours/matrix_profile.py`). HDR pictures
+(PQ, HLG) are converted like clips (see `colours/spaces.py`).
 """
 
 import io
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...extras import require
-from ..colours.deep_profile import deep_to_srgb
+from ..colours.matrix_profile import deep_to_srgb
 from ..colours.profile import icc_profile
 from ..colours.spaces import ColourSpace
 from ..colours.tags import LARGEST_PROFILE_BYTES, CodePoints, code_points, embedded_profile, exif_space, png_space
@@ -35,15 +35,20 @@ from .picture_samples import Samples
 
 __all__ = ["to_srgb"]
 
-_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of an ICC profile, and as Pillow has it
-_GRID = 17
-_BAND_PIXELS = 1 << 18
-_LONGEST_NAME = 60
+_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # an ICC profile's colour space: Pillow's mode
+_GRID = 17  # levels per channel of the RGB colours that are compared to find out whether a profile is sRGB
+_BAND_PIXELS = 1 << 18  # converted at a time
+_LONGEST_NAME = 60  # characters of a name from a file, in a message
 
 
 @dataclass(frozen=True)
 class _Profile:
-    """A profile, and how messages name it where its own description is not meant for people."""
+    """An ICC profile.
+
+    Attributes:
+        data: the profile.
+        name: the name for messages. None takes the profile's description.
+    """
 
     data: bytes
     name: str | None = None
@@ -54,12 +59,12 @@ class _UnusableProfile(Exception):
 
 
 def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
-    """Convert a picture's colours to sRGB, and say in one line what was assumed or changed.
+    """Convert a picture's colours to sRGB, and note in the log what was assumed or changed.
 
     Args:
         samples: the picture.
-        opened: the loaded Pillow file that it comes from, for its profile and tags.
-        path: the file, which is read once more for tags that Pillow leaves out.
+        opened: the loaded Pillow image of the file, for its profile and tags.
+        path: the file, which is read again for tags that Pillow does not read.
 
     Returns:
         A Pillow image in mode L (gray that needed no conversion) or RGB.
@@ -106,7 +111,7 @@ def _profile_of(opened: Any, embedded: bytes | None, numbers: CodePoints | None,
 def _exif_profile(opened: Any, path: Path) -> _Profile | None:
     try:
         space = exif_space(opened.getexif())
-    except Exception:  # Pillow raises many kinds on damaged EXIF; `picture_pixels` says that it is damaged
+    except Exception:  # Pillow raises many kinds on damaged EXIF; `picture_pixels` notes the damage
         return None
     if space == "uncalibrated":
         note(path, "uncalibrated", "says that it is not in sRGB (EXIF) and has no colour profile: read as sRGB")
@@ -128,11 +133,12 @@ def _converted(image: Any, profile: _Profile, path: Path, deep: NDArray[np.uint1
 
 @lru_cache(maxsize=4)
 def _transform(data: bytes, image_mode: str) -> tuple[str, str, Any]:
-    """The mode that a profile takes, its description, and lcms's transform to sRGB; None for a transform that would
-    change nothing.
+    """Pillow's mode for a profile, a name for messages, and lcms's transform to sRGB.
+
+    The transform is None if it would change nothing.
 
     Raises:
-        _UnusableProfile: it is damaged, too large, or for another kind of picture.
+        _UnusableProfile: the profile is damaged, too large, or for another kind of picture.
     """
     if len(data) > LARGEST_PROFILE_BYTES:
         raise _UnusableProfile("it is too large")
@@ -165,7 +171,9 @@ def _changes_nothing(transform: Any, mode: str) -> bool:
 
 def _without_profile(image: Any, path: Path) -> Any:
     if image.mode == "CMYK":
-        note(path, "cmyk", "is CMYK without a usable colour profile: converted by the plain formula, not by its inks")
+        note(
+            path, "cmyk", "is CMYK without a usable colour profile: converted by a simple formula that ignores its inks"
+        )
         return image.convert("RGB")
     if image.mode == "LAB":
         cms = require("PIL.ImageCms", extra="media")
@@ -188,7 +196,7 @@ def _from_hdr(samples: Samples, opened: Any, numbers: CodePoints, path: Path) ->
     deep = np.broadcast_to(deep, (*deep.shape[:2], 3))  # gray too
     pixels = np.empty(deep.shape, np.uint8)
     band = max(1, _BAND_PIXELS // deep.shape[1])
-    for top in range(0, len(deep), band):  # so that floats of the whole picture are never held
+    for top in range(0, len(deep), band):  # in bands, so that there are never floats of the whole picture
         codes = deep[top : top + band].astype(np.float32)
         if not numbers.full_range:
             codes = (codes - 16 * 257) * (255 / 219)
@@ -199,7 +207,7 @@ def _from_hdr(samples: Samples, opened: Any, numbers: CodePoints, path: Path) ->
 
 @lru_cache(maxsize=1)
 def _display_to_srgb() -> NDArray[np.uint8]:
-    """Code values of BT.1886, which `ColourSpace` gives, as those of sRGB for the same light."""
+    """The sRGB code for each code of BT.1886 (the output of `ColourSpace`), for the same light."""
     light = (np.arange(256) / 255) ** 2.4
     codes = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     table: NDArray[np.uint8] = np.rint(codes * 255).astype(np.uint8)
@@ -207,5 +215,5 @@ def _display_to_srgb() -> NDArray[np.uint8]:
 
 
 def _printable(text: str) -> str:
-    """Text from a file, without control characters and not longer than a line."""
+    """Text from a file, shortened and without control characters."""
     return "".join(character for character in text[:_LONGEST_NAME] if character.isprintable()).strip()

@@ -1,5 +1,7 @@
-"""Pictures in and out, as uint8 arrays in sRGB. They are written as PNG, JPEG and WebP; `media_endings` lists what is
-read."""
+"""Reading and writing picture files as uint8 arrays in sRGB.
+
+PNG, JPEG and WebP files are written. `media/endings.py` lists the formats that are read.
+"""
 
 import contextlib
 import re
@@ -34,11 +36,11 @@ __all__ = [
 ]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-"""Of pictures that are written."""
+"""The endings of pictures that are written."""
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
-# What Pillow raises on damaged files; found by changing bytes at random.
+_FIRST_BYTES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # PNG, JPEG, TIFF (2), BMP
+# The exceptions that Pillow raises on damaged files. They were found by changing bytes of files at random.
 _DAMAGE = (
     *(
         OSError,
@@ -56,24 +58,25 @@ _DAMAGE = (
 )
 _SETTINGS: dict[str, dict[str, Any]] = {
     "PNG": {},
-    "JPEG": {"quality": 95, "subsampling": 0},  # full chroma: these files are looked at for artefacts
-    "WEBP": {"lossless": True, "exact": True},  # exact keeps the colour of transparent pixels
+    "JPEG": {"quality": 95, "subsampling": 0},  # full chroma, because users look for the model's artefacts
+    "WEBP": {"lossless": True, "exact": True},  # exact keeps the colours of transparent pixels
 }
 
 
 def read_picture(path: Path | str, channels: int = 3, *, background: Background = WHITE) -> NDArray[np.uint8]:
-    """Read a picture as uint8 (H, W, C) in [0, 255] and in sRGB, turned upright by its EXIF or XMP orientation.
+    """Read a picture as pixels in sRGB, turned upright by its EXIF or XMP orientation.
 
-    The file's content decides its format, not its ending. Colours are converted to sRGB from the colour profile or
-    tags of the file: see `picture_colours`. Palette and gray pictures become RGB, and 16 bits are rounded to 8.
-    4 channels keep alpha (straight, and opaque where the picture has none). 3 and 1 channels have transparent pixels
-    composited on `background`; 1 channel then takes BT.601 luma. An animation gives its first picture. Each of these
-    that changes colours or leaves something out is said in one line of the log. The caller owns the array.
+    The file's content decides its format, not its ending. Colours are converted to sRGB from the file's colour profile
+    or tags (see `picture_colours.py`). Palette and gray pictures become RGB. 16 bits are rounded to 8. Of an animation,
+    the first picture is read. The log notes each step that changes colours or leaves something out.
 
     Args:
         path: a file of one of `PICTURE_FORMATS`.
-        channels: 3 for RGB, 4 for RGBA, 1 for gray.
-        background: the colour behind transparent pixels, by a name, "#rrggbb" or three integers.
+        channels: 3 for RGB, 4 for RGBA with straight alpha (opaque if the picture has no alpha), 1 for BT.601 luma.
+        background: the colour behind transparent pixels, unless `channels` is 4: a name, "#rrggbb" or three integers.
+
+    Returns:
+        A new uint8 array (H, W, C) in [0, 255]. The caller owns it.
 
     Raises:
         InputError: `channels` is none of these, or `background` is no colour.
@@ -84,13 +87,13 @@ def read_picture(path: Path | str, channels: int = 3, *, background: Background 
         raise InputError(f"a picture can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
     path, behind = Path(path), background_colour(background)
     with opened_picture(path) as image, translated_damage(path):
-        _note_others(image, path)
+        _note_other_pictures(image, path)
         return upright_pixels(image, path, channels, behind, reopen=lambda: opened_picture(path))
 
 
 @contextlib.contextmanager
 def opened_picture(path: Path) -> Iterator[Any]:
-    """Open a picture with Pillow, its pixels not decoded yet.
+    """Open a picture with Pillow, without decoding its pixels.
 
     Raises:
         MediaError: the file is missing, empty, damaged, too large or not a picture of `PICTURE_FORMATS`.
@@ -107,11 +110,11 @@ def opened_picture(path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def translated_damage(path: Path) -> Iterator[None]:
-    """Turn what Pillow raises on a damaged file into a `MediaError` of one sentence; its warnings are not shown."""
+    """Turn the errors that Pillow raises on a damaged file into a `MediaError`, and hide Pillow's warnings."""
     image_module = require("PIL.Image", extra="media")
     try:
         with warnings.catch_warnings():
-            # Pillow warns about bad metadata and about large pictures well before it refuses them.
+            # Pillow warns about bad metadata, and about large pictures well below the size that it refuses.
             warnings.simplefilter("ignore")
             yield
     except image_module.DecompressionBombError as error:
@@ -132,39 +135,39 @@ def translated_damage(path: Path) -> Iterator[None]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file starts as a picture that is no GIF does, whatever its ending is."""
+    """Whether the first bytes of a file are those of a PNG, JPEG, TIFF, BMP, AVIF or WebP file. GIF does not count."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
     except OSError:
         return False
     boxes = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-    return boxes or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head.startswith(_STARTS)
+    return boxes or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head.startswith(_FIRST_BYTES)
 
 
-def _note_others(image: Any, path: Path) -> None:
-    """Say that a file holds more than the picture that is read."""
+def _note_other_pictures(image: Any, path: Path) -> None:
+    """Note that only the first picture of a file is read."""
     if not getattr(image, "is_animated", False):
         return
-    if image.format == "TIFF":  # counting its pages would read all of its directories
+    if image.format == "TIFF":  # Pillow would read all directories of the file to count its pages
         note(path, "pages", "has several pages: the first one is read, and the others are left out")
     else:
         note(path, "frames", f"holds {image.n_frames} pictures: the first one is read, {image.n_frames - 1} left out")
 
 
 def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: bool = True) -> None:
-    """Write pixels to a PNG, JPEG (quality 95) or lossless WebP file, by the ending of `path`; whole or not at all.
+    """Write pixels to a PNG, JPEG (quality 95) or lossless WebP file, whole or not at all.
 
-    The file is tagged as sRGB, except for gray JPEG, whose profiles would need to be gray.
+    The ending of `path` chooses the format. The file is tagged as sRGB, except JPEG and WebP files of one channel.
 
     Args:
-        path: where to; its folder must exist.
-        pixels: sRGB, uint8 (H, W, C) with C = 1, 3 or 4; JPEG takes no 4, and WebP gives 1 back as 3 equal ones.
-        overwrite: whether an existing file is replaced.
+        path: the file. Its folder must exist.
+        pixels: uint8 (H, W, C) in sRGB, with C = 1, 3 or 4. JPEG takes no 4. WebP stores 1 channel as 3 equal ones.
+        overwrite: whether to replace an existing file.
 
     Raises:
         InputError: `pixels` is not such an array.
-        OutputError: the ending is unknown, the file exists and may not be replaced, or writing fails.
+        OutputError: the ending is unknown, the file exists and `overwrite` is false, or it cannot be written.
         MissingExtra: Pillow is not installed.
     """
     path = Path(path)
@@ -187,17 +190,18 @@ def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: boo
 
 
 def _srgb_tag(name: str, channels: int) -> dict[str, Any]:
-    """Arguments for Pillow's `save` that tag a picture as sRGB."""
+    """The arguments of Pillow's `save` that tag a picture as sRGB."""
     if name == "PNG":
         chunks = require("PIL.PngImagePlugin", extra="media").PngInfo()
-        chunks.add(b"sRGB", bytes(1))  # perceptual intent
+        chunks.add(b"sRGB", bytes(1))  # 0: perceptual intent
         return {"pnginfo": chunks}
-    return {} if channels == 1 else {"icc_profile": icc_profile(SRGB)}
+    return {} if channels == 1 else {"icc_profile": icc_profile(SRGB)}  # a gray JPEG would need a gray profile
 
 
 def list_pictures(folder: Path | str) -> list[Path]:
-    """The frames of a clip in a folder: pictures by their endings, in natural order (frame2 before frame10), without
-    hidden files and GIFs.
+    """List the pictures in a folder that are frames of a clip, in natural order (frame2 before frame10).
+
+    The endings decide. Hidden files and GIF files are left out.
 
     Raises:
         MediaError: `folder` is not a folder or cannot be listed.
@@ -210,18 +214,18 @@ def list_pictures(folder: Path | str) -> list[Path]:
             if entry.suffix.lower() in FRAME_ENDINGS and not entry.name.startswith(".") and entry.is_file()
         ]
     except OSError as error:
-        raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give another") from error
+        raise MediaError(f"{folder} is not a folder that can be listed ({error.strerror}): give a folder") from error
     return sorted(found, key=natural_key)
 
 
 def natural_key(path: Path) -> tuple[list[int | str], str]:
-    """A sorting key by which frame2 comes before frame10."""
-    parts = re.split(r"(\d+)", path.name.casefold())  # text and digits take turns, so a list compares like with like
+    """The key for sorting files in natural order: frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name.casefold())  # text and digits alternate, so lists compare text with text
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
 
 
 def _openable(image_module: Any) -> list[str]:
-    """Those of `PICTURE_FORMATS` that this version of Pillow knows: it refuses the name of another one."""
+    """The formats of `PICTURE_FORMATS` that this version of Pillow knows. Pillow refuses unknown names."""
     if any(name not in image_module.OPEN for name in PICTURE_FORMATS):
-        image_module.init()  # the rare formats register only then
+        image_module.init()  # registers the rare formats
     return [name for name in PICTURE_FORMATS if name in image_module.OPEN]

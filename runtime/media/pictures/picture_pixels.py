@@ -1,4 +1,4 @@
-"""From an opened picture to upright sRGB pixels with the channels that a model takes."""
+"""Conversion of an opened picture to upright pixels in sRGB with the channels that a model takes."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -17,9 +17,10 @@ from .picture_samples import loaded_samples
 __all__ = ["MODES", "upright_pixels"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode for each number of channels that a picture can be read with."""
 
-_BAND_PIXELS = 1 << 18
-_ORIENTATION = 0x0112
+_BAND_PIXELS = 1 << 18  # blended at a time
+_ORIENTATION = 0x0112  # the EXIF tag
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
 
 
@@ -30,14 +31,21 @@ def upright_pixels(
     background: Sequence[int],
     reopen: Callable[[], Any] | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode an opened Pillow image to uint8 (H, W, C) in sRGB, turned upright; the caller owns the array.
+    """Decode an opened Pillow image to upright pixels in sRGB.
 
-    `channels`: 1 gives BT.601 luma, 3 RGB, 4 RGBA with straight alpha. With 1 and 3 transparent pixels are composited
-    on `background`. `reopen`: as `loaded_samples` takes it.
+    Args:
+        image: the opened image.
+        path: its file, for notes and for tags that Pillow does not read.
+        channels: 1 for BT.601 luma, 3 for RGB, 4 for RGBA with straight alpha.
+        background: red, green and blue in [0, 255]. With 1 or 3 channels, transparent pixels are blended over it.
+        reopen: see `loaded_samples`.
+
+    Returns:
+        A new uint8 array (H, W, C). The caller owns it.
 
     Raises:
-        MediaError: the samples have no known range.
-        Exception: what Pillow raises on damaged files.
+        MediaError: the range of the samples is not known.
+        Exception: an exception of Pillow for damaged files.
     """
     samples = loaded_samples(image, reopen)
     colour = to_srgb(samples, image, path)
@@ -52,7 +60,7 @@ def upright_pixels(
         note(path, "transparent", f"has transparent pixels: composited on the background {colour_text}")
         pixels = _array(colour, "RGB")
         band = max(1, _BAND_PIXELS // pixels.shape[1])
-        for top in range(0, len(pixels), band):  # in place: pictures may be large
+        for top in range(0, len(pixels), band):  # in place and in bands, because pictures may be large
             rows = slice(top, top + band)
             pixels[rows] = composite(np.dstack([pixels[rows], alpha[rows]]), background)
         if channels == 1:
@@ -68,11 +76,14 @@ def _array(image: Any, mode: str) -> NDArray[np.uint8]:
 
 
 def _orientation(image: Any, path: Path) -> int:
-    """1 to 8, as EXIF numbers it, from EXIF or else from XMP. A loaded TIFF has been turned by Pillow already."""
+    """The orientation by EXIF's numbers, 1 to 8, from EXIF or else from XMP.
+
+    Pillow turns TIFF pictures upright when it loads them.
+    """
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # Pillow raises many kinds on damaged EXIF, and the pixels are whole
-        note(path, "exif", "has EXIF data that cannot be read: taken as upright")
+    except Exception:  # Pillow raises many kinds on damaged EXIF, but the pixels are not damaged
+        note(path, "exif", "has EXIF data that cannot be read: read as upright")
         return 1
     if orientation is None and image.format != "TIFF":
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
@@ -82,7 +93,7 @@ def _orientation(image: Any, path: Path) -> int:
 
 
 def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation: 2 to 4 mirror and turn, 5 to 8 swap the axes too."""
+    """Turn pixels upright, by their EXIF orientation: 2 to 4 mirror and turn, 5 to 8 also swap the axes."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

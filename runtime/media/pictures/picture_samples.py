@@ -1,8 +1,10 @@
-"""The samples of an opened picture in 8 bits: every mode and depth that Pillow opens, rounded to the nearest value.
+"""The samples of an opened picture, from every mode and depth that Pillow opens, rounded to 8 bits.
 
-Pillow gives colour pictures of 16 bits in 8: it keeps the high byte of each sample and drops the low one. But it has
-each unpacker for both byte orders, and the unpacker of the other order keeps the low byte. So such a picture is
-decoded twice, and the two halves make the exact samples.
+Pillow decodes 16-bit colour pictures to 8 bits: it keeps the high byte of each sample and drops the low byte. But its
+unpackers exist for both byte orders, and the unpacker of the other byte order keeps the low byte. So such a picture is
+decoded twice, and the two bytes make the exact sample.
+
+In names, "deep" means 16 bits per sample.
 """
 
 import sys
@@ -18,22 +20,22 @@ from ...extras import require
 
 __all__ = ["Samples", "loaded_samples"]
 
-_OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
-_DEEP_KINDS = ("RGB", "RGBX", "RGBA", "RGBa", "CMYK")
-_GRAY_ALPHA = "LA;16B"  # two samples of two bytes: read as four bands, they are all there at once
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284  # tags
-_WHITE_IS_ZERO, _SEPARATE_PLANES = 0, 2
+_OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # little, big and native
+_DEEP_KINDS = ("RGB", "RGBX", "RGBA", "RGBa", "CMYK")  # of Pillow's raw modes
+_GRAY_ALPHA = "LA;16B"  # two samples of two bytes, which are read at once as the four bands of an RGBA picture
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284  # TIFF tags
+_WHITE_IS_ZERO, _SEPARATE_PLANES = 0, 2  # values of these tags
 _OPAQUE = 65535
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A picture's samples before any conversion of colours.
+    """A picture's samples before its colours are converted.
 
     Attributes:
-        image: a Pillow image in mode L, RGB, CMYK or LAB, in the picture's own colour space.
-        alpha: straight alpha, uint8 (H, W), or None if the picture has no transparency.
-        deep: the same as `image` in 16 bits, uint16 (H, W, C), where the picture has them.
+        image: a Pillow image in mode L, RGB, CMYK or LAB, in the picture's colour space.
+        alpha: straight alpha, uint8 (H, W). None if the picture has no transparency.
+        deep: the samples of `image` in 16 bits, uint16 (H, W, C). None if the picture has 8 bits.
     """
 
     image: Any
@@ -45,12 +47,12 @@ def loaded_samples(image: Any, reopen: Callable[[], Any] | None = None) -> Sampl
     """Decode an opened Pillow image.
 
     Args:
-        image: not loaded yet, so that 16 bits of colour can be had.
-        reopen: opens the same image once more, for colour of 16 bits. None takes Pillow's high bytes.
+        image: the image, which must not be loaded yet.
+        reopen: opens the same image again, to read 16-bit colour. If None, Pillow's 8 bits are used.
 
     Raises:
-        MediaError: the file does not say which sample is white, or Pillow mistakes its layout.
-        Exception: what Pillow raises on damaged files.
+        MediaError: the file does not say which sample is white, or Pillow misreads its layout.
+        Exception: an exception of Pillow for damaged files.
     """
     deep = _deep_colour(image, reopen) if reopen is not None else None
     if deep is not None:
@@ -76,7 +78,7 @@ def _from_shallow(image: Any) -> Samples:
 
 
 def _deep_colour(image: Any, reopen: Callable[[], Any]) -> Samples | None:
-    """Colour and gray with alpha, of 16 bits a sample; None for any other picture, which is not loaded then."""
+    """Decode 16-bit colour, or 16-bit gray with alpha. None for other pictures, which are not loaded."""
     raw = _raw_mode(image)
     tags = getattr(image, "tag_v2", {})
     if tags.get(_TIFF_PLANES) == _SEPARATE_PLANES and max(tags.get(_TIFF_BITS, (8,))) > 8:
@@ -89,7 +91,7 @@ def _deep_colour(image: Any, reopen: Callable[[], Any]) -> Samples | None:
     kind, _, order = raw.partition(";16")
     if kind not in _DEEP_KINDS or order not in _OTHER_ORDER:
         return None
-    wanted = "RGBA" if kind == "RGBa" else kind  # Pillow would divide by the high byte of alpha
+    wanted = "RGBA" if kind == "RGBa" else kind  # for RGBa, Pillow would divide by the high byte of alpha
     with reopen() as again:
         _set_raw_mode(again, f"{wanted};16{_OTHER_ORDER[order]}")
         _set_raw_mode(image, f"{wanted};16{order}")
@@ -105,21 +107,21 @@ def _deep_colour(image: Any, reopen: Callable[[], Any]) -> Samples | None:
 
 
 def _deep_gray(image: Any) -> Samples:
-    """A loaded picture of 12 or 16 bits of gray."""
+    """The samples of a loaded gray picture of 12 or 16 bits."""
     values = np.asarray(image)
     if image.format == "TIFF":
         if image.mode == "I":
             raise MediaError("its gray is signed or has 32 bits, so its white is not known: save it with 8 or 16 bits")
         most = (1 << image.tag_v2.get(_TIFF_BITS, (16,))[0]) - 1
-        values = (values.astype(np.uint32) * _OPAQUE + most // 2) // most  # Pillow leaves 12 bits as they are
-        if image.tag_v2.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts 8 bits and not 16
+        values = (values.astype(np.uint32) * _OPAQUE + most // 2) // most  # Pillow does not scale 12 bits to 16
+        if image.tag_v2.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts pictures of 8 bits and not of 16
             values = _OPAQUE - values
     gray = np.clip(values, 0, _OPAQUE).astype(np.uint16)[..., np.newaxis]
     return _deep_samples("L", gray, _keyed_alpha(gray, image))
 
 
 def _keyed_alpha(deep: NDArray[np.uint16], image: Any) -> NDArray[np.uint8] | None:
-    """Alpha where one colour of 16 bits stands for transparency (PNG's tRNS)."""
+    """The alpha of a picture in which one 16-bit colour means transparent (PNG's tRNS). None if there is none."""
     key = image.info.get("transparency")
     return None if key is None else np.where((deep == np.array(key)).all(axis=2), 0, 255).astype(np.uint8)
 
@@ -131,6 +133,7 @@ def _deep_samples(mode: str, deep: NDArray[np.uint16], alpha: NDArray[np.uint8] 
 
 
 def _straight(colour: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Straight colours from colours that are premultiplied with alpha."""
     wide = alpha.astype(np.uint32)[..., np.newaxis]
     divided = (colour.astype(np.uint32) * _OPAQUE + wide // 2) // np.maximum(wide, 1)
     straight: NDArray[np.uint16] = np.minimum(divided, _OPAQUE).astype(np.uint16)
@@ -138,12 +141,13 @@ def _straight(colour: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[
 
 
 def _rounded(deep: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """The nearest of 255 to v * 255 / 65535, which is v / 257."""
+    """16-bit samples rounded to 8 bits: v * 255 / 65535, which is v / 257."""
     rounded: NDArray[np.uint8] = ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return rounded
 
 
 def _raw_mode(image: Any) -> str:
+    """The raw mode of a Pillow image that is not loaded yet: the layout of its stored samples. "" if there is none."""
     if not image.tile:
         return ""
     arguments = image.tile[0][3]
@@ -152,6 +156,7 @@ def _raw_mode(image: Any) -> str:
 
 
 def _set_raw_mode(image: Any, raw: str) -> None:
+    """Let Pillow decode the image with another raw mode."""
     tiles = []
     for tile in image.tile:
         arguments = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])

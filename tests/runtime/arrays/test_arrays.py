@@ -106,7 +106,7 @@ def test_outputs_are_checked_before_anything_runs() -> None:
         ("float32", readonly, "out must be a writeable"),
         ("float32", torch.zeros(shape), "got torch.Tensor"),
         ("uint8", np.zeros(shape, np.uint8), r"uint8 array of shape \(2, 8, 16, 3\)"),
-        ("device", np.zeros(shape, np.float32), "output='device' leaves the result on the device: give one"),
+        ("device", np.zeros(shape, np.float32), "output='device' leaves the result on the device: give only one"),
     ]
     for output, out, sentence in wrong:
         with pytest.raises(InputError, match=sentence):

@@ -13,7 +13,7 @@ from latentrt.runtime.arrays.latent_space import likely_space
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
 from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
 from latentrt.runtime.errors import InputError, MediaError
-from latentrt.runtime.files.file_calls import decode_file
+from latentrt.runtime.files.decoded_file import decode_file
 from latentrt.runtime.media.latents_file import LatentsFile, read_latents, write_latents
 
 RNG = np.random.default_rng(18)

@@ -23,7 +23,8 @@ from latentrt.runtime import AutoencoderKL, AutoencoderKLFlux2, open_bundle
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
 from latentrt.runtime.config import config_from_dict
 from latentrt.runtime.errors import BundleError, CheckpointError, ConfigError, InputError
-from latentrt.runtime.files.file_calls import decode_file, encode_file
+from latentrt.runtime.files.decoded_file import decode_file
+from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.media.pictures.picture_file import read_picture, write_picture
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

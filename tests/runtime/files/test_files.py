@@ -15,7 +15,8 @@ from command_line import invoke
 from safetensors.numpy import save_file
 
 from latentrt.runtime.errors import MediaError, OutputError
-from latentrt.runtime.files.file_calls import decode_file, encode_file
+from latentrt.runtime.files.decoded_file import decode_file
+from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.files.named_seed import generator_for
 from latentrt.runtime.media.clips.clip_reader import open_clip
 from latentrt.runtime.media.clips.clip_writer import write_clip

@@ -12,7 +12,7 @@ import pytest
 from latentrt.runtime.errors import InputError, MediaError
 from latentrt.runtime.media.alpha import composite
 from latentrt.runtime.media.clips.clip_reader import open_clip
-from latentrt.runtime.media.clips.video_colours import FromVideo
+from latentrt.runtime.media.clips.frame_conversion import FrameConverter
 from latentrt.runtime.media.colours.spaces import ColourSpace
 
 PQ, HLG, LINEAR, BT709, BT2020, P3 = 16, 18, 8, 1, 9, 12
@@ -234,8 +234,8 @@ def test_gray_and_rgb_of_any_depth_are_rounded_to_the_nearest(pixel_format: str)
         rows[:, :256] = values
         plane.update(rows.tobytes())
     frame.pts, frame.time_base = 0, Fraction(1, 24)
-    assert np.abs(FromVideo(3).convert(frame)[0, :, 1] - values / most * 255).max() <= 0.51
-    assert np.abs(FromVideo(1).convert(frame)[0, :, 0] - values / most * 255).max() <= 0.51
+    assert np.abs(FrameConverter(3).convert(frame)[0, :, 1] - values / most * 255).max() <= 0.51
+    assert np.abs(FrameConverter(1).convert(frame)[0, :, 0] - values / most * 255).max() <= 0.51
 
 
 def test_a_conversion_is_said_once_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

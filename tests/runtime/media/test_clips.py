@@ -16,7 +16,7 @@ from latentrt.runtime.arrays.pixels import to_samples
 from latentrt.runtime.errors import InputError, MediaError, OutputError
 from latentrt.runtime.media.clips.clip_reader import open_clip
 from latentrt.runtime.media.clips.clip_writer import write_clip
-from latentrt.runtime.media.clips.video_colours import FromVideo, to_video
+from latentrt.runtime.media.clips.frame_conversion import FrameConverter, encoder_graph
 from latentrt.runtime.media.pictures.picture_file import write_picture
 
 RATE = Fraction(30000, 1001)
@@ -87,11 +87,11 @@ def encoded(
 
 @pytest.mark.parametrize("picture", [colour_bars(255), colour_bars(191), gray_ramp()], ids=["100%", "75%", "ramp"])
 def test_the_conversion_alone_is_within_two_levels_where_chroma_is_constant(picture: np.ndarray) -> None:
-    graph = to_video(picture.shape[0], picture.shape[1], Fraction(1, 24))
+    graph = encoder_graph(picture.shape[0], picture.shape[1], Fraction(1, 24))
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
     frame.pts = 0
     graph.push(frame)
-    back = FromVideo(3).convert(graph.pull())
+    back = FrameConverter(3).convert(graph.pull())
     assert np.abs(inside_bars(back) - inside_bars(picture)).max() <= 2
 
 
@@ -415,7 +415,7 @@ def test_frames_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
     for bad in (frame.astype(np.float32), frame[0], frame[..., :2], frame[:0], np.dstack([frame, frame[..., :1]])):
         with pytest.raises(InputError, match="frames"), write_clip(tmp_path / "a.mp4", 24) as clip:
             clip.write(bad)
-    with pytest.raises(InputError, match="as the first"):
+    with pytest.raises(InputError, match="must have the first"):
         written(tmp_path / "a.mp4", [frame, frame[:16]])
     for rate in (None, 0, -1):
         with pytest.raises(InputError, match="frame rate"):

@@ -15,7 +15,7 @@ from picture_files import ADOBE, P3, chunk, cmyk_profile, gray_profile, png, rgb
 from PIL import Image, ImageCms
 
 from latentrt.runtime.media import notes as media_notes
-from latentrt.runtime.media.colours.deep_profile import deep_to_srgb
+from latentrt.runtime.media.colours.matrix_profile import deep_to_srgb
 from latentrt.runtime.media.pictures import picture_file as pictures
 from latentrt.runtime.media.pictures.picture_file import read_picture, write_picture
 

@@ -27,7 +27,7 @@ from latentrt.runtime.calls.strategy import WHOLE, Strategy, linear_tiles
 from latentrt.runtime.calls.workload import Workload, volume
 from latentrt.runtime.errors import EngineError
 from latentrt.runtime.execution.stream_lengths import MOST_ENCODER_FRAMES, MOST_FRAMES
-from latentrt.runtime.files.file_calls import encode_file
+from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.media.clips.clip_writer import write_clip
 from latentrt.runtime.planner.calibration import Calibration
 from latentrt.runtime.planner.calibration_sizes import calibration_sizes
@@ -661,7 +661,7 @@ def test_a_clip_from_disk_is_planned_before_it_is_read_and_streams_from_there(
         for frame in frames:
             writer.write(frame)
     read: list[int] = []
-    monkeypatch.setattr("latentrt.runtime.files.file_calls.read_sample", lambda *_, **__: read.append(1))
+    monkeypatch.setattr("latentrt.runtime.files.encoded_file.read_sample", lambda *_, **__: read.append(1))
     with pytest.raises(InputError, match="nothing fits into 1 MiB"):
         encode_file(vae, clip, tmp_path / "none.safetensors", memory="1MiB", stream=stream)
     assert not (tmp_path / "none.safetensors").exists()

@@ -1,20 +1,20 @@
-"""Is a video file all there? Its container tells, without decoding anything.
+"""Detecting video files that are cut off, by the structure of their container and without decoding.
 
-Demuxers end quietly where a file was cut off, so a half-finished download would read as a shorter clip.
+Demuxers report no error at the end of a cut-off file, so an incomplete download would be read as a shorter clip.
 """
 
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["is_cut_off"]
+__all__ = ["is_truncated"]
 
-_LARGE_BOXES = (b"ftyp", b"moov", b"moof", b"mdat")  # others at the end may be some camera's junk
+_LARGE_BOXES = (b"ftyp", b"moov", b"moof", b"mdat")  # other boxes at the end may be remnants that a camera wrote
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
-def is_cut_off(path: Path) -> bool:
-    """Whether an MP4, MOV, Matroska, WebM, AVI or GIF file ends before its own structure does; False for anything else.
+def is_truncated(path: Path) -> bool:
+    """Whether an MP4, MOV, Matroska, WebM, AVI or GIF file is cut off. False for files of other formats.
 
     Raises:
         OSError: the file cannot be read.
@@ -23,34 +23,35 @@ def is_cut_off(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(8)
         if head[:3] == b"GIF":
-            return _gif_is_cut_off(file, size)
+            return _gif_is_truncated(file, size)
         if head[:4] == _EBML:
-            return _matroska_is_cut_off(file, size)
+            return _matroska_is_truncated(file, size)
         if head[:4] == b"RIFF":
-            return _riff_is_cut_off(file, size)
-        return _boxes_are_cut_off(file, size)
+            return _riff_is_truncated(file, size)
+        return _boxes_are_truncated(file, size)
 
 
-def _gif_is_cut_off(file: BinaryIO, size: int) -> bool:
+def _gif_is_truncated(file: BinaryIO, size: int) -> bool:
     file.seek(max(0, size - 64))
-    return not file.read().rstrip(b"\0\r\n").endswith(b";")  # the trailer; some tools pad behind it
+    return not file.read().rstrip(b"\0\r\n").endswith(b";")  # the trailer, after which some tools pad the file
 
 
-def _riff_is_cut_off(file: BinaryIO, size: int) -> bool:
-    """AVI: one list of chunks, and further ones for each gigabyte."""
+def _riff_is_truncated(file: BinaryIO, size: int) -> bool:
+    """Check an AVI file: a list of chunks, and a further list for each gigabyte."""
     start = 0
     while start + 8 <= size:
         file.seek(start)
         kind, length = struct.unpack("<4sI", file.read(8))
-        if kind != b"RIFF":  # what follows the lists may be some camera's junk
+        if kind != b"RIFF":  # bytes after the lists may be remnants that a camera wrote
             return False
         start += 8 + length + length % 2
-        if length and start > size + 1:  # some tools leave the last padding byte out; 0: it was written to a pipe
+        # Some tools leave the last padding byte out. A length of 0 means that the file was written to a pipe.
+        if length and start > size + 1:
             return True
     return False
 
 
-def _boxes_are_cut_off(file: BinaryIO, size: int) -> bool:
+def _boxes_are_truncated(file: BinaryIO, size: int) -> bool:
     start = 0
     while start + 8 <= size:
         file.seek(start)
@@ -58,7 +59,7 @@ def _boxes_are_cut_off(file: BinaryIO, size: int) -> bool:
         length, kind = struct.unpack(">I4s", head[:8])
         if length == 1:
             (length,) = struct.unpack(">Q", head[8:])
-        if length < 8:  # 0 means up to the end of the file; the rest is no box at all
+        if length < 8:  # 0 means that the box ends with the file; other values are no boxes
             return False
         start += length
         if start > size:
@@ -66,7 +67,7 @@ def _boxes_are_cut_off(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _matroska_is_cut_off(file: BinaryIO, size: int) -> bool:
+def _matroska_is_truncated(file: BinaryIO, size: int) -> bool:
     file.seek(4)
     header_bytes = _matroska_size(file)
     if header_bytes is None:
@@ -79,7 +80,10 @@ def _matroska_is_cut_off(file: BinaryIO, size: int) -> bool:
 
 
 def _matroska_size(file: BinaryIO) -> int | None:
-    """A variable-length size: leading zero bits of the first byte count the bytes that follow; all ones is unknown."""
+    """Read a size of variable length. None if it is unknown.
+
+    The leading zero bits of the first byte say how many bytes follow. A size of only ones means unknown.
+    """
     first = file.read(1)
     if not first or first[0] == 0:
         return None

@@ -1,0 +1,180 @@
+"""Encoding a picture or a clip to a latents file."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.posterior import DiagonalGaussian
+from ..arrays.ran import Ran
+from ..autoencoders.autoencoder import Autoencoder
+from ..autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from ..errors import InputError, OutputError
+from ..media.alpha import WHITE, Background, background_colour
+from ..media.clips.clip_chunks import ClipChunks
+from ..media.latents_file import LatentsFile, write_latents
+from ..media.latents_origin import Origin, Source
+from ..system.partial_output import require_folder
+from .destination import check_replaceable
+from .encode_jobs import settings_of
+from .named_seed import generator_for
+from .progress import Progress, counting
+from .sources import is_array, read_sample
+
+__all__ = ["EncodedFile", "encode_file"]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedFile:
+    """A latents file that `encode_file` wrote.
+
+    Attributes:
+        content: the content of the file.
+        ran: how the encoder ran.
+        seconds: the time for the file, from reading to writing.
+    """
+
+    content: LatentsFile
+    ran: Ran
+    seconds: float
+
+    @property
+    def latents(self) -> NDArray[Any]:
+        """The latents, float32 (B, C, h, w) or (B, C, t, h, w)."""
+        return self.content.latents
+
+
+def encode_file(
+    vae: Autoencoder,
+    source: Path,
+    output: Path,
+    *,
+    seed: int | None = None,
+    scaled: bool = False,
+    stream: bool = False,
+    memory: int | str | None = None,
+    overwrite: bool = False,
+    check: Callable[[], None] | None = None,
+    progress: Progress | None = None,
+    background: Background = WHITE,
+    matrix: str | None = None,
+) -> EncodedFile:
+    """Encode a picture or a clip to a latents file.
+
+    The file also stores the original size, the frame rate, the sample aspect ratio, the source and the settings.
+    Decoding restores the size, the rate and the ratio. A rerun uses the source and the settings to recognise the file.
+
+    Args:
+        vae: the model.
+        source: the picture, clip or `.npy` array.
+        output: the latents file, which ends in .safetensors.
+        seed: the seed of a sample from the posterior. None takes the mode (the mean). The noise also depends on the
+            source's file name (see `named_seed.generator_for`), so it differs between the files of a folder.
+        scaled: whether to write diffusion latents instead of model latents.
+        stream: whether to read and encode a clip in chunks, so that memory does not depend on its length.
+        memory: see `Autoencoder.encode`.
+        overwrite: whether to replace an existing file.
+        check: called between the steps. It may raise to stop the work.
+        progress: called with the progress in tiles or in frames of a stream. The total is 0 if the file does not say
+            how many frames it has.
+        background: the colour behind transparent pixels if the model takes no alpha: a name, "#rrggbb" or three
+            integers.
+        matrix: "bt709" or "bt601", for a video that names no YUV matrix or the wrong one.
+
+    Raises:
+        MediaError: the source cannot be read.
+        InputError: the source or an argument does not fit the model.
+        OutputError: the output exists or cannot be written.
+    """
+    started = time.perf_counter()
+    if output.suffix.lower() != ".safetensors":
+        raise OutputError(f"cannot write {output}: latents files end in .safetensors")
+    check_replaceable(output, overwrite)
+    require_folder(output)
+    check = check or (lambda: None)
+    behind = background_colour(background)
+    if stream and not isinstance(vae, AutoencoderKLLTX2Video):
+        raise InputError(f"stream: only video models stream, and this is {vae.family}")
+    # The source is hashed before it is read, so that a later change of the file is recognised.
+    origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
+    if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
+        encoded = _encode_clip(vae, source, check, progress, memory, behind, matrix, stream=stream)
+    else:
+        encoded = _encode_whole(vae, source, check, progress, memory, behind, matrix)
+    check()
+    posterior = encoded.posterior
+    latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
+    frames, height, width = encoded.size if vae.video else (None, *encoded.size)
+    content = LatentsFile(
+        vae.scale_latents(latents) if scaled else latents,
+        family=vae.family,
+        height=height,
+        width=width,
+        frames=frames,
+        frame_rate=encoded.frame_rate,
+        scaled=scaled,
+        sample_aspect_ratio=encoded.sample_aspect_ratio,
+        origin=origin,
+    )
+    write_latents(output, content, overwrite=overwrite)
+    return EncodedFile(content, encoded.ran, time.perf_counter() - started)
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """The posterior of a source, its original size (H, W) or (T, H, W), and how the encoder ran."""
+
+    posterior: DiagonalGaussian
+    size: tuple[int, ...]
+    frame_rate: Fraction | None
+    sample_aspect_ratio: Fraction | None
+    ran: Ran
+
+
+def _encode_whole(
+    vae: Autoencoder,
+    source: Path,
+    check: Callable[[], None],
+    progress: Progress | None,
+    memory: int | str | None,
+    background: Background,
+    matrix: str | None,
+) -> _Encoded:
+    read = read_sample(source, vae, check=check, background=background, matrix=matrix)
+    check()
+    encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress))
+    assert encoded.ran is not None
+    return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
+
+
+def _encode_clip(
+    vae: AutoencoderKLLTX2Video,
+    source: Path,
+    check: Callable[[], None],
+    progress: Progress | None,
+    memory: int | str | None,
+    background: Background,
+    matrix: str | None,
+    *,
+    stream: bool,
+) -> _Encoded:
+    """Encode a clip in the way that fits the budget: chunk by chunk if it streams, else as a whole."""
+    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, background=background, matrix=matrix)
+    strategy = vae.clip_strategy(chunks.padded_size, memory, stream=stream)
+    if not strategy.streaming:
+        return _encode_whole(vae, source, check, progress, memory, background, matrix)
+    moments = []
+    for part in vae.encode_chunks(chunks, strategy):
+        check()
+        moments.append(part)
+        if progress is not None:
+            progress("frames", chunks.frames, chunks.frame_count or 0)
+    size = (chunks.frames, chunks.height, chunks.width)
+    ran = vae.chunks_ran(vae.grid.padded_size(size), strategy)
+    posterior = DiagonalGaussian(np.concatenate(moments, axis=2))
+    return _Encoded(posterior, size, chunks.frame_rate, chunks.sample_aspect_ratio, ran)
