@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.bundle.manifest import FileEntry, Graph, Manifest
+from ..runtime.bundle.graph import FileEntry, Graph
+from ..runtime.bundle.manifest import Manifest
 from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import installed_version, require
@@ -82,7 +83,7 @@ def export_bundle(
             config=written.checkpoint.config,
             graphs=tuple(graph for graph in graphs if _is_whole(graph)),
             streams=tuple(graph for graph in graphs if graph.stage is not None),
-            segments=tuple(graph for graph in graphs if graph.segment is not None),
+            strip_graphs=tuple(graph for graph in graphs if graph.strip_stage is not None),
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
@@ -206,7 +207,7 @@ class _Writer:
 
 
 def _is_whole(graph: Graph) -> bool:
-    return graph.stage is None and graph.segment is None
+    return graph.stage is None and graph.strip_stage is None
 
 
 def _produced_by(

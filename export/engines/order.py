@@ -6,7 +6,8 @@ from typing import Any
 from ...runtime.backends.choose import graphs_of
 from ...runtime.bundle.added_outputs import added_outputs
 from ...runtime.bundle.engine_records import engine_key
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.bundle.profiles import Profile
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError
@@ -79,7 +80,7 @@ def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
     own = "video" if isinstance(manifest.config, AutoencoderKLLTX2VideoConfig) else "image"
     kinds = (
         ("--stream", settings.stream, manifest.streams, "streaming graphs", "video"),
-        ("--exact-tiles", settings.exact, manifest.segments, "steps for exact strips", "image"),
+        ("--exact-tiles", settings.exact, manifest.strip_graphs, "steps for exact strips", "image"),
     )
     found: list[Graph] = []
     for option, asked, graphs, what, family in kinds:
@@ -117,6 +118,6 @@ def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tupl
     if graph.stage is not None:
         assert isinstance(config, AutoencoderKLLTX2VideoConfig)
         return stream_profiles(config, graph, settings)
-    if graph.segment is not None:
+    if graph.strip_stage is not None:
         return strip_profiles(config, graph, settings)
     return plan_profiles(config, graph, settings)

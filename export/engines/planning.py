@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...runtime.arrays.grid import Grid
-from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.config import AutoencoderKLLTX2VideoConfig, ModelConfig
 from ...runtime.errors import InputError

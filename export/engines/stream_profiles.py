@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 
-from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError

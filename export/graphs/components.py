@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...runtime.bundle.manifest import Stage
-from ...runtime.bundle.strip_graph import Segment
+from ...runtime.bundle.graph import Stage
+from ...runtime.bundle.strip_stage import StripStage
 from ...runtime.config import ImageConfig, ModelConfig
 from ..lowering.graph import TensorSpec
 from ..models import model_from_config
@@ -25,7 +25,7 @@ class GraphSpec:
     """One graph to export: the module to trace, its inputs in forward's order, and its outputs.
 
     `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming
-    graph; `segment`: of one that is a step of an exact pass.
+    graph; `strip_stage`: of one that runs in strips.
     """
 
     component: str
@@ -35,19 +35,19 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     causal: bool | None
     stage: Stage | None = None
-    segment: Segment | None = None
+    strip_stage: StripStage | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether it runs all at once."""
-        return self.stage is None and self.segment is None
+        return self.stage is None and self.strip_stage is None
 
     @property
     def has_cpu_form(self) -> bool:
         """Whether ONNX Runtime runs it faster on a CPU in another form: what decodes a picture or makes it larger, and
         streams. (Whole clips would take twice the memory.)"""
-        if self.segment is not None:
-            return self.segment.up == 2
+        if self.strip_stage is not None:
+            return self.strip_stage.up == 2
         return self.stage is not None or (self.causal is None and self.component == "decoder")
 
 

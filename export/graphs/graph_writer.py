@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from ...runtime.bundle.manifest import FileEntry, Graph, TensorInfo
+from ...runtime.bundle.graph import FileEntry, Graph, TensorInfo
 from ...runtime.system.hashing import HashingWriter
 from ..lowering.graph import GraphBuilder, TensorSpec
 from ..lowering.trace import lower
@@ -104,7 +104,7 @@ class ComponentGraphs:
                     inputs=_infos(spec.inputs, dtype, low),
                     outputs=_infos(spec.outputs, dtype, low),
                     stage=spec.stage,
-                    segment=spec.segment,
+                    strip_stage=spec.strip_stage,
                     cpu_file=cpu_file,
                 )
             )

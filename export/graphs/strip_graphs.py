@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ...runtime.bundle.strip_graph import Segment
+from ...runtime.bundle.strip_stage import StripStage
 from ...runtime.config import ImageConfig
 from ..lowering.graph import TensorSpec
 from ..models.strip_modules import AttentionStep, ConvolutionStep, KeysStep
@@ -42,7 +42,9 @@ class _Chain:
     @property
     def last(self) -> int:
         """The last step whose result is a picture: keys are not."""
-        steps = [spec.segment for spec in self.specs if spec.segment is not None and spec.segment.kind != "keys"]
+        steps = [
+            spec.strip_stage for spec in self.specs if spec.strip_stage is not None and spec.strip_stage.kind != "keys"
+        ]
         return steps[-1].index if steps else -1
 
     def convolution(self, layer: Any, *, skip: int | None = None, down: int = 1, **options: Any) -> None:
@@ -56,8 +58,8 @@ class _Chain:
             inputs.append(TensorSpec("skip", "float32", shape))
         up, before = 1 if step.upsample is None else 2, 0 if down == 2 else 1
         index = len(self.specs)
-        segment = Segment(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
-        self._add(segment, step, inputs, layer.out_channels, tells_rows=not step.last)
+        stage = StripStage(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
+        self._add(stage, step, inputs, layer.out_channels, tells_rows=not step.last)
 
     def resnet(self, block: Any) -> None:
         skip = self.last
@@ -80,26 +82,26 @@ class _Chain:
         source, channels = self.last, layer.group_norm.num_channels
         inputs = [_tile(channels), *_statistics(layer.group_norm)]
         pair = [TensorSpec(name, "float32", ("batch", "positions", channels)) for name in ("keys", "values")]
-        keys = Segment(len(self.specs), "keys", source)
+        keys = StripStage(len(self.specs), "keys", source)
         self.specs.append(self._spec(keys, KeysStep(self.model, layer), inputs, pair))
         step = AttentionStep(self.model, layer)
-        self._add(Segment(len(self.specs), "attention", source), step, [*inputs, *pair], channels, tells_rows=True)
+        self._add(StripStage(len(self.specs), "attention", source), step, [*inputs, *pair], channels, tells_rows=True)
 
     def _add(
-        self, segment: Segment, step: nn.Module, inputs: list[TensorSpec], channels: int, *, tells_rows: bool
+        self, stage: StripStage, step: nn.Module, inputs: list[TensorSpec], channels: int, *, tells_rows: bool
     ) -> None:
         rows = TensorSpec("row_mean", "float32", ("batch", channels, "result_rows"))
         outputs = [TensorSpec("result", "float32", ("batch", channels, "result_rows", "result_columns"))]
         if tells_rows:
             outputs += [rows, TensorSpec("row_variance", "float32", rows.shape)]
-        self.channels[segment.index] = channels
-        self.specs.append(self._spec(segment, step, inputs, outputs))
+        self.channels[stage.index] = channels
+        self.specs.append(self._spec(stage, step, inputs, outputs))
 
     def _spec(
-        self, segment: Segment, step: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
+        self, stage: StripStage, step: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
     ) -> GraphSpec:
-        name = f"exact_{segment.index:02d}"
-        return GraphSpec(self.component, name, step, tuple(inputs), tuple(outputs), None, segment=segment)
+        name = f"exact_{stage.index:02d}"
+        return GraphSpec(self.component, name, step, tuple(inputs), tuple(outputs), None, strip_stage=stage)
 
 
 def _encoder(chain: _Chain, model: Any, channels: int) -> None:

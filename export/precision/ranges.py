@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ...runtime import open_bundle
 from ...runtime.autoencoders.autoencoder import Autoencoder
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP, draw_noise
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError

@@ -15,7 +15,8 @@ from ...runtime import open_bundle
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.choose import backends_here, choose_backend
 from ...runtime.backends.tensorrt.opener import LIBRARIES
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP
 from ...runtime.config import MissingScalingFactor
 from ...runtime.errors import BackendUnavailable, CheckpointError, EngineError, InputError

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.tensorrt.opener import LIBRARIES, EngineOpener
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.bundle.profiles import Profile, choose_profile
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import EngineError
@@ -44,11 +45,11 @@ class ParityInputs:
 
     def random(self, graph: Graph) -> Iterator[ParityInput]:
         """Arrays of several sizes; of engines as many more as it takes for each profile to be called."""
-        streams, segments, profiles = self._streams(graph), self._segments(graph), self._profiles(graph)
+        streams, strips, profiles = self._streams(graph), self._strips(graph), self._profiles(graph)
         wide = self._default_shapes(graph)[-1]
         for shape in self._default_shapes(graph) if self._engines is None else self._held_shapes(graph, profiles):
             yield _random(graph, shape, ("whole",))
-        if segments:
+        if strips:
             yield _random(graph, wide, ("strips",))
         for shape in self._stream_shapes(graph, streams):
             yield _random(graph, shape, ("stream",))
@@ -104,7 +105,7 @@ class ParityInputs:
     def _streams(self, graph: Graph) -> Sequence[Graph]:
         return self._usable(graph, self._manifest.find_streams(graph.component, graph.dtype))
 
-    def _segments(self, graph: Graph) -> Sequence[Graph]:
+    def _strips(self, graph: Graph) -> Sequence[Graph]:
         return self._usable(graph, self._manifest.find_strip_graphs(graph.component, graph.dtype))
 
     def _usable(self, graph: Graph, steps: Sequence[Graph]) -> Sequence[Graph]:

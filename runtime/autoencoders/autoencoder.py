@@ -16,7 +16,8 @@ from ..arrays import latents as latents_module
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..arrays.ran import Ran
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Progress, Tiling

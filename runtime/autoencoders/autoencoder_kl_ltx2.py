@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..arrays.boundary import check_output
 from ..arrays.ran import Ran
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
+from ..bundle.graph import Graph
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions, draw_noise, timesteps
 from ..calls.jobs import Job, Progress

@@ -10,7 +10,8 @@ from ..arrays.grid import Grid
 from ..backends.choose import choose_backend, graphs_of, other_backends
 from ..backends.engine_sets import EngineSets
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..bundle.verified_files import Verify
 from ..calls.jobs import Jobs
 from ..calls.workload import Workload

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.engine_records import EngineRecord
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..bundle.profiles import Profile
 from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra

@@ -1,6 +1,7 @@
 """What `latentrt build` adds to an engine beside its graph's own outputs."""
 
-from .manifest import Graph, Manifest
+from .graph import Graph
+from .manifest import Manifest
 
 __all__ = ["NOT_FINITE", "PIXELS", "added_outputs"]
 

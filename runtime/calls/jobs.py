@@ -9,7 +9,8 @@ import numpy as np
 from ...tiling import Plan
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.grid import Grid
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..config import ModelConfig
 from ..errors import BundleError, InputError
 from .cancel_token import CancelToken, check_token

@@ -12,7 +12,8 @@ from ...tiling.plan import Direction
 from ..arrays.boundary import check_output, require_finite, to_output
 from ..arrays.grid import Grid
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..calls.cancel_token import CancelToken, check_token
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Jobs

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..bundle.manifest import Graph, Stage
+from ..bundle.graph import Graph, Stage
 from ..bundle.profiles import Profile
 
 __all__ = [

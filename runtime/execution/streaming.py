@@ -19,7 +19,7 @@ from ...tiling.blend import blend_of
 from ...tiling.canvas import Canvas
 from ..backends.component import CallScope
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
+from ..bundle.graph import Graph
 from ..calls.conditions import Conditions
 from ..errors import BackendUnavailable, InputError
 from ..system.page_memory import own_page_memory

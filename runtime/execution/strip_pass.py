@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import Graph
-from ..bundle.strip_graph import Segment
+from ..bundle.graph import Graph
+from ..bundle.strip_stage import StripStage
 from ..system.page_memory import ReusedPages
 from .activations import Activation, ActivationStore
 from .result_shape import check_shape
@@ -38,9 +38,7 @@ class StripPass:
         on_tile: Callable[[], None] = lambda: None,
     ) -> None:
         self._steps, self._open, self._store, self._on_tile = steps, open_step, store, on_tile
-        self._last_use = {
-            index: step.segment.index for step in steps for index in (step.segment.source, step.segment.skip)
-        }
+        self._last_use = {index: step.stage.index for step in steps for index in (step.stage.source, step.stage.skip)}
         self._pages = {"tile": ReusedPages(), "skip": ReusedPages()}
 
     def run(self, array: Array, write: Write) -> None:
@@ -53,19 +51,19 @@ class StripPass:
         statistics: dict[str, Array] = {}
         keys: dict[str, Array] = {}
         for step in self._steps:
-            segment = step.segment
-            if segment.kind == "keys":
-                keys = self._keys(step, results[segment.source], statistics)
+            stage = step.stage
+            if stage.kind == "keys":
+                keys = self._keys(step, results[stage.source], statistics)
                 continue
-            extras = {**statistics, **keys} if segment.kind == "attention" else statistics
+            extras = {**statistics, **keys} if stage.kind == "attention" else statistics
             keys = {}
             last = step is self._steps[-1]
             target = None if last else self._store.empty((array.shape[0], step.channels, *step.size))
             statistics = self._step(step, results, extras, array.shape[0], target, write)
             del extras
             if target is not None:
-                results[segment.index] = target
-            for index in [index for index in results if self._is_last(index, segment)]:
+                results[stage.index] = target
+            for index in [index for index in results if self._is_last(index, stage)]:
                 results.pop(index).drop()
 
     def _step(
@@ -117,30 +115,30 @@ class StripPass:
 
     def _inputs(self, step: Step, results: Mapping[int, Activation], rows: slice, columns: slice) -> dict[str, Any]:
         """What the engine takes for a tile of the result, beside what is the same for all tiles."""
-        segment = step.segment
-        down = segment.window(rows.start, rows.stop, step.source[0])
-        across = segment.window(columns.start, columns.stop, step.source[1])
+        stage = step.stage
+        down = stage.window(rows.start, rows.stop, step.source[0])
+        across = stage.window(columns.start, columns.stop, step.source[1])
         seen = slice(down.start, down.stop), slice(across.start, across.stop)
-        inputs = {"tile": results[segment.source].read(*seen, self._pages["tile"])}
+        inputs = {"tile": results[stage.source].read(*seen, self._pages["tile"])}
         if any(tensor.name == "top" for tensor in step.graph.inputs):
             zeros = (down.zeros_before, across.zeros_before, down.zeros_behind, across.zeros_behind)
             for side, count in zip(("top", "left", "bottom", "right"), zeros, strict=True):
                 inputs[side] = np.array([count], np.int64)
-        if segment.skip is not None:
-            inputs["skip"] = results[segment.skip].read(rows, columns, self._pages["skip"])
+        if stage.skip is not None:
+            inputs["skip"] = results[stage.skip].read(rows, columns, self._pages["skip"])
         return inputs
 
     def _drop_above(self, step: Step, results: Mapping[int, Activation], rows: slice) -> None:
         """Let go of what only this step reads, and not for a tile of these rows or behind them."""
-        segment = step.segment
-        seen = segment.window(rows.start, rows.stop, step.source[0])
-        for index, row in ((segment.source, seen.start), (segment.skip, rows.start)):
-            if index is not None and self._is_last(index, segment):
+        stage = step.stage
+        seen = stage.window(rows.start, rows.stop, step.source[0])
+        for index, row in ((stage.source, seen.start), (stage.skip, rows.start)):
+            if index is not None and self._is_last(index, stage):
                 results[index].drop(row)
 
-    def _is_last(self, index: int, segment: Segment) -> bool:
+    def _is_last(self, index: int, stage: StripStage) -> bool:
         """Whether no step behind this one reads that one's result."""
-        return self._last_use.get(index, -1) <= segment.index and index != segment.index
+        return self._last_use.get(index, -1) <= stage.index and index != stage.index
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
         """Keys and values of all positions, tile after tile: attention does not ask for their order."""

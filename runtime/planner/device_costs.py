@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..bundle.engine_records import EngineRecord
-from ..bundle.manifest import Graph, Manifest, TensorInfo
+from ..bundle.graph import Graph, TensorInfo
+from ..bundle.manifest import Manifest
 from ..bundle.profiles import Profile, choose_profile
 from ..calls.strategy import Strategy
 from ..calls.workload import Workload
@@ -116,11 +117,11 @@ class DeviceCosts:
             rows, columns = step.tiles[0]
             tile = 4 * work.batch * step.channels * (rows.stop - rows.start) * (columns.stop - columns.start)
             record = self._engines(step.graph)[0]
-            if step.segment.kind == "attention":
+            if step.stage.kind == "attention":
                 self._require_keys(step.graph, math.prod(step.size))
             opened.append(record.bytes + record.stripped_bytes)
-            around = 3 * tile * (step.segment.down / step.segment.up) ** 2 + tile
-            keys = 8 * work.batch * step.channels * math.prod(step.size) if step.segment.kind == "attention" else 0
+            around = 3 * tile * (step.stage.down / step.stage.up) ** 2 + tile
+            keys = 8 * work.batch * step.channels * math.prod(step.size) if step.stage.kind == "attention" else 0
             most = max(most, sum(opened[-_STEPS_OPEN:]) + (record.activation_bytes or 0) + around + keys)
         return most
 

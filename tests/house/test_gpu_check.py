@@ -559,7 +559,7 @@ def on_engines(
     )
     config: Any = manifest.config
     host_device.install(monkeypatch)
-    whole = dataclasses.replace(manifest, segments=())
+    whole = dataclasses.replace(manifest, strip_graphs=())
     whole.write()
     host_device.with_engines(
         bundle, lambda graph: plan_profiles(config, graph, settings), lambda graph: added_outputs(manifest, graph)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ...bundle.manifest import Graph
+from ...bundle.graph import Graph
 
 __all__ = ["smaller_tiles", "tile_that_fits"]
 

@@ -23,7 +23,8 @@ from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
 from latentrt.runtime.arrays.grid import Grid
 from latentrt.runtime.bundle.added_outputs import added_outputs
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.calls.strategy import WHOLE, Strategy, linear_tiles
 from latentrt.runtime.calls.workload import Workload
@@ -50,7 +51,7 @@ def bundles(bundle_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         def profiles(graph: Graph, config: Any = config, settings: Any = settings) -> tuple[Profile, ...]:
             if graph.stage is not None:
                 return stream_profiles(config, graph, settings)
-            return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
+            return (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, settings)
 
         def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
             return added_outputs(manifest, graph)
@@ -172,7 +173,7 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
     manifest = Manifest.open(bundle)
 
     def profiles(graph: Graph) -> tuple[Profile, ...]:
-        return (strip_profiles if graph.segment else plan_profiles)(manifest.config, graph, settings)
+        return (strip_profiles if graph.strip_stage else plan_profiles)(manifest.config, graph, settings)
 
     host_device.with_engines(bundle, profiles, lambda graph: added_outputs(manifest, graph))
     manifest = Manifest.open(bundle)
