@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...runtime.arrays.grid import Grid
+from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.config import AutoencoderKLLTX2VideoConfig, ModelConfig
@@ -77,9 +78,4 @@ def _axis_sizes(config: ModelConfig, grid: Grid, extent: Extent) -> Mapping[str,
         raise InputError(
             f"no tile of {config.family} has {grid.axes} = {sample}: the next larger one that fits its grid is {legal}"
         )
-    names = ("frames", "height", "width")[-len(sample) :]
-    sizes = {"batch": extent.batch, **dict(zip(names, sample, strict=True))}
-    sizes |= {f"latent_{name}": size for name, size in zip(names, cells, strict=True)}
-    for stack in getattr(config, "noise_stacks", ()):
-        sizes |= {f"{stack.name}_height": cells[-2] * stack.scale, f"{stack.name}_width": cells[-1] * stack.scale}
-    return sizes
+    return ports.whole_axes(extent.batch, sample, cells, getattr(config, "noise_stacks", ()))

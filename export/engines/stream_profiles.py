@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 
+from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.config import AutoencoderKLLTX2VideoConfig
@@ -31,9 +32,9 @@ def stream_profiles(config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings
         InputError: a height or width off the model's grid.
     """
     frames = StepFrames.of(graph, stage_frames(graph, settings.chunk))
-    told_last = any(tensor.name == "last" for tensor in graph.inputs)
-    ends = (1, frames.first, frames.first), {"first": _ANY if told_last else _FIRST, "last": _ANY}
-    between = (frames.multiple, frames.later, frames.later), {"first": _LATER, "last": _LATER}
+    looks_ahead = any(tensor.name == ports.LAST for tensor in graph.inputs)
+    ends = (1, frames.first, frames.first), {ports.FIRST: _ANY if looks_ahead else _FIRST, ports.LAST: _ANY}
+    between = (frames.multiple, frames.later, frames.later), {ports.FIRST: _LATER, ports.LAST: _LATER}
     sizes = sample_sizes(config, settings)
     return tuple(_profile(config, graph, triple, *kind) for triple, kind in product(sizes, (ends, between)))
 
@@ -62,9 +63,4 @@ def _sizes(config: AutoencoderKLLTX2VideoConfig, extent: Extent, frames: int) ->
         raise InputError(
             f"a stream's height and width are multiples of {ratio} pixels, got {extent.height}x{extent.width}"
         )
-    return {
-        "batch": extent.batch,
-        "frames": frames,
-        "height": extent.height // ratio,
-        "width": extent.width // ratio,
-    }
+    return ports.stream_axes(extent.batch, (extent.height // ratio, extent.width // ratio), frames)

@@ -1,5 +1,6 @@
 """The profiles of the steps of exact strips."""
 
+from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.bundle.strip_stage import StripStage
@@ -39,9 +40,9 @@ def _convolution(graph: Graph, stage: StripStage, tile: Extent, positions: int) 
     rows, columns = (stage.window(length, 2 * length, 8 * length) for length in (tile.height, tile.width))
     largest = rows.stop - rows.start, columns.stop - columns.start
     sizes = (
-        {"batch": 1, "rows": 2, "columns": 2, "result_rows": 1, "result_columns": 1},
-        _tile_sizes(tile, largest, (tile.height, tile.width)),
-        _tile_sizes(tile, largest, (tile.height + 2, tile.width + 2)),
+        _sizes(1, (2, 2), (1, 1)),
+        _sizes(tile.batch, largest, (tile.height, tile.width)),
+        _sizes(tile.batch, largest, (tile.height + 2, tile.width + 2)),
     )
     ranges = {
         tensor.name: _ZEROS if tensor.dtype == "int64" else ShapeRange(*(tensor.shape_for(of) for of in sizes))
@@ -50,15 +51,10 @@ def _convolution(graph: Graph, stage: StripStage, tile: Extent, positions: int) 
     return Profile(ranges)
 
 
-def _tile_sizes(tile: Extent, source: tuple[int, int], result: tuple[int, int]) -> dict[str, int]:
-    rows, columns = source
-    return {
-        "batch": tile.batch,
-        "rows": rows,
-        "columns": columns,
-        "result_rows": result[0],
-        "result_columns": result[1],
-    }
+def _sizes(batch: int, source: tuple[int, int], result: tuple[int, int]) -> dict[str, int]:
+    """The lengths of the named axes of a convolution's stage."""
+    names = (ports.TILE_ROWS, ports.TILE_COLUMNS, ports.RESULT_ROWS, ports.RESULT_COLUMNS)
+    return {ports.BATCH: batch, **dict(zip(names, (*source, *result), strict=True))}
 
 
 def _positions(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
@@ -66,6 +62,6 @@ def _positions(graph: Graph, stage: StripStage, tile: Extent, positions: int) ->
     size = tile.height, tile.width
     if stage.kind == "attention":
         size = queries_within(*size, positions * tile.batch, _SCORES_BYTES)
-    least = {"batch": 1, "rows": 1, "columns": 1, "positions": 1}
-    most = {"batch": tile.batch, "rows": size[0], "columns": size[1], "positions": positions}
+    names = (ports.BATCH, ports.TILE_ROWS, ports.TILE_COLUMNS, ports.POSITIONS)
+    least, most = dict.fromkeys(names, 1), dict(zip(names, (tile.batch, *size, positions), strict=True))
     return Profile({one.name: ShapeRange(one.shape_for(least), *[one.shape_for(most)] * 2) for one in graph.inputs})

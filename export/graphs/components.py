@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Stage
 from ...runtime.bundle.strip_stage import StripStage
 from ...runtime.config import ImageConfig, ModelConfig
@@ -119,23 +120,21 @@ def graph_specs(
 
 def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | None, variant: str) -> GraphSpec:
     options: dict[str, Any] = {} if causal is None else {"causal": causal}
-    sample_axes: tuple[str, ...] = ("height", "width")
-    if causal is not None:
-        sample_axes = ("frames", *sample_axes)
-    latent_axes = tuple(f"latent_{axis}" for axis in sample_axes)
+    sample_axes = ports.sample_axes(video=causal is not None)
+    latent_axes = map(ports.latent_axis, sample_axes)
     if component == "encoder":
-        sample = TensorSpec("sample", "float32", ("batch", config.in_channels, *sample_axes))
-        moments = TensorSpec("moments", "float32", ("batch", 2 * config.latent_channels, *latent_axes))
+        sample = TensorSpec(ports.SAMPLE, "float32", (ports.BATCH, config.in_channels, *sample_axes))
+        moments = TensorSpec(ports.MOMENTS, "float32", (ports.BATCH, 2 * config.latent_channels, *latent_axes))
         return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), (moments,), causal)
-    latents = TensorSpec("latents", "float32", ("batch", config.latent_channels, *latent_axes))
-    sample = TensorSpec("sample", "float32", ("batch", config.out_channels, *sample_axes))
+    latents = TensorSpec(ports.LATENTS, "float32", (ports.BATCH, config.latent_channels, *latent_axes))
+    sample = TensorSpec(ports.SAMPLE, "float32", (ports.BATCH, config.out_channels, *sample_axes))
     if isinstance(config, ImageConfig):
         return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), (sample,), None)
     inputs = [latents]
     if config.timestep_conditioning:
-        inputs.append(TensorSpec("temb", "float32", ("batch",)))
+        inputs.append(TensorSpec(ports.TEMB, "float32", (ports.BATCH,)))
     for stack in config.noise_stacks:
-        axes = (f"{stack.name}_height", f"{stack.name}_width")
-        inputs.append(TensorSpec(stack.name, "float32", (stack.maps, *axes)))
+        shape = (stack.maps, *ports.noise_axes(stack.block))
+        inputs.append(TensorSpec(ports.noise_input(stack.block), "float32", shape))
     module = DecoderGraph(model, options, config.timestep_conditioning, config.inject_noise)
     return GraphSpec(component, variant, module, tuple(inputs), (sample,), causal)

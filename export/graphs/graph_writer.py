@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from ...runtime.bundle import ports
 from ...runtime.bundle.graph import FileEntry, Graph, TensorInfo
 from ...runtime.system.hashing import HashingWriter
 from ..lowering.graph import GraphBuilder, TensorSpec
@@ -122,7 +123,7 @@ class ComponentGraphs:
             if name not in whole:
                 plans[name] = plan_precision(model, dtype, kept | ahead, wide)
                 # What a stage gives is named otherwise where the next one takes it.
-                ahead = {"chunk"} if _maker(model, "result") in kept else set()
+                ahead = {ports.CHUNK} if _maker(model, ports.RESULT) in kept else set()
         return plans
 
     def file_name(self, spec: GraphSpec, dtype: str) -> str:

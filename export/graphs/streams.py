@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...runtime.bundle import ports
 from ...runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig, NoiseStack
 from ..lowering.graph import TensorSpec
 from ..models.time_axis import Stream
@@ -76,12 +77,12 @@ def stream_specs(config: Config, model: nn.Module, component: str) -> Iterator[G
         if config.encoder_causal:
             yield _encoder_spec(config, model)
         return
-    noise = {stack.name: stack for stack in config.noise_stacks}
+    noise = {stack.block: stack for stack in config.noise_stacks}
     # Neither timesteps nor noise change a shape, so shapes are looked up in a model without them.
     plain: Any = meta_model(replace(config, timestep_conditioning=False, decoder_inject_noise=False))
     shape: Shape = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
     for index, part in enumerate(plain.decoder.stages):
-        stack = noise.get("noise_mid_block" if part.block == 0 else f"noise_up_block_{part.block - 1}")
+        stack = noise.get(part.block)
         module = DecoderStream(model, index, config.decoder_causal, config.timestep_conditioning, stack is not None)
         lead, shapes = _probe(DecoderStream(plain, index, config.decoder_causal, False, False), shape)
         extras = _decoder_extras(config, stack)
@@ -116,11 +117,11 @@ def _encoder_spec(config: Config, model: nn.Module) -> GraphSpec:
 
 
 def _decoder_extras(config: Config, stack: NoiseStack | None) -> tuple[TensorSpec, ...]:
-    temb = (TensorSpec("temb", "float32", ("batch",)),) if config.timestep_conditioning else ()
+    temb = (TensorSpec(ports.TEMB, "float32", (ports.BATCH,)),) if config.timestep_conditioning else ()
     if stack is None:
         return temb
-    axes = (_axis("height", stack.scale), _axis("width", stack.scale))
-    return (*temb, TensorSpec(stack.name, "float32", (stack.maps, *axes)))
+    axes = (_axis(ports.HEIGHT, stack.scale), _axis(ports.WIDTH, stack.scale))
+    return (*temb, TensorSpec(ports.noise_input(stack.block), "float32", (stack.maps, *axes)))
 
 
 def _axis(name: str, scale: int) -> str:
@@ -154,19 +155,22 @@ def _spec(
 ) -> GraphSpec:
     def space(own: Shape) -> tuple[str, str]:
         factor = own[-1] // _PROBE_CELLS  # pixels of the encoder and cells of the decoder are counted from latents
-        return _axis("height", factor), _axis("width", factor)
+        return _axis(ports.HEIGHT, factor), _axis(ports.WIDTH, factor)
 
     def spec(name: str, own: Shape, frames: int | str) -> TensorSpec:
-        return TensorSpec(name, "float32", ("batch", own[1], frames, *space(own)))
+        return TensorSpec(name, "float32", (ports.BATCH, own[1], frames, *space(own)))
 
-    flags = tuple(TensorSpec(name, "int64", (1,)) for name in (("first",) if causal else ("first", "last")))
-    states = [(f"state_{number:02d}", own) for number, own in enumerate(shapes[1:])]
+    flags = tuple(TensorSpec(name, "int64", (1,)) for name in ((ports.FIRST,) if causal else (ports.FIRST, ports.LAST)))
+    states = [(ports.state(number), own) for number, own in enumerate(shapes[1:])]
     return GraphSpec(
         component,
         f"stream_{stage.index}",
         module,
-        (spec("chunk", shape, "frames"), *flags, *extras, *(spec(name, own, 2) for name, own in states)),
-        (spec("result", shapes[0], "result_frames"), *(spec(f"next_{name}", own, 2) for name, own in states)),
+        (spec(ports.CHUNK, shape, ports.FRAMES), *flags, *extras, *(spec(name, own, 2) for name, own in states)),
+        (
+            spec(ports.RESULT, shapes[0], ports.RESULT_FRAMES),
+            *(spec(ports.next_state(name), own, 2) for name, own in states),
+        ),
         causal,
         stage,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.tensorrt.opener import LIBRARIES, EngineOpener
+from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.bundle.profiles import Profile, choose_profile
@@ -22,7 +23,6 @@ __all__ = ["ParityInput", "ParityInputs"]
 
 Array = NDArray[np.float32]
 _SEED = 0
-_MAIN_INPUT = {"encoder": "sample", "decoder": "latents"}
 _MOST_STREAM_CELLS = 2048  # of the clip that goes through a stream: the reference takes it whole
 
 
@@ -73,7 +73,7 @@ class ParityInputs:
 
     def _held_shapes(self, graph: Graph, profiles: Sequence[Profile]) -> Iterable[tuple[int, ...]]:
         """Those of the default ones that an engine takes, and one for each profile."""
-        name = _MAIN_INPUT[graph.component]
+        name = ports.MAIN_INPUT[graph.component]
         shapes = [of for of in self._default_shapes(graph) if any(one.ranges[name].holds(of) for one in profiles)]
         chosen = (_shape_choosing(profiles, index, name) for index in range(len(profiles)))
         return dict.fromkeys([*shapes, *filter(None, chosen)])
@@ -85,8 +85,8 @@ class ParityInputs:
         chunks: Iterable[tuple[int, ...]] = [(1, self._base, self._base)]
         if self._engines is not None:
             ratio = self._grid.spatial if graph.component == "encoder" else 1
-            later = [one for one in self._profiles(streams[0]) if one.ranges["first"].maximum == (0,)]
-            chosen = filter(None, (_shape_choosing(later, index, "chunk") for index in range(len(later))))
+            later = [one for one in self._profiles(streams[0]) if one.ranges[ports.FIRST].maximum == (0,)]
+            chosen = filter(None, (_shape_choosing(later, index, ports.CHUNK) for index in range(len(later))))
             chunks = dict.fromkeys((shape[0], shape[-2] // ratio, shape[-1] // ratio) for shape in chosen)
         for batch, height, width in chunks:
             most = max(_MOST_STREAM_CELLS // (height * width), 3)

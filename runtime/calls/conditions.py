@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...tiling import Tile
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.posterior import generator_from
+from ..bundle import ports
 from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import InputError
 
@@ -33,7 +34,7 @@ class Conditions:
 
     def inputs(self) -> dict[str, Array]:
         """The arrays by graph input."""
-        return {**self.noise, **({} if self.temb is None else {"temb": self.temb})}
+        return {**self.noise, **({} if self.temb is None else {ports.TEMB: self.temb})}
 
     def of_element(self, index: int) -> Conditions:
         """For one element of the batch."""
@@ -84,6 +85,8 @@ def draw_noise(
     generator = generator_from(rng)
     height, width = latent_size
     return {
-        stack.name: generator.standard_normal((stack.maps, height * stack.scale, width * stack.scale), np.float32)
+        ports.noise_input(stack.block): generator.standard_normal(
+            (stack.maps, height * stack.scale, width * stack.scale), np.float32
+        )
         for stack in config.noise_stacks
     }

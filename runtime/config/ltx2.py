@@ -26,10 +26,16 @@ SAMPLING_STRIDES = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal
 
 @dataclass(frozen=True)
 class NoiseStack:
-    """Noise for one decoder block: float32 (maps, scale * latent height, scale * latent width), standard normal,
-    two maps per residual block, shared by all frames and the whole batch."""
+    """Noise for one decoder block: float32 (maps, scale * latent height, scale * latent width), standard normal, shared
+    by all frames and the whole batch.
 
-    name: str
+    Attributes:
+        block: 0 is the mid block, and 1 the first up block.
+        maps: two per residual block.
+        scale: cells of the block per latent cell, along height and width.
+    """
+
+    block: int
     maps: int
     scale: int
 
@@ -137,8 +143,7 @@ class AutoencoderKLLTX2VideoConfig(FromDict):
             if index and self.decoder_scaling[index - 1]:
                 scale *= SAMPLING_STRIDES[self.upsample_type[index - 1]][1]
             if noisy:
-                name = "noise_mid_block" if index == 0 else f"noise_up_block_{index - 1}"
-                stacks.append(NoiseStack(name, 2 * layers[index], scale))
+                stacks.append(NoiseStack(index, 2 * layers[index], scale))
         return tuple(stacks)
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ..bundle import ports
 from ..bundle.graph import Graph
 from ..bundle.profiles import Profile
 from ..bundle.strip_stage import StripStage
@@ -34,7 +35,7 @@ class StripSize:
         for graph in graphs:
             stage, built = _stage(graph), profiles(graph)
             chosen = next((one for one in built if _takes(one, positions)), built[0])
-            height, width = chosen.ranges["tile"].maximum[-2:]
+            height, width = chosen.ranges[ports.TILE].maximum[-2:]
             if stage.kind == "attention":
                 queries = height, width
             else:
@@ -122,14 +123,14 @@ def _groups(graphs: Sequence[Graph], stage: StripStage) -> int:
     for graph in graphs:
         if _stage(graph).source == stage.index:
             for tensor in graph.inputs:
-                if tensor.name == "mean":
+                if tensor.name == ports.MEAN:
                     return _int(tensor.shape[1])
     return 0
 
 
 def _takes(profile: Profile, positions: int) -> bool:
     """Whether a step's profile takes the keys of a whole picture; most steps read none."""
-    keys = profile.ranges.get("keys")
+    keys = profile.ranges.get(ports.KEYS)
     return keys is None or keys.maximum[1] >= positions
 
 

@@ -20,6 +20,7 @@ from latentrt.export.lowering.graph import GraphBuilder, TensorSpec
 from latentrt.export.lowering.lower import LoweringError
 from latentrt.export.lowering.trace import lower
 from latentrt.runtime import open_bundle
+from latentrt.runtime.bundle import ports
 from latentrt.runtime.config import config_from_dict
 
 COMPONENTS = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv.")}
@@ -77,7 +78,7 @@ def test_every_axis_but_channels_is_dynamic_and_named(name: str, bundle_of: Call
     if video and config.timestep_conditioning:
         extras["temb"] = ("batch",)
     for stack in getattr(config, "noise_stacks", ()):
-        extras[stack.name] = (stack.maps, f"{stack.name}_height", f"{stack.name}_width")
+        extras[ports.noise_input(stack.block)] = (stack.maps, *ports.noise_axes(stack.block))
     encoder, decoder = (load(bundle_of(name) / f"{component}.onnx").graph for component in COMPONENTS)
     assert axes_of(encoder.input) == {"sample": sample_in}
     assert axes_of(encoder.output) == {"moments": ("batch", 2 * config.latent_channels, *cells)}

@@ -206,9 +206,9 @@ def test_noise_is_listed_in_the_order_in_which_the_decoder_draws_it() -> None:
     assert isinstance(config, AutoencoderKLLTX2VideoConfig)
     # decoder_inject_noise is listed from the picture: [up 2, up 1, up 0, mid]
     assert config.noise_stacks == (
-        NoiseStack("noise_mid_block", 2, 1),
-        NoiseStack("noise_up_block_0", 2, 2),
-        NoiseStack("noise_up_block_2", 2, 8),
+        NoiseStack(0, 2, 1),
+        NoiseStack(1, 2, 2),
+        NoiseStack(3, 2, 8),
     )
 
 
