@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.bundle.graph import FileEntry, Graph
 from ..runtime.bundle.manifest import Manifest
-from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import installed_version, require
 from ..runtime.system.partial_output import partial_output, translated_errors
@@ -142,9 +141,9 @@ class _Writer:
         self._components = []
         for component in settings.components:
             specs = list(graph_specs(config, model, component, settings.causal))
-            if settings.stream and isinstance(config, AutoencoderKLLTX2VideoConfig):
+            if settings.stream and config.supports_streams:
                 specs += stream_specs(config, model, component)
-            if settings.exact and isinstance(config, ImageConfig):
+            if settings.exact and config.supports_strips:
                 specs += strip_specs(config, model, component)
             self._components.append(ComponentGraphs(component, specs, shapes[component]))
         dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes

@@ -6,7 +6,7 @@ from itertools import product
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import InputError
 from ...runtime.execution.stream_lengths import StepFrames, stage_frames
 from .planning import sample_sizes
@@ -18,7 +18,7 @@ _Flag = tuple[int, int, int]  # the smallest, the usual and the largest value of
 _LATER, _ANY, _FIRST = (0, 0, 0), (0, 0, 1), (1, 1, 1)
 
 
-def stream_profiles(config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
+def stream_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
     """The profiles of a stage, for the height and width of each tile and steps of at most `settings.chunk` frames of
     the clip.
 
@@ -40,7 +40,7 @@ def stream_profiles(config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings
 
 
 def _profile(
-    config: AutoencoderKLLTX2VideoConfig,
+    config: ModelConfig,
     graph: Graph,
     triple: tuple[Extent, Extent, Extent],
     frames: tuple[int, int, int],
@@ -56,7 +56,7 @@ def _profile(
     return Profile(ranges)
 
 
-def _sizes(config: AutoencoderKLLTX2VideoConfig, extent: Extent, frames: int) -> dict[str, int]:
+def _sizes(config: ModelConfig, extent: Extent, frames: int) -> dict[str, int]:
     """The sizes of a streaming graph's named axes: height and width count latent cells."""
     ratio = config.spatial_ratio
     if extent.height % ratio or extent.width % ratio:

@@ -4,7 +4,7 @@ from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
 from ...runtime.bundle.strip_stage import StripStage
-from ...runtime.config import ModelConfig
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import InputError
 from ...runtime.execution.strip_plan import queries_within
 from .planning import sample_sizes

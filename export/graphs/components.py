@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Stage
 from ...runtime.bundle.strip_stage import StripStage
-from ...runtime.config import ImageConfig, ModelConfig
+from ...runtime.config.model_config import ModelConfig
 from ..lowering.graph import TensorSpec
-from ..models import model_from_config
 from ..models.attention import ATTENTION_KINDS, Attention
+from ..models.reference_model import model_from_config
 
 __all__ = ["ATTENTION_KINDS", "COMPONENTS", "GraphSpec", "Stage", "component_of", "graph_specs", "meta_model"]
 
@@ -108,19 +108,16 @@ def graph_specs(
 ) -> Iterator[GraphSpec]:
     """The graphs to export for one component: one for images, and for video one per wanted causality, the config's
     own first."""
-    if isinstance(config, ImageConfig):
-        yield _spec(config, model, component, None, "")
-        return
-    default = config.encoder_causal if component == "encoder" else config.decoder_causal
+    default = config.causal(component)
     yield _spec(config, model, component, default, "")
     for choice in dict.fromkeys(causal):
-        if choice != default:
+        if default is not None and choice != default:
             yield _spec(config, model, component, choice, "causal" if choice else "non_causal")
 
 
 def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | None, variant: str) -> GraphSpec:
     options: dict[str, Any] = {} if causal is None else {"causal": causal}
-    sample_axes = ports.sample_axes(video=causal is not None)
+    sample_axes = ports.sample_axes(video=config.video)
     latent_axes = map(ports.latent_axis, sample_axes)
     if component == "encoder":
         sample = TensorSpec(ports.SAMPLE, "float32", (ports.BATCH, config.in_channels, *sample_axes))
@@ -128,8 +125,6 @@ def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | 
         return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), (moments,), causal)
     latents = TensorSpec(ports.LATENTS, "float32", (ports.BATCH, config.latent_channels, *latent_axes))
     sample = TensorSpec(ports.SAMPLE, "float32", (ports.BATCH, config.out_channels, *sample_axes))
-    if isinstance(config, ImageConfig):
-        return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), (sample,), None)
     inputs = [latents]
     if config.timestep_conditioning:
         inputs.append(TensorSpec(ports.TEMB, "float32", (ports.BATCH,)))

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...runtime.bundle import ports
 from ...runtime.bundle.strip_stage import StripStage
-from ...runtime.config import ImageConfig
+from ...runtime.config.model_config import ModelConfig
 from ..lowering.graph import TensorSpec
 from ..models.strip_modules import AttentionStep, ConvolutionStep, KeysStep
 from .components import GraphSpec
@@ -20,7 +20,7 @@ from .components import GraphSpec
 __all__ = ["strip_specs"]
 
 
-def strip_specs(config: ImageConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
+def strip_specs(config: ModelConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
     """The steps of one component, in their order."""
     chain = _Chain(component, model)
     if component == "encoder":

@@ -18,7 +18,6 @@ from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP, draw_noise
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError
 from ...runtime.files.sources import list_inputs, read_sample
 from ...runtime.system.available_memory import available_bytes
@@ -143,9 +142,8 @@ def _decoder_feed(file: Path, sample: NDArray[np.float32], vae: Autoencoder) -> 
     with memory_errors(f"encoding {file} for the range check"):
         latents = np.ascontiguousarray(vae.encode(sample).latent_dist.mode())
     feed = {ports.LATENTS: latents}
-    if isinstance(vae.config, AutoencoderKLLTX2VideoConfig):
-        height, width = latents.shape[-2:]
-        feed |= draw_noise(vae.config, (height, width), _SEED)
-        if vae.config.timestep_conditioning:
-            feed[ports.TEMB] = np.full(latents.shape[0], DECODE_TIMESTEP, np.float32)
+    height, width = latents.shape[-2:]
+    feed |= draw_noise(vae.config, (height, width), _SEED)
+    if vae.config.timestep_conditioning:
+        feed[ports.TEMB] = np.full(latents.shape[0], DECODE_TIMESTEP, np.float32)
     return feed

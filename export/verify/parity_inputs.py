@@ -14,7 +14,6 @@ from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.bundle.profiles import Profile, choose_profile
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import EngineError
 from ...runtime.execution.stream_lengths import frames_ahead
 from .reference import Reference
@@ -94,7 +93,6 @@ class ParityInputs:
 
     def _stream_frames(self, streams: Sequence[Graph]) -> int:
         """Latent frames: what the stages hold back until the first frame comes, and a few."""
-        assert isinstance(self._config, AutoencoderKLLTX2VideoConfig)
         return math.ceil(frames_ahead(streams) / self._config.temporal_ratio) + 4
 
     def _shape(self, graph: Graph, batch: int, cells: Sequence[int]) -> tuple[int, ...]:

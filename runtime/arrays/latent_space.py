@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import AutoencoderKLFlux2Config, ModelConfig
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 from .latents import mean_and_factor, packed_latents
 
@@ -37,16 +37,16 @@ _MOST_LOG_POWER = 0.8  # of the mean square, in deviations of the named space: 0
 def likely_space(latents: NDArray[np.floating], config: ModelConfig) -> Space | None:
     """The space that latents (B, C, ...) look like, or None if their statistics do not tell.
 
-    FLUX.2: model latents have `latent_channels` channels, and diffusion latents `packed_channels`.
+    Where the family packs latents, model latents have `latent_channels` channels and diffusion latents
+    `diffusion_channels`.
     """
-    if isinstance(config, AutoencoderKLFlux2Config):
-        if config.latents_mean is None:
+    if config.missing_statistics:
+        return None
+    if latents.shape[1] == config.latent_channels:
+        try:
+            latents = packed_latents(latents, config)
+        except InputError:  # an odd height or width, which only model latents have
             return None
-        if latents.shape[1] == config.latent_channels:
-            try:
-                latents = packed_latents(latents, config)
-            except InputError:  # an odd height or width, which only model latents have
-                return None
     mean, factor = (array.reshape(-1) for array in mean_and_factor(config, latents.ndim))
     channels = latents.shape[1]
     if latents.size < _LEAST_ELEMENTS or latents.size < _LEAST_CELLS * channels or mean.size not in (1, channels):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...tiling.plain_text import shown
-from ..config import ModelConfig, config_from_dict
+from ..config.families import config_from_dict
+from ..config.model_config import ModelConfig
 from ..errors import BundleError, ConfigError
 from ..system.file_lock import locked
 from ..system.hashing import sha256_of
@@ -178,7 +179,7 @@ class Manifest:
             "config": config.to_dict(),
             "latent_statistics": {
                 "scaling_factor": config.scaling_factor,
-                "shift_factor": getattr(config, "shift_factor", None),
+                "shift_factor": config.shift_factor,
                 "latents_mean": config.latents_mean,
                 "latents_std": config.latents_std,
             },

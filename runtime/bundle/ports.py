@@ -23,7 +23,7 @@ Engines may have further outputs (`added_outputs`): `pixels` and `not_finite`.
 
 from collections.abc import Sequence
 
-from ..config import NoiseStack
+from ..config.model_config import NoiseStack
 
 __all__ = [
     "BATCH",

@@ -13,7 +13,7 @@ from ...tiling import Tile
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.posterior import generator_from
 from ..bundle import ports
-from ..config import AutoencoderKLLTX2VideoConfig
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 
 __all__ = ["DECODE_TIMESTEP", "Conditions", "draw_noise", "timesteps"]
@@ -75,9 +75,7 @@ def timesteps(temb: Any, batch: int) -> Array:
     return steps  # type: ignore[no-any-return]
 
 
-def draw_noise(
-    config: AutoencoderKLLTX2VideoConfig, latent_size: tuple[int, int], rng: np.random.Generator | int
-) -> dict[str, Array]:
+def draw_noise(config: ModelConfig, latent_size: tuple[int, int], rng: np.random.Generator | int) -> dict[str, Array]:
     """The noise of one decode, by graph input: standard normal maps drawn in the order in which they are used.
 
     The same seed and the same latent height and width give the same noise, whatever the batch or clip length.

@@ -12,7 +12,7 @@ from ..arrays.grid import Grid
 from ..bundle import ports
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
-from ..config import ModelConfig
+from ..config.model_config import ModelConfig
 from ..errors import BundleError, InputError
 from .cancel_token import CancelToken, check_token
 from .conditions import Conditions

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from ..errors import InputError, OutputError
 from ..extras import require
 from ..media.clips.clip_reader import CLIP_ENDINGS
@@ -108,12 +107,13 @@ class DecodedFile:
     def _each_frame(self, ran: list[Ran], writer_bytes: int = 0) -> Iterator[NDArray[np.uint8]]:
         """The pixels of a clip, frame by frame, as soon as they are finished: uint8 (H, W, C). `ran` gets how the
         decoder runs. `writer_bytes`: what the writer of the frames holds of the budget."""
-        assert isinstance(self.vae, AutoencoderKLLTX2Video)
+        clips = self.vae.clip_calls
+        assert clips is not None
         options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "on_ran": ran.append}
         options["memory_beside"] = writer_bytes
-        if not self.vae.streaming:  # which counts the very frames that are counted when they are written
+        if not clips.streaming:  # which counts the very frames that are counted when they are written
             options["progress"] = counting("tiles", self.progress)
-        for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
+        for group in clips.decode_frames(self.latents, **options, **self.conditions):
             yield from group[0]
 
     def _count(self, what: str, done: int, total: int) -> None:

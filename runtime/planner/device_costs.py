@@ -79,7 +79,7 @@ class DeviceCosts:
 
     def _whole(self, work: Workload, lanes: int) -> float:
         graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
-        names = ports.whole_axes(work.batch, work.size, work.cells, getattr(work.config, "noise_stacks", ()))
+        names = ports.whole_axes(work.batch, work.size, work.cells, work.config.noise_stacks)
         shapes = {tensor.name: tensor.shape_for(names) for tensor in graph.inputs}
         record = self._record(graph, shapes)
         inputs = sum(_bytes(tensor, shapes[tensor.name]) for tensor in graph.inputs)

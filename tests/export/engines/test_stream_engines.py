@@ -22,7 +22,9 @@ from latentrt.runtime.backends.tensorrt.opener import find_engines
 from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import choose_profile
-from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.kl import AutoencoderKLConfig
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 
 RTX = "tensorrt-rtx"
 FAST: dict[str, Any] = {"compute_capabilities": ("8.9",), "optimization_level": 0}

@@ -10,10 +10,10 @@ from architectures import KL, relative_error
 
 from latentrt.export.graphs.components import GraphSpec
 from latentrt.export.graphs.strip_graphs import strip_specs
-from latentrt.export.models import model_from_config
+from latentrt.export.models.reference_model import model_from_config
 from latentrt.export.models.strip_modules import normalise
 from latentrt.runtime.bundle.graph import Graph, TensorInfo
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.execution.activations import ActivationStore
 from latentrt.runtime.execution.strip_pass import Run, StripPass
 from latentrt.runtime.execution.strip_plan import StripSize, plan_steps

@@ -21,7 +21,7 @@ from latentrt.export.convert import convert_checkpoint
 from latentrt.export.verify.parity import verify_bundle
 from latentrt.runtime import AutoencoderKL, AutoencoderKLFlux2, open_bundle
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.errors import BundleError, CheckpointError, ConfigError, InputError
 from latentrt.runtime.files.file_calls import decode_file, encode_file
 from latentrt.runtime.media.pictures.picture_file import read_picture, write_picture

@@ -10,8 +10,11 @@ import pytest
 import torch
 from architectures import ALL, KL_BASE, LTX_20
 
-from latentrt.export.models import model_from_config
-from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, NoiseStack, config_from_dict
+from latentrt.export.models.reference_model import model_from_config
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.kl import AutoencoderKLConfig
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
+from latentrt.runtime.config.model_config import NoiseStack
 from latentrt.runtime.errors import ConfigError
 
 FULL_KL = KL_BASE | {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}

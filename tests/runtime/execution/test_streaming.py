@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentrt.export.bundle import ExportSettings, export_bundle
-from latentrt.export.models import model_from_config
+from latentrt.export.models.reference_model import model_from_config
 from latentrt.export.models.time_axis import Stream, WholeClip
 from latentrt.runtime import BundleError, Cancelled, InputError, open_bundle
-from latentrt.runtime.config import AutoencoderKLLTX2VideoConfig, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 from latentrt.runtime.execution.frame_queue import FrameQueue
 
 DECODERS = ["ltx20", "ltx23", "causal_decoder", "noise_timestep", "shortcuts", "conv_down", "patch_2"]

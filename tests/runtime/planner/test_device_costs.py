@@ -139,7 +139,7 @@ def test_weights_activations_and_what_goes_in_and_out_are_counted(
     manifest = Manifest.open(bundle)
     (record,) = manifest.engines
     assert record.activation_bytes is not None
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 2, grid.latent_size((64, 64)))
     costs = DeviceCosts(manifest, lambda graph: (record,), "float32")
     whole = record.bytes + record.activation_bytes + work.input_bytes + 1.25 * work.result_bytes()
@@ -184,7 +184,7 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
             raise EngineError(f"no engine of {graph.file}")
         return [record for record in manifest.engines if record.graph == graph.file]
 
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (16, 24))
     strips = strips_within(manifest, work, 1 << 28, dtype="float16")
     assert strips is not None
