@@ -122,7 +122,7 @@ def export(
         echo(f"  {len(manifest.streams)} graphs that run a clip in chunks, {manifest.streams[0].dtype}")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
         echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
-    if "float16" in settings.dtypes and not settings.check_range and getattr(manifest.config, "force_upcast", False):
+    if "float16" in settings.dtypes and not settings.check_range and manifest.config.force_upcast:
         echo(
             "  float16: the config says force_upcast, so pictures may hold more than float16 does: what overflows runs "
             "again in float32 if the bundle has it; --check-range PICTURES keeps it in float32 from the start"

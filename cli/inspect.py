@@ -10,7 +10,7 @@ import click
 from ..export.checkpoints import SourceOptions
 from ..runtime.bundle.engine_records import EngineRecord
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
-from ..runtime.config import MissingScalingFactor
+from ..runtime.config.kl import MissingScalingFactor
 from .options import as_json, emit_json, source_options
 from .terminal import echo
 

@@ -8,9 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ..export.benchmark.tiles import TILED_AXES, tiling_arguments
-from ..runtime import AutoencoderKLLTX2Video
 from ..runtime.autoencoders.autoencoder import Autoencoder
-from ..runtime.autoencoders.autoencoder_kl import AutoencoderKL
 from ..runtime.calls.strip_settings import STORAGES
 from ..runtime.errors import InputError
 from .options import Memory, Size
@@ -167,13 +165,11 @@ def enable_tiling(
     if exact:
         if tile is not None or overlap is not None or blend is not None:
             raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
-        if not isinstance(vae, AutoencoderKL):
+        if not vae.config.supports_strips:
             raise InputError(f"--exact is for image models, and the bundle is {vae.family}: leave it out")
-        vae.enable_tiling(
-            exact=True,
-            strip=strip[0] if strip is not None and len(strip) == 1 else strip,
-            storage=storage or STORAGES[0],
-        )
+        rows = strip[0] if strip is not None and len(strip) == 1 else strip
+        settings: dict[str, Any] = {"exact": True, "strip": rows, "storage": storage or STORAGES[0]}
+        vae.enable_tiling(**settings)
         return True
     if not tiles_wanted(tile, overlap, blend, memory):
         return False
@@ -194,6 +190,7 @@ def enable_streaming(vae: Autoencoder, tile: tuple[int, ...] | None) -> None:
     """
     if tile is not None and len(tile) == 3:
         raise click.UsageError("--stream needs no tiles in time: give --tile HxW, or leave --stream out")
-    if not isinstance(vae, AutoencoderKLLTX2Video):
+    clips = vae.clip_calls
+    if clips is None:
         raise InputError(f"--stream is for video models, and the bundle is {vae.family}: leave it out")
-    vae.enable_streaming()
+    clips.enable_streaming()

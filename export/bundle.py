@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.bundle.manifest import FileEntry, Graph, Manifest
-from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
+from ..runtime.bundle.graph import FileEntry, Graph
+from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import InputError, OutputError
 from ..runtime.extras import installed_version, require
 from ..runtime.system.partial_output import partial_output, translated_errors
@@ -82,7 +82,7 @@ def export_bundle(
             config=written.checkpoint.config,
             graphs=tuple(graph for graph in graphs if _is_whole(graph)),
             streams=tuple(graph for graph in graphs if graph.stage is not None),
-            segments=tuple(graph for graph in graphs if graph.segment is not None),
+            strip_graphs=tuple(graph for graph in graphs if graph.strip_stage is not None),
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
@@ -141,9 +141,9 @@ class _Writer:
         self._components = []
         for component in settings.components:
             specs = list(graph_specs(config, model, component, settings.causal))
-            if settings.stream and isinstance(config, AutoencoderKLLTX2VideoConfig):
+            if settings.stream and config.supports_streams:
                 specs += stream_specs(config, model, component)
-            if settings.exact and isinstance(config, ImageConfig):
+            if settings.exact and config.supports_strips:
                 specs += strip_specs(config, model, component)
             self._components.append(ComponentGraphs(component, specs, shapes[component]))
         dtypes = {*settings.dtypes, "float32"} if settings.check_range else settings.dtypes
@@ -206,7 +206,7 @@ class _Writer:
 
 
 def _is_whole(graph: Graph) -> bool:
-    return graph.stage is None and graph.segment is None
+    return graph.stage is None and graph.strip_stage is None
 
 
 def _produced_by(

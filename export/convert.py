@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..runtime.config import ModelConfig
+from ..runtime.config.model_config import ModelConfig
 from ..runtime.errors import OutputError
 from ..runtime.system.partial_output import partial_output, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint

@@ -13,7 +13,10 @@ from .autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from .bundle.manifest import Manifest
 from .bundle.verified_files import Verify
 from .calls.cancel_token import CancelToken
-from .config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
+from .config.families import FAMILIES, loaded
+from .config.flux2 import AutoencoderKLFlux2Config
+from .config.kl import AutoencoderKLConfig
+from .config.ltx2 import AutoencoderKLLTX2VideoConfig
 from .errors import (
     BackendUnavailable,
     BundleError,
@@ -54,10 +57,6 @@ __all__ = [
     "OutputError",
     "open_bundle",
 ]
-
-_FAMILIES: dict[str, type[Autoencoder]] = {
-    kind.family: kind for kind in (AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLLTX2Video)
-}
 
 
 def open_bundle(
@@ -102,7 +101,8 @@ def open_bundle(
             asked for cannot run here. InputError: an option has a wrong value.
     """
     manifest = Manifest.open(Path(bundle))
-    return _FAMILIES[manifest.family](
+    kind: type[Autoencoder] = loaded(f"{__package__}.autoencoders", FAMILIES[manifest.family].autoencoder)
+    return kind(
         manifest,
         backend=backend,
         dtype=dtype,

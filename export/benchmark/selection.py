@@ -7,7 +7,6 @@ from itertools import product
 from ...runtime.arrays.grid import Grid
 from ...runtime.backends.choose import backends_here, choose_backend
 from ...runtime.bundle.manifest import Manifest
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import BackendUnavailable, InputError
 from ..sample_size import sample_size
 from .case import Case
@@ -15,7 +14,6 @@ from .case import Case
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
 
 STRATEGIES = ("default", "whole", "tiled", "stream", "exact")
-_OF_VIDEO = {"stream": True, "exact": False}
 _IMAGE_SIZE = (512, 512)
 _VIDEO_SIZE = (256, 256, 17)
 _Engine = tuple[str, str | None, str]
@@ -66,12 +64,13 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
         InputError: a size or strategy of the wrong kind, or a component, or the one precision, that the bundle lacks.
         BackendUnavailable: the one backend and precision that was named cannot run here, or none of several can.
     """
-    video = isinstance(manifest.config, AutoencoderKLLTX2VideoConfig)
-    grid = Grid.of(manifest.config, video=video)
+    config = manifest.config
+    video, grid = config.video, Grid.of(config)
     by_default = (_VIDEO_SIZE if video else _IMAGE_SIZE,)
     sizes = [sample_size(size, manifest.family, grid) for size in wanted.sizes or by_default]
+    supported = {"stream": config.supports_streams, "exact": config.supports_strips}
     for strategy in wanted.chosen_strategies:
-        if _OF_VIDEO.get(strategy, video) != video:
+        if not supported.get(strategy, True):
             raise InputError(
                 f"--strategy {strategy} is for {'image' if video else 'video'} models, not {manifest.family}"
             )

@@ -54,7 +54,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             else:
                 vae.decode(array, temb=temb, rng=0, memory=memory)
 
-        temb = DECODE_TIMESTEP if getattr(config, "timestep_conditioning", False) else None
+        temb = DECODE_TIMESTEP if config.timestep_conditioning else None
         if case["component"] == "encoder":
             shape: tuple[int, ...] = (case["batch"], config.in_channels, *case["size"])
             array = generator.random(shape, np.float32)

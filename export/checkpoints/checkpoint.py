@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import CheckpointError
 from .listing import listed
 
@@ -40,6 +40,7 @@ class Checkpoint:
 
     `format` says what was read and `variant` which published model it is, "" where nothing tells. `notes` are the
     assumptions that were made, each a sentence. `question` ends the message about weights that do not fit.
+    `statistics`: the config's field for each buffer that holds statistics of the latents, by the buffer's name.
     """
 
     source: Path
@@ -49,6 +50,7 @@ class Checkpoint:
     variant: str = ""
     notes: tuple[str, ...] = ()
     question: str = CONFIG_BESIDE
+    statistics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameter_count(self) -> int:
@@ -104,13 +106,9 @@ class Checkpoint:
 
     def with_statistics(self) -> "Checkpoint":
         """This checkpoint with the buffers that hold the latents' statistics copied into the config, where they are."""
-        if isinstance(self.config, AutoencoderKLConfig):
-            return self
-        flux2 = isinstance(self.config, AutoencoderKLFlux2Config)
-        buffers = ("bn.running_mean", "bn.running_var") if flux2 else ("latents_mean", "latents_std")
-        if not self.tensors.keys() >= set(buffers):
+        if not self.statistics or not self.tensors.keys() >= self.statistics.keys():
             return self
         read: dict[str, Any] = {
-            name.replace(".", "_"): tuple(map(float, self.tensors[name].read())) for name in buffers
+            own: tuple(map(float, self.tensors[name].read())) for name, own in self.statistics.items()
         }
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **read))

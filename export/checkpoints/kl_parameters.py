@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from ...runtime.config import AutoencoderKLFlux2Config, ImageConfig
+from ...runtime.config.image import ImageConfig
+from .family_parameters import FamilyParameters
+from .published import model_of_numbers
 from .shapes import Shapes, affine, convolution
 
-__all__ = ["kl_fields", "kl_parameters"]
+__all__ = ["KL", "kl_fields", "kl_parameters"]
 
 
 def kl_parameters(config: ImageConfig) -> Shapes:
@@ -19,8 +21,6 @@ def kl_parameters(config: ImageConfig) -> Shapes:
         shapes |= convolution("quant_conv", 2 * latents, 2 * latents, 1, 1)
     if config.use_post_quant_conv:
         shapes |= convolution("post_quant_conv", latents, latents, 1, 1)
-    if isinstance(config, AutoencoderKLFlux2Config):
-        shapes |= dict.fromkeys(("bn.running_mean", "bn.running_var"), (config.packed_channels,))
     return shapes
 
 
@@ -114,3 +114,6 @@ def _resnets(name: str, before: int, width: int, count: int) -> Shapes:
         if inputs != width:
             shapes |= convolution(f"{resnet}.conv_shortcut", inputs, width, 1, 1)
     return shapes
+
+
+KL = FamilyParameters(kl_parameters, published=model_of_numbers)

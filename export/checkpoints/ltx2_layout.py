@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...runtime.config import SAMPLING_STRIDES
+from ...runtime.config.ltx2 import SAMPLING_STRIDES
 from ...runtime.errors import CheckpointError
 from ...tiling.plain_text import shown
 

@@ -2,18 +2,21 @@
 
 import math
 
-from ...runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from ...runtime.config.ltx2 import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from .family_parameters import FamilyParameters
+from .published import LTX2_BY_UPSAMPLING
 from .shapes import Shapes, affine, convolution
 
-__all__ = ["ltx2_parameters"]
+__all__ = ["LTX2", "ltx2_parameters"]
 
 Config = AutoencoderKLLTX2VideoConfig
+_STATISTICS = {"latents_mean": "latents_mean", "latents_std": "latents_std"}
 _FREQUENCIES = 256  # of the timestep embedding
 
 
 def ltx2_parameters(config: Config) -> Shapes:
     """Every parameter and buffer of the model by diffusers' name."""
-    statistics = dict.fromkeys(("latents_mean", "latents_std"), (config.latent_channels,))
+    statistics = dict.fromkeys(_STATISTICS, (config.latent_channels,))
     return _encoder(config) | _decoder(config) | statistics
 
 
@@ -93,3 +96,8 @@ def _resnet(name: str, inputs: int, outputs: int) -> Shapes:
 
 def _convolution(name: str, inputs: int, outputs: int) -> Shapes:
     return convolution(f"{name}.conv", inputs, outputs, 3, 3, 3)
+
+
+LTX2 = FamilyParameters(
+    ltx2_parameters, _STATISTICS, published=lambda config: LTX2_BY_UPSAMPLING.get(config.upsample_type, "")
+)

@@ -1,18 +1,23 @@
-"""Names and shapes of every parameter of a model, from its config alone: the check needs no torch.
+"""The parameters of a model, from its config alone: the check of a checkpoint needs no torch.
 
-Tests compare these with the reference models and with diffusers, for every architecture.
+Tests compare the shapes with the reference models and with diffusers, for every architecture.
 """
 
-from ...runtime.config import ImageConfig, ModelConfig
-from .kl_parameters import kl_parameters
-from .ltx2_parameters import ltx2_parameters
+from ...runtime.config.families import loaded
+from ...runtime.config.model_config import ModelConfig
+from ..families import EXPORTED_FAMILIES
+from .family_parameters import FamilyParameters
 from .shapes import Shapes
 
-__all__ = ["parameters_of"]
+__all__ = ["family_parameters", "parameters_of"]
+
+
+def family_parameters(config: ModelConfig) -> FamilyParameters:
+    """What is known about the parameters of the config's family."""
+    found: FamilyParameters = loaded(__package__, EXPORTED_FAMILIES[config.family].parameters)
+    return found
 
 
 def parameters_of(config: ModelConfig) -> Shapes:
-    """Every parameter and buffer of the config's model, by diffusers' name."""
-    if isinstance(config, ImageConfig):
-        return kl_parameters(config)
-    return ltx2_parameters(config)
+    """The shape of every parameter and buffer of the config's model, by diffusers' name."""
+    return family_parameters(config).shapes(config)

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
+from ...runtime.config.kl import AutoencoderKLConfig
 from .candidate import Missing
 from .checkpoint import LazyTensor
 from .published_files import model_of_file
 from .weights import Weights
 
-__all__ = ["LTX2_BY_UPSAMPLING", "PublishedModel", "missing_scaling", "missing_shift", "name_of", "published_model"]
+__all__ = [
+    "LTX2_BY_UPSAMPLING",
+    "PublishedModel",
+    "missing_scaling",
+    "missing_shift",
+    "model_of_numbers",
+    "published_model",
+]
 
 
 LTX2_BY_UPSAMPLING = {
@@ -89,13 +96,11 @@ def published_model(
     return PublishedModel(name, _FIELDS[name] | statistics, reason)
 
 
-def name_of(config: ModelConfig) -> str:
-    """The published model that a config of diffusers is of by its numbers, or ""."""
-    if isinstance(config, AutoencoderKLFlux2Config):
-        return _FLUX2
-    if isinstance(config, AutoencoderKLConfig):
-        return _by_numbers(config.latent_channels, config.scaling_factor, config.shift_factor)
-    return LTX2_BY_UPSAMPLING.get(config.upsample_type, "")
+def model_of_numbers(config: AutoencoderKLConfig) -> str:
+    """The published model that has the numbers of a config, or ""."""
+    models = {4: _FOUR_CHANNELS, 16: _SIXTEEN_CHANNELS}.get(config.latent_channels, ())
+    numbers = {(_FIELDS[name]["scaling_factor"], _FIELDS[name].get("shift_factor")): name for name in models}
+    return numbers.get((config.scaling_factor, config.shift_factor), "")
 
 
 def missing_scaling(path: Path, fields: Mapping[str, Any]) -> Missing:
@@ -162,12 +167,6 @@ def _same_layout(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if fields["latent_channels"] == 16 and convolutions == (False, False):
         return _SIXTEEN_CHANNELS
     return ()
-
-
-def _by_numbers(channels: int, scaling_factor: float | None, shift_factor: float | None) -> str:
-    models = {4: _FOUR_CHANNELS, 16: _SIXTEEN_CHANNELS}.get(channels, ())
-    numbers = {(_FIELDS[name]["scaling_factor"], _FIELDS[name].get("shift_factor")): name for name in models}
-    return numbers.get((scaling_factor, shift_factor), "")
 
 
 def _by_header(weights: Weights, candidates: tuple[str, ...]) -> tuple[str, str] | None:

@@ -6,15 +6,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...runtime.config import MissingScalingFactor, config_from_dict
+from ...runtime.config.families import config_from_dict
+from ...runtime.config.kl import MissingScalingFactor
 from ...runtime.errors import CheckpointError, ConfigError
 from .candidate import Candidate
 from .checkpoint import Checkpoint
 from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
 from .flax_folder import FLAX_NAME, open_flax_folder
 from .hub import fetch_from_hub, has_form_of_id, hub_id
-from .parameters import parameters_of
-from .published import missing_shift, name_of
+from .parameters import family_parameters, parameters_of
+from .published import missing_shift
 from .single_file import open_single_file
 
 __all__ = ["SourceOptions", "open_checkpoint"]
@@ -61,8 +62,16 @@ def open_checkpoint(
             raise ConfigError(f"{config.family} has no {name}: leave --{name.replace('_', '-')} out")
     for note in found.notes:
         _log.warning("%s: %s", found.source, note)
+    family = family_parameters(config)
     checkpoint = Checkpoint(
-        found.source, config, found.tensors, found.format, found.variant or name_of(config), found.notes, found.question
+        found.source,
+        config,
+        found.tensors,
+        found.format,
+        found.variant or family.published(config),
+        found.notes,
+        found.question,
+        family.statistics,
     )
     _check_size(checkpoint)
     return checkpoint.checked(parameters_of(config)).finite()
@@ -70,9 +79,7 @@ def open_checkpoint(
 
 def _check_size(checkpoint: Checkpoint) -> None:
     """Refuse a config of more layers than there are tensors, before anything is built of that size."""
-    layers = checkpoint.config.layers_per_block
-    decoder = getattr(checkpoint.config, "decoder_layers_per_block", ())
-    total = sum(layers) + sum(decoder) if isinstance(layers, tuple) else layers
+    total = checkpoint.config.layer_count
     if total > len(checkpoint.tensors):
         raise CheckpointError(
             f"{checkpoint.source}: the weights do not fit the config of {checkpoint.config.family}: it says {total} "

@@ -6,9 +6,9 @@ from typing import Any
 from ...runtime.backends.choose import graphs_of
 from ...runtime.bundle.added_outputs import added_outputs
 from ...runtime.bundle.engine_records import engine_key
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.bundle.profiles import Profile
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError
 from .planning import plan_profiles
 from .settings import BuildSettings
@@ -76,18 +76,25 @@ def engine_orders(
 
 def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
     """The graphs of streams and the steps of exact strips, as far as they are asked for."""
-    own = "video" if isinstance(manifest.config, AutoencoderKLLTX2VideoConfig) else "image"
+    config = manifest.config
     kinds = (
-        ("--stream", settings.stream, manifest.streams, "streaming graphs", "video"),
-        ("--exact-tiles", settings.exact, manifest.segments, "steps for exact strips", "image"),
+        ("--stream", settings.stream, manifest.streams, "streaming graphs", config.supports_streams, "video"),
+        (
+            "--exact-tiles",
+            settings.exact,
+            manifest.strip_graphs,
+            "steps for exact strips",
+            config.supports_strips,
+            "image",
+        ),
     )
     found: list[Graph] = []
-    for option, asked, graphs, what, family in kinds:
+    for option, asked, graphs, what, supported, others in kinds:
         for dtype in settings.dtypes if asked else ():
             held = [graph for graph in graphs if graph.dtype == dtype]
             if not held:
                 again = f"export it again with --dtype {dtype} {option}"
-                cure = again if family == own else f"they are for {family} models"
+                cure = again if supported else f"they are for {others} models"
                 raise InputError(f"{option}: {manifest.folder} holds no {dtype} {what}; {cure}")
             found += held
     return found
@@ -115,8 +122,7 @@ def _ordered(
 def _profiles(manifest: Manifest, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
     config = manifest.config
     if graph.stage is not None:
-        assert isinstance(config, AutoencoderKLLTX2VideoConfig)
         return stream_profiles(config, graph, settings)
-    if graph.segment is not None:
+    if graph.strip_stage is not None:
         return strip_profiles(config, graph, settings)
     return plan_profiles(config, graph, settings)

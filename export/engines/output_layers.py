@@ -8,7 +8,7 @@ library's ONNX refitter wants to find every weight of an engine in its graph.
 from collections.abc import Sequence
 from typing import Any
 
-from ...runtime.bundle.added_outputs import NOT_FINITE, PIXELS
+from ...runtime.bundle.ports import NOT_FINITE, PIXELS
 
 __all__ = ["add_outputs"]
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...runtime.arrays.grid import Grid
-from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
-from ...runtime.config import AutoencoderKLLTX2VideoConfig, ModelConfig
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import InputError
 from .settings import BuildSettings, Extent
 
@@ -15,7 +16,7 @@ __all__ = ["default_tile", "plan_profiles", "sample_sizes"]
 
 def default_tile(config: ModelConfig) -> tuple[int, ...]:
     """What is built for where nothing is said, (height, width) or (height, width, frames): 512x512, and 17 frames."""
-    return (512, 512, 17) if isinstance(config, AutoencoderKLLTX2VideoConfig) else (512, 512)
+    return (512, 512, 17) if config.video else (512, 512)
 
 
 def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
@@ -24,7 +25,7 @@ def plan_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) ->
     Raises:
         InputError: a size off the model's grid, or a minimum above its maximum.
     """
-    grid = Grid.of(config, video=isinstance(config, AutoencoderKLLTX2VideoConfig))
+    grid = Grid.of(config)
     return tuple(_profile(config, graph, grid, triple) for triple in sample_sizes(config, settings))
 
 
@@ -34,7 +35,7 @@ def sample_sizes(config: ModelConfig, settings: BuildSettings) -> tuple[tuple[Ex
     Raises:
         InputError: a minimum above its maximum, or an empty axis.
     """
-    grid = Grid.of(config, video=isinstance(config, AutoencoderKLLTX2VideoConfig))
+    grid = Grid.of(config)
     if settings.shapes:
         triples = settings.shapes
     else:
@@ -77,9 +78,4 @@ def _axis_sizes(config: ModelConfig, grid: Grid, extent: Extent) -> Mapping[str,
         raise InputError(
             f"no tile of {config.family} has {grid.axes} = {sample}: the next larger one that fits its grid is {legal}"
         )
-    names = ("frames", "height", "width")[-len(sample) :]
-    sizes = {"batch": extent.batch, **dict(zip(names, sample, strict=True))}
-    sizes |= {f"latent_{name}": size for name, size in zip(names, cells, strict=True)}
-    for stack in getattr(config, "noise_stacks", ()):
-        sizes |= {f"{stack.name}_height": cells[-2] * stack.scale, f"{stack.name}_width": cells[-1] * stack.scale}
-    return sizes
+    return ports.whole_axes(extent.batch, sample, cells, config.noise_stacks)

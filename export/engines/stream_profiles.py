@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from itertools import product
 
-from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import InputError
 from ...runtime.execution.stream_lengths import StepFrames, stage_frames
 from .planning import sample_sizes
@@ -17,7 +18,7 @@ _Flag = tuple[int, int, int]  # the smallest, the usual and the largest value of
 _LATER, _ANY, _FIRST = (0, 0, 0), (0, 0, 1), (1, 1, 1)
 
 
-def stream_profiles(config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
+def stream_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
     """The profiles of a stage, for the height and width of each tile and steps of at most `settings.chunk` frames of
     the clip.
 
@@ -31,15 +32,15 @@ def stream_profiles(config: AutoencoderKLLTX2VideoConfig, graph: Graph, settings
         InputError: a height or width off the model's grid.
     """
     frames = StepFrames.of(graph, stage_frames(graph, settings.chunk))
-    told_last = any(tensor.name == "last" for tensor in graph.inputs)
-    ends = (1, frames.first, frames.first), {"first": _ANY if told_last else _FIRST, "last": _ANY}
-    between = (frames.multiple, frames.later, frames.later), {"first": _LATER, "last": _LATER}
+    looks_ahead = any(tensor.name == ports.LAST for tensor in graph.inputs)
+    ends = (1, frames.first, frames.first), {ports.FIRST: _ANY if looks_ahead else _FIRST, ports.LAST: _ANY}
+    between = (frames.multiple, frames.later, frames.later), {ports.FIRST: _LATER, ports.LAST: _LATER}
     sizes = sample_sizes(config, settings)
     return tuple(_profile(config, graph, triple, *kind) for triple, kind in product(sizes, (ends, between)))
 
 
 def _profile(
-    config: AutoencoderKLLTX2VideoConfig,
+    config: ModelConfig,
     graph: Graph,
     triple: tuple[Extent, Extent, Extent],
     frames: tuple[int, int, int],
@@ -55,16 +56,11 @@ def _profile(
     return Profile(ranges)
 
 
-def _sizes(config: AutoencoderKLLTX2VideoConfig, extent: Extent, frames: int) -> dict[str, int]:
+def _sizes(config: ModelConfig, extent: Extent, frames: int) -> dict[str, int]:
     """The sizes of a streaming graph's named axes: height and width count latent cells."""
     ratio = config.spatial_ratio
     if extent.height % ratio or extent.width % ratio:
         raise InputError(
             f"a stream's height and width are multiples of {ratio} pixels, got {extent.height}x{extent.width}"
         )
-    return {
-        "batch": extent.batch,
-        "frames": frames,
-        "height": extent.height // ratio,
-        "width": extent.width // ratio,
-    }
+    return ports.stream_axes(extent.batch, (extent.height // ratio, extent.width // ratio), frames)

@@ -1,9 +1,10 @@
 """The profiles of the steps of exact strips."""
 
-from ...runtime.bundle.manifest import Graph
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.profiles import Profile, ShapeRange
-from ...runtime.bundle.strip_graph import Segment
-from ...runtime.config import ModelConfig
+from ...runtime.bundle.strip_stage import StripStage
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import InputError
 from ...runtime.execution.strip_plan import queries_within
 from .planning import sample_sizes
@@ -22,26 +23,26 @@ def strip_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -
     Raises:
         InputError: a tile or a picture off the model's grid.
     """
-    assert graph.segment is not None
+    assert graph.strip_stage is not None
     ratio = config.spatial_ratio
     picture = settings.picture
     for height, width in (picture, *((high.height, high.width) for _, _, high in sample_sizes(config, settings))):
         if height % ratio or width % ratio:
             raise InputError(f"strips and pictures are multiples of {ratio} pixels, got {height}x{width}")
     positions = picture[0] // ratio * (picture[1] // ratio)
-    kind = _convolution if graph.segment.kind == "convolution" else _positions
-    return tuple(kind(graph, graph.segment, high, positions) for _, _, high in sample_sizes(config, settings))
+    kind = _convolution if graph.strip_stage.kind == "convolution" else _positions
+    return tuple(kind(graph, graph.strip_stage, high, positions) for _, _, high in sample_sizes(config, settings))
 
 
-def _convolution(graph: Graph, segment: Segment, tile: Extent, positions: int) -> Profile:
+def _convolution(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
     """Result tiles of at most `tile`. The smallest has two rows with those around it: one by itself would come of a
     picture a single row high. With zeros at every side the largest gives two rows more than any call asks for."""
-    rows, columns = (segment.window(length, 2 * length, 8 * length) for length in (tile.height, tile.width))
+    rows, columns = (stage.window(length, 2 * length, 8 * length) for length in (tile.height, tile.width))
     largest = rows.stop - rows.start, columns.stop - columns.start
     sizes = (
-        {"batch": 1, "rows": 2, "columns": 2, "result_rows": 1, "result_columns": 1},
-        _tile_sizes(tile, largest, (tile.height, tile.width)),
-        _tile_sizes(tile, largest, (tile.height + 2, tile.width + 2)),
+        _sizes(1, (2, 2), (1, 1)),
+        _sizes(tile.batch, largest, (tile.height, tile.width)),
+        _sizes(tile.batch, largest, (tile.height + 2, tile.width + 2)),
     )
     ranges = {
         tensor.name: _ZEROS if tensor.dtype == "int64" else ShapeRange(*(tensor.shape_for(of) for of in sizes))
@@ -50,22 +51,17 @@ def _convolution(graph: Graph, segment: Segment, tile: Extent, positions: int) -
     return Profile(ranges)
 
 
-def _tile_sizes(tile: Extent, source: tuple[int, int], result: tuple[int, int]) -> dict[str, int]:
-    rows, columns = source
-    return {
-        "batch": tile.batch,
-        "rows": rows,
-        "columns": columns,
-        "result_rows": result[0],
-        "result_columns": result[1],
-    }
+def _sizes(batch: int, source: tuple[int, int], result: tuple[int, int]) -> dict[str, int]:
+    """The lengths of the named axes of a convolution's stage."""
+    names = (ports.TILE_ROWS, ports.TILE_COLUMNS, ports.RESULT_ROWS, ports.RESULT_COLUMNS)
+    return {ports.BATCH: batch, **dict(zip(names, (*source, *result), strict=True))}
 
 
-def _positions(graph: Graph, segment: Segment, tile: Extent, positions: int) -> Profile:
+def _positions(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
     """Keys of a tile; and queries of as many as leave scores of a bounded size, over all positions of the picture."""
     size = tile.height, tile.width
-    if segment.kind == "attention":
+    if stage.kind == "attention":
         size = queries_within(*size, positions * tile.batch, _SCORES_BYTES)
-    least = {"batch": 1, "rows": 1, "columns": 1, "positions": 1}
-    most = {"batch": tile.batch, "rows": size[0], "columns": size[1], "positions": positions}
+    names = (ports.BATCH, ports.TILE_ROWS, ports.TILE_COLUMNS, ports.POSITIONS)
+    least, most = dict.fromkeys(names, 1), dict(zip(names, (tile.batch, *size, positions), strict=True))
     return Profile({one.name: ShapeRange(one.shape_for(least), *[one.shape_for(most)] * 2) for one in graph.inputs})

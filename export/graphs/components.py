@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...runtime.bundle.manifest import Stage
-from ...runtime.bundle.strip_graph import Segment
-from ...runtime.config import ImageConfig, ModelConfig
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import Stage
+from ...runtime.bundle.strip_stage import StripStage
+from ...runtime.config.model_config import ModelConfig
 from ..lowering.graph import TensorSpec
-from ..models import model_from_config
 from ..models.attention import ATTENTION_KINDS, Attention
+from ..models.reference_model import model_from_config
 
 __all__ = ["ATTENTION_KINDS", "COMPONENTS", "GraphSpec", "Stage", "component_of", "graph_specs", "meta_model"]
 
@@ -25,7 +26,7 @@ class GraphSpec:
     """One graph to export: the module to trace, its inputs in forward's order, and its outputs.
 
     `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming
-    graph; `segment`: of one that is a step of an exact pass.
+    graph; `strip_stage`: of one that runs in strips.
     """
 
     component: str
@@ -35,19 +36,19 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     causal: bool | None
     stage: Stage | None = None
-    segment: Segment | None = None
+    strip_stage: StripStage | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether it runs all at once."""
-        return self.stage is None and self.segment is None
+        return self.stage is None and self.strip_stage is None
 
     @property
     def has_cpu_form(self) -> bool:
         """Whether ONNX Runtime runs it faster on a CPU in another form: what decodes a picture or makes it larger, and
         streams. (Whole clips would take twice the memory.)"""
-        if self.segment is not None:
-            return self.segment.up == 2
+        if self.strip_stage is not None:
+            return self.strip_stage.up == 2
         return self.stage is not None or (self.causal is None and self.component == "decoder")
 
 
@@ -107,35 +108,28 @@ def graph_specs(
 ) -> Iterator[GraphSpec]:
     """The graphs to export for one component: one for images, and for video one per wanted causality, the config's
     own first."""
-    if isinstance(config, ImageConfig):
-        yield _spec(config, model, component, None, "")
-        return
-    default = config.encoder_causal if component == "encoder" else config.decoder_causal
+    default = config.causal(component)
     yield _spec(config, model, component, default, "")
     for choice in dict.fromkeys(causal):
-        if choice != default:
+        if default is not None and choice != default:
             yield _spec(config, model, component, choice, "causal" if choice else "non_causal")
 
 
 def _spec(config: ModelConfig, model: nn.Module, component: str, causal: bool | None, variant: str) -> GraphSpec:
     options: dict[str, Any] = {} if causal is None else {"causal": causal}
-    sample_axes: tuple[str, ...] = ("height", "width")
-    if causal is not None:
-        sample_axes = ("frames", *sample_axes)
-    latent_axes = tuple(f"latent_{axis}" for axis in sample_axes)
+    sample_axes = ports.sample_axes(video=config.video)
+    latent_axes = map(ports.latent_axis, sample_axes)
     if component == "encoder":
-        sample = TensorSpec("sample", "float32", ("batch", config.in_channels, *sample_axes))
-        moments = TensorSpec("moments", "float32", ("batch", 2 * config.latent_channels, *latent_axes))
+        sample = TensorSpec(ports.SAMPLE, "float32", (ports.BATCH, config.in_channels, *sample_axes))
+        moments = TensorSpec(ports.MOMENTS, "float32", (ports.BATCH, 2 * config.latent_channels, *latent_axes))
         return GraphSpec(component, variant, EncoderGraph(model, options), (sample,), (moments,), causal)
-    latents = TensorSpec("latents", "float32", ("batch", config.latent_channels, *latent_axes))
-    sample = TensorSpec("sample", "float32", ("batch", config.out_channels, *sample_axes))
-    if isinstance(config, ImageConfig):
-        return GraphSpec(component, variant, DecoderGraph(model, options, False, ()), (latents,), (sample,), None)
+    latents = TensorSpec(ports.LATENTS, "float32", (ports.BATCH, config.latent_channels, *latent_axes))
+    sample = TensorSpec(ports.SAMPLE, "float32", (ports.BATCH, config.out_channels, *sample_axes))
     inputs = [latents]
     if config.timestep_conditioning:
-        inputs.append(TensorSpec("temb", "float32", ("batch",)))
+        inputs.append(TensorSpec(ports.TEMB, "float32", (ports.BATCH,)))
     for stack in config.noise_stacks:
-        axes = (f"{stack.name}_height", f"{stack.name}_width")
-        inputs.append(TensorSpec(stack.name, "float32", (stack.maps, *axes)))
+        shape = (stack.maps, *ports.noise_axes(stack.block))
+        inputs.append(TensorSpec(ports.noise_input(stack.block), "float32", shape))
     module = DecoderGraph(model, options, config.timestep_conditioning, config.inject_noise)
     return GraphSpec(component, variant, module, tuple(inputs), (sample,), causal)

@@ -10,7 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from ...runtime.bundle.manifest import FileEntry, Graph, TensorInfo
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import FileEntry, Graph, TensorInfo
 from ...runtime.system.hashing import HashingWriter
 from ..lowering.graph import GraphBuilder, TensorSpec
 from ..lowering.trace import lower
@@ -104,7 +105,7 @@ class ComponentGraphs:
                     inputs=_infos(spec.inputs, dtype, low),
                     outputs=_infos(spec.outputs, dtype, low),
                     stage=spec.stage,
-                    segment=spec.segment,
+                    strip_stage=spec.strip_stage,
                     cpu_file=cpu_file,
                 )
             )
@@ -122,7 +123,7 @@ class ComponentGraphs:
             if name not in whole:
                 plans[name] = plan_precision(model, dtype, kept | ahead, wide)
                 # What a stage gives is named otherwise where the next one takes it.
-                ahead = {"chunk"} if _maker(model, "result") in kept else set()
+                ahead = {ports.CHUNK} if _maker(model, ports.RESULT) in kept else set()
         return plans
 
     def file_name(self, spec: GraphSpec, dtype: str) -> str:

@@ -5,22 +5,20 @@ graph takes beside its latents, and every layer's state; it gives `result` and t
 layers are late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig, NoiseStack
+from ...runtime.bundle import ports
+from ...runtime.config.model_config import ModelConfig, NoiseStack
 from ..lowering.graph import TensorSpec
 from ..models.time_axis import Stream
 from .components import GraphSpec, Stage, meta_model
 
 __all__ = ["stream_specs"]
 
-Config = AutoencoderKLLTX2VideoConfig
 Shape = tuple[int, ...]
 _PROBE_CELLS = 4  # latent height and width when shapes are looked up
 _MOST_LEAD = 1024
@@ -69,35 +67,26 @@ class DecoderStream(nn.Module):
         return result
 
 
-def stream_specs(config: Config, model: nn.Module, component: str) -> Iterator[GraphSpec]:
+def stream_specs(config: ModelConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
     """The streaming graphs of a component, stage by stage. None for an encoder that is not causal: it looks ahead
     from its very first frame to the last."""
+    causal = bool(config.causal(component))
     if component == "encoder":
-        if config.encoder_causal:
+        if causal:
             yield _encoder_spec(config, model)
         return
-    noise = {stack.name: stack for stack in config.noise_stacks}
+    noise = {stack.block: stack for stack in config.noise_stacks}
     # Neither timesteps nor noise change a shape, so shapes are looked up in a model without them.
-    plain: Any = meta_model(replace(config, timestep_conditioning=False, decoder_inject_noise=False))
+    plain: Any = meta_model(config.without_conditions())
     shape: Shape = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
     for index, part in enumerate(plain.decoder.stages):
-        stack = noise.get("noise_mid_block" if part.block == 0 else f"noise_up_block_{part.block - 1}")
-        module = DecoderStream(model, index, config.decoder_causal, config.timestep_conditioning, stack is not None)
-        lead, shapes = _probe(DecoderStream(plain, index, config.decoder_causal, False, False), shape)
+        stack = noise.get(part.block)
+        module = DecoderStream(model, index, causal, config.timestep_conditioning, stack is not None)
+        lead, shapes = _probe(DecoderStream(plain, index, causal, False, False), shape)
         extras = _decoder_extras(config, stack)
-        stage = Stage(index, lead, 1, _frames_ratio(config, part.block, begun=part.layers.start > 0))
-        yield _spec("decoder", module, stage, shape, extras, shapes, config.decoder_causal)
+        stage = Stage(index, lead, 1, part.ratio)
+        yield _spec("decoder", module, stage, shape, extras, shapes, causal)
         shape = (1, shapes[0][1], 1, *shapes[0][-2:])
-
-
-def _frames_ratio(config: Config, block: int, *, begun: bool) -> int:
-    """Frames of the clip per frame that goes into a block of the decoder (0: the mid block), or, where that has
-    `begun`, into its residual blocks."""
-    doubled = [
-        SAMPLING_STRIDES[kind][0] if scales else 1
-        for kind, scales in zip(config.upsample_type, config.decoder_scaling, strict=False)
-    ]
-    return config.temporal_ratio // math.prod(doubled[: max(block - 1 + begun, 0)])
 
 
 def _from(rest: Any, index: int) -> Iterator[Any]:
@@ -107,7 +96,7 @@ def _from(rest: Any, index: int) -> Iterator[Any]:
         index += 1
 
 
-def _encoder_spec(config: Config, model: nn.Module) -> GraphSpec:
+def _encoder_spec(config: ModelConfig, model: nn.Module) -> GraphSpec:
     module = EncoderStream(model)
     pixels = _PROBE_CELLS * config.spatial_ratio
     shape = (1, config.in_channels, 1, pixels, pixels)
@@ -115,12 +104,12 @@ def _encoder_spec(config: Config, model: nn.Module) -> GraphSpec:
     return _spec("encoder", module, Stage(0, 1, config.temporal_ratio, 1), shape, (), shapes, True)
 
 
-def _decoder_extras(config: Config, stack: NoiseStack | None) -> tuple[TensorSpec, ...]:
-    temb = (TensorSpec("temb", "float32", ("batch",)),) if config.timestep_conditioning else ()
+def _decoder_extras(config: ModelConfig, stack: NoiseStack | None) -> tuple[TensorSpec, ...]:
+    temb = (TensorSpec(ports.TEMB, "float32", (ports.BATCH,)),) if config.timestep_conditioning else ()
     if stack is None:
         return temb
-    axes = (_axis("height", stack.scale), _axis("width", stack.scale))
-    return (*temb, TensorSpec(stack.name, "float32", (stack.maps, *axes)))
+    axes = (_axis(ports.HEIGHT, stack.scale), _axis(ports.WIDTH, stack.scale))
+    return (*temb, TensorSpec(ports.noise_input(stack.block), "float32", (stack.maps, *axes)))
 
 
 def _axis(name: str, scale: int) -> str:
@@ -154,19 +143,22 @@ def _spec(
 ) -> GraphSpec:
     def space(own: Shape) -> tuple[str, str]:
         factor = own[-1] // _PROBE_CELLS  # pixels of the encoder and cells of the decoder are counted from latents
-        return _axis("height", factor), _axis("width", factor)
+        return _axis(ports.HEIGHT, factor), _axis(ports.WIDTH, factor)
 
     def spec(name: str, own: Shape, frames: int | str) -> TensorSpec:
-        return TensorSpec(name, "float32", ("batch", own[1], frames, *space(own)))
+        return TensorSpec(name, "float32", (ports.BATCH, own[1], frames, *space(own)))
 
-    flags = tuple(TensorSpec(name, "int64", (1,)) for name in (("first",) if causal else ("first", "last")))
-    states = [(f"state_{number:02d}", own) for number, own in enumerate(shapes[1:])]
+    flags = tuple(TensorSpec(name, "int64", (1,)) for name in ((ports.FIRST,) if causal else (ports.FIRST, ports.LAST)))
+    states = [(ports.state(number), own) for number, own in enumerate(shapes[1:])]
     return GraphSpec(
         component,
         f"stream_{stage.index}",
         module,
-        (spec("chunk", shape, "frames"), *flags, *extras, *(spec(name, own, 2) for name, own in states)),
-        (spec("result", shapes[0], "result_frames"), *(spec(f"next_{name}", own, 2) for name, own in states)),
+        (spec(ports.CHUNK, shape, ports.FRAMES), *flags, *extras, *(spec(name, own, 2) for name, own in states)),
+        (
+            spec(ports.RESULT, shapes[0], ports.RESULT_FRAMES),
+            *(spec(ports.next_state(name), own, 2) for name, own in states),
+        ),
         causal,
         stage,
     )

@@ -10,18 +10,17 @@ from typing import Any
 
 from torch import nn
 
-from ...runtime.bundle.strip_graph import Segment
-from ...runtime.config import ImageConfig
+from ...runtime.bundle import ports
+from ...runtime.bundle.strip_stage import StripStage
+from ...runtime.config.model_config import ModelConfig
 from ..lowering.graph import TensorSpec
 from ..models.strip_modules import AttentionStep, ConvolutionStep, KeysStep
 from .components import GraphSpec
 
 __all__ = ["strip_specs"]
 
-_SIDES = ("top", "left", "bottom", "right")
 
-
-def strip_specs(config: ImageConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
+def strip_specs(config: ModelConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
     """The steps of one component, in their order."""
     chain = _Chain(component, model)
     if component == "encoder":
@@ -42,7 +41,9 @@ class _Chain:
     @property
     def last(self) -> int:
         """The last step whose result is a picture: keys are not."""
-        steps = [spec.segment for spec in self.specs if spec.segment is not None and spec.segment.kind != "keys"]
+        steps = [
+            spec.strip_stage for spec in self.specs if spec.strip_stage is not None and spec.strip_stage.kind != "keys"
+        ]
         return steps[-1].index if steps else -1
 
     def convolution(self, layer: Any, *, skip: int | None = None, down: int = 1, **options: Any) -> None:
@@ -52,12 +53,12 @@ class _Chain:
             inputs += _statistics(step.norm)
         if skip is not None:
             # The input's own width: with a shortcut it is not the result's.
-            shape = ("batch", self.channels[skip], "result_rows", "result_columns")
-            inputs.append(TensorSpec("skip", "float32", shape))
+            shape = (ports.BATCH, self.channels[skip], ports.RESULT_ROWS, ports.RESULT_COLUMNS)
+            inputs.append(TensorSpec(ports.SKIP, "float32", shape))
         up, before = 1 if step.upsample is None else 2, 0 if down == 2 else 1
         index = len(self.specs)
-        segment = Segment(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
-        self._add(segment, step, inputs, layer.out_channels, tells_rows=not step.last)
+        stage = StripStage(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
+        self._add(stage, step, inputs, layer.out_channels, tells_rows=not step.last)
 
     def resnet(self, block: Any) -> None:
         skip = self.last
@@ -79,27 +80,30 @@ class _Chain:
     def _attention(self, layer: Any) -> None:
         source, channels = self.last, layer.group_norm.num_channels
         inputs = [_tile(channels), *_statistics(layer.group_norm)]
-        pair = [TensorSpec(name, "float32", ("batch", "positions", channels)) for name in ("keys", "values")]
-        keys = Segment(len(self.specs), "keys", source)
+        pair = [
+            TensorSpec(name, "float32", (ports.BATCH, ports.POSITIONS, channels)) for name in (ports.KEYS, ports.VALUES)
+        ]
+        keys = StripStage(len(self.specs), "keys", source)
         self.specs.append(self._spec(keys, KeysStep(self.model, layer), inputs, pair))
         step = AttentionStep(self.model, layer)
-        self._add(Segment(len(self.specs), "attention", source), step, [*inputs, *pair], channels, tells_rows=True)
+        self._add(StripStage(len(self.specs), "attention", source), step, [*inputs, *pair], channels, tells_rows=True)
 
     def _add(
-        self, segment: Segment, step: nn.Module, inputs: list[TensorSpec], channels: int, *, tells_rows: bool
+        self, stage: StripStage, step: nn.Module, inputs: list[TensorSpec], channels: int, *, tells_rows: bool
     ) -> None:
-        rows = TensorSpec("row_mean", "float32", ("batch", channels, "result_rows"))
-        outputs = [TensorSpec("result", "float32", ("batch", channels, "result_rows", "result_columns"))]
+        rows = TensorSpec(ports.ROW_MEAN, "float32", (ports.BATCH, channels, ports.RESULT_ROWS))
+        shape = (ports.BATCH, channels, ports.RESULT_ROWS, ports.RESULT_COLUMNS)
+        outputs = [TensorSpec(ports.RESULT, "float32", shape)]
         if tells_rows:
-            outputs += [rows, TensorSpec("row_variance", "float32", rows.shape)]
-        self.channels[segment.index] = channels
-        self.specs.append(self._spec(segment, step, inputs, outputs))
+            outputs += [rows, TensorSpec(ports.ROW_VARIANCE, "float32", rows.shape)]
+        self.channels[stage.index] = channels
+        self.specs.append(self._spec(stage, step, inputs, outputs))
 
     def _spec(
-        self, segment: Segment, step: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
+        self, stage: StripStage, step: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
     ) -> GraphSpec:
-        name = f"exact_{segment.index:02d}"
-        return GraphSpec(self.component, name, step, tuple(inputs), tuple(outputs), None, segment=segment)
+        name = f"exact_{stage.index:02d}"
+        return GraphSpec(self.component, name, step, tuple(inputs), tuple(outputs), None, strip_stage=stage)
 
 
 def _encoder(chain: _Chain, model: Any, channels: int) -> None:
@@ -129,12 +133,12 @@ def _decoder(chain: _Chain, model: Any, channels: int) -> None:
 
 
 def _tile(channels: int) -> TensorSpec:
-    return TensorSpec("tile", "float32", ("batch", channels, "rows", "columns"))
+    return TensorSpec(ports.TILE, "float32", (ports.BATCH, channels, ports.TILE_ROWS, ports.TILE_COLUMNS))
 
 
 def _zeros() -> list[TensorSpec]:
-    return [TensorSpec(side, "int64", (1,)) for side in _SIDES]
+    return [TensorSpec(side, "int64", (1,)) for side in ports.SIDES]
 
 
 def _statistics(norm: nn.GroupNorm) -> list[TensorSpec]:
-    return [TensorSpec(name, "float32", ("batch", norm.num_groups)) for name in ("mean", "variance")]
+    return [TensorSpec(name, "float32", (ports.BATCH, norm.num_groups)) for name in (ports.MEAN, ports.VARIANCE)]

@@ -1,19 +1,5 @@
-"""The PyTorch reference models: what is exported, and what every other backend is compared with."""
+"""The PyTorch reference models: what is exported, and what every backend is compared with.
 
-from torch import nn
-
-from ...runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, ModelConfig
-from .autoencoder_kl import AutoencoderKL
-from .autoencoder_kl_flux2 import AutoencoderKLFlux2
-from .autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-
-__all__ = ["AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLLTX2Video", "model_from_config"]
-
-
-def model_from_config(config: ModelConfig) -> nn.Module:
-    """The reference model of the config's family, with fresh weights, in evaluation mode."""
-    if isinstance(config, AutoencoderKLConfig):
-        return AutoencoderKL(config).eval()
-    if isinstance(config, AutoencoderKLFlux2Config):
-        return AutoencoderKLFlux2(config).eval()
-    return AutoencoderKLLTX2Video(config).eval()
+One module per family, and the layers that they share. A model computes moments and samples; sampling and scaling
+latents belong to the runtime. `reference_model` makes the model of a config.
+"""

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ...runtime.config import ImageConfig
+from ...runtime.config.image import ImageConfig
 from .attention import Attention
 
 __all__ = ["AutoencoderKL"]

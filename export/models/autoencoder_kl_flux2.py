@@ -6,7 +6,7 @@ Source: diffusers' `AutoencoderKLFlux2`, whose parameter names these are.
 import torch
 from torch import Tensor, nn
 
-from ...runtime.config import AutoencoderKLFlux2Config
+from ...runtime.config.flux2 import AutoencoderKLFlux2Config
 from .autoencoder_kl import AutoencoderKL
 
 __all__ = ["AutoencoderKLFlux2"]
@@ -29,4 +29,4 @@ class AutoencoderKLFlux2(AutoencoderKL):
 
     def __init__(self, config: AutoencoderKLFlux2Config) -> None:
         super().__init__(config)
-        self.bn = LatentStatistics(config.packed_channels)
+        self.bn = LatentStatistics(config.diffusion_channels)

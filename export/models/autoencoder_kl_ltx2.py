@@ -3,12 +3,13 @@
 Source: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`, whose parameter names these are.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...runtime.config import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from ...runtime.config.ltx2 import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
 from .ltx2_layers import CausalConv3d, DepthToSpace, PixelNorm, ResnetBlock, SpaceToDepth, Stack, affine, modulate
 from .time_axis import TimeAxis, WholeClip
 from .timestep_embedding import TimestepEmbedding
@@ -116,10 +117,11 @@ class Encoder(nn.Module):
 @dataclass(frozen=True)
 class DecoderStage:
     """A part of the decoder that runs by itself in a stream: `layers` (residual blocks) of a block, the mid block being
-    0, with what stands before the first of them."""
+    0, with what stands before the first of them. `ratio`: frames of the clip per frame that goes in."""
 
     block: int
     layers: range
+    ratio: int
 
 
 class Decoder(nn.Module):
@@ -145,6 +147,8 @@ class Decoder(nn.Module):
             width // factor for width, factor in zip(blocks, config.upsample_factor[::-1], strict=False)
         ]
         self.up_blocks = nn.ModuleList(UpBlock(width, index, config) for index, width in enumerate(widths[:-1]))
+        samplers = zip(config.upsample_type, config.decoder_scaling, blocks, strict=False)
+        self.time_strides = tuple(SAMPLING_STRIDES[kind][0] if scales else 1 for kind, scales, _ in samplers)
         self.norm_out = PixelNorm()
         self.conv_act = nn.SiLU()
         self.conv_out = CausalConv3d(widths[-1], config.out_channels * config.patch_size**2, mode)
@@ -160,11 +164,23 @@ class Decoder(nn.Module):
         largest, in pieces of `_MOST_LAYERS` residual blocks: a stage's first step has to see as many frames as all its
         convolutions look ahead, and that would be what holds the most."""
         blocks: list[Stack] = [self.mid_block, *self.up_blocks]
-        parts = [DecoderStage(index, range(len(block.resnets))) for index, block in enumerate(blocks[:-1])]
+        ratios = self._ratios
+        parts = [
+            DecoderStage(index, range(len(block.resnets)), ratios[index]) for index, block in enumerate(blocks[:-1])
+        ]
         count = len(blocks[-1].resnets)
         starts = range(0, max(count, 1), _MOST_LAYERS)
-        parts += [DecoderStage(len(parts), range(start, min(start + _MOST_LAYERS, count))) for start in starts]
+        last = len(parts)
+        for start in starts:  # upsampling goes with the first residual blocks
+            ratio = ratios[last if start == 0 else last + 1]
+            parts.append(DecoderStage(last, range(start, min(start + _MOST_LAYERS, count)), ratio))
         return tuple(parts)
+
+    @property
+    def _ratios(self) -> tuple[int, ...]:
+        """Frames of the clip per frame that goes into the mid block, into each up block, and out of the last one."""
+        after = [math.prod(self.time_strides[index:]) for index in range(len(self.time_strides) + 1)]
+        return (after[0], *after)
 
     def forward(
         self,

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
+from ...runtime.bundle import ports
+
 __all__ = ["LOW_PRECISIONS", "PrecisionPlan", "opset_for", "plan_precision"]
 
 LOW_PRECISIONS = ("float16", "bfloat16")
@@ -23,7 +25,7 @@ _OPSETS = {"float32": 18, "float16": 18, "bfloat16": 22}  # the first with a bfl
 _MOVES = {"Concat", "Gather", "Pad", "Reshape", "Resize", "Slice", "Split", "Transpose"}
 _PRODUCTS = {"Conv", "MatMul", "Scan"}
 _STATISTICS = {"LayerNormalization", "ReduceMean", "Softmax", "Softplus", "Sqrt"}
-_TOLD_STATISTICS = {"mean", "variance"}  # of the whole picture: inputs of a step of exact strips
+_GIVEN_STATISTICS = {ports.MEAN, ports.VARIANCE}  # Of the whole picture: inputs of a stage of strips.
 _ANGLES = {"Cos", "Sin"}
 
 
@@ -69,17 +71,17 @@ def plan_precision(
     high |= {node.name for node in nodes if not means.isdisjoint(node.input)}
     sums = (node for node in nodes if node.op_type == "Add" and constants.isdisjoint(node.input))
     high |= {node.name for node in sums if not outputs.isdisjoint(node.output)}
-    states = {name for name in inputs if name.startswith("state_")}
+    states = {name for name in inputs if ports.is_state(name)}
     while True:
         high |= _between(nodes, high, inputs - states, constants | sizes)
-        wider = {name for name in states if makers[f"next_{name}"].name in high}
+        wider = {name for name in states if makers[ports.next_state(name)].name in high}
         if not wider:
             break
         states -= wider
     reads = {weights[name] for node in nodes if node.name in high for name in node.input if name in weights}
     # Whoever feeds the graph has no bfloat16.
-    ports = {port for name in states for port in (name, f"next_{name}")} if dtype == "float16" else set()
-    return PrecisionPlan(dtype, frozenset(high), frozenset(reads), frozenset(sizes), frozenset(ports))
+    low = {port for name in states for port in (name, ports.next_state(name))} if dtype == "float16" else set()
+    return PrecisionPlan(dtype, frozenset(high), frozenset(reads), frozenset(sizes), frozenset(low))
 
 
 def _kept(nodes: Sequence[NodeProto], keep: Collection[str], inputs: Collection[str]) -> set[str]:
@@ -92,7 +94,7 @@ def _kept(nodes: Sequence[NodeProto], keep: Collection[str], inputs: Collection[
         for node in nodes:
             if node.op_type in _MOVES and not found.isdisjoint(node.input):
                 found.update(node.output)
-        found |= {name for name in inputs if f"next_{name}" in found}
+        found |= {name for name in inputs if ports.next_state(name) in found}
     return found
 
 
@@ -128,7 +130,7 @@ def _needs_float32(node: NodeProto, dtype: str, constants: Collection[str]) -> b
 
 def _made_of_means(nodes: Iterable[NodeProto], fixed: Collection[str], inputs: Collection[str]) -> set[str]:
     """Means, and what is computed of them and constants alone: what a norm subtracts, and scales and shifts by."""
-    found = _TOLD_STATISTICS.intersection(inputs)
+    found = _GIVEN_STATISTICS.intersection(inputs)
     for node in nodes:
         data = [name for name in node.input if name and name not in fixed]
         if node.op_type == "ReduceMean" or (data and found.issuperset(data)):

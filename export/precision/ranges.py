@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ...runtime import open_bundle
 from ...runtime.autoencoders.autoencoder import Autoencoder
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP, draw_noise
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import InputError
 from ...runtime.files.sources import list_inputs, read_sample
 from ...runtime.system.available_memory import available_bytes
@@ -114,7 +115,7 @@ def _measure(
     probe: RangeProbe, graph: Graph, file: Path, sample: NDArray[np.float32], vae: Autoencoder, table: dict[str, float]
 ) -> None:
     """Raise the entries of `table` to what the graph's tensors reach on one sample, (1, C, H, W) or (1, C, T, H, W)."""
-    feed: Feed = {"sample": sample} if graph.component == "encoder" else _decoder_feed(file, sample, vae)
+    feed: Feed = {ports.SAMPLE: sample} if graph.component == "encoder" else _decoder_feed(file, sample, vae)
     needed, free = probe.held_bytes(feed), available_bytes()
     if needed > free:
         size = "x".join(map(str, sample.shape[2:]))
@@ -140,10 +141,9 @@ def _scaling_note(scaled: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
 def _decoder_feed(file: Path, sample: NDArray[np.float32], vae: Autoencoder) -> Feed:
     with memory_errors(f"encoding {file} for the range check"):
         latents = np.ascontiguousarray(vae.encode(sample).latent_dist.mode())
-    feed = {"latents": latents}
-    if isinstance(vae.config, AutoencoderKLLTX2VideoConfig):
-        height, width = latents.shape[-2:]
-        feed |= draw_noise(vae.config, (height, width), _SEED)
-        if vae.config.timestep_conditioning:
-            feed["temb"] = np.full(latents.shape[0], DECODE_TIMESTEP, np.float32)
+    feed = {ports.LATENTS: latents}
+    height, width = latents.shape[-2:]
+    feed |= draw_noise(vae.config, (height, width), _SEED)
+    if vae.config.timestep_conditioning:
+        feed[ports.TEMB] = np.full(latents.shape[0], DECODE_TIMESTEP, np.float32)
     return feed

@@ -15,9 +15,10 @@ from ...runtime import open_bundle
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.choose import backends_here, choose_backend
 from ...runtime.backends.tensorrt.opener import LIBRARIES
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP
-from ...runtime.config import MissingScalingFactor
+from ...runtime.config.kl import MissingScalingFactor
 from ...runtime.errors import BackendUnavailable, CheckpointError, EngineError, InputError
 from ...runtime.files.sources import list_inputs, read_sample
 from ..checkpoints import Checkpoint, SourceOptions, open_checkpoint
@@ -147,7 +148,7 @@ def verify_bundle(
 def _matching_checkpoint(manifest: Manifest, source: Path | str, options: SourceOptions | None) -> Checkpoint:
     """The checkpoint with its own numbers, or with those that the bundle was exported with."""
     config = manifest.config
-    numbers = {"scaling_factor": config.scaling_factor, "shift_factor": getattr(config, "shift_factor", None)}
+    numbers = {"scaling_factor": config.scaling_factor, "shift_factor": config.shift_factor}
     exported = {key: value for key, value in numbers.items() if value is not None}
     for overrides in ({}, exported, {"scaling_factor": 1.0, "shift_factor": None}):  # the last one tells the family
         try:
@@ -252,7 +253,7 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
     options: dict[str, Any] = {}
     if graph.component == "decoder":
         options = {"rng": SEED}
-        if getattr(vae.config, "timestep_conditioning", False):
+        if vae.config.timestep_conditioning:
             options["temb"] = DECODE_TIMESTEP
     if way == "stream":
         run = vae.encode_stream if graph.component == "encoder" else vae.decode_stream

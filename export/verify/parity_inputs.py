@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.tensorrt.opener import LIBRARIES, EngineOpener
-from ...runtime.bundle.manifest import Graph, Manifest
+from ...runtime.bundle import ports
+from ...runtime.bundle.graph import Graph
+from ...runtime.bundle.manifest import Manifest
 from ...runtime.bundle.profiles import Profile, choose_profile
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ...runtime.errors import EngineError
 from ...runtime.execution.stream_lengths import frames_ahead
 from .reference import Reference
@@ -21,7 +22,6 @@ __all__ = ["ParityInput", "ParityInputs"]
 
 Array = NDArray[np.float32]
 _SEED = 0
-_MAIN_INPUT = {"encoder": "sample", "decoder": "latents"}
 _MOST_STREAM_CELLS = 2048  # of the clip that goes through a stream: the reference takes it whole
 
 
@@ -44,11 +44,11 @@ class ParityInputs:
 
     def random(self, graph: Graph) -> Iterator[ParityInput]:
         """Arrays of several sizes; of engines as many more as it takes for each profile to be called."""
-        streams, segments, profiles = self._streams(graph), self._segments(graph), self._profiles(graph)
+        streams, strips, profiles = self._streams(graph), self._strips(graph), self._profiles(graph)
         wide = self._default_shapes(graph)[-1]
         for shape in self._default_shapes(graph) if self._engines is None else self._held_shapes(graph, profiles):
             yield _random(graph, shape, ("whole",))
-        if segments:
+        if strips:
             yield _random(graph, wide, ("strips",))
         for shape in self._stream_shapes(graph, streams):
             yield _random(graph, shape, ("stream",))
@@ -72,7 +72,7 @@ class ParityInputs:
 
     def _held_shapes(self, graph: Graph, profiles: Sequence[Profile]) -> Iterable[tuple[int, ...]]:
         """Those of the default ones that an engine takes, and one for each profile."""
-        name = _MAIN_INPUT[graph.component]
+        name = ports.MAIN_INPUT[graph.component]
         shapes = [of for of in self._default_shapes(graph) if any(one.ranges[name].holds(of) for one in profiles)]
         chosen = (_shape_choosing(profiles, index, name) for index in range(len(profiles)))
         return dict.fromkeys([*shapes, *filter(None, chosen)])
@@ -84,8 +84,8 @@ class ParityInputs:
         chunks: Iterable[tuple[int, ...]] = [(1, self._base, self._base)]
         if self._engines is not None:
             ratio = self._grid.spatial if graph.component == "encoder" else 1
-            later = [one for one in self._profiles(streams[0]) if one.ranges["first"].maximum == (0,)]
-            chosen = filter(None, (_shape_choosing(later, index, "chunk") for index in range(len(later))))
+            later = [one for one in self._profiles(streams[0]) if one.ranges[ports.FIRST].maximum == (0,)]
+            chosen = filter(None, (_shape_choosing(later, index, ports.CHUNK) for index in range(len(later))))
             chunks = dict.fromkeys((shape[0], shape[-2] // ratio, shape[-1] // ratio) for shape in chosen)
         for batch, height, width in chunks:
             most = max(_MOST_STREAM_CELLS // (height * width), 3)
@@ -93,7 +93,6 @@ class ParityInputs:
 
     def _stream_frames(self, streams: Sequence[Graph]) -> int:
         """Latent frames: what the stages hold back until the first frame comes, and a few."""
-        assert isinstance(self._config, AutoencoderKLLTX2VideoConfig)
         return math.ceil(frames_ahead(streams) / self._config.temporal_ratio) + 4
 
     def _shape(self, graph: Graph, batch: int, cells: Sequence[int]) -> tuple[int, ...]:
@@ -104,7 +103,7 @@ class ParityInputs:
     def _streams(self, graph: Graph) -> Sequence[Graph]:
         return self._usable(graph, self._manifest.find_streams(graph.component, graph.dtype))
 
-    def _segments(self, graph: Graph) -> Sequence[Graph]:
+    def _strips(self, graph: Graph) -> Sequence[Graph]:
         return self._usable(graph, self._manifest.find_strip_graphs(graph.component, graph.dtype))
 
     def _usable(self, graph: Graph, steps: Sequence[Graph]) -> Sequence[Graph]:

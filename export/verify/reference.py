@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...runtime.calls.conditions import DECODE_TIMESTEP, draw_noise
-from ...runtime.config import AutoencoderKLLTX2VideoConfig
 from ..checkpoints import Checkpoint
 from ..memory_errors import memory_errors
-from ..models import model_from_config
+from ..models.reference_model import model_from_config
 
 __all__ = ["SEED", "Reference", "timed"]
 
@@ -33,7 +32,6 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config
-        self.video = isinstance(self.config, AutoencoderKLLTX2VideoConfig)
         self.model: Any = model_from_config(self.config)
         with memory_errors(f"loading the PyTorch reference of {checkpoint.source}", "free some memory"):
             state = {name: torch.from_numpy(tensor.read()) for name, tensor in checkpoint.tensors.items()}
@@ -62,18 +60,18 @@ class Reference:
 
     def decode(self, latents: Array, causal: bool | None) -> Array:
         options: dict[str, Any] = self._causal(causal)
-        if isinstance(self.config, AutoencoderKLLTX2VideoConfig):
+        if self.config.noise_stacks:
             height, width = latents.shape[-2:]
             drawn = draw_noise(self.config, (height, width), SEED)
             maps = iter(torch.from_numpy(noise) for noise in drawn.values())
             options["noise"] = tuple(next(maps) if noisy else None for noisy in self.config.inject_noise)
-            if self.config.timestep_conditioning:
-                options["temb"] = torch.full((latents.shape[0],), DECODE_TIMESTEP)
+        if self.config.timestep_conditioning:
+            options["temb"] = torch.full((latents.shape[0],), DECODE_TIMESTEP)
         with torch.no_grad():
             return np.asarray(self.model.decode(torch.from_numpy(latents), **options))
 
     def _causal(self, causal: bool | None) -> dict[str, Any]:
-        return {"causal": causal} if self.video else {}
+        return {"causal": causal} if self.config.video else {}
 
 
 def timed(function: Callable[[], Array]) -> tuple[Array, float]:

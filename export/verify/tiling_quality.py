@@ -67,7 +67,7 @@ def compare_tiling(
         OutputError, MediaError: a file cannot be written, or read.
     """
     for label, sample in _samples(vae, samples, max_frames):
-        conditioned = getattr(vae.config, "timestep_conditioning", False)
+        conditioned = vae.config.timestep_conditioning
         vae.disable_tiling()
         encode = partial(_encode, vae, sample)
         encoded, encode_seconds = _timed(f"{label}: the encoder in a single pass", encode)

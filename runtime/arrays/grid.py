@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...tiling import Axis
 from ...tiling.plan import Direction
-from ..config import ModelConfig
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 
 __all__ = ["Grid"]
@@ -39,14 +39,14 @@ class Grid:
     video: bool
 
     @classmethod
-    def of(cls, config: ModelConfig, *, video: bool) -> "Grid":
+    def of(cls, config: ModelConfig) -> "Grid":
         """The grid of a model with this config."""
         return cls(
             config.spatial_ratio,
             config.temporal_ratio,
             config.min_latent_size("encoder"),
             config.min_latent_size("decoder"),
-            video,
+            config.video,
         )
 
     @property

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import AutoencoderKLFlux2Config, ModelConfig
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 from .latents import mean_and_factor, packed_latents
 
@@ -40,17 +40,16 @@ def likely_space(latents: NDArray[np.floating], config: ModelConfig) -> Space | 
     """The space that latents seem to be in, or None if their statistics do not decide it.
 
     Args:
-        latents: (B, C, ...). For FLUX.2, C is `latent_channels` or `packed_channels`.
+        latents: (B, C, ...). If the family packs latents, C is `latent_channels` or `diffusion_channels`.
         config: the model's config.
     """
-    if isinstance(config, AutoencoderKLFlux2Config):
-        if config.latents_mean is None:
+    if config.missing_statistics:
+        return None
+    if latents.shape[1] == config.latent_channels:
+        try:
+            latents = packed_latents(latents, config)
+        except InputError:  # an odd height or width, which only model latents have
             return None
-        if latents.shape[1] == config.latent_channels:
-            try:
-                latents = packed_latents(latents, config)
-            except InputError:  # an odd height or width: the latents cannot be packed
-                return None
     mean, factor = (array.reshape(-1) for array in mean_and_factor(config, latents.ndim))
     channels = latents.shape[1]
     if latents.size < _LEAST_ELEMENTS or latents.size < _LEAST_CELLS * channels or mean.size not in (1, channels):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import AutoencoderKLFlux2Config, ModelConfig
+from ..config.model_config import ModelConfig
 from ..errors import ConfigError, InputError
 
 __all__ = ["mean_and_factor", "packed_latents", "scale_latents", "unscale_latents"]
@@ -33,8 +33,7 @@ def scale_latents(latents: Array, config: ModelConfig) -> Array:
         InputError: the model is FLUX.2, and h or w is odd.
         ConfigError: the model is FLUX.2, and its config has no statistics.
     """
-    if isinstance(config, AutoencoderKLFlux2Config):
-        latents = packed_latents(latents, config)
+    latents = packed_latents(latents, config)
     mean, factor = mean_and_factor(config, latents.ndim)
     return np.asarray((latents - mean) * factor, dtype=np.float32)
 
@@ -50,19 +49,22 @@ def unscale_latents(latents: Array, config: ModelConfig) -> Array:
     """
     mean, factor = mean_and_factor(config, latents.ndim)
     unscaled = np.asarray(latents / factor + mean, dtype=np.float32)
-    return _unpacked(unscaled, config) if isinstance(config, AutoencoderKLFlux2Config) else unscaled
+    return unscaled if config.packing is None else _unpacked(unscaled, config.packing)
 
 
-def packed_latents(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
+def packed_latents(latents: Array, config: ModelConfig) -> Array:
     """Pack latents as FLUX.2 does: (B, C, h, w) becomes (B, C * rows * columns, h / rows, w / columns).
 
-    `config.patch_size` is (rows, columns). Packed channels are ordered by channel, then row, then column.
+    `config.packing` is (rows, columns). Packed channels are ordered by channel, then row, then column. Latents of a
+    family without packing stay as they are.
 
     Raises:
         InputError: h or w is odd.
     """
+    if config.packing is None:
+        return latents
     batch, channels, height, width = latents.shape
-    rows, columns = config.patch_size
+    rows, columns = config.packing
     if height % rows or width % columns:
         ratio = config.spatial_ratio
         raise InputError(
@@ -73,10 +75,10 @@ def packed_latents(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
     return split.transpose(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // rows, width // columns)
 
 
-def _unpacked(latents: Array, config: AutoencoderKLFlux2Config) -> Array:
+def _unpacked(latents: Array, packing: tuple[int, int]) -> Array:
     """The reverse of `packed_latents`."""
     batch, _, height, width = latents.shape
-    rows, columns = config.patch_size
+    rows, columns = packing
     split = latents.reshape(batch, -1, rows, columns, height, width)
     unpacked = np.empty((batch, split.shape[1], height * rows, width * columns), np.float32)
     unpacked.reshape(batch, -1, height, rows, width, columns)[...] = split.transpose(0, 1, 4, 2, 5, 3)
@@ -92,12 +94,12 @@ def mean_and_factor(config: ModelConfig, rank: int) -> tuple[NDArray[np.float64]
     Raises:
         ConfigError: the model is FLUX.2, and its config has no statistics.
     """
-    if isinstance(config, AutoencoderKLFlux2Config) and config.latents_mean is None:
-        raise ConfigError(f"config: {config.family} needs bn_running_mean and bn_running_var to scale latents")
+    if config.missing_statistics:
+        raise ConfigError(f"config: {config.family} needs {' and '.join(config.missing_statistics)} to scale latents")
     scaling = np.float64(config.scaling_factor or 1.0)
     if config.latents_mean is not None and config.latents_std is not None:
         return _per_channel(config.latents_mean, rank), scaling / _per_channel(config.latents_std, rank)
-    return np.asarray(getattr(config, "shift_factor", None) or 0.0), np.asarray(scaling)
+    return np.asarray(config.shift_factor or 0.0), np.asarray(scaling)
 
 
 def _per_channel(values: Sequence[float], rank: int) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from ..arrays import latents as latents_module
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..arrays.ran import Ran
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Progress, Tiling
@@ -26,6 +27,7 @@ from ..calls.tiling_settings import TilingSettings
 from ..calls.workload import Workload
 from ..errors import InputError
 from ..execution.execution import execute
+from .clip_calls import ClipCalls
 from .opened_bundle import OpenedBundle
 from .warmup_calls import warmup_calls
 
@@ -188,7 +190,8 @@ class Autoencoder(OpenedBundle, ABC):
         The pipelines of Stable Diffusion, SDXL, SD3 and FLUX.1 give diffusion latents with `output_type="latent"`.
         LTX-2's and FLUX.2 Klein's give model latents: do not unscale those (docs/latents.md has the table).
         """
-        return latents_module.unscale_latents(self._latents(z), self.config)
+        latents = self._jobs.array(z, "latents", self.config.diffusion_channels, device="cpu")
+        return latents_module.unscale_latents(latents, self.config)
 
     # Settings
 
@@ -273,6 +276,11 @@ class Autoencoder(OpenedBundle, ABC):
                     self.decode(zeros, **self._neutral_conditions(shape[0]))
 
     # What the families differ in
+
+    @property
+    def clip_calls(self) -> ClipCalls | None:
+        """The calls that only video models have, or None."""
+        return None
 
     def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
         """The decoder's further inputs; image decoders take none."""

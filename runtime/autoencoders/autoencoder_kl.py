@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..calls.strip_settings import exact_strips
 from ..calls.tiling_arguments import image_tiling
-from ..config import AutoencoderKLConfig, ImageConfig
+from ..config.kl import AutoencoderKLConfig
 from ..errors import InputError
 from .autoencoder import Autoencoder
 
@@ -18,7 +18,6 @@ class AutoencoderKL(Autoencoder):
     """Stable Diffusion, SDXL, SD3, FLUX.1. Arrays are (B, C, H, W)."""
 
     family = AutoencoderKLConfig.family
-    video = False
 
     def enable_tiling(
         self,
@@ -67,7 +66,6 @@ class AutoencoderKL(Autoencoder):
             return
         if any(value is not None for value in (strip, memory_bytes, folder)) or storage != "float32":
             raise InputError("enable_tiling: strip, memory_bytes, folder and storage are for exact=True")
-        assert isinstance(self.config, ImageConfig)
         self._tiling = image_tiling(
             self.config,
             self.grid,

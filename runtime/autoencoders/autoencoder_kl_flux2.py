@@ -1,12 +1,6 @@
 """The image VAE of FLUX.2 at run time."""
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from ..arrays.latents import unscale_latents
-from ..config import AutoencoderKLFlux2Config
+from ..config.flux2 import AutoencoderKLFlux2Config
 from .autoencoder_kl import AutoencoderKL
 
 __all__ = ["AutoencoderKLFlux2"]
@@ -20,9 +14,3 @@ class AutoencoderKLFlux2(AutoencoderKL):
     """
 
     family = AutoencoderKLFlux2Config.family
-
-    def unscale_latents(self, z: Any) -> NDArray[np.float32]:
-        """Diffusion latents (B, 4 * latent_channels, h / 2, w / 2) -> model latents (B, latent_channels, h, w)."""
-        assert isinstance(self.config, AutoencoderKLFlux2Config)
-        latents = self._jobs.array(z, "latents", self.config.packed_channels, device="cpu")
-        return unscale_latents(latents, self.config)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..arrays.boundary import check_output
 from ..arrays.ran import Ran
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
+from ..bundle.graph import Graph
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions, draw_noise, timesteps
 from ..calls.jobs import Job, Progress
@@ -21,11 +21,12 @@ from ..calls.strategy import Strategy
 from ..calls.strip_settings import StripSettings
 from ..calls.tiling_arguments import video_tiling
 from ..calls.tiling_settings import TilingSettings
-from ..config import AutoencoderKLLTX2VideoConfig
+from ..config.ltx2 import AutoencoderKLLTX2VideoConfig
 from ..errors import InputError
 from ..execution.clip_stream import ClipStream
 from ..execution.execution import execute_in_groups
 from .autoencoder import Autoencoder
+from .clip_calls import ClipCalls
 
 __all__ = ["AutoencoderKLLTX2Video"]
 
@@ -37,7 +38,6 @@ class AutoencoderKLLTX2Video(Autoencoder):
     """
 
     family = AutoencoderKLLTX2VideoConfig.family
-    video = True
     _streaming = False
     _may_stream = True
     _frames_per_chunk: int | None = None
@@ -82,6 +82,11 @@ class AutoencoderKLLTX2Video(Autoencoder):
             tiles_per_call=tiles_per_call,
         )
         self._use_tiling = True
+
+    @property
+    def clip_calls(self) -> ClipCalls:
+        """This autoencoder."""
+        return self
 
     def decode_frames(
         self,
@@ -272,7 +277,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
             pass
 
     def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
-        config = self._ltx_config
+        config = self.config
         steps = timesteps(temb, latents.shape[0]) if config.timestep_conditioning else None
         if not config.timestep_conditioning:
             super()._conditions(latents, temb, rng)  # refuses a temb
@@ -283,13 +288,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         return Conditions(steps, draw_noise(config, latents.shape[-2:], rng))
 
     def _neutral_conditions(self, batch: int) -> dict[str, Any]:
-        conditioned = self._ltx_config.timestep_conditioning
+        conditioned = self.config.timestep_conditioning
         return {"temb": np.zeros(batch, np.float32) if conditioned else None, "rng": 0}
 
     def _called_graphs(self, component: str) -> Sequence[Graph]:
         return self._stream.stages(component, None) if self._streaming else super()._called_graphs(component)
-
-    @property
-    def _ltx_config(self) -> AutoencoderKLLTX2VideoConfig:
-        assert isinstance(self.config, AutoencoderKLLTX2VideoConfig)
-        return self.config

@@ -10,11 +10,12 @@ from ..arrays.grid import Grid
 from ..backends.choose import choose_backend, graphs_of, other_backends
 from ..backends.engine_sets import EngineSets
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..bundle.verified_files import Verify
 from ..calls.jobs import Jobs
 from ..calls.workload import Workload
-from ..config import ModelConfig
+from ..config.model_config import ModelConfig
 from ..errors import BundleError
 from ..planner.policy import CallPlanner
 
@@ -25,7 +26,6 @@ class OpenedBundle:
     """What every family's class has beside its calls. It holds memory: a context manager, or `close` it."""
 
     family: ClassVar[str]
-    video: ClassVar[bool]
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class OpenedBundle:
         self._sessions = Sessions(manifest, chosen, contexts, verify)
         others = cache(partial(other_backends, manifest, chosen, **options))
         self._engines = EngineSets(self._sessions, others, lambda other: Sessions(manifest, other, contexts, verify))
-        self.grid = Grid.of(manifest.config, video=self.video)
+        self.grid = Grid.of(manifest.config)
         self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
         self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options, others)
 
@@ -80,6 +80,11 @@ class OpenedBundle:
     def config(self) -> ModelConfig:
         """The model's config, frozen, with the field names of diffusers."""
         return self._manifest.config
+
+    @property
+    def video(self) -> bool:
+        """Whether samples are clips instead of pictures."""
+        return self.config.video
 
     @property
     def manifest(self) -> Manifest:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle.engine_records import EngineRecord
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..bundle.profiles import Profile
-from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from ..system.cache_folder import cache_folder
 from .component import Component
@@ -119,9 +119,8 @@ class Choices:
         """
         cuda, cpu = self._onnxruntimes()
         openvino: _Choice = ("openvino", self._openvino)
-        video = isinstance(self._manifest.config, AutoencoderKLLTX2VideoConfig)
         engines: list[_Choice] = [(library, partial(self._engines, library)) for library in LIBRARIES]
-        return self._first([*engines, cuda, *((openvino, cpu) if video else (cpu, openvino))])
+        return self._first([*engines, cuda, *((openvino, cpu) if self._manifest.config.video else (cpu, openvino))])
 
     def others(self, chosen: Backend) -> tuple[Backend, ...]:
         """Further backends that run the same graphs in the same precision on the same CPU as the `chosen` one, in the

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.boundary import is_finite, to_output
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..errors import EngineError, LatentRTError
 from .component import CallScope, Component, NotFinite
 
@@ -22,9 +23,9 @@ def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
     what the stages before it gave, are of the lower precision already.)"""
     if graph.stage is not None:
         return None
-    alike = graph.component, graph.causal, graph.segment
-    for other in (*manifest.graphs, *manifest.segments):
-        if other.dtype == "float32" and (other.component, other.causal, other.segment) == alike:
+    alike = graph.component, graph.causal, graph.strip_stage
+    for other in (*manifest.graphs, *manifest.strip_graphs):
+        if other.dtype == "float32" and (other.component, other.causal, other.strip_stage) == alike:
             return other
     return None
 

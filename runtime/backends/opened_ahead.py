@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from ..bundle.manifest import Graph
+from ..bundle.graph import Graph
 
 __all__ = ["OpenedAhead"]
 

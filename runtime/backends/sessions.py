@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..bundle.verified_files import BundleFiles, Verify
 from ..calls.cancel_token import CancelToken, check_token
 from ..errors import InputError, LatentRTError
@@ -138,7 +139,7 @@ class Sessions:
             return component
         other = wider_graph(self.manifest, graph)
         # A step's engine is let go after the step, and what stands in for it too.
-        open_wider = self.component if graph.segment is None else cache(self.open_once)
+        open_wider = self.component if graph.strip_stage is None else cache(self.open_once)
         return RetriesInFloat32(
             component,
             graph.file,

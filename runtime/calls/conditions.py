@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ...tiling import Tile
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.posterior import generator_from
-from ..config import AutoencoderKLLTX2VideoConfig
+from ..bundle import ports
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 
 __all__ = ["DECODE_TIMESTEP", "Conditions", "draw_noise", "timesteps"]
@@ -33,7 +34,7 @@ class Conditions:
 
     def inputs(self) -> dict[str, Array]:
         """The arrays by graph input."""
-        return {**self.noise, **({} if self.temb is None else {"temb": self.temb})}
+        return {**self.noise, **({} if self.temb is None else {ports.TEMB: self.temb})}
 
     def of_element(self, index: int) -> Conditions:
         """For one element of the batch."""
@@ -74,9 +75,7 @@ def timesteps(temb: Any, batch: int) -> Array:
     return steps  # type: ignore[no-any-return]
 
 
-def draw_noise(
-    config: AutoencoderKLLTX2VideoConfig, latent_size: tuple[int, int], rng: np.random.Generator | int
-) -> dict[str, Array]:
+def draw_noise(config: ModelConfig, latent_size: tuple[int, int], rng: np.random.Generator | int) -> dict[str, Array]:
     """The noise of one decode, by graph input: standard normal maps drawn in the order in which they are used.
 
     The same seed and the same latent height and width give the same noise, whatever the batch or clip length.
@@ -84,6 +83,8 @@ def draw_noise(
     generator = generator_from(rng)
     height, width = latent_size
     return {
-        stack.name: generator.standard_normal((stack.maps, height * stack.scale, width * stack.scale), np.float32)
+        ports.noise_input(stack.block): generator.standard_normal(
+            (stack.maps, height * stack.scale, width * stack.scale), np.float32
+        )
         for stack in config.noise_stacks
     }

@@ -9,8 +9,10 @@ import numpy as np
 from ...tiling import Plan
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.grid import Grid
-from ..bundle.manifest import Graph, Manifest
-from ..config import ModelConfig
+from ..bundle import ports
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
+from ..config.model_config import ModelConfig
 from ..errors import BundleError, InputError
 from .cancel_token import CancelToken, check_token
 from .conditions import Conditions
@@ -116,7 +118,7 @@ class Jobs:
         shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
         plan = tiling.plan(self._grid, "encode", size, gated=gated) if isinstance(tiling, TilingSettings) else None
         job = Job(
-            graph, "sample", sample, Conditions(), shape, size, plan, sliced, specialise=specialise, cancel=cancel
+            graph, ports.SAMPLE, sample, Conditions(), shape, size, plan, sliced, specialise=specialise, cancel=cancel
         )
         return self._with(job, tiling, progress)
 
@@ -151,7 +153,7 @@ class Jobs:
         wanted = self._grid.cropped_size(size, crop)
         job = Job(
             graph,
-            "latents",
+            ports.LATENTS,
             latents,
             conditions(latents),
             shape,

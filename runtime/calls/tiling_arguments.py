@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ...tiling import Axis
 from ..arrays.grid import Grid
-from ..config import ImageConfig
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 from .tiling_settings import AxisTiles, TilingSettings
 
@@ -22,7 +22,7 @@ _LEAST_IMAGE_TILE = 512  # linear: configs that leave sample_size out say 32
 
 
 def image_tiling(
-    config: ImageConfig,
+    config: ModelConfig,
     grid: Grid,
     *,
     blend: str,
@@ -43,7 +43,7 @@ def image_tiling(
             "enable_tiling: give tile_sample_min_size and tile_overlap_factor, or heights and widths, not both"
         )
     axes, ratio, exact = grid.axes_for("decode"), grid.spatial, blend == "diffusers"
-    trained = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
+    trained = config.trained_size or _LEAST_IMAGE_TILE
     if not exact:
         trained = max(trained, _LEAST_IMAGE_TILE) // ratio * ratio
     size = tile_sample_min_size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays.grid import Grid
-from ..config import AutoencoderKLLTX2VideoConfig, ImageConfig, ModelConfig
+from ..config.model_config import ModelConfig
 
 __all__ = ["MOST_ELEMENTS", "Workload", "volume"]
 
@@ -14,10 +14,6 @@ MOST_ELEMENTS = 2**31 - 1
 """Of one tensor: what engines index with 32 bits."""
 _ITEM_BYTES = 4
 _LIVE_TENSORS = 12  # as large as the widest one: twice what was measured for any model and backend
-_LIVE_IN_IMAGES = {"decoder": 4.0, "encoder": 3.2}
-"""As large as the widest one, what a pass holds at once, as measured with ONNX Runtime (3.8, and 2.0 to 3.1)."""
-_LIVE_IN_CLIPS = {"decoder": (3.0, 2.3), "encoder": (4.4, 4.2)}
-"""The same at the patches' resolution: times the narrowest layer's channels, or times a patch's if that is more."""
 _LIVE_SCORES = 2.1  # two copies of attention's scores, and its input
 
 
@@ -62,39 +58,23 @@ class Workload:
     @property
     def scores(self) -> int:
         """Elements of the scores of attention in one pass: quadratic in the latents' area. 0: there is none."""
-        attends = isinstance(self.config, ImageConfig) and self.config.mid_block_add_attention
-        return self.batch * math.prod(self.cells) ** 2 if attends else 0
+        return self.batch * math.prod(self.cells) ** 2 if self.config.attention_channels else 0
 
     @property
     def widest(self) -> int:
         """Elements of the largest activation of one pass, beside attention's scores."""
-        config, ratio = self.config, self.grid.spatial
-        if isinstance(config, AutoencoderKLLTX2VideoConfig):
-            # The first block's channels at the patches' resolution; sampling packs no more than twice as many there.
-            return self._patches * max(2 * min(self._widths(config)), config.out_channels * config.patch_size**2)
-        assert isinstance(config, ImageConfig)
-        image = config.decoder_widths if self.decodes else config.block_out_channels
-        widest = max(channels * (ratio >> level) ** 2 for level, channels in enumerate((*image[1:2], *image)[:2]))
-        return self.batch * max(widest, image[0] * ratio**2) * math.prod(self.cells)
+        return self._units * self.config.pass_memory(self.component).widest
 
     @property
     def peak_estimate_bytes(self) -> int:
         """An upper estimate of what one pass holds at once, without the weights (`CallScope.peak_estimate_bytes`)."""
-        config = self.config
-        if isinstance(config, AutoencoderKLLTX2VideoConfig):
-            (by_width, by_patch), patch = _LIVE_IN_CLIPS[self.component], config.out_channels * config.patch_size**2
-            channels = max(by_width * min(self._widths(config)), by_patch * patch)
-            return int(_ITEM_BYTES * self._patches * channels)
-        return int(_ITEM_BYTES * max(_LIVE_IN_IMAGES[self.component] * self.widest, _LIVE_SCORES * self.scores))
+        peak = self._units * self.config.pass_memory(self.component).peak
+        return int(_ITEM_BYTES * max(peak, _LIVE_SCORES * self.scores))
 
     @property
-    def _patches(self) -> int:
-        """Of a video model: how many the batch's clips have."""
-        assert isinstance(self.config, AutoencoderKLLTX2VideoConfig)
-        return self.batch * (self.grid.spatial // self.config.patch_size) ** 2 * volume(self.grid, self.cells)
-
-    def _widths(self, config: AutoencoderKLLTX2VideoConfig) -> Sequence[int]:
-        return config.decoder_block_out_channels if self.decodes else config.block_out_channels
+    def _units(self) -> int:
+        """What activations grow with: latent cells of pictures, or cells times frames of clips."""
+        return self.batch * volume(self.grid, self.cells)
 
     @property
     def too_large(self) -> str | None:

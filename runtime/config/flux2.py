@@ -20,7 +20,6 @@ class AutoencoderKLFlux2Config(ImageConfig):
     """
 
     family: ClassVar[str] = "AutoencoderKLFlux2"
-    scaling_factor: ClassVar[None] = None  # the statistics do what it does elsewhere
 
     down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",) * 4
     up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",) * 4
@@ -54,7 +53,7 @@ class AutoencoderKLFlux2Config(ImageConfig):
         if (self.bn_running_mean is None) != (self.bn_running_var is None):
             raise ConfigError("config: bn_running_mean and bn_running_var come together, and only one of them is given")
         for name in ("bn_running_mean", "bn_running_var"):
-            require_numbers(self, name, self.packed_channels)
+            require_numbers(self, name, self.diffusion_channels)
         if self.bn_running_var is not None and not all(value >= 0 for value in self.bn_running_var):
             raise ConfigError("config: bn_running_var must not be negative in any channel")
 
@@ -64,9 +63,15 @@ class AutoencoderKLFlux2Config(ImageConfig):
         return self.decoder_block_out_channels or self.block_out_channels
 
     @property
-    def packed_channels(self) -> int:
-        """Channels of the diffusion latents, in which 2x2 cells are one."""
-        return math.prod(self.patch_size) * self.latent_channels
+    def packing(self) -> tuple[int, int]:
+        """`patch_size`."""
+        rows, columns = self.patch_size
+        return rows, columns
+
+    @property
+    def missing_statistics(self) -> tuple[str, ...]:
+        """Latents cannot be scaled without the batch norm's buffers."""
+        return ("bn_running_mean", "bn_running_var") if self.bn_running_mean is None else ()
 
     @property
     def latents_mean(self) -> tuple[float, ...] | None:

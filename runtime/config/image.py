@@ -1,22 +1,27 @@
 """What the configs of the image VAEs share: the convolutional autoencoder of Stable Diffusion and its descendants."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ...tiling.plain_text import shown
 from ..errors import ConfigError
-from .fields import FromDict, require_bools, require_choices, require_int_tuple, require_ints
+from .fields import require_bools, require_choices, require_int_tuple, require_ints
+from .model_config import ModelConfig, PassMemory
 
 __all__ = ["ACTIVATIONS", "ImageConfig"]
+
+_LIVE_TENSORS: Mapping[str, float] = {"decoder": 4.0, "encoder": 3.2}
+"""Tensors of the widest one's size that a pass holds at once. Measured with ONNX Runtime: 3.8, and 2.0 to 3.1."""
 
 ACTIVATIONS = ("gelu", "mish", "relu", "silu", "swish")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageConfig(FromDict):
-    """The structure of an image VAE; what its latents are scaled by is the families' own."""
+class ImageConfig(ModelConfig):
+    """The structure of an image VAE. Each family adds how its latents are scaled."""
 
-    temporal_ratio: ClassVar[int] = 1
+    supports_strips: ClassVar[bool] = True
 
     in_channels: int = 3
     out_channels: int = 3
@@ -58,9 +63,29 @@ class ImageConfig(FromDict):
         """Pixels per latent cell along height and width."""
         return int(2 ** (len(self.block_out_channels) - 1))
 
-    def min_latent_size(self, component: str) -> int:
-        """Fewest latent cells along height or width that a component takes."""
-        return 1
+    @property
+    def trained_size(self) -> int:
+        """`sample_size`, or its height."""
+        return self.sample_size if isinstance(self.sample_size, int) else self.sample_size[0]
+
+    def pass_memory(self, component: str) -> PassMemory:
+        """The widest activation stands at one of the two finest resolutions; the finer one may take the coarser one's
+        channels."""
+        widths, ratio = self.decoder_widths if component == "decoder" else self.block_out_channels, self.spatial_ratio
+        finest = (*widths[1:2], *widths)[:2]
+        widest = max(channels * (ratio >> level) ** 2 for level, channels in enumerate(finest))
+        widest = max(widest, widths[0] * ratio**2)
+        return PassMemory(widest, _LIVE_TENSORS[component] * widest)
+
+    @property
+    def attention_channels(self) -> int:
+        """The mid block attends over all cells, unless the config leaves attention out."""
+        return self.block_out_channels[-1] if self.mid_block_add_attention else 0
+
+    @property
+    def layer_count(self) -> int:
+        """Each layer has tensors of its own."""
+        return self.layers_per_block
 
     def _check_groups(self, name: str, widths: tuple[int, ...]) -> None:
         for width in widths:

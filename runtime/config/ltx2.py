@@ -1,14 +1,13 @@
 """Config of the LTX-2 video VAE. Field names and defaults are those of diffusers' `AutoencoderKLLTX2Video` (0.42)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from ...tiling.plain_text import shown
 from ..errors import ConfigError
 from .fields import (
-    FromDict,
     require_bools,
     require_choices,
     require_flags,
@@ -17,25 +16,20 @@ from .fields import (
     require_number,
     require_statistics,
 )
+from .model_config import ModelConfig, NoiseStack, PassMemory
 
-__all__ = ["SAMPLING_STRIDES", "AutoencoderKLLTX2VideoConfig", "NoiseStack"]
+__all__ = ["SAMPLING_STRIDES", "AutoencoderKLLTX2VideoConfig"]
+
+_LIVE_CHANNELS: Mapping[str, tuple[float, float]] = {"decoder": (3.0, 2.3), "encoder": (4.4, 4.2)}
+"""Channels that a pass holds at once at the patches' resolution: this many times those of the narrowest layer, or this
+many times those of a patch if that is more. Measured with ONNX Runtime."""
 
 PADDING_MODES = ("reflect", "zeros")
 SAMPLING_STRIDES = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}
 
 
-@dataclass(frozen=True)
-class NoiseStack:
-    """Noise for one decoder block: float32 (maps, scale * latent height, scale * latent width), standard normal,
-    two maps per residual block, shared by all frames and the whole batch."""
-
-    name: str
-    maps: int
-    scale: int
-
-
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderKLLTX2VideoConfig(FromDict):
+class AutoencoderKLLTX2VideoConfig(ModelConfig):
     """Config of the LTX-2 video VAE.
 
     As in diffusers, the `decoder_*` and `upsample_*` tuples are listed from the picture towards the latents (the
@@ -44,6 +38,8 @@ class AutoencoderKLLTX2VideoConfig(FromDict):
     """
 
     family: ClassVar[str] = "AutoencoderKLLTX2Video"
+    video: ClassVar[bool] = True
+    supports_streams: ClassVar[bool] = True
 
     in_channels: int = 3
     out_channels: int = 3
@@ -129,7 +125,7 @@ class AutoencoderKLLTX2VideoConfig(FromDict):
         return _spread(self.upsample_residual, len(self.decoder_layers_per_block) - 1)[::-1]
 
     @property
-    def noise_stacks(self) -> tuple["NoiseStack", ...]:
+    def noise_stacks(self) -> tuple[NoiseStack, ...]:
         """The noise that a decode consumes, in order: one stack of maps per block that injects it."""
         stacks, scale = [], 1
         layers = self.decoder_layers_per_block[::-1]
@@ -137,8 +133,7 @@ class AutoencoderKLLTX2VideoConfig(FromDict):
             if index and self.decoder_scaling[index - 1]:
                 scale *= SAMPLING_STRIDES[self.upsample_type[index - 1]][1]
             if noisy:
-                name = "noise_mid_block" if index == 0 else f"noise_up_block_{index - 1}"
-                stacks.append(NoiseStack(name, 2 * layers[index], scale))
+                stacks.append(NoiseStack(index, 2 * layers[index], scale))
         return tuple(stacks)
 
     @property
@@ -152,8 +147,30 @@ class AutoencoderKLLTX2VideoConfig(FromDict):
         """Frames per latent frame after the first, counted from the blocks."""
         return self._decoder_ratios()[0]
 
+    def causal(self, component: str) -> bool:
+        """`encoder_causal` or `decoder_causal`."""
+        return self.encoder_causal if component == "encoder" else self.decoder_causal
+
+    def without_conditions(self) -> Self:
+        """The config of the same decoder without timesteps and noise, which change no shape."""
+        return replace(self, timestep_conditioning=False, decoder_inject_noise=False)
+
+    def pass_memory(self, component: str) -> PassMemory:
+        """The widest activation has the first block's channels at the patches' resolution; sampling packs at most twice
+        as many there."""
+        widths = self.decoder_block_out_channels if component == "decoder" else self.block_out_channels
+        narrowest, patch = min(widths), self.out_channels * self.patch_size**2
+        patches = (self.spatial_ratio // self.patch_size) ** 2  # per latent cell
+        by_width, by_patch = _LIVE_CHANNELS[component]
+        return PassMemory(patches * max(2 * narrowest, patch), patches * max(by_width * narrowest, by_patch * patch))
+
+    @property
+    def layer_count(self) -> int:
+        """Each layer has tensors of its own."""
+        return sum(self.layers_per_block) + sum(self.decoder_layers_per_block)
+
     def min_latent_size(self, component: str) -> int:
-        """Fewest latent cells along height or width that a component takes: reflect padding needs two."""
+        """The fewest latent cells along height or width that a component takes: reflect padding needs two."""
         encoder = component == "encoder"
         mode = self.encoder_spatial_padding_mode if encoder else self.decoder_spatial_padding_mode
         return 2 if mode == "reflect" else 1

@@ -12,12 +12,13 @@ from ...tiling.plan import Direction
 from ..arrays.boundary import check_output, require_finite, to_output
 from ..arrays.grid import Grid
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph, Manifest
+from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..calls.cancel_token import CancelToken, check_token
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Jobs
 from ..calls.tiling_settings import TilingSettings
-from ..config import AutoencoderKLLTX2VideoConfig
+from ..config.model_config import ModelConfig
 from ..errors import BundleError, EngineError, InputError
 from ..system.page_memory import trim_heap
 from .execution import allocated
@@ -52,8 +53,7 @@ class ClipStream:
         Raises:
             InputError: a causality that cannot stream. BundleError: the bundle holds no such graphs.
         """
-        config = self._config
-        own = config.encoder_causal if component == "encoder" else config.decoder_causal
+        own = self._config.causal(component)
         if component == "encoder" and not own:
             raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
         if causal is not None and causal != own:
@@ -165,8 +165,7 @@ class ClipStream:
         return target
 
     @property
-    def _config(self) -> AutoencoderKLLTX2VideoConfig:
-        assert isinstance(self._manifest.config, AutoencoderKLLTX2VideoConfig)
+    def _config(self) -> ModelConfig:
         return self._manifest.config
 
     def _run(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..bundle.manifest import TensorInfo
+from ..bundle.graph import TensorInfo
 from ..errors import EngineError
 
 __all__ = ["check_shape", "expected_shape"]

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..bundle.manifest import Graph, Stage
+from ..bundle import ports
+from ..bundle.graph import Graph, Stage
 from ..bundle.profiles import Profile
 
 __all__ = [
@@ -104,10 +105,10 @@ def frames_within(
 ) -> int:
     """The most frames of a step, at most `most`, that engines of a stage take between a clip's ends, in `tiles` of
     (height, width) latent cells: fewer are as exact. What is no engine's size is refused by the call itself."""
-    chunk = next(tensor for tensor in graph.inputs if tensor.name == "chunk")
-    between = [profile.ranges["chunk"] for profile in profiles if profile.ranges["first"].maximum == (0,)]
+    chunk = next(tensor for tensor in graph.inputs if tensor.name == ports.CHUNK)
+    between = [profile.ranges[ports.CHUNK] for profile in profiles if profile.ranges[ports.FIRST].maximum == (0,)]
     for height, width in tiles:
-        shape = chunk.shape_for({"batch": batch, "frames": 1, "height": height, "width": width})
+        shape = chunk.shape_for(ports.stream_axes(batch, (height, width), frames=1))
         holding = [of.maximum[2] for of in between if of.holds((*shape[:2], of.maximum[2], *shape[3:]))]
         most = min(most, max(holding, default=most))
     return most

@@ -19,7 +19,8 @@ from ...tiling.blend import blend_of
 from ...tiling.canvas import Canvas
 from ..backends.component import CallScope
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
+from ..bundle import ports
+from ..bundle.graph import Graph
 from ..calls.conditions import Conditions
 from ..errors import BackendUnavailable, InputError
 from ..system.page_memory import own_page_memory
@@ -170,17 +171,17 @@ def _stage(
         del chunk  # the queue holds what is left of it
         while count := _next_count(len(queue), graph, most, first=first, last=ended):
             last = ended and count == len(queue)
-            told = (("first", first), ("last", last))
+            told = ((ports.FIRST, first), (ports.LAST, last))
             flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
             with sessions.turn(call):
                 results = component.step(
-                    {"chunk": queue.take(count), **flags, **extras, **states}, call=call, last=last, **options
+                    {ports.CHUNK: queue.take(count), **flags, **extras, **states}, call=call, last=last, **options
                 )
             first = False
-            frames = results.pop("result")
+            frames = results.pop(ports.RESULT)
             if isinstance(frames, np.ndarray):
                 check_shape(frames, _result_shape(graph, batch, latent_size, pixels="pixels" in options), graph.file)
-            states = {name.removeprefix("next_"): value for name, value in results.items()}
+            states = {ports.state_of_next(name): value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
     if len(queue):
@@ -206,23 +207,18 @@ def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: boo
 
 def _holds_back(graph: Graph) -> bool:
     """Whether a stage looks ahead, so that it gives more frames at the clip's end than it takes."""
-    return any(tensor.name == "last" for tensor in graph.inputs)
+    return any(tensor.name == ports.LAST for tensor in graph.inputs)
 
 
 def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Zeros, which the first chunk does not look at."""
-    sizes = _sizes(batch, latent_size)
-    states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
+    sizes = ports.stream_axes(batch, latent_size)
+    states = (tensor for tensor in graph.inputs if ports.is_state(tensor.name))
     return {tensor.name: own_page_memory(tensor.shape_for(sizes), tensor.dtype) for tensor in states}
 
 
 def _result_shape(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: bool) -> tuple[int | None, ...]:
     """The shape of a step's result, with any number of frames; of `pixels` (B, T, H, W, C)."""
-    (result,) = (tensor for tensor in graph.outputs if tensor.name == "result")
-    shape = expected_shape(result, _sizes(batch, latent_size))
+    (result,) = (tensor for tensor in graph.outputs if tensor.name == ports.RESULT)
+    shape = expected_shape(result, ports.stream_axes(batch, latent_size))
     return (shape[0], *shape[2:], shape[1]) if pixels else shape
-
-
-def _sizes(batch: int, latent_size: tuple[int, int]) -> dict[str, int]:
-    """The lengths of a streaming graph's named axes."""
-    return {"batch": batch, "height": latent_size[0], "width": latent_size[1]}

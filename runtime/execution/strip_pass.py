@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import Graph
-from ..bundle.strip_graph import Segment
+from ..bundle import ports
+from ..bundle.graph import Graph
+from ..bundle.strip_stage import StripStage
 from ..system.page_memory import ReusedPages
 from .activations import Activation, ActivationStore
 from .result_shape import check_shape
@@ -38,10 +39,8 @@ class StripPass:
         on_tile: Callable[[], None] = lambda: None,
     ) -> None:
         self._steps, self._open, self._store, self._on_tile = steps, open_step, store, on_tile
-        self._last_use = {
-            index: step.segment.index for step in steps for index in (step.segment.source, step.segment.skip)
-        }
-        self._pages = {"tile": ReusedPages(), "skip": ReusedPages()}
+        self._last_use = {index: step.stage.index for step in steps for index in (step.stage.source, step.stage.skip)}
+        self._pages = {name: ReusedPages() for name in (ports.TILE, ports.SKIP)}
 
     def run(self, array: Array, write: Write) -> None:
         """Run every step; the last one's result goes to `write`.
@@ -53,19 +52,19 @@ class StripPass:
         statistics: dict[str, Array] = {}
         keys: dict[str, Array] = {}
         for step in self._steps:
-            segment = step.segment
-            if segment.kind == "keys":
-                keys = self._keys(step, results[segment.source], statistics)
+            stage = step.stage
+            if stage.kind == "keys":
+                keys = self._keys(step, results[stage.source], statistics)
                 continue
-            extras = {**statistics, **keys} if segment.kind == "attention" else statistics
+            extras = {**statistics, **keys} if stage.kind == "attention" else statistics
             keys = {}
             last = step is self._steps[-1]
             target = None if last else self._store.empty((array.shape[0], step.channels, *step.size))
             statistics = self._step(step, results, extras, array.shape[0], target, write)
             del extras
             if target is not None:
-                results[segment.index] = target
-            for index in [index for index in results if self._is_last(index, segment)]:
+                results[stage.index] = target
+            for index in [index for index in results if self._is_last(index, stage)]:
                 results.pop(index).drop()
 
     def _step(
@@ -95,7 +94,7 @@ class StripPass:
             if number < len(step.tiles):
                 self._drop_above(step, results, step.tiles[number][0])
             self._on_tile()
-        return {} if merged is None else self._typed(mean=merged.mean, variance=merged.variance)
+        return {} if merged is None else self._typed({ports.MEAN: merged.mean, ports.VARIANCE: merged.variance})
 
     def _made(
         self,
@@ -108,47 +107,47 @@ class StripPass:
     ) -> Array:
         """A tile of that shape of the step's result, in `place` if there is one; its rows are added to `merged`."""
         outputs = run(inputs, place)
-        check_shape(_host(outputs["result"]), shape, step.graph.file)
+        check_shape(_host(outputs[ports.RESULT]), shape, step.graph.file)
         if merged is not None:
-            for name in ("row_mean", "row_variance"):
+            for name in (ports.ROW_MEAN, ports.ROW_VARIANCE):
                 check_shape(_host(outputs[name]), shape[:3], step.graph.file)
-            merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), shape[3])
-        return _host(outputs["result"])
+            merged.add(_host(outputs[ports.ROW_MEAN]), _host(outputs[ports.ROW_VARIANCE]), shape[3])
+        return _host(outputs[ports.RESULT])
 
     def _inputs(self, step: Step, results: Mapping[int, Activation], rows: slice, columns: slice) -> dict[str, Any]:
         """What the engine takes for a tile of the result, beside what is the same for all tiles."""
-        segment = step.segment
-        down = segment.window(rows.start, rows.stop, step.source[0])
-        across = segment.window(columns.start, columns.stop, step.source[1])
+        stage = step.stage
+        down = stage.window(rows.start, rows.stop, step.source[0])
+        across = stage.window(columns.start, columns.stop, step.source[1])
         seen = slice(down.start, down.stop), slice(across.start, across.stop)
-        inputs = {"tile": results[segment.source].read(*seen, self._pages["tile"])}
-        if any(tensor.name == "top" for tensor in step.graph.inputs):
+        inputs = {ports.TILE: results[stage.source].read(*seen, self._pages[ports.TILE])}
+        if any(tensor.name in ports.SIDES for tensor in step.graph.inputs):
             zeros = (down.zeros_before, across.zeros_before, down.zeros_behind, across.zeros_behind)
-            for side, count in zip(("top", "left", "bottom", "right"), zeros, strict=True):
+            for side, count in zip(ports.SIDES, zeros, strict=True):
                 inputs[side] = np.array([count], np.int64)
-        if segment.skip is not None:
-            inputs["skip"] = results[segment.skip].read(rows, columns, self._pages["skip"])
+        if stage.skip is not None:
+            inputs[ports.SKIP] = results[stage.skip].read(rows, columns, self._pages[ports.SKIP])
         return inputs
 
     def _drop_above(self, step: Step, results: Mapping[int, Activation], rows: slice) -> None:
         """Let go of what only this step reads, and not for a tile of these rows or behind them."""
-        segment = step.segment
-        seen = segment.window(rows.start, rows.stop, step.source[0])
-        for index, row in ((segment.source, seen.start), (segment.skip, rows.start)):
-            if index is not None and self._is_last(index, segment):
+        stage = step.stage
+        seen = stage.window(rows.start, rows.stop, step.source[0])
+        for index, row in ((stage.source, seen.start), (stage.skip, rows.start)):
+            if index is not None and self._is_last(index, stage):
                 results[index].drop(row)
 
-    def _is_last(self, index: int, segment: Segment) -> bool:
+    def _is_last(self, index: int, stage: StripStage) -> bool:
         """Whether no step behind this one reads that one's result."""
-        return self._last_use.get(index, -1) <= segment.index and index != segment.index
+        return self._last_use.get(index, -1) <= stage.index and index != stage.index
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
         """Keys and values of all positions, tile after tile: attention does not ask for their order."""
         run, start = self._open(step.graph), 0
         shape = (source.shape[0], step.size[0] * step.size[1], step.channels)
-        pair = {name: np.empty(shape, self._store.dtype) for name in ("keys", "values")}
+        pair = {name: np.empty(shape, self._store.dtype) for name in (ports.KEYS, ports.VALUES)}
         for rows, columns in step.tiles:
-            outputs = run({"tile": source.read(rows, columns, self._pages["tile"]), **statistics}, None)
+            outputs = run({ports.TILE: source.read(rows, columns, self._pages[ports.TILE]), **statistics}, None)
             stop = start + (rows.stop - rows.start) * (columns.stop - columns.start)
             for name, array in pair.items():
                 check_shape(_host(outputs[name]), (shape[0], stop - start, shape[2]), step.graph.file)
@@ -157,7 +156,7 @@ class StripPass:
             self._on_tile()
         return pair
 
-    def _typed(self, **arrays: NDArray[np.float64]) -> dict[str, Array]:
+    def _typed(self, arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, Array]:
         return {name: array.astype(self._store.dtype) for name, array in arrays.items()}
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..bundle.manifest import Graph
+from ..bundle import ports
+from ..bundle.graph import Graph
 from ..bundle.profiles import Profile
-from ..bundle.strip_graph import Segment
+from ..bundle.strip_stage import StripStage
 from ..errors import BundleError
 
 __all__ = ["Step", "StripSize", "plan_steps", "queries_within", "strip_for"]
@@ -32,25 +33,32 @@ class StripSize:
         the first that takes the keys of a picture of so many latent cells."""
         rows, columns, queries = self.rows, self.columns, self.queries
         for graph in graphs:
-            segment, built = _segment(graph), profiles(graph)
+            stage, built = _stage(graph), profiles(graph)
             chosen = next((one for one in built if _takes(one, positions)), built[0])
-            height, width = chosen.ranges["tile"].maximum[-2:]
-            if segment.kind == "attention":
+            height, width = chosen.ranges[ports.TILE].maximum[-2:]
+            if stage.kind == "attention":
                 queries = height, width
             else:
-                rows = min(rows, segment.result_within(height))
-                columns = min(columns, segment.result_within(width))
+                rows = min(rows, stage.result_within(height))
+                columns = min(columns, stage.result_within(width))
         return replace(self, rows=rows, columns=columns, queries=queries)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One segment of a pass. `source` and `size`: (height, width) of what it reads and of its result; `tiles`: (rows,
-    columns) of the result. `groups`: of the norm that its result goes into, 0 if there is none. `channels`: of its
-    result."""
+    """One stage of a pass in strips, and its tiles.
+
+    Attributes:
+        graph: the stage's graph.
+        stage: what the stage reads and adds.
+        source, size: (height, width) of what the stage reads, and of its result.
+        channels: of the result.
+        groups: of the norm that reads the result; 0 if no norm does.
+        tiles: (rows, columns) of the result.
+    """
 
     graph: Graph
-    segment: Segment
+    stage: StripStage
     source: tuple[int, int]
     size: tuple[int, int]
     channels: int
@@ -69,24 +77,24 @@ def plan_steps(
     sizes = {-1: size}
     steps: list[Step] = []
     for graph in graphs:
-        segment = _segment(graph)
-        if segment.index != len(steps):
+        stage = _stage(graph)
+        if stage.index != len(steps):
             raise BundleError(
                 f"the bundle lacks step {len(steps)} of the {graph.component}'s exact strips in {graph.dtype}: export "
                 f"it again"
             )
-        source = sizes[segment.source]
-        height, width = (segment.result_length(length) for length in source)
-        sizes[segment.index] = height, width
+        source = sizes[stage.source]
+        height, width = (stage.result_length(length) for length in source)
+        sizes[stage.index] = height, width
         scale = max(height // cells[0], 1)  # the result's pixels per latent cell; tiles are whole cells
         rows, columns = (max(length // scale, 1) * scale for length in (strip.rows, strip.columns))
-        if segment.kind == "attention":
+        if stage.kind == "attention":
             most = strip.queries or (rows, columns)
             rows, columns = min(rows, height, most[0]), min(columns, width, most[1])
             rows, columns = queries_within(rows, columns, height * width * batch, strip.scores_bytes)
         tiles = tuple((down, across) for down in _pieces(height, rows) for across in _pieces(width, columns))
-        channels = graph.outputs[0].shape[2 if segment.kind == "keys" else 1]
-        steps.append(Step(graph, segment, source, (height, width), _int(channels), _groups(graphs, segment), tiles))
+        channels = graph.outputs[0].shape[2 if stage.kind == "keys" else 1]
+        steps.append(Step(graph, stage, source, (height, width), _int(channels), _groups(graphs, stage), tiles))
     return tuple(steps)
 
 
@@ -111,24 +119,24 @@ def _pieces(length: int, piece: int) -> list[slice]:
     return [slice(start, min(start + piece, length)) for start in range(0, length, piece)]
 
 
-def _groups(graphs: Sequence[Graph], segment: Segment) -> int:
+def _groups(graphs: Sequence[Graph], stage: StripStage) -> int:
     for graph in graphs:
-        if _segment(graph).source == segment.index:
+        if _stage(graph).source == stage.index:
             for tensor in graph.inputs:
-                if tensor.name == "mean":
+                if tensor.name == ports.MEAN:
                     return _int(tensor.shape[1])
     return 0
 
 
 def _takes(profile: Profile, positions: int) -> bool:
     """Whether a step's profile takes the keys of a whole picture; most steps read none."""
-    keys = profile.ranges.get("keys")
+    keys = profile.ranges.get(ports.KEYS)
     return keys is None or keys.maximum[1] >= positions
 
 
-def _segment(graph: Graph) -> Segment:
-    assert graph.segment is not None
-    return graph.segment
+def _stage(graph: Graph) -> StripStage:
+    assert graph.strip_stage is not None
+    return graph.strip_stage
 
 
 def _int(axis: int | str) -> int:

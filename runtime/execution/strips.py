@@ -11,7 +11,7 @@ from ..arrays.boundary import pixel_shape, to_output
 from ..backends.component import CallScope
 from ..backends.opened_ahead import OpenedAhead
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
+from ..bundle.graph import Graph
 from ..bundle.profiles import Profile
 from ..calls.jobs import Job
 from ..calls.strip_settings import StripSettings

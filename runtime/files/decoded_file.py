@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from ..errors import InputError
 from ..media.clips.clip_reader import CLIP_ENDINGS
 from ..media.clips.clip_writer import write_clip
@@ -88,7 +87,7 @@ def decode_file(
         check_replaceable(output, overwrite, source)
     content = read_latents(source)
     latents = model_latents(vae, content, source, scaled=scaled)
-    if seed is not None and not getattr(vae.config, "noise_stacks", ()):
+    if seed is not None and not vae.config.noise_stacks:
         raise InputError("seed: this decoder injects no noise; leave it out")
     noise = None if seed is None else generator_for(seed, source)
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
@@ -200,12 +199,13 @@ class DecodedFile:
 
         `writer_bytes` is the memory of the writer of the frames, which counts towards the budget.
         """
-        assert isinstance(self.vae, AutoencoderKLLTX2Video)
+        clips = self.vae.clip_calls
+        assert clips is not None
         options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "on_ran": ran.append}
         options["memory_beside"] = writer_bytes
-        if not self.vae.streaming:  # a stream reports frames, which are counted when they are written
+        if not clips.streaming:  # a stream reports frames, which are counted when they are written
             options["progress"] = counting("tiles", self.progress)
-        for group in self.vae.decode_frames(self.latents, **options, **self.conditions):
+        for group in clips.decode_frames(self.latents, **options, **self.conditions):
             yield from group[0]
 
     def _count(self, what: str, done: int, total: int) -> None:

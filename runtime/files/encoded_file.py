@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..arrays.posterior import DiagonalGaussian
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
-from ..autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from ..autoencoders.clip_calls import ClipCalls
 from ..errors import InputError, OutputError
 from ..media.alpha import WHITE, Background, background_colour
 from ..media.clips.clip_chunks import ClipChunks
@@ -98,12 +98,13 @@ def encode_file(
     require_folder(output)
     check = check or (lambda: None)
     behind = background_colour(background)
-    if stream and not isinstance(vae, AutoencoderKLLTX2Video):
+    clips = vae.clip_calls
+    if stream and clips is None:
         raise InputError(f"stream: only video models stream, and this is {vae.family}")
     # The source is hashed before it is read, so that a later change of the file is recognised.
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
-    if isinstance(vae, AutoencoderKLLTX2Video) and (stream or (memory is not None and not is_array(source))):
-        encoded = _encode_clip(vae, source, check, progress, memory, behind, matrix, stream=stream)
+    if clips is not None and (stream or (memory is not None and not is_array(source))):
+        encoded = _encode_clip(vae, clips, source, check, progress, memory, behind, matrix, stream=stream)
     else:
         encoded = _encode_whole(vae, source, check, progress, memory, behind, matrix)
     check()
@@ -153,7 +154,8 @@ def _encode_whole(
 
 
 def _encode_clip(
-    vae: AutoencoderKLLTX2Video,
+    vae: Autoencoder,
+    clips: ClipCalls,
     source: Path,
     check: Callable[[], None],
     progress: Progress | None,
@@ -165,16 +167,16 @@ def _encode_clip(
 ) -> _Encoded:
     """Encode a clip in the way that fits the budget: chunk by chunk if it streams, else as a whole."""
     chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, background=background, matrix=matrix)
-    strategy = vae.clip_strategy(chunks.padded_size, memory, stream=stream)
+    strategy = clips.clip_strategy(chunks.padded_size, memory, stream=stream)
     if not strategy.streaming:
         return _encode_whole(vae, source, check, progress, memory, background, matrix)
     moments = []
-    for part in vae.encode_chunks(chunks, strategy):
+    for part in clips.encode_chunks(chunks, strategy):
         check()
         moments.append(part)
         if progress is not None:
             progress("frames", chunks.frames, chunks.frame_count or 0)
     size = (chunks.frames, chunks.height, chunks.width)
-    ran = vae.chunks_ran(vae.grid.padded_size(size), strategy)
+    ran = clips.chunks_ran(vae.grid.padded_size(size), strategy)
     posterior = DiagonalGaussian(np.concatenate(moments, axis=2))
     return _Encoded(posterior, size, chunks.frame_rate, chunks.sample_aspect_ratio, ran)

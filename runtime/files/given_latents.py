@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..arrays.latent_space import likely_space
 from ..autoencoders.autoencoder import Autoencoder
-from ..config import AutoencoderKLFlux2Config
+from ..config.model_config import ModelConfig
 from ..errors import InputError
 from ..media.latents_file import LatentsFile
 
@@ -49,29 +49,29 @@ def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scale
     if latents.ndim != (5 if vae.video else 4):
         raise InputError(f"{source} holds latents of shape {latents.shape}, which {vae.family} does not take")
     as_diffusion = bool(scaled or content.scaled)
-    if isinstance(vae.config, AutoencoderKLFlux2Config):
+    if vae.config.packing is not None:
         _check_packing(vae.config, latents, source, as_diffusion)
     if content.scaled is None:
         _warn_of_other_space(vae.config, latents, source, as_diffusion)
     return vae.unscale_latents(latents) if as_diffusion else latents
 
 
-def _check_packing(config: AutoencoderKLFlux2Config, latents: NDArray[Any], source: Path, as_diffusion: bool) -> None:
-    """Check the space of FLUX.2 latents by their channels, which differ between the two spaces."""
+def _check_packing(config: ModelConfig, latents: NDArray[Any], source: Path, as_diffusion: bool) -> None:
+    """Check the space of packed latents by their channels, which differ between the two spaces."""
     channels = latents.shape[1]
-    if not as_diffusion and channels == config.packed_channels:
+    if not as_diffusion and channels == config.diffusion_channels:
         raise InputError(
-            f"{source} holds {channels} channels, which are FLUX.2's diffusion latents (its model latents have "
-            f"{config.latent_channels}): give --scaled"
+            f"{source} holds {channels} channels, which are diffusion latents of {config.family} (its model latents "
+            f"have {config.latent_channels}): give --scaled"
         )
     if as_diffusion and channels == config.latent_channels:
         raise InputError(
-            f"{source} holds {channels} channels, which are FLUX.2's model latents (its diffusion latents have "
-            f"{config.packed_channels}): leave --scaled out"
+            f"{source} holds {channels} channels, which are model latents of {config.family} (its diffusion latents "
+            f"have {config.diffusion_channels}): leave --scaled out"
         )
 
 
-def _warn_of_other_space(config: Any, latents: NDArray[Any], source: Path, as_diffusion: bool) -> None:
+def _warn_of_other_space(config: ModelConfig, latents: NDArray[Any], source: Path, as_diffusion: bool) -> None:
     space = likely_space(latents, config)
     if as_diffusion and space == "model":
         _log.warning(

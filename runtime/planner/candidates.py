@@ -64,12 +64,12 @@ def strips_within(
 ) -> Strategy | None:
     """Exact strips that hold about `memory_bytes` beside input and output, or None where the bundle has none.
     `settings`: what else of them was set."""
-    segments = manifest.find_strip_graphs(work.component, dtype)
-    if not segments:
+    graphs = manifest.find_strip_graphs(work.component, dtype)
+    if not graphs:
         return None
     settings = replace(settings or StripSettings(), memory_bytes=max(memory_bytes, 0))
     try:
-        rows = strip_rows(segments, settings, work.batch, work.size, work.cells)
+        rows = strip_rows(graphs, settings, work.batch, work.size, work.cells)
     except InputError:
         return None
     return Strategy(replace(settings, rows=rows))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from ..calls.strategy import Strategy
 from ..calls.workload import Workload, volume
-from ..config import ImageConfig
 from .calibration import Points
 from .calibration_sizes import calibration_sizes
 from .probe import Point, Probe
@@ -148,6 +147,5 @@ def attention_bytes(work: Workload, backend: str) -> int:
     copies = _SCORES.get(backend, 0)
     if not work.scores or not copies:
         return 0
-    assert isinstance(work.config, ImageConfig)
-    inputs = _ATTENTION_INPUTS * work.config.block_out_channels[-1] * work.batch * math.prod(work.cells)
+    inputs = _ATTENTION_INPUTS * work.config.attention_channels * work.batch * math.prod(work.cells)
     return _ITEM_BYTES * (copies * work.scores + inputs)

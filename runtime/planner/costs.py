@@ -8,6 +8,7 @@ from typing import Protocol
 from ...tiling import Plan
 from ...tiling.plan import Direction
 from ..backends.onnxruntime.arena import block_bytes, table_bytes
+from ..bundle import ports
 from ..bundle.manifest import Manifest
 from ..calls.strategy import WHOLE, Strategy
 from ..calls.strip_settings import StripSettings
@@ -151,12 +152,12 @@ class Costs:
 
     def _state_bytes(self, work: Workload) -> int:
         """Of what all stages of a stream remember, per latent cell of height and width."""
-        one = {"batch": work.batch, "height": 1, "width": 1}
+        one = ports.stream_axes(work.batch, (1, 1))
         states = (
             tensor
             for graph in self._manifest.find_streams(work.component, self._dtype)
             for tensor in graph.inputs
-            if tensor.name.startswith("state_")
+            if ports.is_state(tensor.name)
         )
         return _ITEM_BYTES * sum(math.prod(tensor.shape_for(one)) for tensor in states)
 

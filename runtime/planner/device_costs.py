@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..bundle import ports
 from ..bundle.engine_records import EngineRecord
-from ..bundle.manifest import Graph, Manifest, TensorInfo
+from ..bundle.graph import Graph, TensorInfo
+from ..bundle.manifest import Manifest
 from ..bundle.profiles import Profile, choose_profile
 from ..calls.strategy import Strategy
 from ..calls.workload import Workload
@@ -77,11 +79,7 @@ class DeviceCosts:
 
     def _whole(self, work: Workload, lanes: int) -> float:
         graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
-        height, width = work.cells[-2:]
-        names = {"batch": work.batch, "latent_height": height, "latent_width": width}
-        names |= dict(zip(("height", "width"), work.size[-2:], strict=True))
-        if work.grid.video:
-            names |= {"latent_frames": work.cells[0], "frames": work.size[0]}
+        names = ports.whole_axes(work.batch, work.size, work.cells, work.config.noise_stacks)
         shapes = {tensor.name: tensor.shape_for(names) for tensor in graph.inputs}
         record = self._record(graph, shapes)
         inputs = sum(_bytes(tensor, shapes[tensor.name]) for tensor in graph.inputs)
@@ -93,17 +91,17 @@ class DeviceCosts:
         frames = strategy.frames_per_chunk or most_frames(work.component)
         weights, activations, states, between = 0, 0, 0, 0
         for graph, most in zip(graphs, step_frames(graphs, frames), strict=True):
-            names = {"batch": work.batch, "height": cells[0], "width": cells[1]}
+            names = ports.stream_axes(work.batch, (cells[0], cells[1]))
             record, profile = self._stage_engine(graph, names)
-            step = min(most, profile.ranges["chunk"].maximum[2])
+            step = min(most, profile.ranges[ports.CHUNK].maximum[2])
             weights += record.bytes + record.stripped_bytes
             activations = max(activations, record.activation_bytes or 0)
             for tensor in graph.inputs:
-                if tensor.name.startswith("state_"):
+                if ports.is_state(tensor.name):
                     states += 2 * _bytes(tensor, tensor.shape_for(names))  # those that are read and the next ones
-                elif tensor.name == "chunk":
+                elif tensor.name == ports.CHUNK:
                     # Waiting, and put together for a step.
-                    between += 2 * _bytes(tensor, tensor.shape_for(names | {"frames": step}))
+                    between += 2 * _bytes(tensor, tensor.shape_for(names | {ports.FRAMES: step}))
         chunk = work.batch * work.config.out_channels * frames * math.prod(cells) * work.grid.spatial**2
         made = _outputs(work, 4 * chunk) if work.decodes else 0
         return weights + activations + count * (states + between) + made
@@ -116,17 +114,17 @@ class DeviceCosts:
             rows, columns = step.tiles[0]
             tile = 4 * work.batch * step.channels * (rows.stop - rows.start) * (columns.stop - columns.start)
             record = self._engines(step.graph)[0]
-            if step.segment.kind == "attention":
+            if step.stage.kind == "attention":
                 self._require_keys(step.graph, math.prod(step.size))
             opened.append(record.bytes + record.stripped_bytes)
-            around = 3 * tile * (step.segment.down / step.segment.up) ** 2 + tile
-            keys = 8 * work.batch * step.channels * math.prod(step.size) if step.segment.kind == "attention" else 0
+            around = 3 * tile * (step.stage.down / step.stage.up) ** 2 + tile
+            keys = 8 * work.batch * step.channels * math.prod(step.size) if step.stage.kind == "attention" else 0
             most = max(most, sum(opened[-_STEPS_OPEN:]) + (record.activation_bytes or 0) + around + keys)
         return most
 
     def _require_keys(self, graph: Graph, positions: int) -> None:
         """Refuse pictures that no engine of attention was built for."""
-        most = max(one.ranges["keys"].maximum[1] for record in self._engines(graph) for one in record.profiles)
+        most = max(one.ranges[ports.KEYS].maximum[1] for record in self._engines(graph) for one in record.profiles)
         if positions > most:
             raise EngineError(
                 f"{graph.file} was built for pictures of at most {most} latent cells, and this one has {positions}: "
@@ -143,17 +141,17 @@ class DeviceCosts:
 
     def _stage_engine(self, graph: Graph, names: Mapping[str, int]) -> tuple[EngineRecord, Profile]:
         """An engine that takes chunks of that size, and its profile of the longest ones."""
-        chunk = next(tensor for tensor in graph.inputs if tensor.name == "chunk")
+        chunk = next(tensor for tensor in graph.inputs if tensor.name == ports.CHUNK)
         found = []
         for record in self._engines(graph):
             for profile in record.profiles:
-                of = profile.ranges["chunk"]
-                if of.holds(chunk.shape_for({**names, "frames": of.maximum[2]})):
+                of = profile.ranges[ports.CHUNK]
+                if of.holds(chunk.shape_for({**names, ports.FRAMES: of.maximum[2]})):
                     found.append((of.maximum[2], record, profile))
         if not found:
             raise EngineError(
-                f"no engine of {graph.file} takes frames of {names['height']}x{names['width']} latent cells: build one "
-                f"with `latentrt build --stream --tile HxW`"
+                f"no engine of {graph.file} takes frames of {names[ports.HEIGHT]}x{names[ports.WIDTH]} latent cells: "
+                f"build one with `latentrt build --stream --tile HxW`"
             )
         _, record, profile = max(found, key=lambda one: one[0])
         return record, profile

@@ -46,12 +46,12 @@ def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Str
 def strip_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> Job:
     """The job of an exact pass in graphs of that precision over an array that takes no memory."""
     assert isinstance(strategy.tiling, StripSettings)
-    segments = manifest.find_strip_graphs(work.component, dtype)
+    graphs = manifest.find_strip_graphs(work.component, dtype)
     source = work.cells if work.decodes else work.size
     target = work.size if work.decodes else work.cells
     array = np.broadcast_to(np.float32(0), (work.batch, 1, *source))
     shape = (work.batch, 1, *target)
-    return Job(segments[0], "", array, None, shape, target, exact=strategy.tiling, segments=segments)  # type: ignore[arg-type]
+    return Job(graphs[0], "", array, None, shape, target, exact=strategy.tiling, segments=graphs)  # type: ignore[arg-type]
 
 
 def _measured(manifest: Manifest, points: Points, work: Workload, side: int, dtype: str) -> tuple["_Steps", int, float]:
@@ -86,8 +86,8 @@ class _Steps:
             pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
             area = math.prod(step.size) * work.batch
             tiles.append(_ITEM_BYTES * work.batch * step.channels * pixels)
-            scores.append(_ITEM_BYTES * 2 * pixels * area if step.segment.kind == "attention" else 0)
-            keys.append(_ITEM_BYTES * 2 * step.channels * area if step.segment.kind != "convolution" else 0)
+            scores.append(_ITEM_BYTES * 2 * pixels * area if step.stage.kind == "attention" else 0)
+            keys.append(_ITEM_BYTES * 2 * step.channels * area if step.stage.kind != "convolution" else 0)
         return cls(tuple(held), tuple(tiles), tuple(scores), tuple(keys), in_files)
 
     def most(self, factor: float) -> float:

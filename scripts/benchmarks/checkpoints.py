@@ -18,7 +18,7 @@ def write_checkpoint(folder: Path, values: dict[str, Any]) -> int:
     """
     from latentrt.export.graphs.components import meta_model
     from latentrt.export.weights.safetensors_file import write_safetensors
-    from latentrt.runtime.config import config_from_dict
+    from latentrt.runtime.config.families import config_from_dict
 
     model = meta_model(config_from_dict(values))
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -97,7 +97,7 @@ class _Peer:
         import torch
 
         from latentrt.export.checkpoints import open_checkpoint
-        from latentrt.export.models import model_from_config
+        from latentrt.export.models.reference_model import model_from_config
 
         source = open_checkpoint(self._checkpoint)
         with torch.device("meta"):  # weights that are drawn first take longer than reading them

@@ -105,7 +105,7 @@ def work_of(case: PeerCase) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from latentrt.export.graphs.components import meta_model
-    from latentrt.runtime.config import config_from_dict
+    from latentrt.runtime.config.families import config_from_dict
 
     model: Any = meta_model(config_from_dict(CONFIGS[case.model]))
     array = torch.empty(case.shape, device="meta")

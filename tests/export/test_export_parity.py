@@ -15,10 +15,11 @@ import torch
 from architectures import ALL, KL, KL_BASE, LTX, diffusers_model, picture, relative_error
 
 from latentrt.export.bundle import ExportSettings, export_bundle
-from latentrt.export.models import model_from_config
+from latentrt.export.models.reference_model import model_from_config
 from latentrt.runtime import open_bundle
 from latentrt.runtime.calls.conditions import draw_noise
-from latentrt.runtime.config import AutoencoderKLLTX2VideoConfig, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 from latentrt.runtime.errors import InputError
 
 TOLERANCE = 1e-5  # of max|reference|, against float64; 1e-4 is what is promised
@@ -191,7 +192,7 @@ def reference_sample(
 ) -> np.ndarray:
     """diffusers' decode, given the noise that the runtime draws from `seed`, map by map in the order it asks."""
     options = {} if temb is None else {"temb": torch.from_numpy(temb)}
-    if not getattr(config, "noise_stacks", ()):
+    if not config.noise_stacks:
         with torch.no_grad():
             return np.asarray(model.decode(torch.from_numpy(latents).double(), **options).sample)
     stacks = draw_noise(config, (latents.shape[-2], latents.shape[-1]), seed)

@@ -536,7 +536,7 @@ def test_the_work_of_a_case_is_what_the_model_does(gpu: Callable[[str], ModuleTy
     from torch.utils.flop_counter import FlopCounterMode
 
     from latentrt.export.graphs.components import meta_model
-    from latentrt.runtime.config import config_from_dict
+    from latentrt.runtime.config.families import config_from_dict
 
     cases = gpu("cases")
     assert [case.name for case in cases.REAL_CASES] == ["sdxl 1024x1024", "ltx2 768x512x121", "ltx2 1216x704x121"]
@@ -561,7 +561,7 @@ def on_engines(
     )
     config: Any = manifest.config
     host_device.install(monkeypatch)
-    whole = dataclasses.replace(manifest, segments=())
+    whole = dataclasses.replace(manifest, strip_graphs=())
     whole.write()
     host_device.with_engines(
         bundle, lambda graph: plan_profiles(config, graph, settings), lambda graph: added_outputs(manifest, graph)

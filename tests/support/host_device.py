@@ -29,7 +29,8 @@ from latentrt.runtime.backends.cuda.devices import Buffer
 from latentrt.runtime.backends.tensorrt import opener as tensorrt
 from latentrt.runtime.backends.tensorrt import shared_device
 from latentrt.runtime.bundle.engine_records import EngineRecord
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.errors import DeviceMemoryError, EngineError
 from latentrt.runtime.system.hashing import sha256_of

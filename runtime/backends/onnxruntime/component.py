@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundle import ports
 from ...errors import BackendUnavailable, BundleError, EngineError, InputError
 from ...extras import require
 from ...system.page_memory import own_page_memory
@@ -150,7 +151,7 @@ class OnnxRuntimeComponent:
         results: dict[str, Any] = {}
         names = [output.name for output in self._session.get_outputs()]
         for name in names.copy():
-            state = inputs.get(name.removeprefix("next_")) if name.startswith("next_") else None
+            state = inputs.get(ports.state_of_next(name)) if ports.is_next_state(name) else None
             if state is not None and last:
                 names.remove(name)
             elif state is not None and self._device == "cpu":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundle import ports
 from ...errors import BackendUnavailable, EngineError
 from ...extras import require
 from ...system.file_identity import UnchangedFiles
@@ -157,9 +158,9 @@ class OpenVinoComponent:
         in_place: bool = False,
     ) -> dict[str, Any]:
         states = {
-            f"next_{name}": array if in_place else own_page_memory(array.shape)
+            ports.next_state(name): array if in_place else own_page_memory(array.shape)
             for name, array in inputs.items()
-            if name.startswith("state_")
+            if ports.is_state(name)
         }
 
         def ours(names: Sequence[str]) -> dict[str, NDArray[Any]]:

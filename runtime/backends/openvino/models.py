@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
+from ...bundle.ports import CHUNK, FIRST, LAST
 from ..component import CallScope
 
 __all__ = ["Fit", "Models", "SharedModel"]
 
-_CHUNK = "chunk"  # the frames that a step of a stream takes; its other inputs are the same size from step to step
 _TIME = 2
 _POLL_SECONDS = 0.05
 
@@ -108,11 +108,11 @@ class Models:
         """The model for a step of a stream. A model of known sizes holds what it computes in for good, so there is one:
         for the steps of most frames between the first and the last one, made when the second of them comes. The last
         warm-up counts. Steps of exact strips have none."""
-        at_an_end = any(inputs[name].any() for name in ("first", "last") if name in inputs)
-        if call.specialise is False or at_an_end or _CHUNK not in inputs:
+        at_an_end = any(inputs[name].any() for name in (FIRST, LAST) if name in inputs)
+        if call.specialise is False or at_an_end or CHUNK not in inputs:
             return self.for_every_size()
-        clip = Fit.of({name: array for name, array in inputs.items() if name != _CHUNK})
-        frames = inputs[_CHUNK].shape[_TIME]
+        clip = Fit.of({name: array for name, array in inputs.items() if name != CHUNK})
+        frames = inputs[CHUNK].shape[_TIME]
         with self._lock:
             self._drop_spoiled()
             if call.specialise:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bundle.added_outputs import NOT_FINITE, PIXELS
 from ...bundle.engine_records import EngineRecord, warmup_command
-from ...bundle.manifest import Graph
+from ...bundle.graph import Graph
+from ...bundle.ports import NOT_FINITE, PIXELS
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError, EngineError, InputError
 from ..component import CallScope, NotFinite

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...bundle.added_outputs import NOT_FINITE, PIXELS
 from ...bundle.engine_records import EngineRecord
+from ...bundle.ports import NOT_FINITE, PIXELS
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError
 from .component import TensorRTComponent

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ...bundle.added_outputs import NOT_FINITE, PIXELS
+from ...bundle.ports import NOT_FINITE, PIXELS, is_next_state
 
 __all__ = ["EngineTensors"]
 
@@ -18,7 +18,7 @@ class EngineTensors:
         out, host = library.TensorIOMode.OUTPUT, library.TensorLocation.HOST
         self.outputs = tuple(name for name in names if engine.get_tensor_mode(name) == out)
         self.result = next(name for name in self.outputs if name not in (PIXELS, NOT_FINITE))
-        self.states = frozenset(name for name in self.outputs if name.startswith("next_"))
+        self.states = frozenset(name for name in self.outputs if is_next_state(name))
         self._host = frozenset(name for name in names if engine.get_tensor_location(name) == host)
         self._dtypes: dict[str, np.dtype[Any]] = {
             name: np.dtype(library.nptype(engine.get_tensor_dtype(name))) for name in names

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...bundle.engine_records import EngineRecord, build_command
-from ...bundle.manifest import Graph, Manifest
+from ...bundle.graph import Graph
+from ...bundle.manifest import Manifest
 from ...bundle.profiles import Profile
 from ...errors import BackendUnavailable, EngineError
 from ...extras import require

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ...bundle.manifest import Graph
+from ...bundle import ports
+from ...bundle.graph import Graph
 
 __all__ = ["smaller_tiles", "tile_that_fits"]
 
@@ -18,19 +19,19 @@ def smaller_tiles(graph: Graph, shapes: Shapes, ratio: int) -> Iterator[tuple[tu
         for axis, size in zip(tensor.shape, shapes[tensor.name], strict=True)
         if isinstance(axis, str)
     }
-    if "latent_height" in axes:
-        cells = [axes["latent_height"], axes["latent_width"]]
+    if (height := ports.latent_axis(ports.HEIGHT)) in axes:
+        cells = [axes[height], axes[ports.latent_axis(ports.WIDTH)]]
     else:
-        cells = [axes["height"] // ratio, axes["width"] // ratio]
+        cells = [axes[ports.HEIGHT] // ratio, axes[ports.WIDTH] // ratio]
     whole = tuple(cells)
     while max(cells) > 1:
         side = cells.index(max(cells))
         cells[side] //= 2
         scaled = {
             axis: size // whole[0] * cells[0]
-            if axis.endswith("height")
+            if axis.endswith(ports.HEIGHT)
             else size // whole[1] * cells[1]
-            if axis.endswith("width")
+            if axis.endswith(ports.WIDTH)
             else size
             for axis, size in axes.items()
         }

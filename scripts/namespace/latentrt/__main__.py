@@ -1,1 +1,8 @@
-../../../root/__main__.py
+"""`python -m latentrt`: the same as the command `latentrt`."""
+
+from .cli.main import main
+
+__all__: list[str] = []
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,8 @@ from latentrt.export.bundle import export_bundle
 from latentrt.export.checkpoints import open_checkpoint, published_files
 from latentrt.export.checkpoints.parameters import parameters_of
 from latentrt.runtime import open_bundle
-from latentrt.runtime.config import MissingScalingFactor, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.kl import MissingScalingFactor
 from latentrt.runtime.errors import LatentRTError
 from latentrt.runtime.system.hashing import sha256_of
 

@@ -17,7 +17,7 @@ from originals import description_of, ldm_tensors, ltx2_tensors
 from places import TESTS
 from safetensors.torch import save_file
 
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.errors import ConfigError
 
 pytestmark = pytest.mark.slow

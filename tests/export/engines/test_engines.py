@@ -25,7 +25,7 @@ from latentrt.export.engines.planning import default_tile, plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.runtime import BundleError, EngineError, LatentRTError
 from latentrt.runtime.bundle.manifest import Manifest
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.config.families import config_from_dict
 
 pytestmark = pytest.mark.slow
 

@@ -19,9 +19,12 @@ from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import EngineError, InputError
 from latentrt.runtime.backends.tensorrt.opener import find_engines
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import choose_profile
-from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.kl import AutoencoderKLConfig
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 
 pytestmark = pytest.mark.slow
 
@@ -120,11 +123,11 @@ def test_the_steps_of_exact_strips_become_engines_once(bundle_of: Callable[[str]
     bundle = Path(shutil.copytree(bundle_of("odd_groups"), tmp_path / "bundle"))
     manifest = Manifest.open(bundle)
     kinds: dict[Any, Graph] = {}  # one step of each kind: a bundle has dozens
-    for graph in manifest.segments:
-        assert graph.segment is not None
-        segment = graph.segment
-        kinds[segment.kind, segment.up, segment.down, segment.skip is None] = graph
-    dataclasses.replace(manifest, segments=tuple(kinds.values())).write()
+    for graph in manifest.strip_graphs:
+        assert graph.strip_stage is not None
+        stage = graph.strip_stage
+        kinds[stage.kind, stage.up, stage.down, stage.skip is None] = graph
+    dataclasses.replace(manifest, strip_graphs=tuple(kinds.values())).write()
     options: dict[str, Any] = {"tiles": (Extent(1, 32, 64),), "exact": True, "picture": (128, 256)}
     built = build_engines(bundle, settings := BuildSettings(RTX, **options, **FAST))
     assert {one.record.graph for one in built[2:]} == {graph.file for graph in kinds.values()}
@@ -136,21 +139,21 @@ def test_the_steps_of_exact_strips_become_engines_once(bundle_of: Callable[[str]
 def test_a_step_of_exact_strips_takes_a_strip_with_its_surroundings(bundle_of: Callable[[str], Path]) -> None:
     config = config_from_dict(ALL["sd"])
     assert isinstance(config, AutoencoderKLConfig)
-    segments = Manifest.open(bundle_of("sd")).segments
+    strip_graphs = Manifest.open(bundle_of("sd")).strip_graphs
     settings = BuildSettings(RTX, tiles=(Extent(1, 64, 128),), exact=True, picture=(512, 1024))
     sources = {"up": (34, 66), "down": (129, 257), "same": (66, 130)}
     seen = set()
-    for graph in segments:
+    for graph in strip_graphs:
         (profile,) = strip_profiles(config, graph, settings)
-        segment = graph.segment
-        assert segment is not None
+        stage = graph.strip_stage
+        assert stage is not None
         tile = profile.ranges["tile"]
-        if segment.kind == "convolution":
-            way = "up" if segment.up == 2 else "down" if segment.down == 2 else "same"
+        if stage.kind == "convolution":
+            way = "up" if stage.up == 2 else "down" if stage.down == 2 else "same"
             assert (tile.minimum[2:], tile.maximum[2:]) == ((2, 2), sources[way])
             assert (profile.ranges["top"].minimum, profile.ranges["top"].maximum) == ((0,), (1,))
             seen.add(way)
-        elif segment.kind == "keys":
+        elif stage.kind == "keys":
             assert tile.maximum[2:] == (64, 128)
         else:
             assert profile.ranges["keys"].maximum[1] == 64 * 128

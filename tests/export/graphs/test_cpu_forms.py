@@ -13,7 +13,8 @@ from architectures import relative_error
 
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.lowering.planar import is_planar
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 
 NAMES = ["sd", "flux", "odd_groups", "ltx20", "ltx23", "causal_decoder", "noise_timestep", "conv_down"]
 SIZES = {"batch": 2, "height": 3, "width": 4, "latent_height": 3, "latent_width": 4, "rows": 5, "columns": 6}
@@ -57,7 +58,7 @@ def test_both_forms_give_the_same_numbers(name: str, bundle_of: Callable[[str], 
             begin = int(multiple > 1)
             cases = [({"first": 1, "last": 1}, 1), ({"first": 1, "last": 0}, max(least, begin + multiple))]
             cases.append(({"first": 0, "last": 0}, 2 * multiple))
-        elif graph.segment is not None:
+        elif graph.strip_stage is not None:
             cases.append(({"top": 0, "left": 0, "bottom": 1, "right": 0}, 1))
         for flags, frames in cases:
             inputs = inputs_of(graph, flags, frames)

@@ -20,7 +20,8 @@ from latentrt.export.lowering.graph import GraphBuilder, TensorSpec
 from latentrt.export.lowering.lower import LoweringError
 from latentrt.export.lowering.trace import lower
 from latentrt.runtime import open_bundle
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.bundle import ports
+from latentrt.runtime.config.families import config_from_dict
 
 COMPONENTS = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv.")}
 SETTINGS = {
@@ -68,7 +69,7 @@ def test_checker_and_strict_shape_inference_accept_every_graph(
 @pytest.mark.parametrize("name", ALL)
 def test_every_axis_but_channels_is_dynamic_and_named(name: str, bundle_of: Callable[[str], Path]) -> None:
     config: Any = config_from_dict(ALL[name])
-    video = hasattr(config, "noise_stacks")
+    video = config.video
     pixels = ("frames", "height", "width") if video else ("height", "width")
     cells = tuple(f"latent_{axis}" for axis in pixels)
     sample_in = ("batch", config.in_channels, *pixels)
@@ -77,8 +78,8 @@ def test_every_axis_but_channels_is_dynamic_and_named(name: str, bundle_of: Call
     extras: dict[str, tuple[int | str, ...]] = {}
     if video and config.timestep_conditioning:
         extras["temb"] = ("batch",)
-    for stack in getattr(config, "noise_stacks", ()):
-        extras[stack.name] = (stack.maps, f"{stack.name}_height", f"{stack.name}_width")
+    for stack in config.noise_stacks:
+        extras[ports.noise_input(stack.block)] = (stack.maps, *ports.noise_axes(stack.block))
     encoder, decoder = (load(bundle_of(name) / f"{component}.onnx").graph for component in COMPONENTS)
     assert axes_of(encoder.input) == {"sample": sample_in}
     assert axes_of(encoder.output) == {"moments": ("batch", 2 * config.latent_channels, *cells)}
@@ -137,7 +138,7 @@ def test_weights_are_the_checkpoints_in_a_safetensors_file_that_the_graph_points
 @pytest.mark.parametrize("name", ALL)
 def test_no_size_is_baked_in(name: str, bundle_of: Callable[[str], Path]) -> None:
     config: Any = config_from_dict(ALL[name])
-    video = hasattr(config, "noise_stacks")
+    video = config.video
     for component in COMPONENTS:
         # Without the declared shape, inference must still find every axis but the channels open.
         model = load(bundle_of(name) / f"{component}.onnx")

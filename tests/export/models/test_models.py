@@ -7,8 +7,8 @@ import pytest
 import torch
 from architectures import ALL, diffusers_model, picture, relative_error
 
-from latentrt.export.models import model_from_config
-from latentrt.runtime.config import config_from_dict
+from latentrt.export.models.reference_model import model_from_config
+from latentrt.runtime.config.families import config_from_dict
 
 SIZES = [(1, 9, 64, 96), (2, 1, 96, 64), (1, 17, 64, 64)]
 

@@ -22,7 +22,8 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BundleError, EngineError, InputError, open_bundle
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import Strategy
 from latentrt.runtime.planner.candidates import TileSizes, candidates
 
@@ -92,8 +93,8 @@ def element_types(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_every_part_has_its_islands(name: str, mixed: Mixed) -> None:
     manifest = Manifest.open(mixed(name))
-    parts = [graph for graph in (*manifest.streams, *manifest.segments) if graph.dtype == "float16"]
-    assert len(parts) == len(manifest.streams + manifest.segments) // 2
+    parts = [graph for graph in (*manifest.streams, *manifest.strip_graphs) if graph.dtype == "float16"]
+    assert len(parts) == len(manifest.streams + manifest.strip_graphs) // 2
     for part in parts:
         graph, kinds = element_types(mixed(name) / part.file)
         makers = {output: node for node in graph.node for output in node.output}
@@ -106,7 +107,7 @@ def test_every_part_has_its_islands(name: str, mixed: Mixed) -> None:
             if node.op_type == "Add" and node.output[0] == "result":
                 assert kind == TensorProto.FLOAT, "what adds up over many layers is not rounded"
             if (
-                part.segment
+                part.strip_stage
                 and node.op_type in ("Mul", "Add")
                 and any(_of_statistics(one, makers) for one in node.input)
             ):
@@ -136,7 +137,7 @@ def test_parts_share_the_weights_of_their_precision_and_are_small(
         plain = export_bundle(checkpoint_of(name), tmp_path / name, settings)
         weights = {file.name: file.sha256 for file in manifest.files}
         assert all(weights[file.name] == file.sha256 for file in plain.files), "they change nothing for the whole"
-        low = [graph for graph in (*manifest.streams, *manifest.segments) if graph.dtype == "float16"]
+        low = [graph for graph in (*manifest.streams, *manifest.strip_graphs) if graph.dtype == "float16"]
         assert {graph.weights for graph in low} == {graph.weights for graph in plain.graphs}
         assert sum(manifest.path_of(graph.file).stat().st_size for graph in low) < 300_000
 
@@ -174,9 +175,9 @@ def test_a_bundle_without_parts_in_the_precision_says_how_to_get_them(mixed: Mix
         manifest = Manifest.open(bundle)
         wide: dict[str, tuple[Graph, ...]] = {
             kind: tuple(graph for graph in getattr(manifest, kind) if graph.dtype == "float32")
-            for kind in ("streams", "segments")
+            for kind in ("streams", "strip_graphs")
         }
-        dataclasses.replace(manifest, streams=wide["streams"], segments=wide["segments"]).write()
+        dataclasses.replace(manifest, streams=wide["streams"], strip_graphs=wide["strip_graphs"]).write()
         cure = f"export it again with --dtype float16 {option}"
         with opened(bundle, "float16") as vae:
             if name == "relu_one_block":
@@ -211,9 +212,11 @@ def test_float16_parts_become_engines(
     bundle = Path(shutil.copytree(mixed(name), tmp_path / "bundle"))
     manifest = Manifest.open(bundle)
     kinds = {
-        (one.dtype, one.segment.kind): one for one in manifest.segments if one.segment and one.segment.skip is None
+        (one.dtype, one.strip_stage.kind): one
+        for one in manifest.strip_graphs
+        if one.strip_stage and one.strip_stage.skip is None
     }
-    dataclasses.replace(manifest, segments=tuple(kinds.values())).write()  # one step of each kind
+    dataclasses.replace(manifest, strip_graphs=tuple(kinds.values())).write()  # one step of each kind
     size = (64, 64, 9) if name == "conv_down" else (32, 32)
     parts = {"stream": True, "chunk": 8} if option == "--stream" else {"exact": True, "picture": (64, 64)}
     settings: dict[str, Any] = {"tiles": (Extent(1, *size),), "compute_capabilities": ("8.9",), **parts}

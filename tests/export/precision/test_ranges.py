@@ -219,7 +219,9 @@ def test_a_tile_of_exact_strips_that_overflows_runs_again_in_float32(
     assert len(steps) == len(warnings)
     assert steps == sorted(set(steps)), "a step is told once, whatever its tiles"
     upsamplers = [
-        graph.segment.index for graph in Manifest.open(plain).segments if graph.segment and graph.segment.up > 1
+        graph.strip_stage.index
+        for graph in Manifest.open(plain).strip_graphs
+        if graph.strip_stage and graph.strip_stage.up > 1
     ]
     assert steps == ["04", *(f"{index:02d}" for index in sorted(set(upsamplers)))], (
         "attention, and what moves its values"

@@ -20,7 +20,8 @@ from latentrt.export.verify.parity import Comparison, ParityReport, verify_bundl
 from latentrt.runtime import CheckpointError, EngineError
 from latentrt.runtime.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from latentrt.runtime.bundle.added_outputs import added_outputs
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile, choose_profile
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,7 @@ def give_engines(bundle: Path, settings: BuildSettings, kinds: tuple[str, ...] =
     def profiles(graph: Graph) -> tuple[Profile, ...]:
         if graph.stage is not None:
             return stream_profiles(config, graph, settings)
-        return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
+        return (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, settings)
 
     host_device.with_engines(bundle, profiles, lambda graph: added_outputs(manifest, graph))
     built = Manifest.open(bundle)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentrt.runtime.arrays.grid import Grid
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.errors import InputError
 
 IMAGE = Grid(8, 1, 1, 1, video=False)
@@ -18,8 +18,8 @@ sizes = st.tuples(st.integers(1, 60), st.integers(1, 300), st.integers(1, 300))
 @pytest.mark.parametrize("name", ALL)
 def test_a_config_gives_its_grid(name: str) -> None:
     config = config_from_dict(ALL[name])
-    video = config.family.endswith("Video")
-    grid = Grid.of(config, video=video)
+    grid = Grid.of(config)
+    assert grid.video == config.family.endswith("Video")
     assert (grid.spatial, grid.temporal) == (config.spatial_ratio, config.temporal_ratio)
     assert grid.decoder_minimum == (2 if getattr(config, "decoder_spatial_padding_mode", "") == "reflect" else 1)
     assert grid.encoder_minimum == (2 if getattr(config, "encoder_spatial_padding_mode", "") == "reflect" else 1)

@@ -11,7 +11,9 @@ from safetensors.numpy import save_file
 
 from latentrt.runtime.arrays.latent_space import likely_space
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
-from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLFlux2Config, AutoencoderKLLTX2VideoConfig
+from latentrt.runtime.config.flux2 import AutoencoderKLFlux2Config
+from latentrt.runtime.config.kl import AutoencoderKLConfig
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 from latentrt.runtime.errors import InputError, MediaError
 from latentrt.runtime.files.decoded_file import decode_file
 from latentrt.runtime.media.latents_file import LatentsFile, read_latents, write_latents

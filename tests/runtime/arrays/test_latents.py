@@ -9,7 +9,8 @@ from architectures import ALL
 from diffusers.pipelines.ltx2.pipeline_ltx2 import LTX2Pipeline
 
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
-from latentrt.runtime.config import ModelConfig, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.model_config import ModelConfig
 
 STATISTICS = {"latents_mean": [-1.6, 1.1, 0.2, 0.9], "latents_std": [8.4, 5.9, 5.0, 5.3]}
 LTX_STATISTICS = {

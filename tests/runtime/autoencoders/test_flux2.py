@@ -21,7 +21,7 @@ from latentrt.export.convert import convert_checkpoint
 from latentrt.export.verify.parity import verify_bundle
 from latentrt.runtime import AutoencoderKL, AutoencoderKLFlux2, open_bundle
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.errors import BundleError, CheckpointError, ConfigError, InputError
 from latentrt.runtime.files.decoded_file import decode_file
 from latentrt.runtime.files.encoded_file import encode_file

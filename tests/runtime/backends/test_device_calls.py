@@ -33,7 +33,8 @@ from latentrt.runtime.backends.tensorrt.engine_context import EngineContext
 from latentrt.runtime.backends.tensorrt.smaller_tiles import smaller_tiles
 from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.engine_records import EngineRecord
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.errors import DeviceMemoryError
 
@@ -61,7 +62,7 @@ def bundles(
             config: Any = manifest.config
             if graph.stage is not None:
                 return stream_profiles(config, graph, settings)
-            return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
+            return (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, settings)
 
         def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
             added = added_outputs(manifest, graph)
@@ -282,7 +283,7 @@ def unhurried(bundles: dict[str, Path], device: None, tmp_path: Path) -> Iterato
     config: Any = Manifest.open(bundle).config
     host_device.with_engines(
         bundle,
-        lambda graph: (strip_profiles if graph.segment else plan_profiles)(config, graph, SETTINGS["sd"]),
+        lambda graph: (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, SETTINGS["sd"]),
         partial(added_outputs, Manifest.open(bundle)),
     )
     with open_bundle(bundle, backend="tensorrt", contexts=2) as vae:

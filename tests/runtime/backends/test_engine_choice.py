@@ -23,7 +23,8 @@ from latentrt.runtime import EngineError, InputError, open_bundle
 from latentrt.runtime.backends.tensorrt.component import TensorRTComponent
 from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.engine_records import EngineRecord
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.errors import DeviceMemoryError
 
@@ -72,7 +73,7 @@ def engines(manifest: Manifest, key: str, settings: BuildSettings) -> Iterable[E
     def profiles(graph: Graph) -> tuple[Profile, ...]:
         if graph.stage is not None:
             return stream_profiles(config, graph, settings)
-        return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
+        return (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, settings)
 
     host_device.with_engines(manifest.folder, profiles, partial(added_outputs, manifest))
     for record in Manifest.open(manifest.folder).engines:

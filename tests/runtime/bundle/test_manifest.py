@@ -276,3 +276,12 @@ def test_parts_of_a_chain_are_all_there_once(
         vae.enable_tiling(exact=True)
         with pytest.raises(BundleError, match="lacks step 1 of the decoder's exact strips"):
             vae.decode(np.zeros((1, 4, 64, 64), np.float32))
+
+
+def test_the_manifest_names_strips_as_bundles_before_did(bundle: Path) -> None:
+    graphs = json.loads((bundle / "manifest.json").read_text())["components"]["decoder"]["segments"]
+    assert [graph["segment"]["index"] for graph in graphs] == list(range(len(graphs)))
+    assert all("strip_stage" not in graph for graph in graphs)
+    assert [graph["file"] for graph in graphs] == [
+        graph.file for graph in Manifest.open(bundle).find_strip_graphs("decoder")
+    ]

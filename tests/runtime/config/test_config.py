@@ -10,8 +10,11 @@ import pytest
 import torch
 from architectures import ALL, KL_BASE, LTX_20
 
-from latentrt.export.models import model_from_config
-from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, NoiseStack, config_from_dict
+from latentrt.export.models.reference_model import model_from_config
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.kl import AutoencoderKLConfig
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
+from latentrt.runtime.config.model_config import NoiseStack
 from latentrt.runtime.errors import ConfigError
 
 FULL_KL = KL_BASE | {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
@@ -206,9 +209,9 @@ def test_noise_is_listed_in_the_order_in_which_the_decoder_draws_it() -> None:
     assert isinstance(config, AutoencoderKLLTX2VideoConfig)
     # decoder_inject_noise is listed from the picture: [up 2, up 1, up 0, mid]
     assert config.noise_stacks == (
-        NoiseStack("noise_mid_block", 2, 1),
-        NoiseStack("noise_up_block_0", 2, 2),
-        NoiseStack("noise_up_block_2", 2, 8),
+        NoiseStack(0, 2, 1),
+        NoiseStack(1, 2, 2),
+        NoiseStack(3, 2, 8),
     )
 
 

@@ -118,7 +118,7 @@ def test_strips_follow_the_budget_and_none_is_wasted(opened: Open) -> None:
         assert {total for _, total in told} == {told[-1][1]}
         return told[-1][1]
 
-    steps = len([graph for graph in Manifest.open(vae._manifest.folder).segments if graph.component == "decoder"])
+    steps = len([graph for graph in Manifest.open(vae._manifest.folder).strip_graphs if graph.component == "decoder"])
     assert tiles(strip=CELLS[0] * 8) == steps
     assert tiles() == steps, "a small picture is one strip"
     assert tiles(strip=8) > tiles(strip=16) > tiles(strip=32) > steps
@@ -282,17 +282,17 @@ def test_steps_share_the_weights_and_leave_the_whole_graphs_as_they_are(
     assert with_steps.graphs == plain.graphs
     by_name = {file.name: file for file in with_steps.files}
     assert [by_name[file.name] for file in plain.files] == list(plain.files)
-    assert {graph.weights for graph in with_steps.segments} == {graph.weights for graph in plain.graphs}
-    more = sum(by_name[graph.file].size_bytes for graph in with_steps.segments)
+    assert {graph.weights for graph in with_steps.strip_graphs} == {graph.weights for graph in plain.graphs}
+    more = sum(by_name[graph.file].size_bytes for graph in with_steps.strip_graphs)
     assert more < 300_000
-    assert {graph.component for graph in with_steps.segments} == {"encoder", "decoder"}
+    assert {graph.component for graph in with_steps.strip_graphs} == {"encoder", "decoder"}
 
 
 def test_a_manifest_with_nonsense_for_a_step_is_refused(tmp_path: Path, bundle_of: Callable[[str], Path]) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundle_of("relu_one_block"), folder)
     values = json.loads((folder / "manifest.json").read_text())
-    assert Manifest.open(folder).segments
+    assert Manifest.open(folder).strip_graphs
     for field, wrong in (("source", 5), ("kind", "magic"), ("up", 3), ("before", -1), ("skip", 99)):
         changed = json.loads(json.dumps(values))
         changed["components"]["decoder"]["segments"][1]["segment"][field] = wrong
@@ -348,13 +348,15 @@ def test_steps_become_tensorrt_rtx_engines(bundle_of: Callable[[str], Path]) -> 
     import tensorrt_rtx
 
     manifest = Manifest.open(bundle_of("sd"))
-    segments = [graph for graph in manifest.segments if graph.component == "decoder"]
-    kinds = {(s.kind, s.skip is None, s.up, s.before): g for g in reversed(manifest.segments) if (s := g.segment)}
+    parts = [graph for graph in manifest.strip_graphs if graph.component == "decoder"]
+    kinds = {
+        (s.kind, s.skip is None, s.up, s.before): g for g in reversed(manifest.strip_graphs) if (s := g.strip_stage)
+    }
     assert len(kinds) == 6, "convolution, with skip, up, down; keys; attention"
     logger = tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR)
     builder = tensorrt_rtx.Builder(logger)
     ranges = {"batch": (1, 1, 2), "positions": (4, 64, 4096)}
-    for graph in {segments[0].file: segments[0], **{graph.file: graph for graph in kinds.values()}}.values():
+    for graph in {parts[0].file: parts[0], **{graph.file: graph for graph in kinds.values()}}.values():
         network = builder.create_network(1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = tensorrt_rtx.OnnxParser(network, logger)
         assert parser.parse_from_file(str(manifest.path_of(graph.file))), parser.get_error(0)

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentrt.export.bundle import ExportSettings, export_bundle
-from latentrt.export.models import model_from_config
+from latentrt.export.models.reference_model import model_from_config
 from latentrt.export.models.time_axis import Stream, WholeClip
 from latentrt.runtime import BundleError, Cancelled, InputError, open_bundle
-from latentrt.runtime.config import AutoencoderKLLTX2VideoConfig, config_from_dict
+from latentrt.runtime.config.families import config_from_dict
+from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 from latentrt.runtime.execution.frame_queue import FrameQueue
 
 DECODERS = ["ltx20", "ltx23", "causal_decoder", "noise_timestep", "shortcuts", "conv_down", "patch_2"]
@@ -68,15 +69,14 @@ class TestModel:
         model: Any = model_from_config(config).double().eval()
         hidden = torch.randn(2, config.latent_channels, 19, 2, 3, dtype=torch.float64)
         temb = torch.tensor([0.1, 0.7], dtype=torch.float64) if config.timestep_conditioning else None
-        stacks = {stack.name: stack for stack in config.noise_stacks}
+        stacks = {stack.block: stack for stack in config.noise_stacks}
         whole_clip, stream = WholeClip(config.decoder_causal), Stream(config.decoder_causal)
         noise_of: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for index, part in enumerate(model.decoder.stages):
-                name_of_block = "noise_mid_block" if part.block == 0 else f"noise_up_block_{part.block - 1}"
                 noise = noise_of.get(part.block)
-                if noise is None and name_of_block in stacks:
-                    stack = stacks[name_of_block]
+                if noise is None and part.block in stacks:
+                    stack = stacks[part.block]
                     shape = (stack.maps, 2 * stack.scale, 3 * stack.scale)
                     noise = noise_of[part.block] = torch.randn(shape, dtype=torch.float64)
                 whole = model.decoder.stage(index, hidden, whole_clip, temb, noise)

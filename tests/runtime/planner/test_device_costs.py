@@ -23,7 +23,8 @@ from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
 from latentrt.runtime.arrays.grid import Grid
 from latentrt.runtime.bundle.added_outputs import added_outputs
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.calls.strategy import WHOLE, Strategy, linear_tiles
 from latentrt.runtime.calls.workload import Workload
@@ -50,7 +51,7 @@ def bundles(bundle_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         def profiles(graph: Graph, config: Any = config, settings: Any = settings) -> tuple[Profile, ...]:
             if graph.stage is not None:
                 return stream_profiles(config, graph, settings)
-            return (strip_profiles if graph.segment else plan_profiles)(config, graph, settings)
+            return (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, settings)
 
         def adds(graph: Graph, manifest: Manifest = manifest) -> tuple[str, ...]:
             return added_outputs(manifest, graph)
@@ -139,7 +140,7 @@ def test_weights_activations_and_what_goes_in_and_out_are_counted(
     manifest = Manifest.open(bundle)
     (record,) = manifest.engines
     assert record.activation_bytes is not None
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 2, grid.latent_size((64, 64)))
     costs = DeviceCosts(manifest, lambda graph: (record,), "float32")
     whole = record.bytes + record.activation_bytes + work.input_bytes + 1.25 * work.result_bytes()
@@ -173,7 +174,7 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
     manifest = Manifest.open(bundle)
 
     def profiles(graph: Graph) -> tuple[Profile, ...]:
-        return (strip_profiles if graph.segment else plan_profiles)(manifest.config, graph, settings)
+        return (strip_profiles if graph.strip_stage else plan_profiles)(manifest.config, graph, settings)
 
     host_device.with_engines(bundle, profiles, lambda graph: added_outputs(manifest, graph))
     manifest = Manifest.open(bundle)
@@ -184,7 +185,7 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
             raise EngineError(f"no engine of {graph.file}")
         return [record for record in manifest.engines if record.graph == graph.file]
 
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (16, 24))
     strips = strips_within(manifest, work, 1 << 28, dtype="float16")
     assert strips is not None

@@ -43,7 +43,7 @@ def points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
 
 def of_ltx(bundle_of: Callable[[str], Path], cells: tuple[int, ...], **fields: Any) -> tuple[Manifest, Workload]:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     return manifest, Workload(manifest.config, grid, "decoder", fields.pop("batch", 1), cells, "frames", **fields)
 
 

@@ -48,7 +48,7 @@ def planned(bundle_of: Callable[[str], Path]) -> Callable[..., tuple[Decision, M
         name: str, cells: tuple[int, ...], budget: int, base: Strategy = WHOLE, *, batch: int = 1, **options: Any
     ) -> tuple[Decision, MadeUp]:
         manifest = Manifest.open(bundle_of(name))
-        grid = Grid.of(manifest.config, video=len(cells) == 3)
+        grid = Grid.of(manifest.config)
         points = MadeUp(grid)
         work = Workload(manifest.config, grid, "decoder", batch, cells, "frames" if len(cells) == 3 else "float32")
         return Planner(manifest, Costs(manifest, "made-up", points)).decide(work, budget, base, **options), points
@@ -112,7 +112,7 @@ def test_the_faster_of_a_pass_and_a_stream_is_taken_in_the_longest_chunks_that_f
     complete: bool, bundle_of: Callable[[str], Path]
 ) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     for component, frames in (("decoder", MOST_FRAMES), ("encoder", MOST_ENCODER_FRAMES)):
         points = FasterStreams(grid)
         work = Workload(manifest.config, grid, component, 1, (9, 8, 8), "frames")
@@ -161,7 +161,7 @@ def test_an_impossible_budget_is_refused_before_anything_large_is_calibrated(
 
 def test_the_least_that_is_named_is_what_the_smallest_tile_takes(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("sd"))
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
 
     class Bent(MadeUp):
         """Most of what small calls hold is there whatever their size, as with OpenVINO."""
@@ -183,7 +183,7 @@ def test_the_least_that_is_named_is_what_the_smallest_tile_takes(bundle_of: Call
 
 def test_streams_side_by_side_hold_their_states_and_their_part_of_a_chunk(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (9, 8, 8), "frames")
     costs = Costs(manifest, "made-up", MadeUp(grid))
     tiled = Strategy(linear_tiles(((2, 1), (4, 4), (4, 4))), streaming=True, frames_per_chunk=8)
@@ -227,7 +227,7 @@ def test_tensors_that_no_engine_indexes_are_not_planned(planned: Any) -> None:
 
 def test_attention_is_quadratic_in_the_area(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("sd"))
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (128, 128))
     points = MadeUp(grid)
     points.point = lambda probe: Point(MIB, MIB, 0.1)  # type: ignore[method-assign]
@@ -237,7 +237,7 @@ def test_attention_is_quadratic_in_the_area(bundle_of: Callable[[str], Path]) ->
 
 def test_a_larger_block_of_an_arena_has_a_larger_account(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
 
     def account(strategy: Strategy, cells: tuple[int, ...]) -> int:
         work = Workload(manifest.config, grid, "decoder", 1, cells, "frames")
@@ -259,14 +259,12 @@ def test_a_larger_block_of_an_arena_has_a_larger_account(bundle_of: Callable[[st
 
 
 def _room(manifest: Manifest, cells: tuple[int, ...]) -> int:
-    return Workload(
-        manifest.config, Grid.of(manifest.config, video=len(cells) == 3), "decoder", 1, cells
-    ).peak_estimate_bytes
+    return Workload(manifest.config, Grid.of(manifest.config), "decoder", 1, cells).peak_estimate_bytes
 
 
 def test_the_account_of_a_measured_call_does_not_grow_with_the_line(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("sd"))
-    grid = Grid.of(manifest.config, video=False)
+    grid = Grid.of(manifest.config)
 
     work = Workload(manifest.config, grid, "decoder", 1, (96, 96))
     counted = Costs(manifest, "onnxruntime", Accounts(manifest, grid)).of(work, WHOLE).bytes
@@ -291,7 +289,7 @@ class Accounts(MadeUp):
 @pytest.mark.parametrize("mib", range(150, 1600, 75))
 def test_what_is_measured_keeps_to_the_budget_with_its_account(bundle_of: Callable[[str], Path], mib: int) -> None:
     manifest = Manifest.open(bundle_of("sd"))
-    points = Accounts(manifest, Grid.of(manifest.config, video=False))
+    points = Accounts(manifest, Grid.of(manifest.config))
     work = Workload(manifest.config, points.grid, "decoder", 1, (96, 96))
     Costs(manifest, "onnxruntime", points).of(work, WHOLE, mib * MIB)
     smallest, *larger = sorted(points.asked, key=lambda probe: probe.cells)
@@ -301,7 +299,7 @@ def test_what_is_measured_keeps_to_the_budget_with_its_account(bundle_of: Callab
 
 def test_what_opening_takes_is_not_taken_for_the_call(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (9, 8, 8), "frames")
 
     class Opening(MadeUp):
@@ -386,7 +384,7 @@ def test_a_probe_that_does_not_run_is_an_error(bundle_of: Callable[[str], Path])
 @pytest.mark.slow
 def test_predictions_hold(bundle_of: Callable[[str], Path], cached: Path) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     costs = Costs(manifest, "onnxruntime", Calibration(manifest, ENGINE))
     work = Workload(manifest.config, grid, "decoder", 1, (7, 8, 12))
     strategy = Strategy(linear_tiles(((4, 2), (4, 3), (4, 3))))
@@ -502,7 +500,7 @@ def test_measuring_goes_on_where_a_long_call_is_far_larger_than_what_was_measure
     bundle_of: Callable[[str], Path],
 ) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
 
     class Small(MadeUp):
         """Memory of small streams differs by chance, and what grows is seen in larger ones only."""
@@ -531,7 +529,7 @@ def test_plan_and_calibrate_on_the_command_line(
     bundle_of: Callable[[str], Path], cached: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     manifest = Manifest.open(bundle_of("sd"))
-    points = MadeUp(Grid.of(manifest.config, video=False))
+    points = MadeUp(Grid.of(manifest.config))
     monkeypatch.setattr(
         "latentrt.runtime.planner.calibration.measure", lambda bundle, engine, probe, check: points.point(probe)
     )
@@ -552,7 +550,7 @@ def test_plan_and_calibrate_on_the_command_line(
 
 def test_measuring_never_takes_more_than_the_budget(bundle_of: Callable[[str], Path]) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (9, 32, 32), "frames")
 
     class Watched(MadeUp):
@@ -576,7 +574,7 @@ def test_graphs_of_the_precision_that_runs_are_planned(
     bundle_of: Callable[[str], Path], cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
-    grid = Grid.of(manifest.config, video=True)
+    grid = Grid.of(manifest.config)
     points = MadeUp(grid)
     monkeypatch.setattr(
         "latentrt.runtime.planner.calibration.Calibration.point", lambda self, probe: points.point(probe)

@@ -10,10 +10,10 @@ from architectures import KL, relative_error
 
 from latentrt.export.graphs.components import GraphSpec
 from latentrt.export.graphs.strip_graphs import strip_specs
-from latentrt.export.models import model_from_config
+from latentrt.export.models.reference_model import model_from_config
 from latentrt.export.models.strip_modules import normalise
-from latentrt.runtime.bundle.manifest import Graph, TensorInfo
-from latentrt.runtime.config import config_from_dict
+from latentrt.runtime.bundle.graph import Graph, TensorInfo
+from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.execution.activations import ActivationStore
 from latentrt.runtime.execution.strip_pass import Run, StripPass
 from latentrt.runtime.execution.strip_plan import StripSize, plan_steps
@@ -37,15 +37,15 @@ def as_graph(spec: GraphSpec) -> Graph:
     inputs, outputs = (
         tuple(TensorInfo(one.name, one.dtype, one.shape) for one in side) for side in (spec.inputs, spec.outputs)
     )
-    return Graph(spec.component, spec.variant, "", "float32", 18, None, inputs, outputs, segment=spec.segment)
+    return Graph(spec.component, spec.variant, "", "float32", 18, None, inputs, outputs, strip_stage=spec.strip_stage)
 
 
 def in_torch(specs: list[GraphSpec]) -> Callable[[Graph], Run]:
     """Steps run by their modules instead of an engine."""
-    by_index = {spec.segment: spec for spec in specs}
+    by_index = {spec.strip_stage: spec for spec in specs}
 
     def open_step(graph: Graph) -> Run:
-        spec = by_index[graph.segment]
+        spec = by_index[graph.strip_stage]
 
         def run(inputs: Mapping[str, Any], out: Any) -> dict[str, Any]:
             arrays = [inputs[tensor.name] for tensor in spec.inputs]
@@ -149,7 +149,7 @@ def test_what_no_step_reads_again_goes_while_the_next_one_works() -> None:
     sizes = [4 * array.shape[0] * step.channels * step.size[0] * step.size[1] for step in steps[:-1]]
     most, _ = held_bytes(steps, array.shape[0], 1 << 30)
     widest = sizes.index(max(sizes))
-    assert steps[widest].segment.up == 2, "the upsampler hands on twice the channels"
+    assert steps[widest].stage.up == 2, "the upsampler hands on twice the channels"
     # Its result with the first half of the block behind it, and a tile or two.
     assert max(most) < 1.2 * (sizes[widest] + sizes[widest + 1])
 

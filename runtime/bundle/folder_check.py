@@ -1,0 +1,64 @@
+"""The checks of a bundle's folder against its manifest: every file lies inside, is there and has its size.
+
+Hashes are compared later: by `Manifest.verify_hashes`, and when an engine loads.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from ...tiling.plain_text import shown
+from ..errors import BundleError
+from .graph import FileEntry
+
+__all__ = ["check_files", "resolved_folder"]
+
+_LONGEST_NAME = 200  # Characters of a file's name. File systems refuse names of more than 255 bytes.
+
+
+def resolved_folder(folder: Path) -> Path:
+    """The folder's absolute path without links, "~" expanded."""
+    try:
+        home = folder.parts[:1] and folder.parts[0].startswith("~") and not folder.exists()
+        return (folder.expanduser() if home else folder).resolve()
+    except (OSError, RuntimeError):  # no such user, or a link to itself: reading the manifest gives the reason
+        return folder.absolute()
+
+
+def check_files(folder: Path, entries: Iterable[FileEntry], engine_files: Iterable[str]) -> None:
+    """Refuse a folder whose files are not those of the manifest.
+
+    Args:
+        folder: the bundle.
+        entries: the graphs and weights.
+        engine_files: the names of the engines. Their sizes and hashes are checked when an engine loads.
+
+    Raises:
+        BundleError: a name leads outside the folder, or a file is missing or has another size.
+    """
+    for name in engine_files:
+        _check_inside(folder, name)
+    for entry in entries:
+        _check_inside(folder, entry.name)
+        path = folder / entry.name
+        if not path.is_file():
+            raise BundleError(f"{folder} is incomplete: {entry.name} is missing; export again")
+        size = path.stat().st_size
+        if size != entry.size_bytes:
+            raise BundleError(
+                f"{path} has {size} bytes and the manifest says {entry.size_bytes}: it is truncated or altered; "
+                f"export again"
+            )
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise BundleError(f"{folder}: the manifest names {shown(name)}, which is no name of a file; refused")
+    relative = PurePosixPath(name)
+    outside = relative.is_absolute() or ".." in relative.parts or not name or any(sign in name for sign in "\\:\0")
+    if not outside:
+        try:
+            outside = not (folder / name).resolve().is_relative_to(folder.resolve())
+        except (OSError, RuntimeError):  # a link to itself: RuntimeError before Python 3.13
+            outside = True
+    if outside:
+        raise BundleError(f"{folder}: the manifest names {shown(name)}, which lies outside the bundle; refused")

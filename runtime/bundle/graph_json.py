@@ -1,0 +1,109 @@
+"""The graphs of a bundle in the JSON form of `manifest.json`.
+
+Under "components" stands one object per component, with three lists: "graphs" run a whole sample at once, "streams" run
+a clip chunk by chunk, and "segments" run a picture in strips. A graph's place in a pass in strips is its "segment".
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...tiling.plain_text import shown
+from .graph import Graph, Stage, TensorInfo
+from .strip_stage import StripStage
+
+__all__ = ["GraphLists", "check_chains", "read_components", "write_components"]
+
+
+@dataclass(frozen=True)
+class GraphLists:
+    """The graphs of all components, by what they are for."""
+
+    graphs: tuple[Graph, ...]
+    streams: tuple[Graph, ...]
+    strip_graphs: tuple[Graph, ...]
+
+    @property
+    def every(self) -> tuple[Graph, ...]:
+        return (*self.graphs, *self.streams, *self.strip_graphs)
+
+
+def read_components(values: Mapping[str, Any]) -> GraphLists:
+    """The graphs under "components".
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: a field is missing or of the wrong kind, a stage of a stream
+            is missing, or a stage stands there twice.
+    """
+    graphs: list[Graph] = []
+    streams: list[Graph] = []
+    strip_graphs: list[Graph] = []
+    for component, entry in values.items():
+        graphs += [_read(component, graph) for graph in entry["graphs"]]
+        streams += [_read(component, graph) for graph in entry.get("streams") or ()]
+        strip_graphs += [_read(component, graph) for graph in entry.get("segments") or ()]
+    return GraphLists(tuple(graphs), tuple(streams), tuple(strip_graphs))
+
+
+def check_chains(lists: GraphLists) -> None:
+    """Refuse a stage of a stream that is missing, and a stage of any kind that stands there twice. A missing stage of a
+    pass in strips is refused when the pass runs, because engines may be built of some stages only.
+
+    Raises:
+        ValueError: such a stage.
+    """
+    _check_chain(lists.streams, [graph.stage.index if graph.stage else None for graph in lists.streams])
+    indices = [graph.strip_stage.index if graph.strip_stage else None for graph in lists.strip_graphs]
+    _check_chain(lists.strip_graphs, indices, whole=False)
+
+
+def write_components(components: Iterable[str], lists: GraphLists) -> dict[str, Any]:
+    """The object under "components"."""
+    values: dict[str, Any] = {name: {"graphs": [], "streams": [], "segments": []} for name in components}
+    for kind, graphs in (("graphs", lists.graphs), ("streams", lists.streams), ("segments", lists.strip_graphs)):
+        for graph in graphs:
+            values[graph.component][kind].append(_written(graph))
+    return values
+
+
+def _written(graph: Graph) -> dict[str, Any]:
+    named = {"strip_stage": "segment"}
+    values = dataclasses.asdict(graph)
+    return {named.get(key, key): value for key, value in values.items() if key != "component"}
+
+
+def _read(component: str, values: Mapping[str, Any]) -> Graph:
+    own: dict[str, Any] = {key: values[key] for key in ("file", "weights", "dtype", "opset", "causal")}
+    for side in ("inputs", "outputs"):
+        own[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in values[side])
+    tensors = (*own["inputs"], *own["outputs"])
+    texts = [own["file"], own["weights"], own["dtype"], *(text for one in tensors for text in (one.name, one.dtype))]
+    axes = [axis for tensor in tensors for axis in tensor.shape]
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or type(own["opset"]) is not int
+        or type(own["causal"]) not in (bool, type(None))
+        or not all(type(axis) is int or isinstance(axis, str) for axis in axes)
+    ):
+        raise ValueError(f"a field of a graph of the {shown(component)} is of the wrong kind")
+    stage, strip_stage = values.get("stage"), values.get("segment")
+    return Graph(
+        component=component,
+        **own,
+        stage=None if stage is None else Stage(**stage),
+        strip_stage=None if strip_stage is None else StripStage(**strip_stage),
+        cpu_file=values.get("cpu_file"),
+    )
+
+
+def _check_chain(graphs: Sequence[Graph], indices: Sequence[int | None], *, whole: bool = True) -> None:
+    """Refuse graphs whose stages, at `indices`, are no chain: one is there twice or, with `whole`, missing."""
+    chains: dict[tuple[str, str], list[int]] = {}
+    for graph, index in zip(graphs, indices, strict=True):
+        if index is None:
+            raise ValueError(f"{shown(graph.file)} is no part of a chain")
+        chains.setdefault((graph.component, graph.dtype), []).append(index)
+    for (component, _), found in chains.items():
+        if len(set(found)) != len(found) or (whole and max(found) >= len(found)):
+            raise ValueError(f"a part of the {shown(component)} is missing or there twice")
