@@ -13,14 +13,11 @@ from ..errors import EngineError, InputError
 from .candidates import candidates, strips_within
 from .costs import Cost, Costing, plan_of
 from .decision import OVER_BUDGET, Candidate, Decision, reason_of
+from .tuning import LEAST_STRIP_BYTES, SKIP_MEASURING_SHARE, STRIP_BUDGET_SHARES, WHOLE_OVER_TILE
 
 __all__ = ["Planner"]
 
 _log = logging.getLogger(__name__)
-_STRIP_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)  # of what the budget leaves for them
-_LEAST_STRIPS = 1 << 26
-_CLEARLY = 2  # times the bound of the other one is no matter of what lies around
-_SURE_SHARE = 0.7  # of an estimate: above the budget even so, nobody measures
 
 
 class Planner:
@@ -81,7 +78,7 @@ class Planner:
         if complete or (approximate and chosen is None):
             others = [self._about(work, one, budget, most) for one in self._approximate(work, base, may_stream)]
             for about in sorted(others, key=lambda one: one.seconds):
-                near = about.cost is not None and _SURE_SHARE * about.cost.most_bytes <= budget
+                near = about.cost is not None and SKIP_MEASURING_SHARE * about.cost.most_bytes <= budget
                 one = self._judged(work, about.strategy, budget, most) if near and chosen is None else about
                 seen.append(one)
                 if chosen is None and one.refused is None:
@@ -156,11 +153,11 @@ class Planner:
         smallest.pop("stream + tiles", None)
         if "tiles" in smallest and "whole" in smallest:
             tile, whole = (_piece(work, smallest[kind]).most_bytes for kind in ("tiles", "whole"))
-            if whole > _CLEARLY * tile:
+            if whole > WHOLE_OVER_TILE * tile:
                 del smallest["whole"]
         yield from smallest.values()
         if not work.in_one_pass and self._manifest.find_strip_graphs(work.component, self._dtype):
-            strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
+            strips = strips_within(self._manifest, work, LEAST_STRIP_BYTES, dtype=self._dtype)
             if strips is not None:
                 yield strips
         about = [self._about(work, one, most, most) for one in every if one.kind == "stream + tiles"]
@@ -201,9 +198,9 @@ class Planner:
         """Strips in as much of the budget as fits, or in what they need at least."""
         left = budget - work.input_bytes - work.result_bytes()
         found = []
-        for share in _STRIP_SHARES:
+        for share in STRIP_BUDGET_SHARES:
             strips = strips_within(
-                self._manifest, work, max(int(share * left), _LEAST_STRIPS), settings, dtype=self._dtype
+                self._manifest, work, max(int(share * left), LEAST_STRIP_BYTES), settings, dtype=self._dtype
             )
             if strips is None:
                 break

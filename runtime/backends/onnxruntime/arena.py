@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BLOCK_BYTES", "Arena", "block_bytes", "table_bytes"]
+__all__ = ["BLOCK_BYTES", "Arena", "block_bytes", "bookkeeping_bytes", "table_bytes"]
 
 BLOCK_BYTES = 2**31
 """Of the usual block, which is large enough for most calls."""
@@ -39,6 +39,11 @@ def block_bytes(room: int) -> int:
 def table_bytes(block: int) -> int:
     """What ONNX Runtime writes to keep account of a block when it begins one, however much of it is used."""
     return block // 32
+
+
+def bookkeeping_bytes(peak_estimate_bytes: int) -> int:
+    """What ONNX Runtime writes to keep account of the block of a call that holds about so many bytes at once."""
+    return table_bytes(block_bytes(peak_estimate_bytes))
 
 
 class Arena:

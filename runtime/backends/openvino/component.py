@@ -24,7 +24,7 @@ from ...extras import require
 from ...system.file_identity import UnchangedFiles
 from ...system.page_memory import own_page_memory
 from ...system.processor import processor
-from ..component import CallScope
+from ..component import CallScope, ComponentCapabilities
 from .models import Fit, Models, SharedModel
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
@@ -63,6 +63,9 @@ class OpenVinoComponent:
         BackendUnavailable: OpenVINO cannot run here in that precision.
         EngineError: it does not load the graph.
     """
+
+    # Operators run one after the other, and read their inputs in the order of the graph.
+    capabilities = ComponentCapabilities(steps=True, reuses_states=True)
 
     def __init__(
         self,
@@ -144,8 +147,6 @@ class OpenVinoComponent:
         results = self._run(partial(self._models.of_call, inputs, call), inputs, ours, call)
         # A view, which keeps the tensor; the engine's device is the host.
         return next(iter(results.values())) if out is None else out
-
-    reuses_states = True  # operators run one after the other and read their inputs as they stand in the graph
 
     def step(
         self,

@@ -21,7 +21,7 @@ from ...bundle.engine_records import EngineRecord, warmup_command
 from ...bundle.manifest import Graph
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError, EngineError, InputError
-from ..component import CallScope, NotFinite
+from ..component import CallScope, ComponentCapabilities, NotFinite
 from ..cuda.device_array import DeviceArray
 from ..cuda.device_frames import DeviceFrames
 from ..cuda.device_memory import mib
@@ -47,8 +47,6 @@ class TensorRTComponent:
     Raises:
         EngineError: the library does not read it. DeviceMemoryError: its weights do not fit.
     """
-
-    keeps_results = True  # of a stage, for the next one
 
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
         self._lanes: list[EngineContext] = []  # first, so that contexts go before what they run on
@@ -82,14 +80,14 @@ class TensorRTComponent:
         raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
 
     @property
-    def gives_pixels(self) -> bool:
-        """Whether `run` takes `pixels`: the engine holds the conversion to uint8."""
-        return self._tensors.gives_pixels
-
-    @property
-    def tells_finite(self) -> bool:
-        """Whether it counts what is not finite itself, and raises `NotFinite`."""
-        return self._tensors.tells_finite
+    def capabilities(self) -> ComponentCapabilities:
+        """Pixels, and counts of NaN and infinity, are outputs that the engine was built with."""
+        return ComponentCapabilities(
+            steps=True,
+            pixels=self._tensors.gives_pixels,
+            counts_nonfinite=self._tensors.counts_nonfinite,
+            keeps_results=True,
+        )
 
     def run(
         self,
@@ -110,7 +108,7 @@ class TensorRTComponent:
         """
         name, tensors = PIXELS if pixels else self._tensors.result, self._tensors
         handed_out = {name} if keep_on_device else set()
-        on_host = {NOT_FINITE} if tensors.tells_finite else set()
+        on_host = {NOT_FINITE} if tensors.counts_nonfinite else set()
         with self._running(inputs, call, on_host | ({name} - handed_out), handed_out, stream) as results:
             bad = int(results.get(NOT_FINITE, 0))
             result = results[name]

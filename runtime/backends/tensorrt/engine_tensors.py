@@ -29,7 +29,7 @@ class EngineTensors:
         return PIXELS in self.outputs
 
     @property
-    def tells_finite(self) -> bool:
+    def counts_nonfinite(self) -> bool:
         return NOT_FINITE in self.outputs
 
     def is_on_host(self, name: str) -> bool:

@@ -17,7 +17,7 @@ from ...system.file_identity import FileIdentity
 from ..component import Component
 from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import compute_capability, has_nvidia_driver
-from .options import DeviceOptions
+from .options import TensorRtOptions
 
 if TYPE_CHECKING:
     from .shared_device import SharedDevice
@@ -116,15 +116,15 @@ class EngineOpener:
         manifest: Manifest,
         backend: str,
         contexts: int = 1,
-        options: DeviceOptions | None = None,
+        options: TensorRtOptions | None = None,
         *,
         may_compile: bool = True,
     ) -> None:
         self._manifest, self._may_compile = manifest, may_compile
         self._contexts = contexts
-        self._options = options or DeviceOptions()
+        self._options = options or TensorRtOptions()
         # Not the shared device's: results that were handed out are counted beyond a release.
-        self._ledger = MemoryLedger(self._options.memory_bytes)
+        self._ledger = MemoryLedger(self._options.device_memory_bytes)
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
         self._capability = compute_capability(self._options.device)
@@ -146,7 +146,7 @@ class EngineOpener:
             EngineError: none fits, or the file is damaged, or the library does not read it.
         """
         from .component import TensorRTComponent
-        from .engine_choice import EngineChoice
+        from .engines_by_size import EnginesBySize
 
         manifest = self._manifest
         graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
@@ -157,7 +157,7 @@ class EngineOpener:
             self._check(record)
             return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
 
-        return load(records[0]) if len(records) == 1 else EngineChoice(records, load)
+        return load(records[0]) if len(records) == 1 else EnginesBySize(records, load)
 
     def shared(self) -> "SharedDevice":
         """What the engines share: theirs, or made now. Whoever opens engines and lets them go one by one keeps it."""

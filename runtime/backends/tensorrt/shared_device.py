@@ -8,7 +8,7 @@ from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import Gpu
 from ..cuda.workspaces import Workspaces
 from .engine_log import engine_log
-from .options import DeviceOptions
+from .options import TensorRtOptions
 
 __all__ = ["SharedDevice"]
 
@@ -24,7 +24,13 @@ class SharedDevice:
     """
 
     def __init__(
-        self, library: Any, options: DeviceOptions, ledger: MemoryLedger, contexts: int = 1, *, may_compile: bool = True
+        self,
+        library: Any,
+        options: TensorRtOptions,
+        ledger: MemoryLedger,
+        contexts: int = 1,
+        *,
+        may_compile: bool = True,
     ) -> None:
         self.library, self.may_compile = library, may_compile
         self.gpu = Gpu(options.device, ledger)
