@@ -198,7 +198,7 @@ class Manifest:
             raise BundleError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({shown(error)})") from error
-        manifest._check_files()
+        manifest._check_files()  # noqa: SLF001 # of this class, by its own constructor
         return manifest
 
     @classmethod

@@ -133,7 +133,9 @@ class OnnxRuntimeComponent:
             return out
         result = binding.get_outputs()[0]
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
-        return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
+        if not keep_on_device or self._device == "cpu":
+            return result.numpy()
+        return result._ortvalue  # noqa: SLF001 # the library's own object, which has `__dlpack__`
 
     def step(
         self,
