@@ -56,7 +56,7 @@ class Backend(ABC):
 
     @property
     def label(self) -> str:
-        """The name that tells it apart from every other backend of the bundle, such as "onnxruntime:cpu"."""
+        """The name of the backend with its provider, such as "onnxruntime:cpu". No two backends share one."""
         return self.name
 
     @property
@@ -86,8 +86,8 @@ class Backend(ABC):
         return ()
 
     def shared(self) -> object:
-        """What its components have in common, such as an arena. A caller that opens components and lets them go one
-        by one keeps it meanwhile."""
+        """An object that its components share, such as an arena. A caller that opens and frees components one by one
+        holds it meanwhile, so that it is not freed in between."""
         return None
 
 

@@ -89,7 +89,7 @@ def refusal_to_build(request: BackendRequest, provider: str) -> str | None:
 
 
 def _provider_cache(content: str) -> Path | None:
-    """The folder for engines of that content: ONNX Runtime's TensorRT tells engines apart by the graph alone."""
+    """The folder for engines of that content. ONNX Runtime's TensorRT names engines by the graph, not the weights."""
     try:
         return cache_folder(f"onnxruntime-tensorrt/{content}")
     except OSError as error:

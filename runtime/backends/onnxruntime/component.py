@@ -33,7 +33,7 @@ def missing_provider(provider: str) -> str | None:
     """
     runtime = require("onnxruntime", extra="cpu" if provider == "cpu" else "gpu")
     if PROVIDERS[provider] in runtime.get_available_providers():
-        # That list is what ONNX Runtime was built with, whether or not there is a GPU.
+        # The list says what ONNX Runtime was built with. It does not say whether there is a GPU.
         return None if provider == "cpu" or has_nvidia_driver() else "no NVIDIA driver answers on this machine"
     return (
         f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
@@ -87,7 +87,7 @@ class OnnxRuntimeComponent:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise EngineError(f"ONNX Runtime does not load {graph}: {_first_line(error)}") from error
         if self._session.get_providers()[0] != chain[0]:
-            # ONNX Runtime itself goes on without the provider when its libraries do not load.
+            # ONNX Runtime goes on without the provider if its libraries do not load.
             raise BackendUnavailable(
                 f"provider {provider!r} cannot run: ONNX Runtime could not start {chain[0]} "
                 f"(is the NVIDIA driver there, and the CUDA libraries of its version?)"
@@ -96,7 +96,7 @@ class OnnxRuntimeComponent:
 
     def _opened(self, graph: Path, make_options: Callable[[], Any], providers: Any) -> Any:
         """A session of the graph. On a CPU it leaves no weights file mapped."""
-        from .weights import HeldWeights  # here: only this backend's calls pay for it
+        from .weights import HeldWeights  # here: only calls of this backend pay for it
 
         for every in (False, True):
             options = make_options()
@@ -104,7 +104,7 @@ class OnnxRuntimeComponent:
                 self._arena = None
             if self._arena is not None:
                 self._arena.use_for(options)
-            # As long as the session: ONNX Runtime does not say that it keeps the memory that it is given.
+            # Kept as long as the session: ONNX Runtime does not promise to keep the memory that it is given.
             self._held = HeldWeights(self._runtime, graph, every=every) if self._device == "cpu" else None
             if self._held is not None:
                 self._held.give_to(options)
@@ -171,7 +171,7 @@ class OnnxRuntimeComponent:
 
     def _run_bound(self, binding: Any, call: CallScope) -> None:
         options = self._runtime.RunOptions()
-        options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
+        options.log_severity_level = 4  # a cancelled run is no error, and an error raises
         call.check()
         if self._arena is not None:
             self._arena.free_for_call(call.peak_estimate_bytes)

@@ -500,7 +500,7 @@ def test_an_engine_that_the_library_does_not_read_is_no_lack_of_room(
         vae.decode(latents(1, 4, 8, 8))
     assert caught.type is EngineError
     monkeypatch.setattr(HostGpu, "room", 1)
-    with pytest.raises(DeviceMemoryError, match=r"the GPU has no room for the 0 MiB of decoder.onnx.engine"):
+    with pytest.raises(DeviceMemoryError, match=r"the GPU has no memory for the 0 MiB of decoder.onnx.engine"):
         pair("sd")[1].decode(latents(1, 4, 8, 8))
 
 
