@@ -10,10 +10,12 @@ from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from .backend import Backend, BackendRequest
 
-__all__ = ["ENGINE_BACKENDS", "Choices", "graphs_of"]
+__all__ = ["ENGINE_BACKENDS", "ENGINE_PACKAGES", "Choices", "graphs_of"]
 
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 """The names of the backends that run engines of the bundle, in the order in which `auto` looks at them."""
+ENGINE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+"""The distributions whose versions decide what calls on a CPU take."""
 _log = logging.getLogger(__name__)
 _Choice = tuple[str, Callable[[], Backend | str]]
 # Each backend is imported by the method that looks at it: a bundle on one backend does not pay for the others.

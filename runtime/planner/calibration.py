@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..backends.choices import ENGINE_PACKAGES
 from ..backends.memory_model import Reopening
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
@@ -22,7 +23,6 @@ __all__ = ["Calibration", "Points"]
 
 _log = logging.getLogger(__name__)
 _SCHEMA = 4
-_PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 class Points(Protocol):
@@ -122,7 +122,7 @@ def _identity(manifest: Manifest, engine: Reopening) -> Mapping[str, Any]:
         "bundle": content,
         "engine": vars(engine) | {},
         "machine": f"{platform.machine()} {processor().name} {os.cpu_count()} cores",
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": {name: version for name in ("latentrt", *ENGINE_PACKAGES) if (version := _version(name))},
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays.grid import Grid
 from ..backends.backend import Backend
+from ..backends.choices import ENGINE_BACKENDS
 from ..backends.memory_model import MeasuredMemory, RecordedMemory
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
@@ -16,7 +17,7 @@ from ..errors import BackendUnavailable, Cancelled, EngineError, InputError, Lat
 from ..system.budget import DEFAULT_SHARE, default_budget, parse_memory
 
 if TYPE_CHECKING:
-    from .decision import Candidate, Decision  # which import what only planned calls need
+    from .decision import Decision, JudgedStrategy  # which import what only planned calls need
 
 __all__ = ["CallPlanner"]
 
@@ -74,7 +75,7 @@ class CallPlanner:
 
             allowed = self.default_budget() if budget is None else budget
             decision = self.decide(work, allowed, enabled, may_stream=can_stream, check=check)
-            chosen: Candidate = Planner.pick(decision, work, required=budget is not None)
+            chosen: JudgedStrategy = Planner.pick(decision, work, required=budget is not None)
         except Cancelled:
             raise
         except LatentRTError as error:
@@ -156,10 +157,11 @@ class CallPlanner:
         match backend.memory:
             case None:
                 gpu = "of the GPU's memory " if backend.device == "cuda" else ""
-                other = "tensorrt" if backend.device == "cuda" else "onnxruntime"
+                advice = "give the backend a memory model (`Backend.memory`)"
+                if backend.device == "cuda":
+                    advice = f"take backend={ENGINE_BACKENDS[0]!r}"
                 raise BackendUnavailable(
-                    f"memory: it is not known how much {gpu}a call takes on {backend.label}: enable tiling, or take "
-                    f"backend={other!r}"
+                    f"memory: it is not known how much {gpu}a call takes on {backend.label}: enable tiling, or {advice}"
                 )
             case RecordedMemory():
                 from .device_costs import DeviceCosts

@@ -64,7 +64,7 @@ FEWEST_CELLS = {False: 64, True: 4}
 """The fewest latent cells of height times width that are measured, of image models and of video models (True). Calls on
 fewer cells are ruled by costs that do not grow with the size."""
 SHORT_SECONDS = {False: 4.0, True: 8.0}
-"""A calibrating call, or stream (True), is tried if it takes no more seconds than this, whatever the wanted call takes.
+"""A calibrating call, or stream (True), is tried if it takes no more seconds than this, also for a short wanted call.
 `MeasuredMemory.calibration_share` lowers it for a backend."""
 LONG_CALL_SHARE = {False: 0.04, True: 0.08}
 """The share of a long call's own time, or of a long stream's (True), that one calibrating call may take. Streams get
