@@ -29,9 +29,11 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
         planner, calibration = vae.planner()
         if calibration is None:
-            raise BackendUnavailable(f"{vae.backend}: nothing to measure, engines' records say what calls take")
+            raise BackendUnavailable(
+                f"{vae.backend}: nothing to measure, the records of the engines say what calls take"
+            )
         held = calibration.count
-        for component in components or vae._manifest.components:
+        for component in components or vae.manifest.components:
             cells = vae.grid.latent_size(vae.grid.padded_size(_VIDEO_SIZE if vae.video else _IMAGE_SIZE))
             work = vae.workload(component, 1, cells)
             planner.decide(work, 1 << 60, vae.settings, complete=True, spend=vae.default_budget())

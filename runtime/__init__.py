@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from .arrays.posterior import DiagonalGaussian
@@ -31,6 +31,11 @@ from .errors import (
     MissingExtra,
     OutputError,
 )
+
+if TYPE_CHECKING:
+    from .backends.backend import Backend
+    from .backends.onnxruntime.options import OnnxRuntimeOptions
+    from .backends.tensorrt.options import TensorRtOptions
 
 __all__ = [
     "AutoencoderKL",
@@ -62,12 +67,12 @@ __all__ = [
 def open_bundle(
     bundle: str | Path,
     *,
-    backend: str = "auto",
+    backend: "str | Backend" = "auto",
     dtype: str = "float32",
     provider: str | None = None,
     threads: int | None = None,
     contexts: int = 1,
-    session_options: Mapping[str, Any] | None = None,
+    session_options: "Mapping[str, Any] | OnnxRuntimeOptions | TensorRtOptions | None" = None,
     allow_build: bool = True,
     verify: Verify = "once",
     digest: str | None = None,
@@ -77,14 +82,15 @@ def open_bundle(
 
     `bundle`: the folder; a relative path is resolved now, and "~" is the home folder.
 
-    `backend`: "auto" takes the fastest that can run here; one named is taken or refused. `dtype`: the precision of
+    `backend`: "auto" takes the fastest that can run here; one named is taken or refused. An object of a subclass of
+    `Backend` is taken as it is: it brings its own precision, provider, threads and options. `dtype`: the precision of
     the computation, never lowered silently (OpenVINO computes in bfloat16 from the float32 graphs, where that is asked
     for). `provider`: ONNX Runtime's "cpu", "cuda" or "tensorrt". `threads`: CPU threads of one engine call (None: all
-    cores). `contexts`: how many calls may run at a time. `session_options`: for ONNX Runtime attributes of
-    `onnxruntime.SessionOptions`, and config entries by their dotted names; for TensorRT `device`, the GPU's number,
-    `device_memory_bytes`, the most device memory to take, and `workspace`, device memory of the caller's for
-    activations. `allow_build=False`: a call that would compile first (TensorRT-RTX its kernels for a size that nobody
-    warmed up, here or in an earlier process) is an error that names the command to run. Engines are never built here.
+    cores). `contexts`: how many calls may run at a time. `session_options`: `OnnxRuntimeOptions` or
+    `TensorRtOptions`, or a mapping: for ONNX Runtime of attributes of `onnxruntime.SessionOptions`, and of config
+    entries by their dotted names; for TensorRT of the fields of `TensorRtOptions`. `allow_build=False`: a call that
+    would compile first (TensorRT-RTX its kernels for a size that was never warmed up, here or in an earlier process) is
+    an error that names the command to run. Engines are never built here.
 
     `verify`: when the weights are compared with the manifest's SHA-256. "once": when a file is first loaded; which
     files were compared is remembered in the cache folder by their size, times and inode, so that later starts read

@@ -115,7 +115,8 @@ def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[_Engine], list
             reason = str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
             skipped.append(Skipped(f"{label} {dtype}", reason))
         else:
-            found.append((chosen.name, chosen.provider or None, dtype))
+            own, _, own_provider = chosen.label.partition(":")
+            found.append((own, own_provider or None, dtype))
     if not found:
         raise BackendUnavailable("; ".join(f"{row.what}: {row.reason}" for row in skipped))
     return list(dict.fromkeys(found)), skipped

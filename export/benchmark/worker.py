@@ -64,12 +64,12 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             shape = (case["batch"], config.latent_channels, *vae.grid.latent_size(case["size"]))
             array = generator.standard_normal(shape, np.float32)
         # What `warmup` does with a size, for one component: the other one's engine is not in the memory then.
-        with vae._sessions.fitting() if case["warm"] else nullcontext():
+        with vae._sessions.fitting() if case["warm"] else nullcontext():  # noqa: SLF001
             run()
         first_seconds = time.perf_counter() - started
         ran = None
         if strategy == "default" or memory is not None:
-            ran = vae._strategy(case["component"], array, memory, "float32", None).label(vae.grid)
+            ran = vae._strategy(case["component"], array, memory, "float32", None).label(vae.grid)  # noqa: SLF001
         seconds = []
         for _ in range(case["repeats"]):
             started = time.perf_counter()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...runtime.extras import require
-from ...runtime.planner.decision import Candidate, Decision
+from ...runtime.planner.decision import Decision, JudgedStrategy
 from ...tiling import Line, Plan
 from .figure_file import new_figure, write_figure
 
@@ -74,7 +74,7 @@ def draw_decision(decision: Decision, path: Path, *, title: str = "") -> None:
     write_figure(figure, path)
 
 
-def _named(candidate: Candidate) -> str:
+def _named(candidate: JudgedStrategy) -> str:
     return f"{candidate.label} (exact)" if candidate.is_exact else candidate.label
 
 

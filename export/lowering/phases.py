@@ -9,7 +9,7 @@ For ONNX Runtime on a CPU (0.45 to 0.5 of the time, benchmarks/profile.md).
 
 import numpy as np
 
-from ...runtime.backends.doubling import TAPS
+from ...runtime.backends.doubling import PHASE_TAPS
 from .graph import GraphBuilder
 from .sizes import END, Dimension, Value, as_size_tensor, cut
 
@@ -42,7 +42,7 @@ def _kernel(builder: GraphBuilder, weight: str, down: int, across: int) -> str:
     """(O, C, 2, 2); engines compute it when they load: all four kernels as one product, since millions of products of
     3x3 matrices take a quarter of a second a layer."""
     shape = builder.weight_shape(weight)
-    taps = np.stack([np.kron(TAPS[a], TAPS[b]) for a in (0, 1) for b in (0, 1)])  # (4, 2 * 2, 3 * 3)
+    taps = np.stack([np.kron(PHASE_TAPS[a], PHASE_TAPS[b]) for a in (0, 1) for b in (0, 1)])  # (4, 2 * 2, 3 * 3)
     flat = builder.weight(weight, (shape[0] * shape[1], 9))
     kernels = builder.shared_node("MatMul", flat, builder.constant(taps.reshape(16, 9).T))
     first = 4 * (2 * down + across)

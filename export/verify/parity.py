@@ -245,7 +245,9 @@ def _compare(
 
 def _strategy_of(vae: Autoencoder, graph: Graph, array: Array, way: str) -> str:
     """What a row calls the way: what might not fit into memory is planned."""
-    return way if way != "whole" else vae._strategy(graph.component, array, None, "float32", graph.causal).kind
+    if way != "whole":
+        return way
+    return vae._strategy(graph.component, array, None, "float32", graph.causal).kind  # noqa: SLF001
 
 
 def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:

@@ -259,7 +259,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         return self._clip_stream(self._tiles, self._sessions)
 
     def _clip_stream(self, tiling: Callable[[], TilingSettings | None], sessions: Sessions) -> ClipStream:
-        graphs = sessions.backend.graphs  # float32 for a backend that lowers them itself
+        graphs = sessions.backend.graph_dtype  # float32 for a backend that lowers them itself
         return ClipStream(self._manifest, sessions, self._jobs, self.grid, graphs, tiling)
 
     def _execute(

@@ -1,12 +1,13 @@
 """A bundle that was opened: what it holds, what runs it, and the life of its engines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from ..arrays.grid import Grid
+from ..backends.backend import Backend
 from ..backends.choose import choose_backend, graphs_of, other_backends
 from ..backends.engine_sets import EngineSets
 from ..backends.sessions import Sessions
@@ -31,12 +32,12 @@ class OpenedBundle:
         self,
         manifest: Manifest,
         *,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         dtype: str = "float32",
         provider: str | None = None,
         threads: int | None = None,
         contexts: int = 1,
-        session_options: Mapping[str, Any] | None = None,
+        session_options: Any = None,
         allow_build: bool = True,
         verify: Verify = "once",
         digest: str | None = None,
@@ -61,8 +62,8 @@ class OpenedBundle:
         others = cache(partial(other_backends, manifest, chosen, **options))
         self._engines = EngineSets(self._sessions, others, lambda other: Sessions(manifest, other, contexts, verify))
         self.grid = Grid.of(manifest.config)
-        self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
-        self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options, others)
+        self._jobs = Jobs(manifest, chosen.graph_dtype, self.grid, chosen.device)
+        self._planning = CallPlanner(manifest, chosen, self.grid, others)
 
     @classmethod
     def from_pretrained(cls, bundle: str | Path, **options: Any) -> Self:
@@ -94,7 +95,7 @@ class OpenedBundle:
     @property
     def dtype(self) -> str:
         """The precision of the computation, as it was asked for."""
-        return self._planning.dtype
+        return self._sessions.backend.dtype
 
     @property
     def backend(self) -> str:
@@ -110,7 +111,7 @@ class OpenedBundle:
     def graphs(self) -> tuple[Graph, ...]:
         """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
         where the backend lowers them itself."""
-        return graphs_of(self._manifest, self._sessions.backend.graphs)
+        return graphs_of(self._manifest, self._sessions.backend.graph_dtype)
 
     def planner(self) -> Any:
         """The `Planner` of this bundle with this backend, and its `Calibration` (None where engines' records say what
@@ -137,7 +138,7 @@ class OpenedBundle:
         Raises:
             BundleError: the bundle lacks it. EngineError: it does not load.
         """
-        streams = self._manifest.find_streams(component, self._sessions.backend.graphs) if streaming else ()
+        streams = self._manifest.find_streams(component, self._sessions.backend.graph_dtype) if streaming else ()
         for graph in streams or (self._jobs.graph(component, None),):
             self._sessions.component(graph)
 

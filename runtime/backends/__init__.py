@@ -1,5 +1,7 @@
-"""The seam between the runtime and the engines: what a backend gives, which one is chosen, and what it has loaded.
+"""The seam between the runtime and the engines.
 
-`component.py` is the protocol, and each folder is one backend. A backend knows the bundle and the machine; it knows
-neither the other backends nor how a call is cut into engine calls, which belongs to `execution`.
+`backend.py` and `component.py` say what a backend gives, `choose.py` chooses one, and `sessions.py` holds the engines
+that it has loaded. Each folder is one backend, which knows the bundle and the machine. It knows neither the other
+backends nor how a call is divided into engine calls, which belongs to `execution`. A backend of the caller's is an
+object of a subclass of `Backend`.
 """

@@ -4,15 +4,20 @@ import threading
 from collections.abc import Callable
 
 from ..calls.strategy import Strategy
-from .choose import Backend
+from .backend import Backend
 from .sessions import Sessions
 
 __all__ = ["EngineSets"]
 
 
 class EngineSets:
-    """Gives the engines that a strategy runs on. `own` are those of the backend that the bundle was opened with;
-    `others()` gives the backends that planned strategies may name, and `open_other` makes the engines of one."""
+    """Gives the engines that a strategy runs on.
+
+    Args:
+        own: the engines of the backend that the bundle was opened with.
+        others: gives the backends that planned strategies may name.
+        open_other: makes the engines of one of these backends.
+    """
 
     def __init__(
         self,
@@ -26,8 +31,8 @@ class EngineSets:
         self._closed = False
 
     def of(self, strategy: Strategy) -> Sessions:
-        """The engines of the strategy's backend. Where it is another one than the call before had, the engines of that
-        one are released first: a budget is for the memory of the whole process.
+        """The engines of the strategy's backend. If the strategy has a memory budget, the engines of every other
+        backend are released first: a budget is for the memory of the whole process.
 
         Raises:
             LatentRTError: the autoencoder was closed.
@@ -52,7 +57,7 @@ class EngineSets:
             sessions.cancel()
 
     def release(self) -> None:
-        """Let go of every engine."""
+        """Free every engine."""
         for sessions in self._every():
             sessions.release()
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..arrays.boundary import is_finite, to_output
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
 from ..errors import EngineError, LatentRTError
-from .component import CallScope, Component, NotFinite
+from .component import CallScope, Component, NotFinite, stepping
 
 __all__ = ["RetriesInFloat32", "wider_graph"]
 
@@ -19,8 +20,8 @@ _log = logging.getLogger(__name__)
 
 
 def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
-    """The bundle's float32 graph that takes and gives the same, or None. (A stage of a stream has none: its states, and
-    what the stages before it gave, are of the lower precision already.)"""
+    """The bundle's float32 graph with the same inputs and outputs, or None. (A stage of a stream has none: its states
+    and the results of earlier stages are of the lower precision already.)"""
     if graph.stage is not None:
         return None
     alike = graph.component, graph.causal, graph.strip_stage
@@ -31,14 +32,20 @@ def wider_graph(manifest: Manifest, graph: Graph) -> Graph | None:
 
 
 class RetriesInFloat32:
-    """A `Component` of low precision whose results are looked at; `open_wider` opens what to run again with, on the
-    first need, and is None where there is nothing wider, or where it would be too late (`streams`). `file` and `dtype`
-    are for the messages.
+    """A component of low precision whose results are checked: one with NaN or infinity is computed again in float32.
 
-    Each engine call is looked at by itself, so with tiling only the tile that overflowed runs twice. Engines that say
-    `NotFinite` themselves (`tells_finite`) are believed, wherever their result is; of other backends a result that
-    stays on the device is copied to the host to be looked at. A step's states are not: what is wrong there shows in
-    later results.
+    Each engine call is checked by itself, so with tiling only the tile that overflowed runs twice. An engine that
+    counts NaN and infinity itself (`counts_nonfinite`) is believed, on whichever device its result is. Of other
+    backends a result that stays on the device is copied to the host for the check. The states of a step are not
+    checked: a fault there shows in later results.
+
+    Args:
+        component: the component of low precision.
+        file: the graph file, for messages.
+        dtype: the precision of the component, for messages.
+        open_wider: opens the component of the same graph in float32, when it is first needed. None: there is none, or
+            it would be too late, because the component runs a stream.
+        streams: whether the component runs a stage of a stream.
     """
 
     def __init__(
@@ -50,12 +57,15 @@ class RetriesInFloat32:
         *,
         streams: bool = False,
     ) -> None:
-        self._component: Any = component  # of a graph, or of a streaming one
+        self._component = component
         self._file = file
         self._dtype = dtype
         self._open_wider = open_wider
         self._streams = streams
-        self._told = False
+        self._has_warned = False
+        can = component.capabilities
+        # A step that may run again needs the states that it was given.
+        self.capabilities = replace(can, reuses_states=streams and can.reuses_states)
 
     def run(
         self,
@@ -72,36 +82,20 @@ class RetriesInFloat32:
         except NotFinite as found:
             bad, size = found.bad, found.size
         else:
-            values = result if self._is_told else _on_host(result)
+            values = result if self.capabilities.counts_nonfinite else _on_host(result)
             if not isinstance(values, np.ndarray) or values.dtype == np.uint8 or is_finite(values):
                 return result
             bad, size = _count(values)
         wider = self._wider(bad, size, call)
-        if options.get("pixels") and not getattr(wider, "gives_pixels", False):
+        if options.get("pixels") and not wider.capabilities.pixels:
             del options["pixels"], options["out"]
             return to_output(wider.run(inputs, call=call, **options), "uint8", out)
         return wider.run(inputs, call=call, **options)
 
-    @property
-    def _is_told(self) -> bool:
-        return getattr(self._component, "tells_finite", False)
-
-    @property
-    def gives_pixels(self) -> bool:
-        return getattr(self._component, "gives_pixels", False)
-
-    @property
-    def keeps_results(self) -> bool:
-        return getattr(self._component, "keeps_results", False)
-
-    @property
-    def reuses_states(self) -> bool:
-        """Not where a step may be run again, from the states that it was given."""
-        return self._streams and getattr(self._component, "reuses_states", False)
-
     def step(self, inputs: Mapping[str, Any], *, call: CallScope, **options: Any) -> dict[str, Any]:
+        component = stepping(self._component, f"{self._file}: the backend runs no steps")
         try:
-            results: dict[str, Any] = self._component.step(inputs, call=call, **options)
+            results = component.step(inputs, call=call, **options)
         except NotFinite as found:
             bad, size = found.bad, found.size
         else:
@@ -109,27 +103,28 @@ class RetriesInFloat32:
             if not isinstance(first, np.ndarray) or first.dtype == np.uint8 or is_finite(first):
                 return results
             bad, size = _count(first)
-        return self._wider(bad, size, call).step(inputs, call=call, **options)  # type: ignore[no-any-return]
+        wider = stepping(self._wider(bad, size, call), f"{self._file}: the float32 graph runs no steps")
+        return wider.step(inputs, call=call, **options)
 
-    def _wider(self, bad: int, size: int, call: CallScope) -> Any:
-        what = f"{self._file}: {bad} of {size} values are NaN or infinite in {self._dtype}"
+    def _wider(self, bad: int, size: int, call: CallScope) -> Component:
+        fault = f"{self._file}: {bad} of {size} values are NaN or infinite in {self._dtype}"
         if self._open_wider is None and self._streams:
             raise EngineError(
-                f"{what}, and a stream cannot go back to its start: open the bundle with dtype='float32', or export "
+                f"{fault}, and a stream cannot go back to its start: open the bundle with dtype='float32', or export "
                 f"with --check-range SAMPLES, which keeps in float32 what overflows"
             )
         if self._open_wider is None:
             raise EngineError(
-                f"{what}, and the bundle holds no float32 graph to run again with: export with --dtype float32 beside "
-                f"it, or with --check-range SAMPLES, which keeps in float32 what overflows"
+                f"{fault}, and the bundle holds no float32 graph to run again with: export with --dtype float32 "
+                f"too, or with --check-range SAMPLES, which keeps in float32 what overflows"
             )
         call.check()
         try:
             component = self._open_wider()
         except LatentRTError as error:
-            raise EngineError(f"{what}, and the float32 graph cannot run instead: {error}") from error
-        _log.log(logging.DEBUG if self._told else logging.WARNING, "%s: run again in float32", what)
-        self._told = True
+            raise EngineError(f"{fault}, and the float32 graph cannot run instead: {error}") from error
+        _log.log(logging.DEBUG if self._has_warned else logging.WARNING, "%s: run again in float32", fault)
+        self._has_warned = True
         return component
 
 

@@ -1,4 +1,4 @@
-"""Engines that run one after the other, each opened while the one before it is at work."""
+"""Engines that run one after the other, each opened while the engine before it computes."""
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -10,8 +10,13 @@ __all__ = ["OpenedAhead"]
 
 
 class OpenedAhead:
-    """Gives the engines of `graphs`, which are asked for in this order; `open_engine` opens one, in a thread of this
-    one's. At most one waits that nobody has asked for yet. Leaving the context lets it go."""
+    """Gives the engines of graphs in their order. A thread opens one engine ahead of the caller. Leaving the context
+    frees an engine that was opened and not asked for.
+
+    Args:
+        open_engine: opens the engine of a graph.
+        graphs: the graphs, in the order in which their engines are asked for.
+    """
 
     def __init__(self, open_engine: Callable[[Graph], Any], graphs: Iterable[Graph]) -> None:
         from concurrent.futures import ThreadPoolExecutor  # here: importing it takes longer than this package
@@ -25,7 +30,7 @@ class OpenedAhead:
         """The engine of the next graph.
 
         Raises:
-            BundleError, EngineError: it does not open.
+            BundleError, EngineError: the engine does not open.
         """
         wanted, opened = self._next
         assert wanted is graph, "engines are asked for in their order"

@@ -10,7 +10,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.verified_files import BundleFiles, Verify
 from ..calls.cancel_token import CancelToken, check_token
 from ..errors import InputError, LatentRTError
-from .choose import Backend
+from .backend import Backend
 from .component import CallScope, Component
 from .nonfinite_retry import RetriesInFloat32, wider_graph
 
@@ -19,9 +19,15 @@ __all__ = ["Sessions"]
 _POLL_SECONDS = 0.05
 
 
+class _ThreadSettings(threading.local):
+    """What `fitting` set in this thread."""
+
+    specialise: bool | None = None
+
+
 class Sessions:
-    """At most `contexts` engine calls compute at a time; further ones wait their turn. (A backend that copies beside
-    its computation has as many of them in flight as it can use.)
+    """At most `contexts` engine calls compute at a time, and further ones wait. (A backend that copies during the
+    computation of another call has `calls_in_flight` of them for each.)
 
     Raises:
         InputError: `contexts` is not a whole number of at least 1.
@@ -33,20 +39,20 @@ class Sessions:
         self.manifest = manifest
         self._files = BundleFiles(manifest, verify)
         self.backend = backend
-        self._free = threading.Semaphore(contexts * backend.in_flight)
+        self._free = threading.Semaphore(contexts * backend.capabilities.calls_in_flight)
         self._lock = threading.RLock()  # a stream that is thrown away ends anywhere, within the lock too
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}
         self._calls: set[CallScope] = set()
-        self._fitting = threading.local()
+        self._fitting = _ThreadSettings()
         self._closed = False
 
     @contextmanager
     def call(
         self, specialise: bool | None = None, peak_estimate_bytes: int = 0, token: CancelToken | None = None
     ) -> Iterator[CallScope]:
-        """One user call, from its start to its end: what `cancel` and `token` reach. `specialise`,
-        `peak_estimate_bytes`: as `CallScope`'s; `specialise` None: as `fitting` says.
+        """One user call, from its start to its end, which `cancel` and `token` stop. `specialise` and
+        `peak_estimate_bytes` are those of `CallScope`; if `specialise` is None, it is as `fitting` set it.
 
         Raises:
             Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
@@ -54,7 +60,7 @@ class Sessions:
         """
         check_token(token)
         call = CallScope(
-            specialise=getattr(self._fitting, "specialise", None) if specialise is None else specialise,
+            specialise=self._fitting.specialise if specialise is None else specialise,
             peak_estimate_bytes=peak_estimate_bytes,
         )
         with self._lock:
@@ -71,8 +77,8 @@ class Sessions:
 
     @contextmanager
     def fitting(self, specialise: bool | None = True) -> Iterator[None]:
-        """This thread's calls within it are the first of many of their sizes, or as `CallScope.specialise` says."""
-        before = getattr(self._fitting, "specialise", None)
+        """Within it the calls of this thread have this `CallScope.specialise`, if they do not give another."""
+        before = self._fitting.specialise
         self._fitting.specialise = specialise
         try:
             yield
@@ -115,30 +121,29 @@ class Sessions:
             return component
 
     def open_once(self, graph: Graph, *, wider: bool = False) -> Component:
-        """An engine of a graph for whoever asks, freed with its last reference: for graphs that run in a few calls
-        one after the other, and whose memory the next one needs.
+        """A new engine of a graph, freed with its last reference: for graphs that run in a few calls one after the
+        other, and whose memory the next graph needs.
 
         Raises:
             BundleError: as in `component`.
         """
-        file = graph.cpu_file if self.backend.takes_cpu_files and graph.cpu_file is not None else graph.file
+        file = graph.cpu_file if self.backend.capabilities.cpu_graphs and graph.cpu_file is not None else graph.file
         self._files.check_graph(file)
         self.manifest.check_graph(graph, file)  # before a library sees it
-        open_engine = self.backend.open_wider if wider else self.backend.open
-        assert open_engine is not None
+        dtype = self.backend.dtype if self.backend.lowers_graphs and not wider else graph.dtype
         with self._files.checking(file, graph.weights):
-            component = open_engine(self.manifest.path_of(file))
+            component = self.backend.open(graph, self.manifest.path_of(file), dtype=dtype)
         return component if wider else self._watched(graph, component)
 
     def _watched(self, graph: Graph, component: Component) -> Component:
-        if graph.dtype == "float32" and self.backend.open_wider is not None:
+        if graph.dtype == "float32" and self.backend.lowers_graphs:
             return RetriesInFloat32(
                 component, graph.file, self.backend.dtype, partial(self.component, graph, wider=True)
             )
         if graph.dtype == "float32":
             return component
         other = wider_graph(self.manifest, graph)
-        # A step's engine is let go after the step, and what stands in for it too.
+        # The engine of a strip's step is freed after the step, and so is the engine of its float32 graph.
         open_wider = self.component if graph.strip_stage is None else cache(self.open_once)
         return RetriesInFloat32(
             component,
@@ -156,8 +161,8 @@ class Sessions:
             call.cancel()
 
     def release(self) -> None:
-        """Let go of every engine, when the GPU is done with what calls have left there; running calls finish with
-        theirs, and the next call loads it again."""
+        """Free every engine, once the GPU has finished the work of earlier calls. Running calls finish with their
+        engines, and the next call loads them again."""
         with self._lock:
             released, self._open = self._open, {}
         released.clear()  # outside of the lock: it may wait for the GPU, and `cancel` does not

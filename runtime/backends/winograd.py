@@ -1,9 +1,9 @@
-"""Filtering by three taps with fewer multiplications (Winograd's minimal filtering, of Toom and Cook's products): m
-results of a row of values cost m + 2 multiplications instead of 3 m, and some additions.
+"""Filtering by three taps with fewer multiplications: Winograd's minimal filtering, from the products of Toom and Cook.
+m results of a row of values cost m + 2 multiplications instead of 3 m, and some additions.
 
-A filter's results are coefficients of a product of polynomials. They are found from its values at m + 1 points and its
-leading coefficient ("at infinity"): Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-https://arxiv.org/abs/1509.09308.
+The results of a filter are coefficients of a product of polynomials. They follow from the product's values at m + 1
+points and its leading coefficient (its value "at infinity"). See Lavin and Gray, "Fast Algorithms for Convolutional
+Neural Networks", https://arxiv.org/abs/1509.09308.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,21 @@ __all__ = ["TAPS", "Filtering", "filtering"]
 
 TAPS = 3
 _POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 0.625, -0.625, 1.5, -1.5)}
-"""By how many results come at once. The usual 0, 1, -1, 2, -2 for four lose half as much precision again: rounding
-errors 3.4 times those of plain sums over 512 channels, where these have 2.2 times and those of two 1.3 times
+"""The points, by the number of results at once. The rounding errors over 512 channels are 1.3 times those of plain sums
+for two results and 2.2 times for four. The usual points 0, 1, -1, 2, -2 for four results have 3.4 times
 (benchmarks/profile.md)."""
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """`results` m values at once: with values d (m + 2) and taps g (3) they are
+    """How m results come at once. With values d (m + 2) and taps g (3) they are
     `after @ ((of_taps @ g) * (before @ d))`, which is d[i] g[0] + d[i + 1] g[1] + d[i + 2] g[2] for i in 0 .. m - 1.
-    `before` (m + 2, m + 2), `of_taps` (m + 2, 3) and `after` (m, m + 2) are float64."""
+
+    Attributes:
+        before: (m + 2, m + 2), float64.
+        of_taps: (m + 2, 3), float64.
+        after: (m, m + 2), float64.
+    """
 
     before: NDArray[np.float64]
     of_taps: NDArray[np.float64]
@@ -33,15 +38,16 @@ class Filtering:
 
     @property
     def results(self) -> int:
+        """m, the number of results at once."""
         return len(self.after)
 
 
 @cache
 def filtering(results: int) -> Filtering:
-    """For 2 or 4 results at once.
+    """The filtering for 2 or 4 results at once.
 
     Raises:
-        KeyError: another number.
+        KeyError: another number of results.
     """
     points = _POINTS[results]
     size = results + TAPS - 1

@@ -57,7 +57,12 @@ class BundleFiles:
             check.finish()
         self._unchanged.check(self._manifest.path_of(graph), path)
 
-    def _compare(self, name: str) -> None:
+    def compare(self, name: str) -> None:
+        """Compare a file with the manifest, if `verify` asks for it now.
+
+        Raises:
+            BundleError: it was altered, or cannot be read.
+        """
         if self._verify == "never" or (self._verify == "once" and name in self._compared):
             return
         path = self._manifest.path_of(name)
@@ -81,7 +86,7 @@ class _Check:
 
         def compare() -> None:
             try:
-                files._compare(name)
+                files.compare(name)
             except BaseException as error:
                 self._error = error
 

@@ -191,9 +191,10 @@ class ClipStream:
             one = max(rows * columns for rows, columns in tiles)
             frames = frames_per_chunk or self._default_frames(graphs, batch * one)
             most = step_frames(graphs, frames)
-            if profiles := self._sessions.backend.profiles:
+            backend = self._sessions.backend
+            if not backend.capabilities.any_size:
                 most = [
-                    frames_within(graph, profiles(graph), own, batch, tiles)
+                    frames_within(graph, backend.profiles(graph), own, batch, tiles)
                     for graph, own in zip(graphs, most, strict=True)
                 ]
 

@@ -35,7 +35,7 @@ def execute(
         InputError: `output` or `out` does not fit the job. EngineError, Cancelled: see there.
     """
     check_output(output, out, job.wanted_shape)
-    if stream is not None and not sessions.backend.takes_stream:
+    if stream is not None and not sessions.backend.capabilities.callers_stream:
         raise InputError(f"stream: the backend {sessions.backend.label} takes no stream of the caller's")
     if stream is not None and (job.exact is not None or job.tiled is not None):
         raise InputError("stream: tiles come together on the host, in no stream: disable_tiling(), or leave it out")
@@ -142,7 +142,7 @@ def _groups(
         channels=job.shape[1],
         make=make,
         at_once=1 if job.conditions.noise else job.tiles_per_call,
-        in_flight=sessions.backend.in_flight,
+        in_flight=sessions.backend.capabilities.calls_in_flight,
         on_tile=job.progress,
         on_abort=call.cancel,
     )
@@ -159,7 +159,7 @@ def _whole(
 ) -> NDArray[Any]:
     """One engine call: float32, or pixels where these are wanted and the engine makes them. It writes into `out` where
     that is possible; the result is to be brought there otherwise."""
-    pixels = output == "uint8" and getattr(component, "gives_pixels", False)
+    pixels = output == "uint8" and component.capabilities.pixels
     made = pixels or output == "float32"
     direct = made and out is not None and out.flags.c_contiguous and job.shape == job.wanted_shape
     options = _ordered(stream) | ({"pixels": True} if pixels else {})

@@ -5,10 +5,10 @@ mathematics are in docs/streaming.md.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,33 +17,19 @@ from ...tiling import Plan, Span, Tile
 from ...tiling.axis import trailing
 from ...tiling.blend import blend_of
 from ...tiling.canvas import Canvas
-from ..backends.component import CallScope
+from ..backends.component import CallScope, stepping
 from ..backends.sessions import Sessions
 from ..bundle import ports
 from ..bundle.graph import Graph
 from ..calls.conditions import Conditions
-from ..errors import BackendUnavailable, InputError
+from ..errors import InputError
 from ..system.page_memory import own_page_memory
 from .frame_queue import FrameQueue
 from .result_shape import check_shape, expected_shape
 
-__all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
+__all__ = ["Chunk", "run_stages", "run_tiles", "with_last"]
 
 Array = NDArray[np.float32]
-
-
-class StreamingComponent(Protocol):
-    """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
-    gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
-    nobody asks for the states: they may be left out. With `out` (C-contiguous, of the first one's shape and dtype) the
-    first one is written there. Where it has `keeps_results`, it takes `keep_result=True` too: then the first one also
-    stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the first one is uint8,
-    (B, T, H, W, C). Where it `reuses_states`, it takes `in_place=True`: it may then write the next states over those
-    that it was given."""
-
-    def step(
-        self, inputs: Mapping[str, Any], *, call: CallScope, last: bool = False, out: NDArray[Any] | None = None
-    ) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +138,12 @@ def _stage(
     pixels: bool,
 ) -> Iterator[Chunk]:
     assert graph.stage is not None
-    component: Any = sessions.component(graph)
-    if not hasattr(component, "step"):
-        raise BackendUnavailable(f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime")
-    options = {"keep_result": True} if between and getattr(component, "keeps_results", False) else {}
-    options |= {"in_place": True} if getattr(component, "reuses_states", False) else {}
-    options |= {"pixels": True} if pixels and getattr(component, "gives_pixels", False) else {}
+    refusal = f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime"
+    component = stepping(sessions.component(graph), refusal)
+    can = component.capabilities
+    options: dict[str, Any] = {"keep_result": True} if between and can.keeps_results else {}
+    options |= {"in_place": True} if can.reuses_states else {}
+    options |= {"pixels": True} if pixels and can.pixels else {}
     wanted = {tensor.name for tensor in graph.inputs}
     extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
     states: dict[str, Any] = {}

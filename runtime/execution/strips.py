@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.boundary import pixel_shape, to_output
-from ..backends.component import CallScope
+from ..backends.component import CallScope, stepping
 from ..backends.opened_ahead import OpenedAhead
 from ..backends.sessions import Sessions
 from ..bundle.graph import Graph
 from ..bundle.profiles import Profile
 from ..calls.jobs import Job
 from ..calls.strip_settings import StripSettings
-from ..errors import BackendUnavailable, InputError
+from ..errors import InputError
 from .activations import ActivationStore
 from .strip_pass import StripPass
 from .strip_plan import Step, StripSize, plan_steps, strip_for
@@ -62,7 +62,8 @@ def run_strips(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] |
     shape = job.wanted_shape
     target = np.empty(pixel_shape(shape) if output == "uint8" else shape, output) if out is None else out
     elements = list(job.elements())
-    plans = [plan_strips(element, sessions.backend.profiles) for element in elements]
+    profiles = None if sessions.backend.capabilities.any_size else sessions.backend.profiles
+    plans = [plan_strips(element, profiles) for element in elements]
     total, done = sum(len(step.tiles) for steps in plans for step in steps), 0
 
     def on_tile() -> None:
@@ -89,11 +90,8 @@ def run_strips(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] |
 
 
 def _open(sessions: Sessions, call: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
-    component: Any = engines(graph)
-    if not hasattr(component, "step"):
-        raise BackendUnavailable(
-            f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
-        )
+    refusal = f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
+    component = stepping(engines(graph), refusal)
 
     def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:
         with sessions.turn(call):

@@ -1,4 +1,4 @@
-"""What was measured of a bundle on this machine, kept in the cache folder, one file per bundle, engine and machine."""
+"""The measurements of a bundle on this machine, kept in the cache folder: one file per bundle, engine and machine."""
 
 import importlib.metadata
 import json
@@ -10,34 +10,44 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..backends.choices import ENGINE_PACKAGES
+from ..backends.memory_model import Reopening
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
 from ..system.cache_folder import cache_folder, replace_file
 from ..system.file_lock import locked
 from ..system.processor import processor
-from .probe import EngineChoice, Point, Probe, measure
+from .probe import Point, Probe, measure
 
 __all__ = ["Calibration", "Points"]
 
 _log = logging.getLogger(__name__)
 _SCHEMA = 4
-_PACKAGES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 class Points(Protocol):
-    """Where a planner has its measurements from."""
+    """Gives measurements to the planner."""
 
     def point(self, probe: Probe) -> Point:
-        """What the probe gave, measured now if it never was."""
+        """The probe's point, measured now if it never was."""
         ...
 
 
 class Calibration:
-    """The points of one bundle with one choice of engine. What is not there yet is measured when it is asked for, and
-    kept; a file that is damaged, or from another machine or version, is as if it were not there. `check` is called
-    while something is measured and may raise, to stop."""
+    """The points of one bundle on one backend. A point that is missing is measured when it is asked for, and kept. A
+    file that is damaged, or from another machine or version, is ignored.
 
-    def __init__(self, manifest: Manifest, engine: EngineChoice, check: Callable[[], None] = lambda: None) -> None:
+    Args:
+        manifest: the bundle.
+        engine: how a measuring process opens the backend.
+        check: called while a probe is measured. It may raise, to stop.
+
+    Attributes:
+        identity: what the points depend on, as JSON values.
+        measured: how many points were measured by this object.
+    """
+
+    def __init__(self, manifest: Manifest, engine: Reopening, check: Callable[[], None] = lambda: None) -> None:
         self._manifest, self._engine, self._check = manifest, engine, check
         self.identity = _identity(manifest, engine)
         name = sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:32]
@@ -49,7 +59,7 @@ class Calibration:
         """The probe's point.
 
         Raises:
-            EngineError: it had to be measured, and does not run.
+            EngineError: the probe had to be measured, and does not run.
         """
         found = self._points.get(probe.key)
         if found is None:
@@ -61,7 +71,7 @@ class Calibration:
         return found
 
     def holds(self, probe: Probe) -> bool:
-        """Whether it was measured."""
+        """Whether the probe was measured."""
         return probe.key in self._points
 
     @property
@@ -69,7 +79,7 @@ class Calibration:
         return len(self._points)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Every point: what was measured, and what came out."""
+        """Every point, with its probe."""
         rows = []
         for key, point in sorted(self._points.items()):
             probe = json.loads(key)
@@ -92,7 +102,7 @@ class Calibration:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("calibrating anew: what was kept cannot be read (%s)", error)
+            _log.warning("calibrating anew: the kept calibration cannot be read (%s)", error)
             return {}
 
     def _write(self) -> None:
@@ -105,14 +115,14 @@ class Calibration:
             _log.warning("the calibration is not kept: %s (LATENTRT_CACHE chooses another folder)", error)
 
 
-def _identity(manifest: Manifest, engine: EngineChoice) -> Mapping[str, Any]:
+def _identity(manifest: Manifest, engine: Reopening) -> Mapping[str, Any]:
     content = sha256("".join(sorted(file.name + file.sha256 for file in manifest.files)).encode()).hexdigest()
     return {
         "schema": _SCHEMA,
         "bundle": content,
         "engine": vars(engine) | {},
         "machine": f"{platform.machine()} {processor().name} {os.cpu_count()} cores",
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": {name: version for name in ("latentrt", *ENGINE_PACKAGES) if (version := _version(name))},
     }
 
 

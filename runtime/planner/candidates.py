@@ -11,27 +11,29 @@ from ..calls.workload import Workload
 from ..errors import InputError
 from ..execution.stream_lengths import most_frames
 from ..execution.strips import strip_rows
+from .tuning import FEWEST_OVERLAP_CELLS, FEWEST_TILE_FRAMES, SHORTER_CHUNKS, TILE_FRAMES, TILE_PIXELS
 
 __all__ = ["TileSizes", "candidates", "strips_within"]
-
-_SHORTER_CHUNKS = (8, 4)  # frames
-_LEAST_FRAMES = 3  # latent ones of a tile in time: two that overlap, and one more
-_LEAST_OVERLAP = 2  # latent cells of a clip's tiles, which are 64 pixels
 
 
 @dataclass(frozen=True)
 class TileSizes:
-    """Of the tiles that are looked at, the largest first: pixels of a side, and latent frames."""
+    """The sizes of the tiles that are looked at, the largest first.
 
-    pixels: tuple[int, ...] = (1024, 768, 512, 384, 256, 192, 128)
-    frames: tuple[int, ...] = (10, 7, 5, 4)
+    Attributes:
+        pixels: the sides of square tiles.
+        frames: their lengths in time, in latent frames.
+    """
+
+    pixels: tuple[int, ...] = TILE_PIXELS
+    frames: tuple[int, ...] = TILE_FRAMES
 
 
 def candidates(
     manifest: Manifest, work: Workload, base: Strategy, *, dtype: str, sizes: TileSizes
 ) -> Iterator[Strategy]:
-    """Every strategy but strips, whose memory is a number to choose. `base` is what the user has set: streaming, or
-    one element at a time (streams take all elements of a batch at once, whatever is set)."""
+    """Every strategy except strips, whose memory is a number to choose. `base` is what the user has set: streaming, or
+    one element at a time. (Streams take all elements of a batch at once, also with slicing set.)"""
     streams = bool(manifest.find_streams(work.component, dtype))
     plain = replace(base, streaming=False, frames_per_chunk=None, tiling=None)
     if not base.streaming:
@@ -39,7 +41,7 @@ def candidates(
         if work.batch > 1 and not base.sliced:
             yield replace(plain, sliced=True)
     own = base.frames_per_chunk if base.streaming else None
-    chunks = (own,) if own else (most_frames(work.component), *_SHORTER_CHUNKS)
+    chunks = (own,) if own else (most_frames(work.component), *SHORTER_CHUNKS)
     if streams:
         for frames in chunks:
             yield replace(plain, streaming=True, frames_per_chunk=frames, sliced=False)
@@ -62,8 +64,8 @@ def strips_within(
     *,
     dtype: str = "float32",
 ) -> Strategy | None:
-    """Exact strips that hold about `memory_bytes` beside input and output, or None where the bundle has none.
-    `settings`: what else of them was set."""
+    """Strips that hold about `memory_bytes` in addition to input and output. None: the bundle has no strips.
+    `settings`: the other settings of the strips."""
     graphs = manifest.find_strip_graphs(work.component, dtype)
     if not graphs:
         return None
@@ -76,15 +78,16 @@ def strips_within(
 
 
 def _tilings(work: Workload, pixels: int, lengths: Sequence[int] | None) -> Iterator[TilingSettings]:
-    """Tiles of that many pixels, which overlap by a quarter, and of those lengths of a clip; None: none in time."""
+    """Tiles of `pixels` squared, which overlap by a quarter, and of each of the `lengths` in latent frames. None: tiles
+    do not divide time."""
     grid = work.grid
     size = pixels // grid.spatial
     least = grid.decoder_minimum if work.decodes else grid.encoder_minimum
     if size < max(least, 2) or size * grid.spatial != pixels:
         return
-    if grid.video and size < 2 * _LEAST_OVERLAP:
+    if grid.video and size < 2 * FEWEST_OVERLAP_CELLS:
         return
-    overlap = max(size // 4, _LEAST_OVERLAP if grid.video else 1)
+    overlap = max(size // 4, FEWEST_OVERLAP_CELLS if grid.video else 1)
     space = (AxisTiles(size, size - overlap, even=True),) * 2
     covers = all(length <= size for length in work.cells[-2:])
     if not grid.video:
@@ -96,7 +99,7 @@ def _tilings(work: Workload, pixels: int, lengths: Sequence[int] | None) -> Iter
             yield TilingSettings("linear", (AxisTiles(2, 1), *space))
         return
     for frames in lengths:
-        if frames < _LEAST_FRAMES or (covers and frames >= work.cells[0]):
+        if frames < FEWEST_TILE_FRAMES or (covers and frames >= work.cells[0]):
             continue
         if frames >= work.cells[0] and frames != lengths[-1] and lengths[-1] >= work.cells[0]:
             continue  # longer ones are the same

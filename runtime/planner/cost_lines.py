@@ -1,35 +1,42 @@
-"""Bytes and seconds of one pass of the engines over its size: a line through sizes that were measured."""
+"""Bytes and seconds of one pass of the engines as a function of its size: a line through measured sizes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ..backends.memory_model import MeasuredMemory
 from ..calls.strategy import Strategy
 from ..calls.workload import Workload, volume
 from .calibration import Points
 from .calibration_sizes import calibration_sizes
 from .probe import Point, Probe
+from .tuning import (
+    ATTENTION_INPUT_COPIES,
+    LARGEST_SIZE_STEP,
+    LEAST_SLOPE_SHARE,
+    LONG_CALL_SHARE,
+    LONGEST_SECONDS,
+    MOST_ATTENTION_SHARE,
+    SECOND_POINT_RATIOS,
+    SHORT_SECONDS,
+)
 
-__all__ = ["CostLines", "Line", "attention_bytes"]
+__all__ = ["CostLine", "CostLines", "attention_bytes"]
 
 Cells = tuple[int, ...]
-_LIMIT_SECONDS = {False: 4.0, True: 8.0}  # of a calibrating call, or stream, beyond the smallest ones
-_SHORTER = {"onnxruntime": 0.5}  # of that, where memory is proportional to the size
-_SHARE_OF_CALL = {False: 0.04, True: 0.08}  # of a long call's own time may be measured, and
-_LONGEST_SECONDS = {False: 30.0, True: 60.0}  # at all; streams bend more, since every stage has its own largest step
-_LEAST_SLOPE = 0.05  # of what was measured beyond the engine lies in memory that grows: small calls differ by chance
-_MOST_STEP = 16  # times as large as the one before it may a calibrating call be
-_APART = (2.5, 6.0)  # times as large as the other one is the larger of the two that a line goes through
-_SCORES = {"onnxruntime": 2}  # copies of attention's scores that an engine holds; others fuse it and hold none
-_ATTENTION_INPUTS = 9  # arrays of the size of attention's input, beside its scores
-_MOST_ATTENTION = 0.75  # of what was measured beyond the engine
 _ITEM_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Line:
-    """Through a point at `volume`, with a slope in bytes. `loaded_bytes`: the most that an open engine was seen to
-    hold."""
+class CostLine:
+    """A line through one measured point.
+
+    Attributes:
+        point: the point.
+        volume: the size at which it was measured (`calls.workload.volume`).
+        slope: bytes per unit of volume.
+        loaded_bytes: the most that an open engine was seen to hold.
+    """
 
     point: Point
     volume: int
@@ -37,115 +44,123 @@ class Line:
     loaded_bytes: int
 
     def at(self, volume: float) -> float:
+        """The bytes of a pass of that volume."""
         call = self.point.call_bytes + self.slope * (volume - self.volume)
         return max(self.loaded_bytes + max(call, 0), self.point.opening_bytes)
 
     @property
     def unit_seconds(self) -> float:
+        """The seconds of a pass per unit of volume."""
         return self.point.seconds / self.volume
 
 
 @dataclass(frozen=True)
 class CostLines:
-    """Measures what a line needs, small sizes first: as large ones as take little time, or a small part of the call's
-    own, and none of which the smaller ones say that it needs more than `most_bytes`. `minimum`: of latents' height and
-    width, by component. `fixed`: bytes that a call holds whatever its size; 0 where nobody knows."""
+    """Draws lines through calls that it has measured, small sizes first. It goes on to larger sizes as long as they
+    take little time, or a small part of the call's own, and no more than the allowed bytes, as smaller sizes predict.
+
+    Attributes:
+        points: gives measured points.
+        memory: the backend's memory model.
+        minimum: gives the least height and width of latents, by component.
+        fixed: gives the bytes that a call holds at any size, as far as they are known.
+    """
 
     points: Points
-    backend: str
+    memory: MeasuredMemory
     minimum: Callable[[str], int]
     fixed: Callable[[Workload, Strategy], int]
 
-    def line(self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None) -> Line:
-        """For passes over latents of about `cells`.
+    def line(self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None) -> CostLine:
+        """The line for passes over latents of about `cells`.
 
         Raises:
             EngineError: a size had to be measured, and does not run.
         """
         grid = work.grid
         stretched = (*cells[:-1], cells[-1] * work.batch)
-        rungs = calibration_sizes(grid, stretched, self.minimum(work.component), whole_clip=strategy.streaming)
+        sizes = calibration_sizes(grid, stretched, self.minimum(work.component), whole_clip=strategy.streaming)
         seen: dict[Cells, Point] = {}
 
-        def measured(rung: Cells) -> Point:
-            if rung not in seen:
-                point = self.points.point(Probe(work.component, rung, strategy))
-                seen[rung] = replace(point, peak_bytes=point.peak_bytes - self._fixed(work, strategy, rung))
-            return seen[rung]
+        def measured(size: Cells) -> Point:
+            if size not in seen:
+                point = self.points.point(Probe(work.component, size, strategy))
+                seen[size] = replace(point, peak_bytes=point.peak_bytes - self._fixed(work, strategy, size))
+            return seen[size]
 
         wanted = volume(grid, cells) * work.batch
-        *_, chosen = rungs[0], *self._climb(work, strategy, rungs, measured, wanted, most_bytes)
-        if len(seen) == 1 < len(rungs) and self._within(most_bytes, measured(rungs[0]), rungs[:2], work, strategy):
-            chosen = rungs[1]  # whatever it takes: two tell more than one
-        while chosen not in (rungs[0], rungs[-1]) and self._attends(work, chosen, measured(chosen)):
-            chosen = rungs[rungs.index(chosen) - 1]
+        *_, chosen = sizes[0], *self._climb(work, strategy, sizes, measured, wanted, most_bytes)
+        if len(seen) == 1 < len(sizes) and self._within(most_bytes, measured(sizes[0]), sizes[:2], work, strategy):
+            chosen = sizes[1]  # however long it takes: two points say more than one
+        while chosen not in (sizes[0], sizes[-1]) and self._attends(work, chosen, measured(chosen)):
+            chosen = sizes[sizes.index(chosen) - 1]
         stop = volume(grid, chosen)
-        below = [rung for rung in rungs if _APART[0] < stop / volume(grid, rung) < _APART[1]]
-        # Memory bends where buffers are small: a line through the larger ones is better.
-        other = below[-1] if below and chosen != rungs[-1] else rungs[0]
+        below = [size for size in sizes if SECOND_POINT_RATIOS[0] < stop / volume(grid, size) < SECOND_POINT_RATIOS[1]]
+        # Memory bends where buffers are small, so a line through the larger sizes is better.
+        other = below[-1] if below and chosen != sizes[-1] else sizes[0]
         point, first = measured(chosen), measured(other)
         loaded = max(one.loaded_bytes for one in seen.values())
         if other == chosen:
-            return Line(point, stop, point.call_bytes / stop, loaded)
+            return CostLine(point, stop, point.call_bytes / stop, loaded)
         slope = (point.call_bytes - first.call_bytes) / (stop - volume(grid, other))
         if strategy.streaming and self.fixed(work, strategy):
-            # In short streams what grows hides beneath what each stage holds at any size: the slope is too low, and
-            # with the fixed part known a line through the origin is the better one.
+            # In short streams the part that grows is hidden by what each stage holds at any size, and the slope is too
+            # low. The fixed part is known here, so a line through the origin is better.
             slope = max(slope, point.call_bytes / stop)
-        return Line(point, stop, max(slope, _LEAST_SLOPE * point.call_bytes / stop), loaded)
+        return CostLine(point, stop, max(slope, LEAST_SLOPE_SHARE * point.call_bytes / stop), loaded)
 
     def _climb(
         self,
         work: Workload,
         strategy: Strategy,
-        rungs: Sequence[Cells],
+        sizes: Sequence[Cells],
         measured: Callable[[Cells], Point],
         wanted: int,
         most_bytes: int | None,
     ) -> Iterator[Cells]:
-        """Ever larger sizes, each of them measured, as far as it may go."""
+        """Ever larger sizes, each of them measured, up to the limits of seconds and bytes."""
         grid, place = work.grid, 0
-        short = _LIMIT_SECONDS[strategy.streaming] * _SHORTER.get(self.backend, 1.0)
+        short = SHORT_SECONDS[strategy.streaming] * self.memory.calibration_share
         while True:
-            point, size = measured(rungs[place]), volume(grid, rungs[place])
+            point, size = measured(sizes[place]), volume(grid, sizes[place])
             unit = (min(point.work_seconds, point.seconds) or point.seconds) / size
-            share = _SHARE_OF_CALL[strategy.streaming] * unit * wanted
-            limit = max(short, min(_LONGEST_SECONDS[strategy.streaming], share))
+            share = LONG_CALL_SHARE[strategy.streaming] * unit * wanted
+            limit = max(short, min(LONGEST_SECONDS[strategy.streaming], share))
             reachable = [
                 index
-                for index in range(place + 1, len(rungs))
-                if unit * volume(grid, rungs[index]) <= limit
-                and self._within(most_bytes, point, (rungs[place], rungs[index]), work, strategy)
+                for index in range(place + 1, len(sizes))
+                if unit * volume(grid, sizes[index]) <= limit
+                and self._within(most_bytes, point, (sizes[place], sizes[index]), work, strategy)
             ]
             if not reachable:
                 return
-            near = [index for index in reachable if volume(grid, rungs[index]) <= _MOST_STEP * size]
+            near = [index for index in reachable if volume(grid, sizes[index]) <= LARGEST_SIZE_STEP * size]
             place = near[-1] if near else reachable[0]
-            measured(rungs[place])
-            yield rungs[place]
+            measured(sizes[place])
+            yield sizes[place]
 
     def _within(
-        self, most_bytes: int | None, point: Point, rungs: Sequence[Cells], work: Workload, strategy: Strategy
+        self, most_bytes: int | None, point: Point, sizes: Sequence[Cells], work: Workload, strategy: Strategy
     ) -> bool:
-        """Whether the second size takes no more than that, as the first one says, whose point it is: small calls hold
-        more for their size."""
-        held = point.call_bytes * volume(work.grid, rungs[1]) / volume(work.grid, rungs[0])
-        held += self._fixed(work, strategy, rungs[1])
+        """Whether a call of the second of two sizes takes at most `most_bytes`, judged by the `point` of the first.
+        Small calls hold more for their size, so this errs on the safe side."""
+        held = point.call_bytes * volume(work.grid, sizes[1]) / volume(work.grid, sizes[0])
+        held += self._fixed(work, strategy, sizes[1])
         return most_bytes is None or point.loaded_bytes + held <= most_bytes
 
     def _fixed(self, work: Workload, strategy: Strategy, cells: Cells) -> int:
         return self.fixed(replace(work, batch=1, cells=cells), strategy)
 
     def _attends(self, work: Workload, cells: Cells, point: Point) -> bool:
-        """Whether it was attention that held the most, of which nothing is learned about the rest."""
-        held = attention_bytes(replace(work, batch=1, cells=cells), self.backend)
-        return held > _MOST_ATTENTION * point.call_bytes
+        """Whether attention explains most of what the call held, so that the point says nothing about other layers."""
+        held = attention_bytes(replace(work, batch=1, cells=cells), self.memory.attention_score_copies)
+        return held > MOST_ATTENTION_SHARE * point.call_bytes
 
 
-def attention_bytes(work: Workload, backend: str) -> int:
-    """What attention holds in one pass: its scores, and what is as large as its input."""
-    copies = _SCORES.get(backend, 0)
-    if not work.scores or not copies:
+def attention_bytes(work: Workload, score_copies: int) -> int:
+    """The bytes that attention holds in one pass: `score_copies` of its scores, and arrays of the size of its input.
+    0 for fused attention, which has no scores."""
+    if not work.scores or not score_copies:
         return 0
-    inputs = _ATTENTION_INPUTS * work.config.attention_channels * work.batch * math.prod(work.cells)
-    return _ITEM_BYTES * (copies * work.scores + inputs)
+    inputs = ATTENTION_INPUT_COPIES * work.config.attention_channels * work.batch * math.prod(work.cells)
+    return _ITEM_BYTES * (score_copies * work.scores + inputs)

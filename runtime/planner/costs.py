@@ -1,4 +1,5 @@
-"""What a strategy would take, from measurements of small calls and the sizes of the arrays around the engine."""
+"""What a strategy takes of the host's memory: measurements of small calls, and the sizes of the arrays around the
+engine."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from typing import Protocol
 
 from ...tiling import Plan
 from ...tiling.plan import Direction
-from ..backends.onnxruntime.arena import block_bytes, table_bytes
+from ..backends.memory_model import MeasuredMemory
 from ..bundle import ports
 from ..bundle.manifest import Manifest
 from ..calls.strategy import WHOLE, Strategy
@@ -18,21 +19,23 @@ from .calibration import Points
 from .candidates import TileSizes
 from .cost_lines import CostLines, attention_bytes
 from .strip_costs import strip_cost
+from .tuning import PEAK_MARGIN, PREDICTION_FACTOR, STREAM_FACTOR, STRIP_FACTOR
 
 __all__ = ["Cost", "Costing", "Costs", "plan_of"]
 
-_LEAN = 1.06  # predictions are a little high rather than low
-_STREAM_LEAN = 1.03  # beyond the others': every stage has its own largest step
-_STRIP_LEAN = 0.97  # less than the others': their tiles are counted one by one
 _ITEM_BYTES = 4
-_MARGIN = 0.05  # of a prediction: what calls were seen to miss it by
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`bytes`: the most that is held for the call: on a host by the process, the engine and its library included; on a
-    device, of its memory. `seconds`: of the call, once the engine is open; None: nobody knows. `margin_bytes`: by how
-    much the peak may miss `bytes`."""
+    """What a call takes.
+
+    Attributes:
+        bytes: the most that is held for the call. On the host it counts the process with the engine and its library; on
+            a GPU it counts GPU memory.
+        seconds: the time of the call, once the engine is open. None: it is not known.
+        margin_bytes: by how much the peak may exceed `bytes`.
+    """
 
     bytes: int
     seconds: float | None
@@ -45,8 +48,8 @@ class Cost:
 
 
 class Costing(Protocol):
-    """What a planner asks. `of` is to be relied on; `about` is told at once. What is found out on the way takes no
-    more than `most_bytes` (None: as much as it likes).
+    """What the planner asks: `of` is measured, `about` is a quick estimate. Measuring takes at most `most_bytes`, or
+    any amount (None).
 
     Raises:
         EngineError: the strategy does not run, or could not be measured.
@@ -57,17 +60,22 @@ class Costing(Protocol):
     def about(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost: ...
 
     def tile_sizes(self, work: Workload) -> TileSizes:
-        """Of tiles that may be run."""
+        """The sizes of the tiles that may run."""
 
 
 class Costs:
-    """Costs on the host's memory. `backend`: its name; `points`: the measurements; `dtype`: of the graphs that run."""
+    """Costs on the host's memory.
 
-    def __init__(self, manifest: Manifest, backend: str, points: Points, dtype: str = "float32") -> None:
-        self._manifest, self._backend, self._points, self._dtype = manifest, backend, points, dtype
-        self._lines = CostLines(
-            points, backend, lambda name: max(manifest.config.min_latent_size(name), 1), self._accounts
-        )
+    Args:
+        manifest: the bundle.
+        memory: the backend's memory model.
+        points: gives measured points.
+        dtype: the precision of the graphs that run.
+    """
+
+    def __init__(self, manifest: Manifest, memory: MeasuredMemory, points: Points, dtype: str = "float32") -> None:
+        self._manifest, self._memory, self._points, self._dtype = manifest, memory, points, dtype
+        self._lines = CostLines(points, memory, lambda name: max(manifest.config.min_latent_size(name), 1), self._fixed)
 
     def of(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost:
         own = replace(work, batch=1) if strategy.sliced else work
@@ -75,7 +83,7 @@ class Costs:
         match strategy.kind:
             case "strips":
                 held, seconds = strip_cost(self._manifest, self._points, own, strategy, self._dtype)
-                held *= _STRIP_LEAN
+                held *= STRIP_FACTOR
             case "tiles":
                 held, seconds = self._tiles(own, strategy, most_bytes)
             case "stream":
@@ -87,7 +95,7 @@ class Costs:
         return self._with_all(work, strategy, held, seconds * (work.batch // own.batch))
 
     def about(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost:
-        """For tiles: from what was measured for a pass over everything."""
+        """The estimate for tiles, from what was measured for a pass over everything."""
         own = replace(work, batch=1) if strategy.sliced else work
         plan = plan_of(own, strategy)
         tile = plan.largest
@@ -96,12 +104,12 @@ class Costs:
             _, seconds = self._stream(own, strategy.untiled, most_bytes)
             line = self._lines.line(own, strategy.untiled, self._probed(own, strategy), most_bytes)
             held = line.at(volume(own.grid, self._probed(replace(own, cells=cells), strategy)) * own.batch)
-            held += self._side_by_side(own, strategy) + self._accounts(replace(own, cells=cells), strategy)
+            held += self._side_by_side(own, strategy) + self._fixed(replace(own, cells=cells), strategy)
         else:
             _, seconds = self._pass(own, WHOLE, own.cells, most_bytes)
             line = self._lines.line(own, WHOLE, own.cells, most_bytes)
             held = line.at(volume(own.grid, cells) * own.batch) + own.result_bytes(tile)
-            held += self._accounts(replace(own, cells=cells), WHOLE)
+            held += self._fixed(replace(own, cells=cells), WHOLE)
         share = math.prod(tile) * plan.count / math.prod(own.cells[-len(tile) :])
         return self._with_all(work, strategy, held, seconds * share * (work.batch // own.batch))
 
@@ -109,8 +117,8 @@ class Costs:
         return TileSizes()
 
     def _with_all(self, work: Workload, strategy: Strategy, held: float, seconds: float) -> Cost:
-        own = int(_LEAN * (held + _around(work, strategy)))
-        return Cost(own + work.beside_bytes, seconds, int(_MARGIN * own))
+        own = int(PREDICTION_FACTOR * (held + _around(work, strategy)))
+        return Cost(own + work.beside_bytes, seconds, int(PEAK_MARGIN * own))
 
     def _tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         plan = plan_of(work, strategy)
@@ -121,12 +129,12 @@ class Costs:
     def _stream(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         probed = self._probed(work, strategy)
         held, seconds = self._pass(work, strategy.untiled, probed, most_bytes)
-        own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # what it was cut from is counted around
-        return _STREAM_LEAN * held - own, seconds * work.cells[0] / probed[0]
+        own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # `_around` counts the whole input
+        return STREAM_FACTOR * held - own, seconds * work.cells[0] / probed[0]
 
     def _stream_tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
-        """Streams side by side share the engine. Each of them holds its states, and its part of a chunk of the clip
-        while the others make theirs; then that chunk is put together."""
+        """Streams side by side share the engine. Each holds its states, and its part of a chunk of the clip while the
+        other streams compute theirs. Then that chunk is put together."""
         plan = plan_of(work, strategy)
         height, width = plan.largest
         held, seconds = self._stream(replace(work, cells=(work.cells[0], height, width)), strategy.untiled, most_bytes)
@@ -137,12 +145,12 @@ class Costs:
         plan = plan_of(work, strategy)
         chunk = self._chunk_bytes(work, strategy)
         others = (plan.count - 1) * math.prod(plan.largest)
-        both = 2 * chunk * math.prod(work.cells[1:])  # put together, and the one before it, which the caller holds
+        both = 2 * chunk * math.prod(work.cells[1:])  # this chunk, and the chunk before it, which the caller holds
         return int((self._state_bytes(work) + chunk) * others + both)
 
     def _chunk_bytes(self, work: Workload, strategy: Strategy) -> float:
-        """Of the largest chunk of the clip that a stream gives in float32, per latent cell of height and width: at its
-        end all frames come that the last stage held back."""
+        """The bytes of the largest float32 chunk of the clip that a stream gives, per latent cell of height and width.
+        The last chunk brings all frames that the last stage held back."""
         if work.decodes:
             last = self._manifest.find_streams(work.component, self._dtype)[-1].stage
             frames = max(strategy.frames_per_chunk or 1, 0 if last is None else last.lead)
@@ -151,7 +159,7 @@ class Costs:
         return work.batch * _ITEM_BYTES * 2 * work.config.latent_channels * frames / work.grid.temporal
 
     def _state_bytes(self, work: Workload) -> int:
-        """Of what all stages of a stream remember, per latent cell of height and width."""
+        """The bytes of the states of all stages of a stream, per latent cell of height and width."""
         one = ports.stream_axes(work.batch, (1, 1))
         states = (
             tensor
@@ -162,8 +170,8 @@ class Costs:
         return _ITEM_BYTES * sum(math.prod(tensor.shape_for(one)) for tensor in states)
 
     def _probed(self, work: Workload, strategy: Strategy) -> tuple[int, ...]:
-        """The clip, or as much of it as a stream's memory grows with: all stages have had their first chunks, and whole
-        ones after them; with as many frames as the first chunks take, they would be the last ones, too."""
+        """The size of the clip to measure: the whole clip, or as many frames as a stream's memory grows with. By then
+        all stages have had their first chunk and a whole chunk after it, so that no first chunk is also the last."""
         chunk = -(-(strategy.frames_per_chunk or work.grid.temporal) // work.grid.temporal)
         ahead = frames_ahead(self._manifest.find_streams(work.component, self._dtype)) if work.decodes else 0
         lead = math.ceil(ahead / work.grid.temporal) + max(1 + 2 * chunk, 5 if work.decodes else 3)
@@ -172,28 +180,26 @@ class Costs:
     def _pass(
         self, work: Workload, strategy: Strategy, cells: Sequence[int], most_bytes: int | None
     ) -> tuple[float, float]:
-        """One pass of the engines over latents of `cells`, with what goes in and what comes out."""
+        """One pass of the engines over latents of `cells`, with its inputs and outputs."""
         line = self._lines.line(work, strategy, cells, most_bytes)
         wanted = volume(work.grid, cells) * work.batch
         held, own = line.at(wanted), replace(work, cells=tuple(cells))
         if not strategy.streaming:
-            held = max(held, line.at(0) + attention_bytes(own, self._backend))
-        return held + self._accounts(own, strategy), line.unit_seconds * wanted
+            held = max(held, line.at(0) + attention_bytes(own, self._memory.attention_score_copies))
+        return held + self._fixed(own, strategy), line.unit_seconds * wanted
 
-    def _accounts(self, work: Workload, strategy: Strategy) -> int:
-        """What an arena writes to keep account of its block."""
-        if self._backend != "onnxruntime":
-            return 0
-        room = work.peak_estimate_bytes
+    def _fixed(self, work: Workload, strategy: Strategy) -> int:
+        """The bytes that a call holds at any size, as the backend's memory model has them."""
+        estimate = work.peak_estimate_bytes
         if strategy.streaming:
             graphs = self._manifest.find_streams(work.component, self._dtype)
             frames = step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component))
-            room = peak_estimate_bytes(graphs, frames, work.batch * math.prod(work.cells[1:]))
-        return table_bytes(block_bytes(room))
+            estimate = peak_estimate_bytes(graphs, frames, work.batch * math.prod(work.cells[1:]))
+        return self._memory.fixed_bytes(estimate)
 
 
 def plan_of(work: Workload, strategy: Strategy) -> Plan:
-    """The tiles of the strategy; of height and width only, where it streams."""
+    """The tiles of the strategy. A strategy that streams has tiles of height and width only."""
     assert strategy.tiling is not None
     assert not isinstance(strategy.tiling, StripSettings)
     direction: Direction = "decode" if work.decodes else "encode"
@@ -202,8 +208,8 @@ def plan_of(work: Workload, strategy: Strategy) -> Plan:
 
 
 def _around(work: Workload, strategy: Strategy) -> int:
-    """What lies beside the engines' own: the result while it is put together, pixels, and an input that is not the
-    engine's."""
+    """The bytes outside the engines: the result while it is put together, pixels, and an input that the engine does not
+    take as it is."""
     result, pieces = work.result_bytes(), strategy.kind != "whole" or (strategy.sliced and work.batch > 1)
     pixels = result // _ITEM_BYTES if work.output != "float32" else 0
     given = 0 if work.comes_in_chunks and strategy.streaming else work.input_bytes

@@ -1,4 +1,4 @@
-"""What a planner found: every strategy that it looked at, and the one that won."""
+"""The planner's decision: every strategy that it looked at, and the strategy that it chose."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,23 @@ from ..calls.strategy import Strategy
 from ..system.budget import memory_text
 from .costs import Cost
 
-__all__ = ["OVER_BUDGET", "Candidate", "Decision", "reason_of"]
+__all__ = ["OVER_BUDGET", "Decision", "JudgedStrategy", "reason_of"]
 
 OVER_BUDGET = "more than the budget"
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A strategy with what it would take, or why it is out. `backend`: the label of the backend that it is for."""
+class JudgedStrategy:
+    """A strategy with its cost, or with the reason why it is refused.
+
+    Attributes:
+        strategy: the strategy.
+        label: the strategy in words.
+        is_exact: whether it gives the numbers of a single pass.
+        cost: what it takes. None: it is not known.
+        refused: why it is refused. None: it fits.
+        backend: the label of the backend that it runs on.
+    """
 
     strategy: Strategy
     label: str
@@ -26,13 +35,13 @@ class Candidate:
 
     @property
     def seconds(self) -> float:
-        """For comparing: infinite where nobody knows."""
+        """For comparisons: infinite if it is not known."""
         known = self.cost is not None and self.cost.seconds is not None
         return self.cost.seconds if known else float("inf")  # type: ignore[union-attr, return-value]
 
     @property
     def most_bytes(self) -> float:
-        """For comparing: infinite where nobody knows."""
+        """For comparisons: infinite if it is not known."""
         return float("inf") if self.cost is None else self.cost.most_bytes
 
     def to_json(self) -> dict[str, Any]:
@@ -50,14 +59,22 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """`chosen` of `candidates` within `budget` bytes, and `reason`. None was chosen where none fits."""
+    """What the planner decided.
+
+    Attributes:
+        budget: the memory that a call may take, in bytes.
+        candidates: every strategy that was looked at.
+        chosen: the strategy that was chosen. None: none fits.
+        reason: the reason, as a sentence.
+    """
 
     budget: int
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate | None
+    candidates: tuple[JudgedStrategy, ...]
+    chosen: JudgedStrategy | None
     reason: str
 
     def to_json(self) -> dict[str, Any]:
+        """The decision as JSON values."""
         return {
             "memory_bytes": self.budget,
             "chosen": None if self.chosen is None else self.chosen.label,
@@ -72,7 +89,7 @@ class Decision:
         return tuple(dict.fromkeys(candidate.backend for candidate in self.candidates))
 
     def together_with(self, other: "Decision") -> "Decision":
-        """Both decisions' candidates with the other one's choice, or with this one's where the other has none."""
+        """The candidates of both decisions, with the choice of the other, or with this choice if the other has none."""
         chosen, reason = (self.chosen, self.reason) if other.chosen is None else (other.chosen, other.reason)
         candidates = self.candidates + other.candidates
         if chosen is None and any(one.cost for one in candidates):
@@ -80,7 +97,7 @@ class Decision:
         return Decision(self.budget, candidates, chosen, reason)
 
     def table(self) -> str:
-        """For people: one row per strategy, the chosen one marked."""
+        """A table for people: one row per strategy, with a mark at the chosen strategy."""
         several = len(self.backends) > 1
         rows = [("", "strategy", "memory", "at most", "seconds", "exact", "")]
         for candidate in self.candidates:
@@ -101,9 +118,15 @@ class Decision:
         return "\n".join([*lines, self.reason])
 
 
-def reason_of(seen: Sequence[Candidate], chosen: Candidate | None, budget: int, backend: str = "") -> str:
-    """Why that one of those that were looked at, at least one of which has a cost, or none of them. `backend`: all of
-    them are for this one."""
+def reason_of(seen: Sequence[JudgedStrategy], chosen: JudgedStrategy | None, budget: int, backend: str = "") -> str:
+    """The reason for a choice, as a sentence.
+
+    Args:
+        seen: the strategies that were looked at. At least one has a cost.
+        chosen: the strategy that was chosen, or None.
+        budget: the budget in bytes.
+        backend: the label of the backend of all strategies, or "" if there are several.
+    """
     on = f" on {backend}" if backend else ""
     allowed = memory_text(budget)
     if chosen is None:

@@ -1,11 +1,12 @@
-"""What a strategy would take of a GPU's memory, from what its engines' records say: nothing is run for it."""
+"""What a strategy takes of a GPU's memory, computed from the records of its engines. Nothing is measured."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ..backends.memory_model import RecordedMemory
 from ..bundle import ports
 from ..bundle.engine_records import EngineRecord
 from ..bundle.graph import Graph, TensorInfo
@@ -19,22 +20,23 @@ from ..execution.strips import plan_strips
 from .candidates import TileSizes
 from .costs import Cost, plan_of
 from .strip_costs import strip_job
+from .tuning import DEVICE_FACTOR, ENGINES_OPEN_AT_ONCE, PIXELS_SHARE
 
 __all__ = ["DeviceCosts"]
 
-_LEAN = 1.06  # predictions are a little high rather than low: allocations are rounded up
-_TILE_LANES = 2  # one tile's copies run beside the next one's computation
-_STEPS_OPEN = 2  # of exact strips: the next step's engine opens while one is at work
-_PIXELS_SHARE = 0.25  # of a decoder's float32 result: its uint8 form, which engines write too
-
 
 class DeviceCosts:
-    """`engines` gives the records of a graph's engines, the newest first, or raises EngineError; `dtype`: of the graphs
-    that run. Counted are weights, activations (of the largest call that an engine was built for), and what goes in and
-    out of calls; what the caller holds beside them lies in the host's memory. Nobody knows the seconds."""
+    """Costs on the GPU's memory. They count weights, activations (of the largest call that an engine was built for),
+    and the inputs and outputs of calls. The arrays of the caller are in the host's memory. The seconds are not known.
 
-    def __init__(self, manifest: Manifest, engines: Callable[[Graph], Sequence[EngineRecord]], dtype: str) -> None:
-        self._manifest, self._engines, self._dtype = manifest, engines, dtype
+    Args:
+        manifest: the bundle.
+        memory: the backend's memory model.
+        dtype: the precision of the graphs that run.
+    """
+
+    def __init__(self, manifest: Manifest, memory: RecordedMemory, dtype: str) -> None:
+        self._manifest, self._memory, self._dtype = manifest, memory, dtype
 
     def of(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost:
         """What the strategy takes.
@@ -47,7 +49,7 @@ class DeviceCosts:
             case "strips":
                 held = self._strips(own, strategy)
             case "tiles":
-                held = self._whole(replace(own, cells=plan_of(own, strategy).largest), _TILE_LANES)
+                held = self._whole(replace(own, cells=plan_of(own, strategy).largest), self._memory.tiles_at_once)
             case "stream":
                 held = self._stream(own, strategy, own.cells[1:], 1)
             case "stream + tiles":
@@ -55,17 +57,17 @@ class DeviceCosts:
                 held = self._stream(own, strategy, plan.largest, plan.count)
             case _:
                 held = self._whole(own, 1)
-        return Cost(int(_LEAN * held), None)
+        return Cost(int(DEVICE_FACTOR * held), None)
 
     about = of
 
     def tile_sizes(self, work: Workload) -> TileSizes:
-        """Tiles as large as engines were built for, beside the usual ones."""
+        """The usual tiles, and tiles as large as engines were built for."""
         graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
         ratio = 1 if work.decodes else work.grid.spatial
         sides, frames = set[int](), set[int]()
         try:
-            records = self._engines(graph)
+            records = self._memory.engines(graph)
         except EngineError:  # there are engines of streams or strips alone
             records = ()
         for record in records:
@@ -77,16 +79,16 @@ class DeviceCosts:
         usual = TileSizes()
         return TileSizes(_largest_first(usual.pixels, sides), _largest_first(usual.frames, frames))
 
-    def _whole(self, work: Workload, lanes: int) -> float:
+    def _whole(self, work: Workload, at_once: int) -> float:
         graph = next(one for one in self._manifest.find_graphs(work.component) if one.dtype == self._dtype)
         names = ports.whole_axes(work.batch, work.size, work.cells, work.config.noise_stacks)
         shapes = {tensor.name: tensor.shape_for(names) for tensor in graph.inputs}
         record = self._record(graph, shapes)
         inputs = sum(_bytes(tensor, shapes[tensor.name]) for tensor in graph.inputs)
-        return _engine_bytes(record) + lanes * (inputs + _outputs(work, work.result_bytes()))
+        return _engine_bytes(record) + at_once * (inputs + _outputs(work, work.result_bytes()))
 
     def _stream(self, work: Workload, strategy: Strategy, cells: Sequence[int], count: int) -> float:
-        """Streams of `count` tiles of those cells of height and width, side by side."""
+        """Streams of `count` tiles at once, each of `cells` of height and width."""
         graphs = self._manifest.find_streams(work.component, self._dtype)
         frames = strategy.frames_per_chunk or most_frames(work.component)
         weights, activations, states, between = 0, 0, 0, 0
@@ -100,7 +102,7 @@ class DeviceCosts:
                 if ports.is_state(tensor.name):
                     states += 2 * _bytes(tensor, tensor.shape_for(names))  # those that are read and the next ones
                 elif tensor.name == ports.CHUNK:
-                    # Waiting, and put together for a step.
+                    # Frames that wait, and frames that are put together for a step.
                     between += 2 * _bytes(tensor, tensor.shape_for(names | {ports.FRAMES: step}))
         chunk = work.batch * work.config.out_channels * frames * math.prod(cells) * work.grid.spatial**2
         made = _outputs(work, 4 * chunk) if work.decodes else 0
@@ -108,23 +110,27 @@ class DeviceCosts:
 
     def _strips(self, work: Workload, strategy: Strategy) -> float:
         job = strip_job(self._manifest, work, strategy, self._dtype)
-        steps = plan_strips(job, lambda graph: tuple(one for found in self._engines(graph) for one in found.profiles))
+        steps = plan_strips(
+            job, lambda graph: tuple(one for found in self._memory.engines(graph) for one in found.profiles)
+        )
         opened, most = [], 0.0
         for step in steps:
             rows, columns = step.tiles[0]
             tile = 4 * work.batch * step.channels * (rows.stop - rows.start) * (columns.stop - columns.start)
-            record = self._engines(step.graph)[0]
+            record = self._memory.engines(step.graph)[0]
             if step.stage.kind == "attention":
                 self._require_keys(step.graph, math.prod(step.size))
             opened.append(record.bytes + record.stripped_bytes)
             around = 3 * tile * (step.stage.down / step.stage.up) ** 2 + tile
             keys = 8 * work.batch * step.channels * math.prod(step.size) if step.stage.kind == "attention" else 0
-            most = max(most, sum(opened[-_STEPS_OPEN:]) + (record.activation_bytes or 0) + around + keys)
+            most = max(most, sum(opened[-ENGINES_OPEN_AT_ONCE:]) + (record.activation_bytes or 0) + around + keys)
         return most
 
     def _require_keys(self, graph: Graph, positions: int) -> None:
         """Refuse pictures that no engine of attention was built for."""
-        most = max(one.ranges[ports.KEYS].maximum[1] for record in self._engines(graph) for one in record.profiles)
+        most = max(
+            one.ranges[ports.KEYS].maximum[1] for record in self._memory.engines(graph) for one in record.profiles
+        )
         if positions > most:
             raise EngineError(
                 f"{graph.file} was built for pictures of at most {most} latent cells, and this one has {positions}: "
@@ -133,7 +139,7 @@ class DeviceCosts:
 
     def _record(self, graph: Graph, shapes: Mapping[str, Sequence[int]]) -> EngineRecord:
         """The engine that a call of these shapes runs in."""
-        built = [(profile, record) for record in self._engines(graph) for profile in record.profiles]
+        built = [(profile, record) for record in self._memory.engines(graph) for profile in record.profiles]
         try:
             return built[choose_profile([profile for profile, _ in built], shapes)][1]
         except InputError as error:
@@ -143,7 +149,7 @@ class DeviceCosts:
         """An engine that takes chunks of that size, and its profile of the longest ones."""
         chunk = next(tensor for tensor in graph.inputs if tensor.name == ports.CHUNK)
         found = []
-        for record in self._engines(graph):
+        for record in self._memory.engines(graph):
             for profile in record.profiles:
                 of = profile.ranges[ports.CHUNK]
                 if of.holds(chunk.shape_for({**names, ports.FRAMES: of.maximum[2]})):
@@ -166,8 +172,8 @@ def _engine_bytes(record: EngineRecord) -> int:
 
 
 def _outputs(work: Workload, result_bytes: float) -> float:
-    """A result on the device, and of a decoder its pixels."""
-    return result_bytes * (1 + _PIXELS_SHARE * work.decodes)
+    """A result on the device, with the pixels of a decoder's."""
+    return result_bytes * (1 + PIXELS_SHARE * work.decodes)
 
 
 def _bytes(tensor: TensorInfo, shape: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""From a size and a memory budget to a strategy: the fastest that fits, and an exact one wherever one fits."""
+"""From a size and a memory budget to a strategy: the fastest exact strategy that fits, or else the fastest other."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,20 +12,23 @@ from ..calls.workload import Workload
 from ..errors import EngineError, InputError
 from .candidates import candidates, strips_within
 from .costs import Cost, Costing, plan_of
-from .decision import OVER_BUDGET, Candidate, Decision, reason_of
+from .decision import OVER_BUDGET, Decision, JudgedStrategy, reason_of
+from .tuning import LEAST_STRIP_BYTES, SKIP_MEASURING_SHARE, STRIP_BUDGET_SHARES, WHOLE_OVER_TILE
 
 __all__ = ["Planner"]
 
 _log = logging.getLogger(__name__)
-_STRIP_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)  # of what the budget leaves for them
-_LEAST_STRIPS = 1 << 26
-_CLEARLY = 2  # times the bound of the other one is no matter of what lies around
-_SURE_SHARE = 0.7  # of an estimate: above the budget even so, nobody measures
 
 
 class Planner:
-    """Decides for one bundle on one backend. `costs`: what its strategies take there; `dtype`: of the graphs that it
-    runs; `backend`: its label, for messages."""
+    """Decides for one bundle on one backend.
+
+    Args:
+        manifest: the bundle.
+        costs: gives the costs of strategies on the backend.
+        dtype: the precision of the graphs that run.
+        backend: the label of the backend, for messages.
+    """
 
     def __init__(self, manifest: Manifest, costs: Costing, *, dtype: str = "float32", backend: str = "") -> None:
         self._manifest, self._costs, self._dtype, self._backend = manifest, costs, dtype, backend
@@ -41,14 +44,21 @@ class Planner:
         approximate: bool = True,
         spend: int | None = None,
     ) -> Decision:
-        """The fastest exact strategy within `budget` bytes or, where none fits, the fastest other one (without
-        `approximate`: none). `base`: what was set. With `complete` all are listed; those of tiles that were not
-        measured themselves are estimated. `spend`: what measuring may take (None: the budget).
+        """The fastest exact strategy within the budget. If none fits, the fastest other strategy.
 
-        Of each kind of strategy (a pass, a stream, strips) the first that fits stands for it: shorter chunks, lower
-        strips and single elements of a batch only hold less. Strips are looked at where no pass and no stream fits.
-        Inexact strategies are looked at only where no exact one fits, in the order of their work: the first that fits
-        is taken. A budget into which not even the smallest pieces fit is refused when these were measured.
+        The first strategy of each kind (a pass, a stream, strips) that fits stands for its kind: shorter chunks, lower
+        strips and single elements of a batch only hold less. Strips are looked at if no pass and no stream fits.
+        Inexact strategies are looked at if no exact strategy fits, in the order of their work, and the first that fits
+        is taken. If not even the smallest pieces fit, the budget is refused once these are measured.
+
+        Args:
+            work: the call.
+            budget: the bytes that it may take.
+            base: what the user has set.
+            may_stream: whether streams are looked at.
+            complete: list all strategies. Tiles that were not measured are estimated.
+            approximate: whether an inexact strategy may be chosen.
+            spend: the bytes that measuring may take. None: the budget.
 
         Raises:
             EngineError: no strategy could be measured.
@@ -57,11 +67,11 @@ class Planner:
         least = [] if complete else self._least(work, budget, base, may_stream, most)
         if least and all(one.refused for one in least):
             return Decision(budget, tuple(least), None, self._reason(least, None, budget))
-        seen: list[Candidate] = []
-        fitting: list[Candidate] = []  # one of each kind
+        seen: list[JudgedStrategy] = []
+        fitting: list[JudgedStrategy] = []  # one of each kind
 
         def look_at(kind: Iterable[Strategy]) -> None:
-            judged: list[Candidate] = []
+            judged: list[JudgedStrategy] = []
             for strategy in kind:
                 judged.append(self._judged(work, strategy, budget, most))
                 if judged[-1].refused is None and not complete:
@@ -81,7 +91,7 @@ class Planner:
         if complete or (approximate and chosen is None):
             others = [self._about(work, one, budget, most) for one in self._approximate(work, base, may_stream)]
             for about in sorted(others, key=lambda one: one.seconds):
-                near = about.cost is not None and _SURE_SHARE * about.cost.most_bytes <= budget
+                near = about.cost is not None and SKIP_MEASURING_SHARE * about.cost.most_bytes <= budget
                 one = self._judged(work, about.strategy, budget, most) if near and chosen is None else about
                 seen.append(one)
                 if chosen is None and one.refused is None:
@@ -99,20 +109,20 @@ class Planner:
 
     def choose(
         self, work: Workload, budget: int, base: Strategy, *, may_stream: bool = True, required: bool = True
-    ) -> Candidate:
+    ) -> JudgedStrategy:
         """The strategy to run; see `decide` and `pick`.
 
         Raises:
-            InputError: nothing fits; the message says what would. EngineError: nothing could be measured.
+            InputError: nothing fits. The message says what would. EngineError: nothing could be measured.
         """
         return self.pick(self.decide(work, budget, base, may_stream=may_stream), work, required=required)
 
     @staticmethod
-    def pick(decision: Decision, work: Workload, *, required: bool = True) -> Candidate:
-        """The strategy to run. Where nothing fits and that is not `required`, the exact one that holds least.
+    def pick(decision: Decision, work: Workload, *, required: bool = True) -> JudgedStrategy:
+        """The strategy to run. If nothing fits and that is not `required`, the exact strategy that holds least.
 
         Raises:
-            InputError: nothing fits; the message says what would.
+            InputError: nothing fits. The message says what would.
         """
         if decision.chosen is None:
             least = min(
@@ -127,40 +137,41 @@ class Planner:
         _log.log(level, "%s: %s", work.component, decision.reason)
         return chosen
 
-    def _reason(self, seen: Sequence[Candidate], chosen: Candidate | None, budget: int) -> str:
+    def _reason(self, seen: Sequence[JudgedStrategy], chosen: JudgedStrategy | None, budget: int) -> str:
         return reason_of(seen, chosen, budget, self._backend)
 
-    def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[Candidate]:
-        """Of each kind of strategy the one that holds least, up to the first that fits; none where the budget is so
-        large that there is no need to look."""
+    def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[JudgedStrategy]:
+        """The strategy of each kind that holds least, up to the first that fits. Empty if the budget is so large that
+        there is no need to look."""
         every = list(self._every(work, base, may_stream))
         every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
         kept = work.result_bytes() if work.output != "frames" else 0
         around = work.input_bytes + kept + sum(file.size_bytes for file in self._manifest.files)
         if not every or budget >= _piece(work, every[0]).most_bytes + around:
             return []
-        found: list[Candidate] = []
+        found: list[JudgedStrategy] = []
         for one in self._smallest(work, every, most):
-            # Of nothing smaller than the smallest tile could ever be told what it takes.
+            # The smallest tile is measured at any cost: there is nothing smaller from which to predict it.
             found.append(self._judged(work, one, budget, None if one.kind == "tiles" else most))
             if found[-1].refused is None:
                 break
         return found if any(one.cost for one in found) else []
 
     def _smallest(self, work: Workload, every: Sequence[Strategy], most: int) -> Iterator[Strategy]:
-        """Of each kind the one of the smallest pieces, which come first in `every`. Of streams side by side that is not
-        the one: smaller tiles overlap more, and each holds its states. They come last, when a stream was measured."""
+        """The strategy of each kind that has the smallest pieces, which come first in `every`. For streams in tiles the
+        smallest tiles do not hold least, because they overlap more and each holds its states. These come last, when a
+        stream was measured."""
         smallest: dict[str, Strategy] = {}
         for one in every:
             smallest.setdefault(one.kind, one)
         smallest.pop("stream + tiles", None)
         if "tiles" in smallest and "whole" in smallest:
             tile, whole = (_piece(work, smallest[kind]).most_bytes for kind in ("tiles", "whole"))
-            if whole > _CLEARLY * tile:
+            if whole > WHOLE_OVER_TILE * tile:
                 del smallest["whole"]
         yield from smallest.values()
         if not work.in_one_pass and self._manifest.find_strip_graphs(work.component, self._dtype):
-            strips = strips_within(self._manifest, work, _LEAST_STRIPS, dtype=self._dtype)
+            strips = strips_within(self._manifest, work, LEAST_STRIP_BYTES, dtype=self._dtype)
             if strips is not None:
                 yield strips
         about = [self._about(work, one, most, most) for one in every if one.kind == "stream + tiles"]
@@ -169,7 +180,7 @@ class Planner:
             yield least.strategy
 
     def _approximate(self, work: Workload, base: Strategy, may_stream: bool) -> Iterable[Strategy]:
-        """Tiles, each plan once: tiles that are larger than the sample are alike."""
+        """The strategies with tiles, each plan once: tiles that are larger than the sample give equal plans."""
         plans: dict[tuple[Any, ...], Strategy] = {}
         for one in self._every(work, base, may_stream):
             if not is_exact(work, one):
@@ -188,8 +199,8 @@ class Planner:
             if may_stream or base.streaming or not one.streaming:
                 yield one
 
-    def _about(self, work: Workload, strategy: Strategy, budget: int, most: int) -> Candidate:
-        """A tiled strategy by what is known without measuring it."""
+    def _about(self, work: Workload, strategy: Strategy, budget: int, most: int) -> JudgedStrategy:
+        """A strategy with tiles, judged by an estimate."""
         reason, cost = _piece(work, strategy).too_large, None
         try:
             cost = None if reason else self._costs.about(work, strategy, most)
@@ -198,12 +209,12 @@ class Planner:
         return self._candidate(work, strategy, cost, reason, budget)
 
     def _strips(self, work: Workload, budget: int, settings: StripSettings, most: int) -> list[Strategy]:
-        """Strips in as much of the budget as fits, or in what they need at least."""
+        """Strips in the largest share of the budget that fits, or in the least that they need."""
         left = budget - work.input_bytes - work.result_bytes()
         found = []
-        for share in _STRIP_SHARES:
+        for share in STRIP_BUDGET_SHARES:
             strips = strips_within(
-                self._manifest, work, max(int(share * left), _LEAST_STRIPS), settings, dtype=self._dtype
+                self._manifest, work, max(int(share * left), LEAST_STRIP_BYTES), settings, dtype=self._dtype
             )
             if strips is None:
                 break
@@ -212,7 +223,7 @@ class Planner:
                 break
         return found
 
-    def _judged(self, work: Workload, strategy: Strategy, budget: int, most: int | None) -> Candidate:
+    def _judged(self, work: Workload, strategy: Strategy, budget: int, most: int | None) -> JudgedStrategy:
         reason = None if strategy.kind == "strips" else _piece(work, strategy).too_large
         cost = None
         try:
@@ -223,10 +234,10 @@ class Planner:
 
     def _candidate(
         self, work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int
-    ) -> Candidate:
+    ) -> JudgedStrategy:
         over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
         label, exact = strategy.label(work.grid), is_exact(work, strategy)
-        return Candidate(strategy, label, exact, cost, reason or over, self._backend)
+        return JudgedStrategy(strategy, label, exact, cost, reason or over, self._backend)
 
 
 def is_exact(work: Workload, strategy: Strategy) -> bool:
@@ -236,7 +247,7 @@ def is_exact(work: Workload, strategy: Strategy) -> bool:
 
 
 def _piece(work: Workload, strategy: Strategy) -> Workload:
-    """What one engine call does of the work, as far as its tensors' sizes go."""
+    """The part of the work that one engine call does, as far as the sizes of its tensors matter."""
     if strategy.sliced:
         work = replace(work, batch=1)
     if strategy.kind == "strips":

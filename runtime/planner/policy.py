@@ -1,12 +1,14 @@
 """How a call of an opened bundle runs: as the user has enabled it, or as it is planned."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..arrays.grid import Grid
-from ..backends.choose import Backend
+from ..backends.backend import Backend
+from ..backends.choices import ENGINE_BACKENDS
+from ..backends.memory_model import MeasuredMemory, RecordedMemory
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
 from ..calls.strip_settings import StripSettings
@@ -15,7 +17,7 @@ from ..errors import BackendUnavailable, Cancelled, EngineError, InputError, Lat
 from ..system.budget import DEFAULT_SHARE, default_budget, parse_memory
 
 if TYPE_CHECKING:
-    from .decision import Candidate, Decision  # which import what only planned calls need
+    from .decision import Decision, JudgedStrategy  # which import what only planned calls need
 
 __all__ = ["CallPlanner"]
 
@@ -32,9 +34,6 @@ class CallPlanner:
     manifest: Manifest
     backend: Backend
     grid: Grid
-    dtype: str
-    threads: int | None
-    session_options: Mapping[str, Any] | None
     alternatives: Callable[[], tuple[Backend, ...]] = tuple
     planned: dict[Any, Strategy] = field(default_factory=dict)
 
@@ -76,7 +75,7 @@ class CallPlanner:
 
             allowed = self.default_budget() if budget is None else budget
             decision = self.decide(work, allowed, enabled, may_stream=can_stream, check=check)
-            chosen: Candidate = Planner.pick(decision, work, required=budget is not None)
+            chosen: JudgedStrategy = Planner.pick(decision, work, required=budget is not None)
         except Cancelled:
             raise
         except LatentRTError as error:
@@ -152,28 +151,31 @@ class CallPlanner:
         from .calibration import Calibration  # here: a call that is not planned does not pay for it
         from .costs import Costs
         from .planner import Planner
-        from .probe import EngineChoice
 
         backend = backend or self.backend
-        if backend.engines is not None:
-            from .device_costs import DeviceCosts
+        options = {"dtype": backend.graph_dtype, "backend": backend.label}
+        match backend.memory:
+            case None:
+                gpu = "of the GPU's memory " if backend.device == "cuda" else ""
+                advice = "give the backend a memory model (`Backend.memory`)"
+                if backend.device == "cuda":
+                    advice = f"take backend={ENGINE_BACKENDS[0]!r}"
+                raise BackendUnavailable(
+                    f"memory: it is not known how much {gpu}a call takes on {backend.label}: enable tiling, or {advice}"
+                )
+            case RecordedMemory():
+                from .device_costs import DeviceCosts
 
-            device_costs = DeviceCosts(self.manifest, backend.engines, backend.graphs)
-            return Planner(self.manifest, device_costs, dtype=backend.graphs, backend=backend.label), None
-        if backend.device != "cpu":
-            raise BackendUnavailable(
-                f"memory: {backend.label} takes the GPU's memory, and nobody knows how much: enable tiling, or take "
-                f"backend='tensorrt'"
-            )
-        engine = EngineChoice(backend.name, backend.provider or None, self.dtype, self.threads, self.session_options)
-        calibration = Calibration(self.manifest, engine, check)
-        costs = Costs(self.manifest, backend.name, calibration, backend.graphs)
-        return Planner(self.manifest, costs, dtype=backend.graphs, backend=backend.label), calibration
+                device_costs = DeviceCosts(self.manifest, backend.memory, backend.graph_dtype)
+                return Planner(self.manifest, device_costs, **options), None
+        calibration = Calibration(self.manifest, backend.memory.reopening, check)
+        costs = Costs(self.manifest, backend.memory, calibration, backend.graph_dtype)
+        return Planner(self.manifest, costs, **options), calibration
 
     def default_budget(self) -> int:
-        """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
-        free = self.backend.free_bytes
-        return default_budget() if free is None else int(DEFAULT_SHARE * free())
+        """The budget of a call without `memory=`, in bytes: a share of the memory that is free where the call runs."""
+        memory = self.backend.memory
+        return int(DEFAULT_SHARE * memory.free_bytes()) if isinstance(memory, RecordedMemory) else default_budget()
 
     def workload(self, component: str, batch: int, cells: Sequence[int], output: str, **options: Any) -> Workload:
         """A call on latents of `cells`, (T,) H, W, as the planner takes it; `options`: further fields of `Workload`."""
@@ -191,12 +193,12 @@ class CallPlanner:
 
     def _can_stream(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a clip can go through in chunks as it was asked for."""
-        held = self.manifest.find_streams(work.component, self.backend.graphs)
+        held = self.manifest.find_streams(work.component, self.backend.graph_dtype)
         return bool(held) and not enabled.sliced and not work.in_one_pass
 
     def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""
-        if self.backend.device != "cpu":
+        if not isinstance(self.backend.memory, MeasuredMemory):
             return False
         own = replace(work, batch=1) if enabled.sliced else work
         return own.most_bytes > _ALWAYS_FITS_BYTES and own.most_bytes > default_budget()

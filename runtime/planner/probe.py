@@ -1,4 +1,4 @@
-"""One call measured in a process of its own: what calibration is made of."""
+"""One call, measured in a process of its own."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,31 +6,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backends.memory_model import Reopening
 from ..calls.strategy import Strategy
 from ..errors import EngineError
 from ..system.subprocess_call import call_in_subprocess
 
-__all__ = ["EngineChoice", "Point", "Probe", "measure"]
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """What `open_bundle` is told. Of `session_options` enumerations go by the names of their members."""
-
-    backend: str
-    provider: str | None
-    dtype: str
-    threads: int | None
-    session_options: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        named = {name: getattr(value, "name", value) for name, value in (self.session_options or {}).items()}
-        object.__setattr__(self, "session_options", named or None)
+__all__ = ["Point", "Probe", "measure"]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What is measured: a call of one component on latents of `cells`, (T,) H, W, of a batch, by a strategy."""
+    """A call to measure.
+
+    Attributes:
+        component: "encoder" or "decoder".
+        cells: the size of the latents, (T,) H, W.
+        strategy: how the call runs.
+        batch: the batch size.
+    """
 
     component: str
     cells: tuple[int, ...]
@@ -42,7 +35,7 @@ class Probe:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The probe in words, for the log."""
         return f"{self.component}, {'x'.join(map(str, self.cells))} latents, {self.strategy.kind}"
 
     @property
@@ -52,11 +45,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Point:
-    """What came out, in bytes above what the process held before the bundle was opened. `peak_bytes`: the most that it
-    held during the call: the engine's library, the engine, input, activations and result. `loaded_bytes`: with the
-    engine open, and nothing run yet; `opening_bytes`: the most until then. (Where the system cannot tell these apart,
-    the peak is that of everything.) `seconds`: of a call that is not the first, unless the first was slow.
-    `work_seconds`: the processor's time of that call over the cores, which other processes do not stretch."""
+    """A measured call. Bytes are those that the process holds in addition to what it held before the bundle was opened.
+
+    Attributes:
+        peak_bytes: the most during the call: the engine's library, the engine, input, activations and result.
+        loaded_bytes: with the engine open, before the call.
+        seconds: the time of the second call, or of the first if that was slow.
+        work_seconds: the processor time of that call divided by the cores. Other processes do not stretch it.
+        opening_bytes: the most while the engine was opened. (On systems that do not tell these apart, the peaks are
+            those of everything.)
+    """
 
     peak_bytes: int
     loaded_bytes: int
@@ -66,7 +64,7 @@ class Point:
 
     @property
     def call_bytes(self) -> int:
-        """What the call added to the open engine: what an engine takes to open differs from one time to the next."""
+        """What the call added to the open engine. (Opening takes another amount in each process.)"""
         return self.peak_bytes - self.loaded_bytes
 
     @classmethod
@@ -80,12 +78,12 @@ class Point:
         )
 
 
-def measure(bundle: Path, engine: EngineChoice, probe: Probe, check: Callable[[], None] = lambda: None) -> Point:
-    """Run a probe in a fresh interpreter. `check` is called meanwhile and may raise, to stop. On an exception,
-    KeyboardInterrupt too, the process is ended first.
+def measure(bundle: Path, engine: Reopening, probe: Probe, check: Callable[[], None] = lambda: None) -> Point:
+    """Run a probe in a fresh interpreter. `check` is called meanwhile and may raise, to stop. On an exception, also on
+    KeyboardInterrupt, the process is ended first.
 
     Raises:
-        EngineError: it does not run, whatever the reason, or this system does not tell how much memory it took.
+        EngineError: the probe does not run, or this system does not say how much memory a process takes.
     """
     order = {"bundle": str(bundle), "engine": asdict(engine), "probe": probe.to_json()}
     result = call_in_subprocess("latentrt.runtime.autoencoders.calibration_worker", order, check)

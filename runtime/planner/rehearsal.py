@@ -1,4 +1,4 @@
-"""What an exact pass holds between its steps, without running it."""
+"""What a pass in strips holds between its steps, found without running it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class _Ledger(ActivationStore):
-    """Counts what would lie in memory, and in files. Its arrays have shapes, and take no memory."""
+    """Counts the bytes that would be in memory and in files. Its arrays have shapes, and take no memory."""
 
     def __init__(self, memory_bytes: int) -> None:
         super().__init__(memory_bytes, None, np.dtype(np.float32))
@@ -32,10 +32,12 @@ class _Ledger(ActivationStore):
 
 
 class _Rehearsal(StripPass):
-    """The pass's order of keeping and dropping, without its engines. `most`: what lay in memory during each step."""
+    """Keeps and drops activations in the order of the pass, without its engines. `most`: the most bytes in memory
+    during each step."""
 
     def __init__(self, steps: Sequence[Step], ledger: _Ledger) -> None:
-        super().__init__([replace(step, groups=0) for step in steps], self._begin, ledger)  # no norm: no statistics
+        without_norms = [replace(step, groups=0) for step in steps]  # so that there are no statistics
+        super().__init__(without_norms, self._begin, ledger)
         self.most: list[int] = []
 
     def _begin(self, graph: Any) -> Any:
@@ -54,8 +56,16 @@ class _Rehearsal(StripPass):
 
 
 def held_bytes(steps: Sequence[Step], batch: int, memory_bytes: int) -> tuple[list[int], int]:
-    """The most bytes of activations that lie in memory during each step, of which a store may hold `memory_bytes`, and
-    the bytes that are written to files."""
+    """What the activations of a pass in strips take.
+
+    Args:
+        steps: the steps of the pass.
+        batch: the batch size.
+        memory_bytes: the bytes that the store of activations may hold.
+
+    Returns:
+        The most bytes of activations in memory during each step, and the bytes that are written to files.
+    """
     ledger = _Ledger(memory_bytes)
     rehearsal = _Rehearsal(steps, ledger)
     rehearsal.run(_on_paper((batch, 1, *steps[0].source)), lambda rows, columns, tile: None)

@@ -1,5 +1,5 @@
-"""What exact strips take: what waits between their steps is known from their plan, what an engine call holds for its
-result from small passes that were measured."""
+"""What strips take. Their plan says what waits between the steps. Small passes that were measured say what an engine
+call holds for its result."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,11 @@ from ..execution.strips import PART_FOR_TILES, plan_strips
 from .calibration import Points
 from .probe import Probe
 from .rehearsal import held_bytes
+from .tuning import DISK_BYTES_PER_SECOND, STRIP_PROBE_SIDES, STRIP_STEP_FACTOR
 
 __all__ = ["strip_cost", "strip_job"]
 
 _ITEM_BYTES = 4
-_SIDES = (12, 24)  # latent cells of the pictures on which strips are measured
-_LEAN = 1.06  # beyond the others': steps differ in how much a call takes for its result
-_DISK_BYTES_PER_SECOND = 5e8
 
 
 def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Strategy, dtype: str) -> tuple[int, float]:
@@ -33,18 +31,18 @@ def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Str
         EngineError: a small pass had to be measured, and does not run.
     """
     (small, small_peak, _), (large, large_peak, seconds) = (
-        _measured(manifest, points, work, side, dtype) for side in _SIDES
+        _measured(manifest, points, work, side, dtype) for side in STRIP_PROBE_SIDES
     )
     factor = _solved(lambda factor: large.most(factor) - small.most(factor), large_peak - small_peak)
     base = large_peak - large.most(factor)
     steps = _Steps.of(manifest, work, strategy, dtype)
-    per_pixel = seconds / (_SIDES[1] * work.grid.spatial) ** 2
-    seconds = per_pixel * work.batch * math.prod(work.size) + steps.in_files / _DISK_BYTES_PER_SECOND
-    return int(_LEAN * (base + steps.most(factor))), seconds
+    per_pixel = seconds / (STRIP_PROBE_SIDES[1] * work.grid.spatial) ** 2
+    seconds = per_pixel * work.batch * math.prod(work.size) + steps.in_files / DISK_BYTES_PER_SECOND
+    return int(STRIP_STEP_FACTOR * (base + steps.most(factor))), seconds
 
 
 def strip_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> Job:
-    """The job of an exact pass in graphs of that precision over an array that takes no memory."""
+    """The job of a pass in strips, in graphs of that precision, over an array that takes no memory."""
     assert isinstance(strategy.tiling, StripSettings)
     graphs = manifest.find_strip_graphs(work.component, dtype)
     source = work.cells if work.decodes else work.size
@@ -55,7 +53,7 @@ def strip_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str
 
 
 def _measured(manifest: Manifest, points: Points, work: Workload, side: int, dtype: str) -> tuple["_Steps", int, float]:
-    """A small exact pass in three strips: what its steps hold, its peak beside input and result, its seconds."""
+    """A small pass in three strips: what its steps hold, its peak without input and result, and its seconds."""
     settings = Strategy(StripSettings(side * work.grid.spatial // 3, None, 1 << 40))
     small = replace(work, batch=1, cells=(side, side), output="float32")
     point = points.point(Probe(work.component, small.cells, settings))
@@ -65,8 +63,15 @@ def _measured(manifest: Manifest, points: Points, work: Workload, side: int, dty
 
 @dataclass(frozen=True)
 class _Steps:
-    """An exact pass's steps in bytes: `held` between them, `tile`: of one tile's result, `scores` and `keys` (with
-    values) of attention. `in_files`: what is written to files."""
+    """What the steps of a pass in strips hold, in bytes.
+
+    Attributes:
+        held: between the steps, by step.
+        tile: one tile's result, by step.
+        scores: the scores of attention, by step.
+        keys: the keys and values of attention, by step.
+        in_files: what the pass writes to files.
+    """
 
     held: tuple[int, ...]
     tile: tuple[int, ...]
@@ -91,15 +96,15 @@ class _Steps:
         return cls(tuple(held), tuple(tiles), tuple(scores), tuple(keys), in_files)
 
     def most(self, factor: float) -> float:
-        """The most that is held in a step, where an engine call takes `factor` times a tile's result. What one step's
-        engine took is the next one's: it does not go back in between."""
+        """The most bytes that a step holds, if an engine call takes `factor` times a tile's result. Memory that one
+        step's engine took stays for the next step's engine: it does not go back in between."""
         calls = (factor * tile + scores for tile, scores in zip(self.tile, self.scores, strict=True))
         rows = zip(self.held, accumulate(calls, max), self.keys, strict=True)
         return max(held + call + keys for held, call, keys in rows)
 
 
 def _solved(rising: Callable[[float], float], wanted: float) -> float:
-    """Where a rising function reaches a value, between 0 and 64."""
+    """The argument, between 0 and 64, at which a rising function reaches `wanted`."""
     low, high = 0.0, 64.0
     for _ in range(40):
         middle = (low + high) / 2

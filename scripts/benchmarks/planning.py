@@ -112,18 +112,21 @@ def prepare_models(work: Path, names: Sequence[str]) -> dict[str, Path]:
 def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
     """What was predicted of a case and what it took."""
     from latentrt.runtime import open_bundle
+    from latentrt.runtime.backends.choose import choose_backend
+    from latentrt.runtime.backends.memory_model import MeasuredMemory
     from latentrt.runtime.planner.costs import Costs
-    from latentrt.runtime.planner.probe import EngineChoice, Probe, measure
+    from latentrt.runtime.planner.probe import Probe, measure
 
     with open_bundle(bundle, backend=case.backend, threads=threads) as vae:
         _, calibration = vae.planner()
+        memory = choose_backend(vae.manifest, backend=case.backend, threads=threads).memory
+        assert isinstance(memory, MeasuredMemory)
         strategy = _strategy(vae, case)
         cells = vae.grid.latent_size(case.size)
         work = vae.workload(case.component, 1, cells, "frames" if strategy.streaming else "float32")
-        cost = Costs(vae._manifest, case.backend, calibration).of(work, strategy)
+        cost = Costs(vae.manifest, memory, calibration).of(work, strategy)
         used = calibration.holds(Probe(case.component, cells, strategy))
-        engine = EngineChoice(vae._sessions.backend.name, vae._sessions.backend.provider or None, "float32", threads)
-        point = measure(bundle, engine, Probe(case.component, cells, strategy))
+        point = measure(bundle, memory.reopening, Probe(case.component, cells, strategy))
     peak = max(point.peak_bytes, point.opening_bytes)
     ratio = cost.bytes / peak
     promised = 0.95 <= ratio <= 1.15
@@ -206,7 +209,7 @@ def _strategy(vae: Any, case: Case) -> Any:
     words = case.strategy.split()
     if words[0] == "strips":
         work = vae.workload(case.component, 1, vae.grid.latent_size(case.size))
-        return strips_within(vae._manifest, work, parse_memory(words[1]))
+        return strips_within(vae.manifest, work, parse_memory(words[1]))
     frames = int(words[1]) if words[0] == "stream" else None
     tiling = None
     if "tiles" in words:

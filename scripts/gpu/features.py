@@ -56,16 +56,13 @@ def tiled(vae: Any, case: Case) -> Iterator[None]:
 
 
 def _tiles(subject: Subject, *, one_by_one: bool) -> dict[str, Any]:
-    """Tiles approximate: how far they are is only told."""
-    sessions = subject.vae._sessions
-    backend = sessions.backend
+    """Tiles approximate: their distance is reported, and has no limit."""
+    backend = subject.backend()
     if one_by_one:
-        sessions.backend = replace(backend, in_flight=1)
-    try:
-        with tiled(subject.vae, subject.case):
-            return _measured(subject, subject.on_host, 0) | {"in_flight": sessions.backend.in_flight}
-    finally:
-        sessions.backend = backend
+        backend.capabilities = replace(backend.capabilities, calls_in_flight=1)
+    with subject.opened_on(backend) as vae, tiled(vae, subject.case):
+        measured = _measured(subject, lambda: subject.run(vae, subject.array), 0)
+    return measured | {"in_flight": backend.capabilities.calls_in_flight}
 
 
 def _callers_stream(subject: Subject) -> dict[str, Any]:

@@ -1,21 +1,19 @@
 """How much of a call is the host's: what is neither computed nor copied by the GPU."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
+
+from benchmarks.timed_backend import Span, TimedBackend
 
 from .clock import median_seconds, seconds_of
 from .features import tiled
 from .processes import Measures
 from .subject import Subject
 
-__all__ = ["covered_seconds", "engine_spans", "overhead_measures"]
+__all__ = ["covered_seconds", "overhead_measures"]
 
-Span = tuple[float, float]
-"""From when to when, in seconds."""
 _WAYS = ("on the host", "uint8", "tiles")
 
 
@@ -29,8 +27,8 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
     """`host_share`: the part of a call in which the GPU neither computes nor copies, by its own record. `engine_share`:
     the part that is spent in engine calls, which hold their copies and waits. Without a GPU the host's share is the
     rest of that."""
-    output, vae = "uint8" if way == "uint8" else "float32", subject.vae
-    with engine_spans(vae) as spans, tiled(vae, subject.case) if way == "tiles" else _as_it_is():
+    output, backend = "uint8" if way == "uint8" else "float32", TimedBackend(subject.backend())
+    with subject.opened_on(backend) as vae, tiled(vae, subject.case) if way == "tiles" else nullcontext():
 
         def call() -> Any:
             return subject.run(vae, subject.array, output)
@@ -38,9 +36,9 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
         for _ in range(2):
             call()
         seconds = median_seconds(call, subject.device)
-        spans.clear()
+        backend.spans.clear()
         whole = seconds_of(call, subject.device)
-        engine_share = covered_seconds(spans) / whole
+        engine_share = covered_seconds(backend.spans) / whole
         if subject.device == "cpu":
             return {"seconds": seconds, "engine_share": engine_share, "host_share": 1 - engine_share}
         busy = covered_seconds(_gpu_spans(call))
@@ -48,42 +46,6 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
     if not busy:
         return found | {"says": "torch's profiler saw nothing on the GPU: is CUPTI there, and allowed?"}
     return found | {"gpu_seconds": busy, "host_share": 1 - busy / seconds}
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def engine_spans(vae: Any) -> Iterator[list[Span]]:
-    """The list that engine calls of an autoencoder are entered in, while the body runs. Its engines are opened anew."""
-    spans: list[Span] = []
-    sessions, backend = vae._sessions, vae._sessions.backend
-    sessions.backend = replace(backend, open=lambda path: _Watched(backend.open(path), spans))
-    vae.release()
-    try:
-        yield spans
-    finally:
-        sessions.backend = backend
-        vae.release()
-
-
-class _Watched:
-    """A component whose calls are entered; everything else is its own."""
-
-    def __init__(self, inner: Any, spans: list[Span]) -> None:
-        self._inner, self._spans = inner, spans
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def run(self, *arguments: Any, **options: Any) -> Any:
-        started = time.perf_counter()
-        try:
-            return self._inner.run(*arguments, **options)
-        finally:
-            self._spans.append((started, time.perf_counter()))
 
 
 def _gpu_spans(call: Callable[[], Any]) -> list[Span]:

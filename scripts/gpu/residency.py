@@ -132,10 +132,10 @@ def _needs(subject: Subject) -> tuple[int, int]:
     device, by our own count."""
     from latentrt.runtime.bundle.manifest import Manifest
 
-    subject.vae.release()
-    subject.on_host()
-    held = int(subject.vae._sessions.backend.shared().gpu.ledger.taken)
-    subject.vae.release()
+    backend = subject.backend()
+    with subject.opened_on(backend) as vae:
+        subject.run(vae, subject.array)
+        held = int(backend.shared().gpu.ledger.taken)
     shapes = {("sample" if subject.component == "encoder" else "latents"): subject.array.shape}
     wanted = subject.component, subject.contender.kind, subject.contender.dtype, "whole"
     for record in reversed(Manifest.open(subject.bundle).engines):

@@ -40,6 +40,22 @@ class Subject:
         of = self.contender
         return open_bundle(self.bundle, backend=of.kind, provider=of.detail or None, dtype=of.dtype, **options)
 
+    def backend(self) -> Any:
+        """The backend as an object, for `opened_on`. It holds nothing yet."""
+        from latentrt.runtime.backends.choose import choose_backend
+        from latentrt.runtime.bundle.manifest import Manifest
+
+        of = self.contender
+        manifest = Manifest.open(self.bundle)
+        return choose_backend(manifest, backend=of.kind, provider=of.detail or None, dtype=of.dtype)
+
+    def opened_on(self, backend: Any) -> Any:
+        """The bundle on a backend that `backend` gave, opened anew. The engines of `vae` are released first."""
+        from latentrt.runtime import open_bundle
+
+        self.vae.release()
+        return open_bundle(self.bundle, backend=backend, dtype=self.contender.dtype)
+
     @cached_property
     def array(self) -> NDArray[np.float32]:
         """What the component takes, on the host."""

@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks.engines import random_input
+from benchmarks.timed_backend import timed_backend
 from numpy.typing import NDArray
 
 from latentrt.runtime.extras import require
@@ -195,8 +195,10 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
     from latentrt.runtime import open_bundle
 
     backend = {"onnxruntime": "onnxruntime", "exact": "onnxruntime"}.get(way, "openvino")
-    vae: Any = open_bundle(bundle, backend=backend, dtype=dtype, threads=threads)
-    spent = _timed_engines(vae)
+    # Opening an engine counts too: exact strips open theirs one by one.
+    timed = timed_backend(bundle, opening=True, backend=backend, dtype=dtype, threads=threads)
+    vae: Any = open_bundle(bundle, backend=timed, dtype=dtype)
+    spent = timed.spans
     array = random_input(case.component, case.shape)
     if way == "stream":
         vae.enable_streaming()
@@ -215,46 +217,10 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
         return Opened(run, lambda: None, spent)
 
     def warm() -> None:
-        with vae._sessions.fitting():  # as `warmup` does, without running the other component
+        with vae._sessions.fitting():  # noqa: SLF001 # as `warmup` does, without running the other component
             run()
 
     return Opened(run, warm, spent)
-
-
-class _Timed:
-    """A component, or one that steps, and when its calls began and ended."""
-
-    def __init__(self, inner: Any, spent: list[tuple[float, float]]) -> None:
-        self._inner, self._spent = inner, spent
-        self.reuses_states = getattr(inner, "reuses_states", False)
-        if hasattr(inner, "step"):
-            self.step = self._clocked(inner.step)
-        self.run = self._clocked(inner.run)
-
-    def _clocked(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def clocked(*arguments: Any, **options: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return call(*arguments, **options)
-            finally:
-                self._spent.append((started, time.perf_counter()))
-
-        return clocked
-
-
-def _timed_engines(vae: Any) -> list[tuple[float, float]]:
-    """Let the autoencoder's engines note when they are called; loading one counts, as an exact pass loads its own."""
-    spent: list[tuple[float, float]] = []
-    opened = vae._sessions.backend.open
-
-    def open_timed(path: Path) -> Any:
-        started = time.perf_counter()
-        component = opened(path)
-        spent.append((started, time.perf_counter()))
-        return _Timed(component, spent)
-
-    vae._sessions.backend = replace(vae._sessions.backend, open=open_timed)
-    return spent
 
 
 CONTENDERS = (

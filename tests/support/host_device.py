@@ -22,10 +22,10 @@ import onnxruntime
 import pytest
 
 from latentrt.runtime.arrays.pixels import to_pixels
-from latentrt.runtime.backends import choices
 from latentrt.runtime.backends.cuda.device_frames import Rows
 from latentrt.runtime.backends.cuda.device_memory import MemoryLedger
 from latentrt.runtime.backends.cuda.devices import Buffer
+from latentrt.runtime.backends.tensorrt import backend as tensorrt_backend
 from latentrt.runtime.backends.tensorrt import opener as tensorrt
 from latentrt.runtime.backends.tensorrt import shared_device
 from latentrt.runtime.bundle.engine_records import EngineRecord
@@ -343,7 +343,9 @@ LIBRARY = SimpleNamespace(
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Let backend "tensorrt" find this device and this library."""
-    patch.setattr(choices, "missing_library", lambda backend, device=0: None if backend == "tensorrt" else "not here")
+    patch.setattr(
+        tensorrt_backend, "missing_library", lambda backend, device=0: None if backend == "tensorrt" else "not here"
+    )
     patch.setattr(tensorrt, "require", lambda name, extra: LIBRARY)
     patch.setattr(tensorrt, "compute_capability", lambda device=0: "0.0")
     patch.setattr(shared_device, "Gpu", HostGpu)

@@ -1,12 +1,24 @@
 """Measurements of a machine that there is not: planning without running anything."""
 
 from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.backends.choose import choose_backend
+from latentrt.runtime.backends.memory_model import MeasuredMemory, Reopening
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.workload import volume
 from latentrt.runtime.planner.probe import Point, Probe
 
-__all__ = ["MadeUp"]
+__all__ = ["MADE_UP", "MIB", "MadeUp", "memory_of"]
 
 MIB = 1 << 20
+MADE_UP = MeasuredMemory(Reopening("made-up", None, "float32", 1))
+"""The memory of a backend of which every byte grows with the size."""
+
+
+def memory_of(manifest: Manifest, backend: str) -> MeasuredMemory:
+    """The memory model of a backend on the CPU."""
+    memory = choose_backend(manifest, backend=backend, threads=1).memory
+    assert isinstance(memory, MeasuredMemory)
+    return memory
 
 
 class MadeUp:

@@ -9,21 +9,23 @@ from ...errors import EngineError
 __all__ = ["CapturedCall"]
 
 _log = logging.getLogger(__name__)
-_MOST_KEPT = 4  # contexts take turns with as many workspaces, whose addresses are part of a call
+_MOST_KEPT = 4  # graphs: the address of a workspace is part of a call, and contexts take turns with workspaces
 
 
 class CapturedCall:
-    """The last calls of a lane, by a key of everything in them (sizes and addresses). The second call with the same key
-    is recorded (a library allocates and chooses in the first one) and those after it are launched. What CUDA does not
-    record, as loops, runs as it is from then on."""
+    """The last calls of an engine context, by a key of everything in them (sizes and addresses).
+
+    The first call of a key runs as it is, because a library allocates memory and chooses kernels in it. The second call
+    is recorded, and later calls are launched from the record. If CUDA cannot record a call (a loop, for instance),
+    calls run as they are from then on."""
 
     def __init__(self, gpu: Any) -> None:
         self._gpu = gpu
-        self._graphs: dict[Hashable, Any] = {}  # the latest last; None: seen once
+        self._graphs: dict[Hashable, Any] = {}  # the latest last. None: the call was seen once
         self._records = True
 
     def run(self, key: Hashable, enqueue: Callable[[], None], stream: Any) -> None:
-        """Put the call into the stream: `enqueue` does so, and where it was recorded before, the record.
+        """Put the call into the stream: by `enqueue`, or from its record if there is one.
 
         Raises:
             EngineError: CUDA refuses the call.

@@ -1,4 +1,4 @@
-"""Values that stay on the GPU: results that were asked for there, and the states of a stream between its steps."""
+"""Values that stay on the GPU: results of `output="device"`, and the states of a stream between its steps."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ __all__ = ["DeviceArray"]
 
 
 class DeviceArray:
-    """A C-contiguous array in device memory that it owns; `__dlpack__` hands it to any library, `numpy()` copies it.
-    Its values are there when the event `ready` is."""
+    """A C-contiguous array in device memory, which it owns. `__dlpack__` hands it to any library, and `numpy()` copies
+    it. Its values are there once the event `ready` has happened."""
 
     def __init__(self, gpu: Any, buffer: Any, shape: tuple[int, ...], dtype: np.dtype[Any], ready: Any) -> None:
         self.shape = shape
@@ -24,11 +24,11 @@ class DeviceArray:
         return int(self._buffer.handle)
 
     def hand_over(self, pointer: int | None) -> None:
-        """Whoever takes it works in that stream (None: the default one): the memory is freed in its order."""
+        """Free the memory in the order of the stream that its new owner works in (None: the default stream)."""
         self._gpu.hand_over(self._buffer, pointer)
 
     def let_wait(self, stream: Any) -> None:
-        """What is put into that stream from now on finds the values."""
+        """Let the stream wait for the values: work that is put into it from now on finds them."""
         stream.wait(self._ready)
 
     def numpy(self) -> NDArray[Any]:
@@ -42,8 +42,8 @@ class DeviceArray:
         return values
 
     def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
-        """As the array API has it: `stream` is the consumer's, which waits for the values (None: the default one; -1:
-        none does), and in whose order the memory is freed."""
+        """As the array API defines it. `stream` is the consumer's: it waits for the values, and the memory is freed in
+        its order. None: the default stream. -1: no stream waits."""
         if stream != -1:
             with self._gpu.current():
                 self.let_wait(self._gpu.stream_of(stream or 0))

@@ -12,7 +12,15 @@ __all__ = ["DeviceFrames", "Rows"]
 
 @dataclass(frozen=True)
 class Rows:
-    """What to copy, bytes: `count` rows of `width`, from `source` on, `pitch` apart, to `offset` in the target."""
+    """Rows to copy, in bytes.
+
+    Attributes:
+        offset: the place of the first row in the target.
+        source: the address of the first row.
+        pitch: the distance between rows in the source.
+        width: the length of a row.
+        count: the number of rows.
+    """
 
     offset: int
     source: int
@@ -23,7 +31,8 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class DeviceFrames:
-    """(B, C, T, H, W) on the device: of each array of `parts` the frames from start to stop, one after the other."""
+    """Frames (B, C, T, H, W) on the device. `parts` are (array, start, stop): frames from start to stop of each
+    array."""
 
     parts: tuple[tuple[DeviceArray, int, int], ...]
 
@@ -41,7 +50,7 @@ class DeviceFrames:
         return self.parts[0][0].dtype
 
     def frames(self, start: int, stop: int) -> "DeviceFrames":
-        """Those frames; nothing is copied."""
+        """The frames from start to stop, without a copy."""
         kept, place = [], 0
         for array, first, last in self.parts:
             begin, end = max(start - place, 0), min(stop - place, last - first)
@@ -51,22 +60,23 @@ class DeviceFrames:
         return DeviceFrames(tuple(kept))
 
     def joined(self, others: Sequence["DeviceFrames"]) -> "DeviceFrames":
-        """These frames and then those of others; nothing is copied."""
+        """These frames and then the frames of others, without a copy."""
         return DeviceFrames(tuple(part for one in (self, *others) for part in one.parts))
 
     def let_wait(self, stream: Any) -> None:
-        """What is put into that stream from now on finds all frames."""
+        """Let the stream wait for all frames."""
         for array, _, _ in self.parts:
             array.let_wait(stream)
 
     @property
     def whole(self) -> DeviceArray | None:
-        """The array, where these are just its frames."""
+        """The array, if these are all frames of one array."""
         array, start, stop = self.parts[0]
         return array if len(self.parts) == 1 and (start, stop) == (0, array.shape[2]) else None
 
     def rows(self) -> Iterator[Rows]:
-        """What to copy so that the frames lie one after the other: a row is what one channel has of a part."""
+        """The rows to copy so that the frames lie one after the other. A row holds the frames of one channel of a
+        part."""
         frame = self.dtype.itemsize * math.prod(self.shape[3:])
         count, offset = math.prod(self.shape[:2]), 0
         for array, start, stop in self.parts:

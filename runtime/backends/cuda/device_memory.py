@@ -1,4 +1,4 @@
-"""How much of the GPU's memory one autoencoder may take, and what it holds of it."""
+"""How much GPU memory one autoencoder may take, and how much it holds."""
 
 import threading
 
@@ -8,7 +8,7 @@ __all__ = ["MemoryLedger", "mib"]
 
 
 class MemoryLedger:
-    """Counts what is held, in bytes, and refuses what would go over `limit` (None: no limit)."""
+    """Counts the bytes that are held, and refuses to exceed `limit` (None: no limit)."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
@@ -17,7 +17,7 @@ class MemoryLedger:
 
     @property
     def left(self) -> int | None:
-        """What may still be taken, or None where there is no limit."""
+        """The bytes that may still be taken. None: there is no limit."""
         return None if self.limit is None else max(self.limit - self.taken, 0)
 
     def take(self, size: int, what: str) -> None:
@@ -35,10 +35,11 @@ class MemoryLedger:
             self.taken += size
 
     def give_back(self, size: int) -> None:
-        """Those bytes are free again."""
+        """Count `size` bytes less."""
         with self._lock:
             self.taken -= size
 
 
 def mib(size: int) -> str:
+    """Bytes as text in MiB."""
     return f"{size / 2**20:.0f} MiB"

@@ -1,6 +1,6 @@
-"""The GPU, through cuda-core and cuda-bindings: memory, streams and copies, with errors of ours.
+"""The GPU, through cuda-core and cuda-bindings: memory, streams and copies, with LatentRT's errors.
 
-Imported by nothing at start-up: both packages are looked for when a GPU is first needed.
+Both packages are imported when a GPU is first needed.
 """
 
 import ctypes
@@ -19,14 +19,14 @@ from ...extras import require
 from .device_frames import Rows
 from .device_memory import MemoryLedger, mib
 
-__all__ = ["Buffer", "Gpu", "compute_capability", "gpu_name", "has_nvidia_driver", "settled", "translated"]
+__all__ = ["Buffer", "Gpu", "compute_capability", "gpu_name", "has_nvidia_driver", "translated", "wait_before_freeing"]
 
 _EXTRA = "tensorrt-rtx"
-_NO_ROOM = ("CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation", "Failed to allocate memory from pool")
+_OUT_OF_MEMORY = ("CUDA_ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation", "Failed to allocate memory from pool")
 
 
 def has_nvidia_driver() -> bool:
-    """Whether the CUDA driver's library is here and starts: it does without a CUDA toolkit, and fails without a GPU."""
+    """Whether the CUDA driver's library is here and starts. It needs no CUDA toolkit, and fails without a GPU."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         return int(ctypes.CDLL(name).cuInit(0)) == 0
@@ -64,7 +64,7 @@ def _device(index: int) -> Any:
 
 
 class Buffer:
-    """Device memory, counted in a ledger for as long as this lives."""
+    """Device memory, counted in a ledger until it is freed."""
 
     def __init__(self, memory: Any, size: int, ledger: MemoryLedger) -> None:
         self.memory, self.size = memory, size
@@ -73,7 +73,7 @@ class Buffer:
 
 
 class RecordedGraph:
-    """Work of a stream, recorded once."""
+    """Work of a stream that was recorded once, as a CUDA graph."""
 
     def __init__(self, runtime: Any, enqueue: Callable[[], None], stream: Any) -> None:
         self._runtime = runtime
@@ -101,8 +101,11 @@ class RecordedGraph:
 
 
 class Gpu:
-    """One GPU, by its number, of whose memory at most `ledger` allows is taken. Whoever uses it does so within
-    `current`.
+    """One GPU. Callers use it within `current`.
+
+    Args:
+        index: the number of the GPU.
+        ledger: counts its memory, and limits it.
 
     Raises:
         MissingExtra: cuda-core or cuda-bindings is not installed. BackendUnavailable: no GPU answers.
@@ -115,14 +118,15 @@ class Gpu:
         self._runtime = require("cuda.bindings.runtime", extra=_EXTRA)
         self._device = _device(index)
         with self.current():
-            # A pool of our own: it goes back to the system with its last buffer, where the default pool would keep it.
+            # A pool of our own gives its memory back to the system with its last buffer. The default pool would keep
+            # it.
             self._pool = self._core.DeviceMemoryResource(index, options=self._core.DeviceMemoryResourceOptions())
         self._pinned: Any = None
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """This GPU is the thread's current device within it, and then again the one that was: other libraries of the
-        caller's go by it."""
+        """Make this GPU the thread's current device within the context, and set the former device again at its end.
+        Other libraries of the caller depend on the current device."""
         _, before = self._runtime.cudaGetDevice()
         self._device.set_current()
         try:
@@ -132,12 +136,12 @@ class Gpu:
                 self._runtime.cudaSetDevice(int(before))
 
     def new_stream(self) -> Any:
-        """A stream of our own: on the default one the library synchronises with everything else."""
+        """A new stream. (On the default stream the library synchronises with all other work.)"""
         return self._device.create_stream()
 
     def stream_of(self, pointer: int) -> Any:
-        """A stream of the caller's, by its pointer (0 and 1: the default stream, 2: the thread's own default one, as
-        CUDA and DLPack have it)."""
+        """A stream of the caller's, by its pointer. As CUDA and DLPack define it, 0 and 1 are the default stream, and 2
+        is the thread's own default stream."""
         special = {
             0: self._core.LEGACY_DEFAULT_STREAM,
             1: self._core.LEGACY_DEFAULT_STREAM,
@@ -146,11 +150,12 @@ class Gpu:
         return special[pointer] if pointer in special else self._core.Stream.from_handle(pointer)
 
     def allocate(self, size: int, stream: Any, what: str) -> Buffer:
-        """`size` bytes on the device; freed with the last reference.
+        """`size` bytes on the device, freed with the last reference. `what` names their purpose in messages.
 
         Raises:
-            DeviceMemoryError: there is no room; `what` names what they were for. EngineError: CUDA fails otherwise, as
-                it does with everything after a call that went wrong.
+            DeviceMemoryError: the GPU has too little memory. EngineError: CUDA fails otherwise, as it does with all
+            work
+                after a call that went wrong.
         """
         size = max(size, 1)
         self.ledger.take(size, what)
@@ -158,21 +163,21 @@ class Gpu:
             return Buffer(self._pool.allocate(size, stream=stream), size, self.ledger)
         except Exception as error:  # cuda-core's CUDAError, and MemoryError
             self.ledger.give_back(size)
-            if not _is_lack_of_room(error):
+            if not _is_out_of_memory(error):
                 raise EngineError(f"CUDA gives no {mib(size)} for {what}: {_first_line(error)}") from error
             free, total = self.free_bytes()
             raise DeviceMemoryError(
-                f"the GPU has no room for {mib(size)} of {what}: {mib(free)} of its {mib(total)} are free; "
+                f"the GPU has no memory for {mib(size)} of {what}: {mib(free)} of its {mib(total)} are free; "
                 f"decode in smaller tiles, or release other models ({_first_line(error)})"
             ) from error
 
     def hand_over(self, buffer: Buffer, pointer: int | None) -> None:
-        """Let the buffer's memory be freed in the order of the stream that its new owner works in (None: the default
-        stream), not of the one that it was allocated for."""
+        """Free the buffer's memory in the order of the stream that its new owner works in (None: the default stream),
+        not of the stream that it was allocated for."""
         buffer.memory.set_deallocation_stream(self.stream_of(pointer or 0))
 
     def pinned(self, size: int) -> tuple[Any, NDArray[np.uint8]]:
-        """`size` bytes of page-locked host memory: the buffer that owns them, and an array over them."""
+        """`size` bytes of page-locked host memory: the buffer that owns them, and an array over the buffer."""
         if self._pinned is None:
             self._pinned = self._core.LegacyPinnedMemoryResource()
         buffer = translated(
@@ -183,18 +188,18 @@ class Gpu:
 
     @property
     def available(self) -> int:
-        """The bytes that can still be had, by the device and by the ledger."""
+        """The bytes that can still be taken, by the device and by the ledger."""
         free, _ = self.free_bytes()
         left = self.ledger.left
         return free if left is None else min(free, left)
 
     def free_bytes(self) -> tuple[int, int]:
-        """How much memory of the device is free, and how much it has."""
+        """The free memory of the device, and all its memory, in bytes."""
         _, free, total = self._runtime.cudaMemGetInfo()
         return int(free or 0), int(total or 0)
 
     def copy(self, target: int, source: int, size: int, stream: Any) -> None:
-        """Copy between host and device addresses in stream order; the driver sees which is which.
+        """Copy between host and device addresses in stream order. The driver finds out which address is on which.
 
         Raises:
             EngineError: CUDA refuses.
@@ -217,7 +222,7 @@ class Gpu:
             raise EngineError(f"CUDA does not copy {rows.count} rows of {rows.width} bytes: {code.name}")
 
     def record_graph(self, enqueue: Callable[[], None], stream: Any) -> "RecordedGraph":
-        """What `enqueue` puts into the stream, as a CUDA graph; nothing runs yet.
+        """The work that `enqueue` puts into the stream, as a CUDA graph. Nothing runs yet.
 
         Raises:
             EngineError: CUDA refuses, or `enqueue` did something that cannot be recorded.
@@ -225,19 +230,21 @@ class Gpu:
         return RecordedGraph(self._runtime, enqueue, stream)
 
     def synchronise(self, stream: Any) -> None:
-        """Wait until everything on the stream is done.
+        """Wait until all work on the stream is done.
 
         Raises:
-            EngineError: something on it failed.
+            EngineError: the work failed.
         """
         translated(stream.sync, "the GPU failed while running")
 
     def view_input(self, array: Any, stream: Any, what: str) -> tuple[Any, int, tuple[int, ...]]:
-        """A device array (anything with `__dlpack__`) as (what keeps it alive, with its `dtype`, its address, its
-        shape), ready to be read on `stream`.
+        """A device array (any object with `__dlpack__`), ready to be read on `stream`.
+
+        Returns:
+            An object with the array's `dtype` that keeps it alive, its address, and its shape.
 
         Raises:
-            InputError: it is not float32 or float16, or not contiguous, or lies on another GPU.
+            InputError: the array is not float32 or float16, or not contiguous, or on another GPU.
         """
         try:
             view = self._core.utils.StridedMemoryView.from_dlpack(array, stream_ptr=int(stream.handle))
@@ -255,10 +262,13 @@ class Gpu:
         return view, int(view.ptr), tuple(view.shape)
 
     def view_memory(self, array: Any) -> tuple[Any, int, int]:
-        """Memory of the caller's (a contiguous device array) as (what keeps it alive, its address, its bytes).
+        """Memory of the caller's, a contiguous device array.
+
+        Returns:
+            An object that keeps it alive, its address, and its size in bytes.
 
         Raises:
-            InputError: it is no contiguous device array, or lies on another GPU.
+            InputError: it is no contiguous device array, or is on another GPU.
         """
         try:
             view = self._core.utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
@@ -276,12 +286,12 @@ class Gpu:
         return view, int(view.ptr), size
 
     def as_array(self, buffer: Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """A device buffer as an array with `__dlpack__`, which owns its memory."""
+        """An array with `__dlpack__` over a device buffer. It owns the buffer's memory."""
         return self._core.utils.StridedMemoryView.from_buffer(buffer.memory, shape, dtype=dtype)
 
 
 def translated(function: Callable[[], Any], what: str) -> Any:
-    """Call, with a foreign exception turned into an `EngineError`."""
+    """Call a function, and raise its foreign exceptions as `EngineError`. `what` is the message."""
     try:
         return function()
     except EngineError:
@@ -290,15 +300,15 @@ def translated(function: Callable[[], Any], what: str) -> Any:
         raise EngineError(f"{what}: {_first_line(error)}") from error
 
 
-def settled(gpu: Any, wait: Callable[[], object]) -> None:
-    """Before memory is let go: `wait` for what the GPU still does in it. What failed there is told to whoever asks for
-    the result."""
+def wait_before_freeing(gpu: Any, wait: Callable[[], object]) -> None:
+    """Call `wait`, so that the GPU has finished its work in memory that is freed next. Errors are suppressed: the call
+    that asks for the result raises them."""
     with suppress(Exception), gpu.current():
         wait()
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> bool:
-    """Strides count elements; None is contiguous."""
+    """Strides are in elements. None means contiguous."""
     step = 1
     for size, stride in zip(reversed(shape), reversed(strides or ()), strict=False):
         if size != 1 and stride != step:
@@ -307,9 +317,9 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> b
     return True
 
 
-def _is_lack_of_room(error: Exception) -> bool:
-    """cuda-core has one class for all of CUDA's errors, with CUDA's name of each in its text."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_ROOM)
+def _is_out_of_memory(error: Exception) -> bool:
+    """cuda-core has one class for all errors of CUDA, with CUDA's name for the error in the text."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _first_line(error: BaseException) -> str:

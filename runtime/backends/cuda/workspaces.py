@@ -1,4 +1,4 @@
-"""Scratch memory that engines take turns with, in the order of the GPU's work and without the host waiting."""
+"""Scratch memory that engines take turns with, in the order of the GPU's work. The host does not wait."""
 
 import queue
 import weakref
@@ -9,17 +9,22 @@ from typing import Any
 
 from ...errors import DeviceMemoryError
 from .device_memory import mib
-from .devices import settled, translated
+from .devices import translated, wait_before_freeing
 
 __all__ = ["Workspaces"]
 
 
 class Workspaces:
-    """`count` buffers on a `Gpu` for the activations of engine calls, each as large as the largest call so far: encoder
-    and decoder share them, and as many calls compute at a time. `owned`: a buffer of the caller's, the only one then.
+    """Buffers for the activations of engine calls, each as large as the largest call so far. Encoder and decoder share
+    them, and as many calls compute at a time.
 
-    A call holds a buffer only while it is put into the stream: whoever comes next waits for it on the GPU, so copies of
-    one call run beside the computation of the other.
+    A call holds a buffer only while it is put into the stream. The next call waits for the buffer on the GPU, so the
+    copies of one call run during the computation of the other.
+
+    Args:
+        gpu: the `Gpu`.
+        count: the number of buffers.
+        owned: a buffer of the caller's, which is then the only one.
     """
 
     def __init__(self, gpu: Any, count: int = 1, owned: Any = None) -> None:
@@ -28,19 +33,19 @@ class Workspaces:
         self._places: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()  # (buffer, event of its last use)
         for _ in range(1 if owned is not None else count):
             self._places.put((owned, None))
-        weakref.finalize(self, _settle, gpu, self._places)
+        weakref.finalize(self, _wait_for_all, gpu, self._places)
 
     @property
     def owned_bytes(self) -> int | None:
-        """The size of the caller's buffer; None where there is none."""
+        """The size of the caller's buffer in bytes. None: there is none."""
         return None if self._owned is None else int(self._owned.size)
 
     @contextmanager
     def turn(self, size: int, stream: Any) -> Iterator[Any]:
-        """A buffer of at least `size` bytes for what the body puts into `stream`.
+        """A buffer of at least `size` bytes for the work that the body puts into `stream`.
 
         Raises:
-            DeviceMemoryError: there is no room, or the caller's buffer is smaller.
+            DeviceMemoryError: the GPU has too little memory, or the caller's buffer is smaller.
         """
         buffer, used = self._places.get()
         place = (buffer, used)
@@ -50,24 +55,25 @@ class Workspaces:
             if buffer is None or buffer.size < size:
                 if used is not None:
                     translated(used.sync, "the GPU failed in the call before")
-                buffer, place = None, (None, None)  # freed before the larger one is asked for
+                buffer, place = None, (None, None)  # freed before a larger buffer is allocated
                 buffer = self._gpu.allocate(size, stream, "activations")
             elif used is not None:
                 translated(partial(stream.wait, used), "CUDA orders no call behind the one before")
-            place = self._owned, None  # of a failed call ours is let go
+            place = self._owned, None  # after a failed call a buffer of ours is freed
             try:
                 yield buffer
             except BaseException:
-                settled(self._gpu, stream.sync)  # what of it runs, writes there
+                wait_before_freeing(self._gpu, stream.sync)  # the part of it that runs writes there
                 raise
             place = buffer, translated(stream.record, "CUDA marks no end of the call")
         finally:
             self._places.put(place)
 
 
-def _settle(gpu: Any, places: "queue.SimpleQueue[tuple[Any, Any]]") -> None:
-    """Buffers go in the order of the stream that asked for them, and others have used them since."""
+def _wait_for_all(gpu: Any, places: "queue.SimpleQueue[tuple[Any, Any]]") -> None:
+    """Wait for the last use of each buffer: it is freed in the order of the stream that allocated it, and other streams
+    have used it since."""
     while not places.empty():
         _, used = places.get()
         if used is not None:
-            settled(gpu, used.sync)
+            wait_before_freeing(gpu, used.sync)

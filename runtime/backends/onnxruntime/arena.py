@@ -1,15 +1,15 @@
-"""The memory that ONNX Runtime's sessions on the CPU compute in: one arena for all of them, in one large block of
+"""The memory that ONNX Runtime's sessions on the CPU compute in: one arena for all sessions, in one large block of
 addresses.
 
-A session's own arena grows by blocks, each twice the last one. A tensor lies within one block, so how much of them lies
-idle depends on how the tensors' sizes fall between the blocks': 66 to 100 KiB per latent cell, for one model. In one
-block, what was freed joins. Measured at sizes of both families: 0.7 to 0.9 of the memory, and proportional to the size;
-and where sessions run in turns none takes pages of its own.
+A session's own arena grows by blocks, each twice as large as the block before. A tensor lies within one block, so the
+memory that stays idle depends on how the sizes of tensors and blocks match: 66 to 100 KiB per latent cell, for one
+model. In a single block, pieces that were freed are joined. At sizes of both families this takes 0.7 to 0.9 of the
+memory, in proportion to the size. Sessions that run in turns share the same pages.
 
-Addresses are no memory: the system gives pages when they are first written. But an account of the block is written when
-it begins (`table_bytes`), so that it is not simply as large as the machine's memory: each call says about
-how much it will hold at once (`free_for_call`), and if there is no block of that size yet, one begins. What finds no
-place after all gets blocks of its own size.
+Addresses take no memory: the system gives pages when they are first written. But ONNX Runtime writes an account of a
+block when the block begins (`table_bytes`), so the block is not as large as the machine's memory. Each call says about
+how much it holds at once (`free_for_call`), and a larger block begins if there is none of that size yet. A tensor that
+finds no place gets a block of its own size.
 """
 
 import contextlib
@@ -21,32 +21,37 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BLOCK_BYTES", "Arena", "block_bytes", "table_bytes"]
+__all__ = ["BLOCK_BYTES", "Arena", "block_bytes", "bookkeeping_bytes", "table_bytes"]
 
 BLOCK_BYTES = 2**31
-"""Of the usual block, which is large enough for most calls."""
-_SPARE = 2
-"""Times as large as what a call holds at once is its block. A tensor goes into the smallest piece that it fits into:
-that must not be what was never written, while there is a hole. (A clip of 193x448x640 at a narrow width, which holds
-1.4 GiB at once, took 2.0 in a block of 2 GiB, and a third of that at half the size.)"""
+"""The size of the usual block, in bytes. It is large enough for most calls."""
+_BLOCK_OVER_PEAK = 2
+"""A block is this many times as large as what a call holds at once. A tensor goes into the smallest free piece that it
+fits into. That piece must not be the part that was never written while a hole is free. (A clip of 193x448x640 at a
+narrow width, which holds 1.4 GiB at once, took 2.0 GiB in a block of 2 GiB, and a third of that at half the size.)"""
 
 
-def block_bytes(room: int) -> int:
-    """The block for a call that holds about so many bytes at once."""
-    return max(BLOCK_BYTES, _SPARE * room)
+def block_bytes(peak_estimate_bytes: int) -> int:
+    """The size of the block for a call that holds about so many bytes at once."""
+    return max(BLOCK_BYTES, _BLOCK_OVER_PEAK * peak_estimate_bytes)
 
 
 def table_bytes(block: int) -> int:
-    """What ONNX Runtime writes to keep account of a block when it begins one, however much of it is used."""
+    """The bytes that ONNX Runtime writes to keep account of a block when the block begins, used or not."""
     return block // 32
 
 
+def bookkeeping_bytes(peak_estimate_bytes: int) -> int:
+    """The bytes of ONNX Runtime's account of the block for a call that holds about so many bytes at once."""
+    return table_bytes(block_bytes(peak_estimate_bytes))
+
+
 class Arena:
-    """The process's arena: kept by those who hold it, and freed when the last one lets it go and the sessions that were
-    made with it are gone."""
+    """The arena of the process. It is freed with its last reference, once the sessions that were made with it are
+    freed."""
 
     _current: "weakref.ref[Arena] | None" = None
-    _lock = threading.RLock()  # what is let go may be found out anywhere, within the lock too
+    _lock = threading.RLock()  # a finalizer may run anywhere, within the lock too
 
     def __init__(self, runtime: Any) -> None:
         self._runtime, self._block = runtime, 0
@@ -55,7 +60,7 @@ class Arena:
 
     @classmethod
     def of_process(cls, runtime: Any) -> "Arena":
-        """The one that somebody holds, or a new one."""
+        """The arena that is in use, or a new one."""
         with cls._lock:
             arena = cls._current() if cls._current is not None else None
             if arena is None:
@@ -64,13 +69,13 @@ class Arena:
             return arena
 
     def use_for(self, options: Any) -> None:
-        """A session that is made with these options now computes in the arena."""
+        """Let a session that is made with these options compute in the arena."""
         options.add_session_config_entry("session.use_env_allocators", "1")
 
-    def free_for_call(self, room: int) -> None:
-        """Begin a block for a call that holds about so many bytes at once, unless there is one; where the system has no
-        such addresses left, the arena grows by itself, as it needs."""
-        block = block_bytes(room)
+    def free_for_call(self, peak_estimate_bytes: int) -> None:
+        """Begin a block for a call that holds about so many bytes at once, unless there is one. If the system has no
+        such addresses left, the arena grows by itself as calls need it."""
+        block = block_bytes(peak_estimate_bytes)
         with self._lock:
             if block <= self._block or not _gives_blocks(self._runtime):
                 return
@@ -82,27 +87,27 @@ class Arena:
 
     @classmethod
     def _forget(cls, runtime: Any) -> None:
-        """ONNX Runtime keeps the last arena that it was given: it gets an empty one."""
+        """Give ONNX Runtime an empty arena, because it keeps the last arena that it was given."""
         with cls._lock:
             if cls._current is None or cls._current() is None:
                 _register(runtime)
 
 
 def _register(runtime: Any) -> None:
-    settings = {"max_dead_bytes_per_chunk": 1}  # what a tensor leaves of a free piece is free
+    settings = {"max_dead_bytes_per_chunk": 1}  # the rest of a piece that a tensor takes stays free
     if _gives_blocks(runtime):
-        settings |= {"arena_extend_strategy": 1}  # by what is asked for
+        settings |= {"arena_extend_strategy": 1}  # by the size that is asked for
         runtime.create_and_register_allocator(_memory(runtime), runtime.OrtArenaCfg(settings))
         return
     settings |= {"arena_extend_strategy": 0, "initial_chunk_size_bytes": BLOCK_BYTES - 256}
-    with contextlib.suppress(RuntimeError):  # 1.20 keeps the first one that it is given, for good
+    with contextlib.suppress(RuntimeError):  # 1.20 keeps the first arena that it is given
         runtime.create_and_register_allocator(_memory(runtime), runtime.OrtArenaCfg(settings))
 
 
 @cache
 def _gives_blocks(runtime: Any) -> bool:
-    """Whether it allocates in an arena for us. One of before 2026 does not: its first block is the usual one, whatever
-    the call, and further ones follow."""
+    """Whether ONNX Runtime allocates in an arena for us. Versions before 2026 do not: their first block has the usual
+    size for any call, and further blocks follow."""
     return "memory_info" in inspect.signature(runtime.OrtValue.ortvalue_from_shape_and_type).parameters
 
 

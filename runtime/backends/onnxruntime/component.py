@@ -12,9 +12,10 @@ from ...bundle import ports
 from ...errors import BackendUnavailable, BundleError, EngineError, InputError
 from ...extras import require
 from ...system.page_memory import own_page_memory
-from ..component import CallScope
+from ..component import CallScope, ComponentCapabilities
 from ..cuda.devices import has_nvidia_driver
 from .arena import Arena
+from .options import OnnxRuntimeOptions
 
 __all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider", "shared_arena"]
 
@@ -33,7 +34,7 @@ def missing_provider(provider: str) -> str | None:
     """
     runtime = require("onnxruntime", extra="cpu" if provider == "cpu" else "gpu")
     if PROVIDERS[provider] in runtime.get_available_providers():
-        # That list is what ONNX Runtime was built with, whether or not there is a GPU.
+        # The list says what ONNX Runtime was built with. It does not say whether there is a GPU.
         return None if provider == "cpu" or has_nvidia_driver() else "no NVIDIA driver answers on this machine"
     return (
         f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
@@ -42,17 +43,19 @@ def missing_provider(provider: str) -> str | None:
 
 
 def shared_arena(provider: str) -> Arena | None:
-    """What the sessions of a provider compute in, for whoever holds it; None: each has its own."""
+    """The arena that the sessions of a provider compute in. None: each session has its own."""
     return Arena.of_process(require("onnxruntime", extra="cpu")) if provider == "cpu" else None
 
 
 class OnnxRuntimeComponent:
     """One session.
 
-    `session_options` sets attributes of `onnxruntime.SessionOptions` by name (`graph_optimization_level`,
-    `enable_mem_pattern`, ...), enumerations by a member or its name; a name with a dot is a session config entry.
-    `threads` is the number of threads one engine call may use (None: as many as there are cores). `cache`: a folder for
-    what the TensorRT provider builds of this graph and these weights.
+    Args:
+        graph: the ONNX file.
+        provider: "cpu", "cuda" or "tensorrt".
+        threads: the number of threads that one engine call may use. None: one for each core.
+        session_options: `OnnxRuntimeOptions`, or a mapping as `OnnxRuntimeOptions.of` takes it.
+        cache: a folder for the engines that the TensorRT provider builds of this graph and these weights.
 
     Raises:
         BackendUnavailable: the provider cannot run here.
@@ -65,7 +68,7 @@ class OnnxRuntimeComponent:
         *,
         provider: str = "cpu",
         threads: int | None = None,
-        session_options: Mapping[str, Any] | None = None,
+        session_options: OnnxRuntimeOptions | Mapping[str, Any] | None = None,
         cache: Path | None = None,
     ) -> None:
         reason = missing_provider(provider)
@@ -73,17 +76,19 @@ class OnnxRuntimeComponent:
             raise BackendUnavailable(f"provider {provider!r} cannot run: {reason}")
         self._runtime = require("onnxruntime", extra="cpu")
         self._device = "cpu" if provider == "cpu" else "cuda"
+        # On a CPU operators run one after the other, and read their inputs in the order of the graph.
+        self.capabilities = ComponentCapabilities(steps=True, reuses_states=self._device == "cpu")
         chain = list(dict.fromkeys([PROVIDERS[provider], *([PROVIDERS["cuda"]] if provider == "tensorrt" else [])]))
         try:
             self._arena = shared_arena(provider)
-            make_options = partial(self._options, threads, session_options or {})
+            make_options = partial(self._options, threads, OnnxRuntimeOptions.of(session_options))
             self._session = self._opened(graph, make_options, _providers(chain, cache))
         except (BackendUnavailable, BundleError, InputError):
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise EngineError(f"ONNX Runtime does not load {graph}: {_first_line(error)}") from error
         if self._session.get_providers()[0] != chain[0]:
-            # ONNX Runtime itself goes on without the provider when its libraries do not load.
+            # ONNX Runtime goes on without the provider if its libraries do not load.
             raise BackendUnavailable(
                 f"provider {provider!r} cannot run: ONNX Runtime could not start {chain[0]} "
                 f"(is the NVIDIA driver there, and the CUDA libraries of its version?)"
@@ -92,7 +97,7 @@ class OnnxRuntimeComponent:
 
     def _opened(self, graph: Path, make_options: Callable[[], Any], providers: Any) -> Any:
         """A session of the graph. On a CPU it leaves no weights file mapped."""
-        from .weights import HeldWeights  # here: only this backend's calls pay for it
+        from .weights import HeldWeights  # here: only calls of this backend pay for it
 
         for every in (False, True):
             options = make_options()
@@ -100,7 +105,7 @@ class OnnxRuntimeComponent:
                 self._arena = None
             if self._arena is not None:
                 self._arena.use_for(options)
-            # As long as the session: ONNX Runtime does not say that it keeps the memory that it is given.
+            # Kept as long as the session: ONNX Runtime does not promise to keep the memory that it is given.
             self._held = HeldWeights(self._runtime, graph, every=every) if self._device == "cpu" else None
             if self._held is not None:
                 self._held.give_to(options)
@@ -129,12 +134,9 @@ class OnnxRuntimeComponent:
             return out
         result = binding.get_outputs()[0]
         # On the CPU this is a view of the engine's fresh buffer: nothing is copied.
-        return result._ortvalue if keep_on_device and self._device != "cpu" else result.numpy()
-
-    @property
-    def reuses_states(self) -> bool:
-        """On a CPU, where operators run one after the other and read their inputs as they stand in the graph."""
-        return self._device == "cpu"
+        if not keep_on_device or self._device == "cpu":
+            return result.numpy()
+        return result._ortvalue  # noqa: SLF001 # the library's own object, which has `__dlpack__`
 
     def step(
         self,
@@ -170,7 +172,7 @@ class OnnxRuntimeComponent:
 
     def _run_bound(self, binding: Any, call: CallScope) -> None:
         options = self._runtime.RunOptions()
-        options.log_severity_level = 4  # a cancelled run is no error, and a real one raises
+        options.log_severity_level = 4  # a cancelled run is no error, and an error raises
         call.check()
         if self._arena is not None:
             self._arena.free_for_call(call.peak_estimate_bytes)
@@ -190,44 +192,30 @@ class OnnxRuntimeComponent:
             return self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
         return self._runtime.OrtValue.from_dlpack(array.__dlpack__())
 
-    def _options(self, threads: int | None, settings: Mapping[str, Any]) -> Any:
+    def _options(self, threads: int | None, chosen: OnnxRuntimeOptions) -> Any:
         options = self._runtime.SessionOptions()
         options.log_severity_level = 4  # errors raise, and the library would print them in colour as well
-        # In the graph's own order states are cut out as soon as they are there; otherwise, at the end, and till then
-        # every layer's input is held.
+        # In the graph's own order states are cut out as soon as they are there. In the usual order they are cut out at
+        # the end, and until then the input of every layer is held.
         options.execution_order = self._runtime.ExecutionOrder.PRIORITY_BASED
-        # A memory pattern is laid out after the first call of a shape, as one block beside the arena's: the second call
-        # of the shape then holds up to twice what the first one did (SD decoder, 1024x1024: 2.1 and 4.3 GiB).
+        # A memory pattern is laid out after the first call of a shape, as one block next to the arena's: the second
+        # call of the shape then holds up to twice what the first one did (SD decoder, 1024x1024: 2.1 and 4.3 GiB).
         options.enable_mem_pattern = False
         if threads is not None:
             options.intra_op_num_threads = threads
-        for name, value in settings.items():
-            if "." in name:
-                options.add_session_config_entry(name, str(value))
-            elif not hasattr(options, name):
-                raise InputError(f"session_options: onnxruntime.SessionOptions has no {name!r}")
-            else:
-                try:
-                    setattr(options, name, _member(getattr(options, name), value))
-                except TypeError as error:
-                    raise InputError(f"session_options: {name} does not take {value!r}: see ONNX Runtime") from error
+        chosen.set_on(options)
         return options
 
 
-def _member(current: Any, value: Any) -> Any:
-    """The member of an enumeration, where an option has one and is given a member's name."""
-    return getattr(type(current), "__members__", {}).get(value, value) if isinstance(value, str) else value
-
-
 def _providers(chain: Sequence[str], cache: Path | None) -> list[tuple[str, dict[str, str]]]:
-    """The chain with what each provider is told: no TF32, which CUDA's would compute float32 in, and where TensorRT's
-    keeps its engines. The CPU's is the last."""
-    told = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
+    """The chain with the settings of each provider, and the CPU's provider at its end. CUDA's would compute float32 in
+    TF32. TensorRT's keeps its engines in `cache`."""
+    settings = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
     if cache is not None:
         kept = ("trt_engine_cache", "trt_timing_cache")
-        told[PROVIDERS["tensorrt"]] = dict.fromkeys((f"{name}_enable" for name in kept), "1")
-        told[PROVIDERS["tensorrt"]] |= dict.fromkeys((f"{name}_path" for name in kept), str(cache))
-    return [(name, told.get(name, {})) for name in dict.fromkeys([*chain, PROVIDERS["cpu"]])]
+        settings[PROVIDERS["tensorrt"]] = dict.fromkeys((f"{name}_enable" for name in kept), "1")
+        settings[PROVIDERS["tensorrt"]] |= dict.fromkeys((f"{name}_path" for name in kept), str(cache))
+    return [(name, settings.get(name, {})) for name in dict.fromkeys([*chain, PROVIDERS["cpu"]])]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""Weights that ONNX Runtime is given in memory: it would leave them mapped from their file.
+"""Weights that ONNX Runtime gets in memory, because it would leave them mapped from their file.
 
-ONNX Runtime maps external weights. Those of 2-D convolutions and matrix products it copies into another layout when it
-loads a graph; the others it reads from the file whenever it runs: biases, scales, and the weights of 3-D convolutions
-(1.32). Where a mapped file is cut short in place, as `cp new.safetensors bundle/` begins, the process ends with SIGBUS.
-So these tensors are read here and handed over.
+ONNX Runtime maps external weights. It copies the weights of 2-D convolutions and matrix products into another layout
+when it loads a graph. It reads all others from the file whenever it runs: biases, scales, and the weights of 3-D
+convolutions (1.32). If a mapped file is cut short in place, which is how `cp new.safetensors bundle/` begins, the
+process ends with SIGBUS. So these tensors are read here and handed over.
 """
 
 import sys
@@ -24,10 +24,13 @@ _MAPS = Path("/proc/self/maps")
 
 
 class HeldWeights:
-    """The tensors of one graph that its session takes from memory; keep it as long as the session.
+    """The tensors of one graph that its session takes from memory. Keep it as long as the session.
 
-    `every`: all tensors, where the choice above has left the file mapped. They take memory twice where ONNX Runtime
-    copies them.
+    Args:
+        runtime: the `onnxruntime` module.
+        graph: the ONNX file.
+        every: hold all tensors, because the usual choice has left the file mapped. Tensors that ONNX Runtime copies
+            then take memory twice.
     """
 
     def __init__(self, runtime: ModuleType, graph: Path, *, every: bool = False) -> None:
@@ -38,13 +41,13 @@ class HeldWeights:
         self._files = {(graph.parent / tensor.location).resolve() for tensor in tensors}
 
     def give_to(self, options: Any) -> None:
-        """Hand the tensors over with the `onnxruntime.SessionOptions` of the session that is made next."""
+        """Hand the tensors over in the `onnxruntime.SessionOptions` of the next session."""
         if self._names:
             options.add_external_initializers(self._names, self._values)
 
     @property
     def leave_a_file_mapped(self) -> bool:
-        """Whether the process has one of the weights files mapped; False where the system does not say."""
+        """Whether the process has one of the weights files mapped. False if the system does not say."""
         if sys.platform != "linux":
             return False
         endings = tuple(f" {file}\n" for file in self._files)
@@ -56,7 +59,7 @@ class HeldWeights:
 
 
 def _stays(tensor: ExternalTensor) -> bool:
-    """Whether ONNX Runtime reads a tensor from its file while it runs."""
+    """Whether ONNX Runtime would read a tensor from its file while it runs."""
     return tensor.length_bytes <= _SMALL_BYTES or len(tensor.shape) >= _CONVOLUTION_3D_RANK
 
 

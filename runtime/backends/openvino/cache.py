@@ -1,7 +1,7 @@
-"""OpenVINO's compiled models in the cache folder: a damaged one is compiled again, never run.
+"""OpenVINO's compiled models in the cache folder: a damaged model is compiled again, never run.
 
-OpenVINO looks at the head of a file that it finds in its cache, not at the rest: of 60 altered files 11 gave wrong
-pixels or NaN (2026.4). So each file's SHA-256 is kept next to it.
+OpenVINO checks only the head of a file in its cache: of 60 altered files 11 gave wrong pixels or NaN (2026.4). So the
+SHA-256 of each file is kept next to it.
 """
 
 import logging
@@ -23,11 +23,11 @@ _DIGEST = ".sha256"
 
 
 class CompiledModelCache:
-    """The folder of one graph's compiled models. `key` names what the graph and its weights hold: OpenVINO itself knows
-    a model by the graph's path, time and size, and weights in another file count for nothing there.
+    """The folder of one graph's compiled models. `key` names what the graph and its weights hold. (OpenVINO itself
+    knows a model by the path, time and size of the graph, and ignores weights in another file.)
 
     Attributes:
-        folder: for OpenVINO's CACHE_DIR; None where nothing can be kept, so that models are compiled each time.
+        folder: for OpenVINO's CACHE_DIR. None: nothing can be kept, and models are compiled each time.
     """
 
     def __init__(self, key: str) -> None:
@@ -35,8 +35,8 @@ class CompiledModelCache:
 
     @contextmanager
     def checked(self) -> Iterator[dict[str, str]]:
-        """OpenVINO's settings for compiling within this context. Files that are not as they were written are removed
-        first, and what is written meanwhile gets its digest. Other processes that ask for the folder wait."""
+        """OpenVINO's settings for compiling within this context. Altered files are removed first, and files that are
+        written meanwhile get their digests. Other processes that ask for the folder wait."""
         if self.folder is None:
             yield {}
             return
@@ -51,11 +51,11 @@ class CompiledModelCache:
             try:
                 self._write_digests(self.folder, known)
             except (OSError, BundleError) as error:
-                _log.info("what OpenVINO compiled now is compiled again next time: %s", error)
+                _log.info("the model that OpenVINO compiled now is compiled again next time: %s", error)
 
     @staticmethod
     def _remove_altered(folder: Path) -> dict[Path, FileIdentity]:
-        """Gives the files that are as they were written."""
+        """Remove altered files, and give the others."""
         known = {}
         for model in folder.glob(_MODELS):
             digest, identity = _digest_of(model), FileIdentity.of(model)
@@ -69,8 +69,8 @@ class CompiledModelCache:
 
     @staticmethod
     def _write_digests(folder: Path, known: Mapping[Path, FileIdentity]) -> None:
-        """Of files that are new, and of those that OpenVINO replaced: a file that another version of it, or another
-        kind of CPU, has written is compiled anew under the same name."""
+        """Write the digests of new files, and of files that OpenVINO replaced. (It compiles a file of another version,
+        or of another kind of CPU, anew under the same name.)"""
         for model in folder.glob(_MODELS):
             digest = _digest_of(model)
             if FileIdentity.of(model) != known.get(model):

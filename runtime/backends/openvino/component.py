@@ -1,10 +1,10 @@
 """OpenVINO on the CPU, in float32 and bfloat16.
 
-OpenVINO's own default precision is whatever the CPU computes fastest, bfloat16 where it can: so the one that was
-asked for is always stated, and read back. In bfloat16 it is the bundle's float32 graph that runs, lowered by OpenVINO
-as it loads: streaming graphs exist in no other precision, and a bundle's own bfloat16 graph, which OpenVINO reads too,
-is neither faster nor nearer to float32 (SD-size decoder: 52.0 dB lowered, 51.2 dB its own; LTX-2 at a quarter of its
-width: 61.1 and 61.0 dB; times within the machine's noise; in the model for every size).
+OpenVINO's own default precision is the fastest of the CPU, such as bfloat16. So the wanted precision is always set, and
+read back. In bfloat16 the bundle's float32 graph runs, which OpenVINO lowers as it loads: streaming graphs exist in no
+other precision, and a bundle's own bfloat16 graph is neither faster nor nearer to float32 (SD-size decoder: 52.0 dB
+lowered, 51.2 dB its own; LTX-2 at a quarter of its width: 61.1 and 61.0 dB; times within the machine's noise; in the
+model for every size).
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from ...extras import require
 from ...system.file_identity import UnchangedFiles
 from ...system.page_memory import own_page_memory
 from ...system.processor import processor
-from ..component import CallScope
-from .models import Fit, Models, SharedModel
+from ..component import CallScope, ComponentCapabilities
+from .models import FixedSizes, Models, SharedModel
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
@@ -52,18 +52,25 @@ def missing_openvino(dtype: str = "float32") -> str | None:
 
 
 class OpenVinoComponent:
-    """One graph, compiled for every size, and again for the sizes of calls that say that more will come: knowing them,
-    OpenVINO fuses more and packs the weights beforehand, and convolutions are written with fewer multiplications where
-    that pays (`openvino_models.py`, `openvino_winograd.py`, benchmarks/profile.md).
+    """One graph, compiled for every size, and again for the sizes of calls that are specialised. If it knows the sizes,
+    OpenVINO fuses more and packs the weights beforehand, and convolutions get fewer multiplications where that pays
+    (`models.py`, `winograd.py`, benchmarks/profile.md).
 
-    `dtype` is the precision it computes in, `threads` the number of threads one engine call may use (None: as many as
-    there are cores). `key` names what the graph and its weights hold: the compiled model is kept in the cache folder
-    under it, and without one it is not kept. `files`: the SHA-256 of the graph and its weights, which must not change.
+    Args:
+        graph: the ONNX file.
+        dtype: the precision of the computation.
+        threads: the number of threads that one engine call may use. None: one for each core.
+        key: a name for what the graph and its weights hold. The compiled model is kept in the cache folder under it.
+            Without a key it is not kept.
+        files: the SHA-256 of the graph and its weights, which must not change.
 
     Raises:
         BackendUnavailable: OpenVINO cannot run here in that precision.
         EngineError: it does not load the graph.
     """
+
+    # Operators run one after the other, and read their inputs in the order of the graph.
+    capabilities = ComponentCapabilities(steps=True, reuses_states=True)
 
     def __init__(
         self,
@@ -88,19 +95,19 @@ class OpenVinoComponent:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._graph, self._dtype, self._settings = graph, dtype, settings
-        # Models are compiled later too, for sizes that become known: of the same files.
+        # Models are compiled later too, for sizes that become known, from the same files.
         self._files = UnchangedFiles(files or {})
-        from .cache import CompiledModelCache  # here: only this backend's calls pay for it
+        from .cache import CompiledModelCache  # here: only calls of this backend pay for it
 
         self._cache = CompiledModelCache(key) if key else None
         self._models = Models(self._compiled)
 
-    def _compiled(self, fit: Fit | None) -> Any:
+    def _compiled(self, sizes: FixedSizes | None) -> Any:
         with _COMPILING:
-            return self._compiled_alone(fit)
+            return self._compiled_alone(sizes)
 
-    def _compiled_alone(self, fit: Fit | None) -> Any:
-        from .graph import rewrite_for_cpu, settle
+    def _compiled_alone(self, sizes: FixedSizes | None) -> Any:
+        from .graph import fix_shapes, rewrite_for_cpu
         from .winograd import apply_winograd
 
         self._files.check()
@@ -109,13 +116,13 @@ class OpenVinoComponent:
             source = _core().read_model(str(self._graph))
             self._output_names = [port.any_name for port in source.outputs]
             rewrite_for_cpu(source)
-            if fit is not None:
-                settle(source, shapes=dict(fit.shapes), values=dict(fit.values))
+            if sizes is not None:
+                fix_shapes(source, shapes=dict(sizes.shapes), values=dict(sizes.values))
                 fewer = apply_winograd(source) if self._pays_to_add else 0
-                of, size = self._graph.name, "x".join(map(str, fit.shapes[0][1]))
+                of, size = self._graph.name, "x".join(map(str, sizes.shapes[0][1]))
                 _log.info("%s: compiling for %s, %d convolutions with fewer multiplications", of, size, fewer)
             unkept: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
-            with self._cache.checked() if self._cache and fit is None else unkept as kept:
+            with self._cache.checked() if self._cache and sizes is None else unkept as kept:
                 model = _core().compile_model(source, "CPU", self._settings | kept)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"OpenVINO does not load {self._graph}: {_reason(error)}") from error
@@ -126,8 +133,8 @@ class OpenVinoComponent:
 
     @property
     def _pays_to_add(self) -> bool:
-        """Whether additions are cheap beside multiplications: in bfloat16 on a CPU that is known to have vectors of it,
-        and no units for products of matrices (AMX), where nobody has measured it."""
+        """Whether additions cost less than the multiplications they save. In bfloat16 only on a CPU with vectors of
+        bfloat16 and without units for matrix products (AMX), for which it was not measured."""
         have = processor().instructions
         return self._dtype == "float32" or ("avx512_bf16" in have and "amx_bf16" not in have)
 
@@ -143,10 +150,8 @@ class OpenVinoComponent:
             return {} if out is None else {names[0]: out}
 
         results = self._run(partial(self._models.of_call, inputs, call), inputs, ours, call)
-        # A view, which keeps the tensor; the engine's device is the host.
+        # A view, which keeps its tensor. The engine's device is the host.
         return next(iter(results.values())) if out is None else out
-
-    reuses_states = True  # operators run one after the other and read their inputs as they stand in the graph
 
     def step(
         self,
@@ -175,14 +180,23 @@ class OpenVinoComponent:
         ours: Callable[[Sequence[str]], Mapping[str, NDArray[Any]]],
         call: CallScope,
     ) -> dict[str, NDArray[Any]]:
-        """The outputs by name, in the graph's order, from the model that `find` gives; those that `ours` gives for the
-        names of the outputs are written there."""
+        """Run the model that `find` gives.
+
+        Args:
+            find: gives the model.
+            inputs: arrays by input name.
+            ours: gives, for the names of all outputs, the arrays that results are written to, by output name.
+            call: the user call.
+
+        Returns:
+            The outputs by name, in the graph's order.
+        """
         while True:
             model = find()
             with model.turn(call):
                 if not model.is_spoiled:
                     return self._run_in(model, inputs, ours, call)
-            # The call before this one was cancelled within this model: the next model is a new one.
+            # The call before was cancelled within this model, so `find` gives a new model.
 
     def _run_in(
         self,
@@ -216,9 +230,11 @@ class OpenVinoComponent:
             call.on_cancel(stop)
             request.wait()
         except BaseException as error:
-            # A run that failed leaves the model as a cancelled one does.
+            # A failed run leaves the model as a cancelled run does.
             model.is_spoiled = model.is_spoiled or started
-            if not isinstance(error, Exception):  # Ctrl-C before the wait: nothing may write into the arrays any more
+            if not isinstance(
+                error, Exception
+            ):  # Ctrl-C before the wait: the request may not write into the arrays any more
                 _end(request)
                 raise
             call.check()
@@ -230,7 +246,7 @@ class OpenVinoComponent:
         return {name: given.get(name, tensor.data) for name, tensor in zip(names, outputs, strict=True)}
 
     def _given_to(self, port: Any, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """The array for an input of a compiled model. Where OpenVINO drops a node behind an input, because it does
+        """The array for an input of a compiled model. If OpenVINO drops the node behind an input, because the node does
         nothing at the model's sizes, the input has the names of both, in any order."""
         found = [array for name, array in inputs.items() if name in port.names]
         if len(found) != 1:
@@ -238,8 +254,8 @@ class OpenVinoComponent:
         return found[0]
 
     def _outputs(self, model: Any, ours: Mapping[str, NDArray[Any]]) -> list[Any]:
-        """One tensor per output: over the array of that name, or else an empty one that OpenVINO makes as large as it
-        must be. The caller owns them, while those of a request would be written again by its next run."""
+        """One tensor per output: over the array of that name, or else an empty tensor that OpenVINO resizes. The caller
+        owns them. (The tensors of a request would be written again by its next run.)"""
 
         def tensor(name: str, port: Any) -> Any:
             if name in ours:
@@ -251,7 +267,7 @@ class OpenVinoComponent:
 
 
 def _end(request: Any) -> None:
-    """Stop a request and wait for its end, however it ends."""
+    """Stop a request and wait for its end, also if it fails."""
     with contextlib.suppress(Exception):
         request.cancel()
         request.wait()
@@ -269,7 +285,7 @@ def _library() -> ModuleType:
 @cache
 def _core() -> Any:
     core = _library().Core()
-    # Weights and compiled models are read, not mapped: where a mapped file is cut short, the process ends (SIGBUS).
+    # Weights and compiled models are read, not mapped: if a mapped file is cut short, the process ends (SIGBUS).
     core.set_property({"ENABLE_MMAP": False})
     return core
 

@@ -1,4 +1,4 @@
-"""A bundle's graph in the form that OpenVINO's CPU plugin runs faster: the same numbers but for rounding."""
+"""A bundle's graph in the form that OpenVINO's CPU plugin runs faster: the same numbers except for rounding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,23 +6,27 @@ from typing import Any
 import numpy as np
 
 from ...extras import require
-from ..doubling import TAPS
+from ..doubling import PHASE_TAPS
 
-__all__ = ["Name", "name_of", "rewrite_for_cpu", "settle"]
+__all__ = ["Name", "fix_shapes", "name_of", "rewrite_for_cpu"]
 
 _CHANNELS = 1
 Name = tuple[str, int]
 
 
 def rewrite_for_cpu(model: Any) -> int:
-    """Rewrite pixel norms, and convolutions after doubling, of an `openvino.Model` in place; how many there were.
+    """Rewrite the pixel norms of an `openvino.Model`, and its convolutions after doubling, in place.
 
     For x / sqrt(mean(x * x) + eps) over the channels OpenVINO writes x * x out and reads it again. With the length of x
     in place of its mean square it sums squares as it reads. Narrow models are bound by memory there
     (benchmarks/profile.md).
 
-    A 3x3 convolution of a picture doubled by repeating has 4/9 of the multiplications as four 2x2 ones before it
-    (export/lowering/phases.py has the same for ONNX Runtime, which puts their results side by side in another way).
+    A 3x3 convolution of a doubled picture is four 2x2 convolutions of the small picture, with 4/9 of the
+    multiplications. (export/lowering/phases.py does the same for ONNX Runtime, and joins the four results in another
+    way.)
+
+    Returns:
+        How many were rewritten.
     """
     found = 0
     for node in list(model.get_ordered_ops()):
@@ -35,9 +39,9 @@ def rewrite_for_cpu(model: Any) -> int:
     return found
 
 
-def settle(model: Any, *, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[int]]) -> None:
-    """Give the inputs of an `openvino.Model` known shapes, and put constants in the place of those whose values are
-    known, which are then none of its inputs any more."""
+def fix_shapes(model: Any, *, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[int]]) -> None:
+    """Fix the shapes of the inputs of an `openvino.Model`. Inputs whose values are known become constants, and are no
+    inputs any more."""
     ops = require("openvino.opset13", extra="openvino")
     for parameter in model.get_parameters():
         known = values.get(parameter.output(0).any_name)
@@ -50,7 +54,7 @@ def settle(model: Any, *, shapes: Mapping[str, Sequence[int]], values: Mapping[s
 
 
 def _rewrite_norm(mean: Any) -> bool:
-    """Rewrite the norm around a ReduceMean, if that is what it belongs to."""
+    """Rewrite the norm around a ReduceMean, if the node belongs to one."""
     square, axes = (mean.input_value(index).get_node() for index in (0, 1))
     plus, _, quotient = _followed_by(mean, "Add", "Sqrt", "Divide")
     if quotient is None or square.get_type_name() != "Multiply" or not mean.get_attributes()["keep_dims"]:
@@ -74,7 +78,7 @@ def _rewrite_norm(mean: Any) -> bool:
 
 
 def _rewrite_doubling(convolution: Any) -> bool:
-    """Rewrite a convolution of a picture that is doubled, if it is one."""
+    """Rewrite a convolution, if its picture is doubled."""
     double, kernel = (convolution.input_value(index).get_node() for index in (0, 1))
     wanted = {"strides": [1, 1], "dilations": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1]}
     if kernel.get_type_name() != "Constant" or kernel.data.shape[2:] != (3, 3) or not _doubles(double):
@@ -84,7 +88,7 @@ def _rewrite_doubling(convolution: Any) -> bool:
     ops = require("openvino.opset13", extra="openvino")
     phases = []
     for down, across in np.ndindex(2, 2):
-        weights = np.einsum("pk,ockl,ql->ocpq", TAPS[down], kernel.data, TAPS[across])
+        weights = np.einsum("pk,ockl,ql->ocpq", PHASE_TAPS[down], kernel.data, PHASE_TAPS[across])
         pads = [1 - down, 1 - across], [down, across]
         phases.append(ops.convolution(double.input_value(0), weights.astype(np.float32), [1, 1], *pads, [1, 1]))
     result = ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2)
@@ -108,13 +112,13 @@ def _doubles(node: Any) -> bool:
 
 
 def name_of(output: Any) -> Name:
-    """What tells an output of a node from all others of its model."""
+    """A name for an output of a node, unique in its model."""
     return output.get_node().get_name(), output.get_index()
 
 
 def _followed_by(node: Any, *kinds: str) -> list[Any]:
-    """The nodes of these kinds that follow one another after `node`, each the only one that reads the last; Nones where
-    others do."""
+    """The nodes of these kinds that follow one another after `node`, each the only reader of the node before. Nones if
+    there are other readers or other kinds."""
     chain: list[Any] = []
     for kind in kinds:
         readers = list(node.output(0).get_target_inputs())

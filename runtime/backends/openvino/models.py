@@ -1,8 +1,8 @@
-"""The compiled models of one graph: the one for every size, and those of calls whose sizes are known.
+"""The compiled models of one graph: one for every size, and further ones for calls whose sizes are known.
 
-A model is never used again after a call was cancelled while the model computed it. OpenVINO (2026.4) keeps sizes and
-memory of the call that it broke off in the compiled model, and the next call of another size then gives wrong pixels,
-a wrong shape or an error. The faulty state is the model's: a new request does not help.
+A model is never used again after a call was cancelled while the model computed it. OpenVINO (2026.4) keeps the sizes
+and the memory of the cancelled call in the compiled model, and the next call of another size then gives wrong pixels, a
+wrong shape or an error. The faulty state is in the model, so a new request does not help.
 """
 
 import threading
@@ -15,16 +15,21 @@ from weakref import WeakKeyDictionary
 from ...bundle.ports import CHUNK, FIRST, LAST
 from ..component import CallScope
 
-__all__ = ["Fit", "Models", "SharedModel"]
+__all__ = ["FixedSizes", "Models", "SharedModel"]
 
 _TIME = 2
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a model is compiled for: the shapes of the inputs by name, and the values of whole numbers among them
-    (`first` and `last` of a stream's step), on which shapes depend."""
+class FixedSizes:
+    """The sizes that a model is compiled for.
+
+    Attributes:
+        shapes: the shapes of the inputs, by name.
+        values: the values of inputs that are whole numbers (`first` and `last` of a stream's step), by name. Shapes
+            depend on them.
+    """
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     values: tuple[tuple[str, tuple[int, ...]], ...]
@@ -39,8 +44,8 @@ class Fit:
 
 
 class SharedModel:
-    """One compiled model, which threads take turns with. OpenVINO runs one request of a model at a time anyway; the
-    turn makes sure that a cancelled request leaves no other one half done in the same model.
+    """One compiled model, which threads use in turns. OpenVINO runs one request of a model at a time anyway. The turn
+    makes sure that no other request is half done in the model when one is cancelled.
 
     Attributes:
         compiled: OpenVINO's compiled model.
@@ -58,7 +63,7 @@ class SharedModel:
         """Hold the model for one request.
 
         Raises:
-            Cancelled: the call was cancelled while it waited.
+            Cancelled: the call was cancelled while it waited for the model.
         """
         while not self._turn.acquire(timeout=_POLL_SECONDS):
             call.check()
@@ -69,21 +74,27 @@ class SharedModel:
 
 
 class Models:
-    """`compiled` makes one, for a fit or (None) for every size. Calls with `CallScope.specialise` have one made for
-    their sizes, others take it if it is there; those for which it is False never do. Thread-safe."""
+    """The models of one graph. Thread-safe.
 
-    def __init__(self, compiled: Callable[[Fit | None], Any]) -> None:
+    A call with `CallScope.specialise` gets a model for its sizes, which is compiled if there is none. Other calls use
+    that model if it is there, unless `specialise` is False.
+
+    Args:
+        compiled: compiles a model for the given sizes, or for every size (None).
+    """
+
+    def __init__(self, compiled: Callable[[FixedSizes | None], Any]) -> None:
         self._compiled = compiled
         self._every_size: SharedModel | None = SharedModel(compiled(None))
-        # None: it was spoiled, and the next call of these sizes has it made again.
-        self._whole: dict[Fit, SharedModel | None] = {}
+        # None: the model was spoiled, and the next call of these sizes compiles it again.
+        self._whole: dict[FixedSizes, SharedModel | None] = {}
         # By the inputs other than the chunk: the frames of the chunk, and the model.
-        self._steps: dict[Fit, tuple[int, SharedModel | None]] = {}
-        self._most: WeakKeyDictionary[CallScope, dict[Fit, int]] = WeakKeyDictionary()
+        self._steps: dict[FixedSizes, tuple[int, SharedModel | None]] = {}
+        self._most: WeakKeyDictionary[CallScope, dict[FixedSizes, int]] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def for_every_size(self) -> SharedModel:
-        """The model that takes every size; compiled again if it was spoiled."""
+        """The model that takes every size. It is compiled again if it was spoiled."""
         with self._lock:
             self._drop_spoiled()
             if self._every_size is None:
@@ -94,37 +105,37 @@ class Models:
         """The model for a whole pass."""
         if call.specialise is False:
             return self.for_every_size()
-        fit = Fit.of(inputs)
+        sizes = FixedSizes.of(inputs)
         with self._lock:
             self._drop_spoiled()
-            if call.specialise or fit in self._whole:
-                model = self._whole.get(fit)
+            if call.specialise or sizes in self._whole:
+                model = self._whole.get(sizes)
                 if model is None:
-                    model = self._whole[fit] = SharedModel(self._compiled(fit))
+                    model = self._whole[sizes] = SharedModel(self._compiled(sizes))
                 return model
         return self.for_every_size()
 
     def of_step(self, inputs: Mapping[str, Any], call: CallScope) -> SharedModel:
-        """The model for a step of a stream. A model of known sizes holds what it computes in for good, so there is one:
-        for the steps of most frames between the first and the last one, made when the second of them comes. The last
-        warm-up counts. Steps of exact strips have none."""
+        """The model for a step of a stream. A model for known sizes keeps its working memory, so a stream has one such
+        model. It takes the steps of most frames between the first step and the last, and is compiled when the second of
+        them comes. A new warm-up replaces it. Steps of strips have none."""
         at_an_end = any(inputs[name].any() for name in (FIRST, LAST) if name in inputs)
         if call.specialise is False or at_an_end or CHUNK not in inputs:
             return self.for_every_size()
-        clip = Fit.of({name: array for name, array in inputs.items() if name != CHUNK})
+        clip = FixedSizes.of({name: array for name, array in inputs.items() if name != CHUNK})
         frames = inputs[CHUNK].shape[_TIME]
         with self._lock:
             self._drop_spoiled()
             if call.specialise:
                 most = self._most.setdefault(call, {})
                 if most.get(clip) == frames != self._step_of(clip)[0]:
-                    self._steps.pop(clip, None)  # before the next one takes memory
-                    self._steps[clip] = frames, SharedModel(self._compiled(Fit.of(inputs)))
+                    self._steps.pop(clip, None)  # freed before the next model takes memory
+                    self._steps[clip] = frames, SharedModel(self._compiled(FixedSizes.of(inputs)))
                 most[clip] = max(frames, most.get(clip, 0))
-            fitted, model = self._step_of(clip)
-            if fitted == frames:
+            of_frames, model = self._step_of(clip)
+            if of_frames == frames:
                 if model is None:
-                    model = SharedModel(self._compiled(Fit.of(inputs)))
+                    model = SharedModel(self._compiled(FixedSizes.of(inputs)))
                     self._steps[clip] = frames, model
                 return model
         return self.for_every_size()
@@ -135,15 +146,15 @@ class Models:
             self._drop_spoiled()
 
     def _drop_spoiled(self) -> None:
-        """The same, where the lock is held."""
+        """`drop_spoiled`, if the lock is held."""
         if self._every_size is not None and self._every_size.is_spoiled:
             self._every_size = None
-        for fit, model in self._whole.items():
+        for sizes, model in self._whole.items():
             if model is not None and model.is_spoiled:
-                self._whole[fit] = None
+                self._whole[sizes] = None
         for clip, (frames, model) in self._steps.items():
             if model is not None and model.is_spoiled:
                 self._steps[clip] = frames, None
 
-    def _step_of(self, clip: Fit) -> tuple[int, SharedModel | None]:
+    def _step_of(self, clip: FixedSizes) -> tuple[int, SharedModel | None]:
         return self._steps.get(clip, (0, None))

@@ -1,12 +1,12 @@
 """A graph whose 3x3 and 3x3x3 convolutions have fewer multiplications, for OpenVINO's CPU plugin.
 
-Winograd's filtering (`winograd.py`) is applied along the height alone: four rows of a result together cost six
-convolutions with one row of taps instead of twelve, two rows four instead of six. Their sums and differences need rows
-by their remainder, (0, 4, 8, ...), (1, 5, 9, ...) and so on. Taken out of a picture and put back around every
-convolution they would cost what is gained; so the rows of one remainder stay a tensor of their own, from convolution to
-convolution, through everything between that does not mix rows, and are put together only where something needs it.
+Winograd's filtering (`backends/winograd.py`) is applied along the height alone. Four rows of a result together cost six
+convolutions with one row of taps instead of twelve, and two rows cost four instead of six. Their sums and differences
+need rows by their remainder: (0, 4, 8, ...), (1, 5, 9, ...) and so on. To cut these rows out of a picture and to join
+them again around every convolution would cost what is gained. So the rows of one remainder stay a tensor of their own
+through all nodes that do not mix rows, and are joined only for a node that needs the whole picture.
 
-Sizes have to be known: a height is cut by four, or else by two.
+Sizes have to be known. A height is divided by four, or else by two.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,18 @@ from .graph import Name, name_of
 __all__ = ["apply_winograd"]
 
 _LEAST_WORK = {4: 700, 2: 800}
-"""By how many rows come together: multiplications per value that goes in or comes out, from which on it pays. (With
-400 for four, 32 channels of three dimensions would be among them: no faster over 121 frames, and half as much memory
-again.)"""
+"""The least multiplications per value of input and result for which it pays, by the number of rows at once. (With 400
+for four rows, convolutions of 32 channels in three dimensions would be included: they are no faster over 121 frames,
+and take half as much memory again.)"""
 _MOST_CHANNELS = 512
-"""The transformed weights are twice as many; the widest layers hold most of a model's, and little of its work."""
+"""The most input channels. Transformed weights are twice as many, and the widest layers hold most of a model's weights
+and do little of its work."""
 _SAME_FOR_EVERY_ROW = ("Sigmoid", "Swish", "Mish", "Relu", "Sqrt", "Add", "Subtract", "Multiply", "Divide", "Power")
 _ALONG_AXES = {"ReduceL2": "reduce_l2", "ReduceMean": "reduce_mean", "ReduceSum": "reduce_sum"}
 
 
 def apply_winograd(model: Any) -> int:
-    """Rewrite an `openvino.Model` of known sizes in place; how many convolutions were."""
+    """Rewrite an `openvino.Model` of known sizes in place. Returns how many convolutions were rewritten."""
     rewriting = _Rewriting()
     for node in list(model.get_ordered_ops()):
         rewriting.visit(node)
@@ -42,8 +43,8 @@ def apply_winograd(model: Any) -> int:
 
 
 class _Rewriting:
-    """Goes through a graph in order. `_apart`: tensors (B, C, ..., H, W) that are computed by the remainder of their
-    rows from now on, as so many tensors (B, C, ..., H / m, W)."""
+    """Visits the nodes of a graph in order. `_apart` holds the tensors (B, C, ..., H, W) that are computed by the
+    remainder of their rows from now on: m tensors (B, C, ..., H / m, W) for each."""
 
     def __init__(self) -> None:
         self.convolutions = 0
@@ -59,13 +60,13 @@ class _Rewriting:
         if known and kind == "Convolution" and self._convolution(node):
             self.convolutions += 1
         elif known and kind == "Pad":
-            pass  # it belongs to the convolutions that read it
+            pass  # the convolutions that read it rewrite it
         elif not (known and self._row_by_row(node, kind)):
             for reader in (node, *(value.get_node() for value in values if value.get_node().get_type_name() == "Pad")):
                 self._give_joined(reader)
 
     def _row_by_row(self, node: Any, kind: str) -> bool:
-        """Let a node compute its result by the remainder of rows, if it reads rows by their remainder and can."""
+        """Let a node compute its result by the remainder of rows, if it reads such rows and mixes none."""
         count = max((len(self._apart.get(name_of(value), ())) for value in node.input_values()), default=0)
         if not count or not self._mixes_no_rows(node, kind):
             return False
@@ -91,7 +92,7 @@ class _Rewriting:
         return kind in _SAME_FOR_EVERY_ROW
 
     def _parts_for(self, node: Any, value: Any, count: int) -> list[Any]:
-        """What takes the place of one input: the parts of a picture; anything without rows, each time."""
+        """The `count` inputs in the place of one: the parts of a picture, or the same value if it has no rows."""
         rows = node.output(0).shape[-2]
         has_rows = len(value.shape) >= 2 and value.shape[-2] == rows and rows > 1
         return self._parts(value, count) if has_rows else [value] * count
@@ -104,7 +105,7 @@ class _Rewriting:
         return getattr(self._ops, kind.lower())(*inputs).output(0)
 
     def _convolution(self, node: Any) -> bool:
-        """Rewrite a convolution, if it is one of three rows of taps and large enough to gain by it."""
+        """Rewrite a convolution, if it has three rows of taps and is large enough to gain by it."""
         source, kernel, settings = node.input_value(0), node.input_value(1).get_node(), node.get_attributes()
         rows = node.output(0).shape[-2]
         count = len(self._apart.get(name_of(source), ())) or next((count for count in (4, 2) if rows % count == 0), 0)
@@ -130,8 +131,8 @@ class _Rewriting:
         return True
 
     def _seen_rows(self, source: Any, settings: Any, count: int) -> list[Any] | None:
-        """What `count` rows of the result see, `count` + 2 tensors: row 4 i - 1, 4 i, ... 4 i + 4 for all i. None where
-        the height is not padded by one."""
+        """The rows that `count` rows of the result see, as `count` + 2 tensors: for four, rows 4 i - 1, 4 i, ... 4 i +
+        4 for all i. None if the height is not padded by one."""
         pad = source.get_node()
         padding = settings["pads_begin"][-2], settings["pads_end"][-2]
         if padding == (1, 1):
@@ -174,7 +175,7 @@ class _Rewriting:
         return self._ops.slice(value, *(np.array([number]) for number in (begin, end, step, axis))).output(0)
 
     def _joined(self, value: Any) -> Any:
-        """A tensor again as one: rows of different remainder side by side are rows one after the other."""
+        """The parts of a tensor as one tensor: parts next to each other, read in rows, are the rows in their order."""
         name = name_of(value)
         if name not in self._together:
             side_by_side = self._ops.concat(self._apart[name], len(value.shape) - 1)
@@ -184,12 +185,12 @@ class _Rewriting:
         return self._together[name]
 
     def _held(self, weights: Any) -> Any:
-        """A constant that is the array itself: OpenVINO's other ways to make one go through a list of numbers."""
+        """A constant over the array itself. (OpenVINO's other ways to make a constant go through a list of numbers.)"""
         return self._constant(weights, shared_memory=True).output(0)
 
     def _at_points(self, values: Sequence[Any], shares: NDArray[np.float64]) -> list[Any]:
-        """`shares @ values`, (n, n) by n tensors. Points of opposite sign share what comes of
-        even powers, and what comes of odd ones but for its sign."""
+        """`shares @ values`, (n, n) by n tensors. Points of opposite sign share the sum of even powers, and the sum of
+        odd powers except for its sign."""
         results = [self._sum(values, row) for row in (shares[0], shares[-1])]
         for one, other in zip(shares[1:-1:2], shares[2:-1:2], strict=True):
             even, odd = (self._sum(values, (one + sign * other) / 2) for sign in (1, -1))

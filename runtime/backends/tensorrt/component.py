@@ -1,7 +1,7 @@
-"""One TensorRT engine as a `Component`, and as a step of a stream or of exact strips.
+"""One TensorRT engine as a component, which also runs the steps of streams and strips.
 
-Not run yet by us: no GPU was there while this was written. It follows the documented interfaces of TensorRT 10 and 11,
-TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
+It has not run on a GPU yet: none was there when this was written. It follows the documented interfaces of TensorRT 10
+and 11, TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
 """
 
 import mmap
@@ -21,7 +21,7 @@ from ...bundle.graph import Graph
 from ...bundle.ports import NOT_FINITE, PIXELS
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError, EngineError, InputError
-from ..component import CallScope, NotFinite
+from ..component import CallScope, ComponentCapabilities, NotFinite
 from ..cuda.device_array import DeviceArray
 from ..cuda.device_frames import DeviceFrames
 from ..cuda.device_memory import mib
@@ -41,17 +41,21 @@ _SMALLER = {
 
 
 class TensorRTComponent:
-    """The engine of `record`, built from `graph`, whose file was looked at; `ratio` is the model's pixels per latent
-    cell.
+    """One loaded engine.
+
+    Args:
+        folder: the bundle.
+        record: the engine's record. Its file was checked.
+        graph: the graph that the engine was built from.
+        ratio: the model's pixels per latent cell.
+        shared: what the engines of the bundle share.
 
     Raises:
-        EngineError: the library does not read it. DeviceMemoryError: its weights do not fit.
+        EngineError: the library does not read the engine. DeviceMemoryError: its weights do not fit.
     """
 
-    keeps_results = True  # of a stage, for the next one
-
     def __init__(self, folder: Path, record: EngineRecord, graph: Graph, ratio: int, shared: SharedDevice) -> None:
-        self._lanes: list[EngineContext] = []  # first, so that contexts go before what they run on
+        self._contexts: list[EngineContext] = []  # first, so that contexts are freed before the engine
         self._record, self._graph, self._ratio, self._shared = record, graph, ratio, shared
         self._lock = threading.Lock()
         weights_bytes = record.bytes + record.stripped_bytes
@@ -68,28 +72,28 @@ class TensorRTComponent:
     def _deserialised(self, path: Path, weights_bytes: int) -> Any:
         shared, record = self._shared, self._record
         if record.settings.get("version_compatible"):
-            shared.runtime.engine_host_code_allowed = True  # it brings a runtime of its own; its hash is the record's
+            shared.runtime.engine_host_code_allowed = True  # it brings its own runtime; the record has its hash
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             engine = shared.runtime.deserialize_cuda_engine(content)
         if engine is not None:
             return engine
-        free, _ = shared.gpu.free_bytes()  # whatever a cap leaves, in which the weights are counted already
+        free, _ = shared.gpu.free_bytes()  # not by the ledger, which counts the weights already
         if free < weights_bytes:
             raise DeviceMemoryError(
-                f"the GPU has no room for the {mib(weights_bytes)} of {record.file}: {mib(free)} are free; release "
+                f"the GPU has no memory for the {mib(weights_bytes)} of {record.file}: {mib(free)} are free; release "
                 f"other models, or build in a lower precision"
             )
         raise EngineError(f"{record.backend} does not read {record.file}: {shared.log.last_error}")
 
     @property
-    def gives_pixels(self) -> bool:
-        """Whether `run` takes `pixels`: the engine holds the conversion to uint8."""
-        return self._tensors.gives_pixels
-
-    @property
-    def tells_finite(self) -> bool:
-        """Whether it counts what is not finite itself, and raises `NotFinite`."""
-        return self._tensors.tells_finite
+    def capabilities(self) -> ComponentCapabilities:
+        """Pixels, and counts of NaN and infinity, are outputs that the engine was built with."""
+        return ComponentCapabilities(
+            steps=True,
+            pixels=self._tensors.gives_pixels,
+            counts_nonfinite=self._tensors.counts_nonfinite,
+            keeps_results=True,
+        )
 
     def run(
         self,
@@ -101,16 +105,20 @@ class TensorRTComponent:
         pixels: bool = False,
         stream: int | None = None,
     ) -> Any:
-        """As `Component.run`. `pixels`: the result as uint8, channels last, converted on the device (only where
-        `gives_pixels`). `stream`: a CUDA stream of the caller's: device inputs are read after what is in it now, and
-        what is put into it later finds the result; with `keep_on_device` this may return before the result is there.
+        """As `Component.run`.
+
+        Args:
+            pixels: give the result as uint8, channels last, converted on the device.
+            stream: the pointer of a CUDA stream of the caller's. Device inputs are read after the work that is in it
+                now, and work that is put into it later finds the result. With `keep_on_device` the call may return
+                before the result is there.
 
         Raises:
-            NotFinite: the engine looks at its results itself, wherever they stay, and found NaN or infinity.
+            NotFinite: the engine counts NaN and infinity itself, and found some.
         """
         name, tensors = PIXELS if pixels else self._tensors.result, self._tensors
         handed_out = {name} if keep_on_device else set()
-        on_host = {NOT_FINITE} if tensors.tells_finite else set()
+        on_host = {NOT_FINITE} if tensors.counts_nonfinite else set()
         with self._running(inputs, call, on_host | ({name} - handed_out), handed_out, stream) as results:
             bad = int(results.get(NOT_FINITE, 0))
             result = results[name]
@@ -132,8 +140,8 @@ class TensorRTComponent:
         keep_result: bool = False,
         pixels: bool = False,
     ) -> dict[str, Any]:
-        """As `StreamingComponent.step`: the result first, as an array (in `out`, if that is given), with `pixels` as
-        uint8, or with `keep_result` as `DeviceFrames` for the next stage; states stay on the device.
+        """As `SteppingComponent.step`. With `keep_result` the result is `DeviceFrames` for the next stage. States stay
+        on the device.
 
         Raises:
             NotFinite: as `run`.
@@ -162,39 +170,41 @@ class TensorRTComponent:
         handed_out: Collection[str],
         callers: int | None,
     ) -> Iterator[dict[str, Any]]:
-        """One call: its outputs by name, as arrays that are the lane's until the body ends, and as device arrays."""
+        """One call. Gives its outputs by name: host arrays, which are the context's again when the body ends, and
+        device arrays."""
         shared, tensors = self._shared, self._tensors
         sizes = sizes_of(inputs)
         profile = choose_profile(self._record.profiles, sizes, self._record.kind)
         call.check()
         self._check_compiled(sizes, call)
-        with shared.gpu.current(), self._engine_context() as lane:
+        with shared.gpu.current(), self._engine_context() as context:
             theirs = None if callers is None else shared.gpu.stream_of(callers)
             try:
                 if theirs is not None:
-                    translated(partial(lane.stream.wait, theirs), "CUDA puts no call behind the caller's stream")
-                lane.take(profile, inputs)
-                places = {name: lane.place(name, handed_out=name in handed_out) for name in tensors.outputs}
-                needed = int(lane.context.update_device_memory_size_for_shapes())
-                with shared.workspaces.turn(needed, lane.stream) as scratch:
-                    lane.compute(scratch, captured=self._is_captured(profile))
+                    translated(partial(context.stream.wait, theirs), "CUDA puts no call behind the caller's stream")
+                context.take(profile, inputs)
+                places = {name: context.place(name, handed_out=name in handed_out) for name in tensors.outputs}
+                needed = int(context.context.update_device_memory_size_for_shapes())
+                with shared.workspaces.turn(needed, context.stream) as scratch:
+                    context.compute(scratch, captured=self._is_captured(profile))
             except DeviceMemoryError as error:
-                raise self._too_large(lane, inputs, error) from error
-            results: dict[str, Any] = {name: lane.give(name, places[name]) for name in on_host}
-            done = lane.end()
+                raise self._too_large(context, inputs, error) from error
+            results: dict[str, Any] = {name: context.give(name, places[name]) for name in on_host}
+            done = context.end()
             for name in handed_out:
-                shape, dtype = lane.shape(name), tensors.dtype(name)
+                shape, dtype = context.shape(name), tensors.dtype(name)
                 results[name] = DeviceArray(shared.gpu, places[name], shape, dtype, done)
             if theirs is not None:
                 translated(partial(theirs.wait, done), "CUDA lets the caller's stream wait for no call")
             if on_host or theirs is None:
-                shared.gpu.synchronise(lane.stream)
+                shared.gpu.synchronise(context.stream)
             if self._jit is not None:
                 self._jit.keep(sizes)
             yield results
 
     def _check_compiled(self, sizes: Mapping[str, Sequence[int]], call: CallScope) -> None:
-        """Refuse a call that would compile kernels where none may: before it has a context, whose making compiles."""
+        """Refuse a call that would compile kernels, if it may not. Making a context compiles, so this comes before
+        it."""
         if self._jit is None or self._shared.may_compile or call.specialise or self._jit.knows(sizes):
             return
         given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
@@ -206,33 +216,38 @@ class TensorRTComponent:
         )
 
     def _is_captured(self, profile: int) -> bool:
-        """Calls of one size are recorded as a CUDA graph; TensorRT-RTX records its own."""
+        """Whether calls are recorded as a CUDA graph: those of one size. TensorRT-RTX records them itself."""
         return self._jit is None and self._record.profiles[profile].is_static
 
-    def _too_large(self, lane: EngineContext, inputs: Mapping[str, Any], error: DeviceMemoryError) -> DeviceMemoryError:
-        """The error with the tile that would fit, as far as the library tells."""
+    def _too_large(
+        self, context: EngineContext, inputs: Mapping[str, Any], error: DeviceMemoryError
+    ) -> DeviceMemoryError:
+        """The error, with the size of a tile that would fit if the library knows one."""
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
         given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
         advice = _SMALLER.get(self._record.kind, "")
         if self._record.kind == "whole":
             shared = self._shared
-            room = shared.gpu.available, shared.workspaces.owned_bytes
-            found = tile_that_fits(self._graph, shapes, self._ratio, lambda smaller: self._need(lane, smaller), *room)
+            left = shared.gpu.available, shared.workspaces.owned_bytes
+            found = tile_that_fits(
+                self._graph, shapes, self._ratio, lambda smaller: self._need(context, smaller), *left
+            )
             advice = "; build engines for smaller tiles with `latentrt build --tile`"
             if found is not None:
                 (height, width), size = found
                 advice = f"; tiles of {height}x{width} pixels need {mib(size)} and would fit"
         return DeviceMemoryError(f"{self._record.file}, {given}: {error}{advice}")
 
-    def _need(self, lane: EngineContext, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
+    def _need(self, context: EngineContext, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int] | None:
         index = next((index for index, profile in enumerate(self._record.profiles) if profile.holds(shapes)), None)
         try:
-            return None if index is None else lane.bytes_needed(index, shapes)
-        except EngineError:  # advice is no place to fail
+            return None if index is None else context.bytes_needed(index, shapes)
+        except EngineError:  # the advice is left out
             return None
 
     def _refit(self, graph: Path) -> None:
-        """Give the engine the bundle's weights, which the graph file points to: all of them, or it does not run."""
+        """Give the engine the bundle's weights, which the graph file points to. An engine that lacks any does not
+        run."""
         library, log = self._shared.library, self._shared.log
         refitter = library.Refitter(self._engine, log)
         parsed = library.OnnxParserRefitter(refitter, log).refit_from_file(str(graph))
@@ -247,9 +262,9 @@ class TensorRTComponent:
     @contextmanager
     def _engine_context(self) -> Iterator[EngineContext]:
         with self._lock:
-            lane = self._lanes.pop() if self._lanes else None
-        if lane is None:
-            lane = translated(
+            context = self._contexts.pop() if self._contexts else None
+        if context is None:
+            context = translated(
                 lambda: EngineContext(
                     self._engine.create_execution_context(self._made_with),
                     self._tensors,
@@ -260,19 +275,19 @@ class TensorRTComponent:
                 f"{self._record.backend} makes no context for {self._record.file}",
             )
         try:
-            yield lane
-        except InputError:  # before anything was computed: making another context may take seconds
-            lane.end()
-            self._keep(lane)
+            yield context
+        except InputError:  # nothing was computed: the context is kept, because making another may take seconds
+            context.end()
+            self._keep(context)
             raise
-        self._keep(lane)  # only after success: the stream of a failed call may hold its error
+        self._keep(context)  # after success only: the stream of a failed call may hold its error
 
-    def _keep(self, lane: EngineContext) -> None:
+    def _keep(self, context: EngineContext) -> None:
         with self._lock:
-            self._lanes.append(lane)
+            self._contexts.append(context)
 
     def _context_options(self) -> Any:
-        """What contexts are made with; TensorRT-RTX's kernels that are kept are read here, which compiles nothing."""
+        """The options of execution contexts. Kept kernels of TensorRT-RTX are read here, which compiles nothing."""
         strategy = self._shared.library.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._jit is None:
             return strategy
@@ -280,8 +295,8 @@ class TensorRTComponent:
         config.set_execution_context_allocation_strategy(strategy)
         if any(profile.is_static for profile in self._record.profiles):
             config.cuda_graph_strategy = self._shared.library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        # The library's default compiles in the background, and runs slower kernels until it is done: what a warm-up
-        # keeps would lack the fast ones, and a later call would compile them.
+        # The library's default compiles in the background, and runs slower kernels meanwhile. The kernels that a
+        # warm-up keeps would then lack the fast ones, and a later call would compile them.
         eager = self._shared.library.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
         self._jit.attach(config)

@@ -1,4 +1,4 @@
-"""What one engine call at a time uses: a context, a stream, and the buffers of its inputs and outputs."""
+"""What one engine call at a time uses: an execution context, a stream, and buffers for its inputs and outputs."""
 
 import math
 import weakref
@@ -12,7 +12,7 @@ from ...errors import EngineError
 from ..cuda.captured import CapturedCall
 from ..cuda.device_array import DeviceArray
 from ..cuda.device_frames import DeviceFrames
-from ..cuda.devices import settled, translated
+from ..cuda.devices import translated, wait_before_freeing
 from .engine_tensors import EngineTensors
 
 __all__ = ["EngineContext"]
@@ -21,11 +21,11 @@ Shape = tuple[int, ...]
 
 
 class EngineContext:
-    """Calls of one engine, one after the other. With two lanes the copies of one call run beside the computation of
+    """Calls of one engine, one after the other. With two contexts the copies of one call run during the computation of
     the other: each has a stream and page-locked memory of its own, and they take turns with the workspace.
 
-    `take` brings the inputs, `compute` runs, `give` brings the outputs; all three only put work into the stream, and
-    `end` marks what the next call waits for.
+    `take` brings the inputs, `compute` runs, and `give` brings the outputs. All three only put work into the stream.
+    `end` marks the point that the next call waits for.
     """
 
     def __init__(self, context: Any, tensors: EngineTensors, gpu: Any, file: str, log: Any) -> None:
@@ -37,17 +37,17 @@ class EngineContext:
         self._profile = -1
         self._device: dict[str, Any] = {}
         self._pinned: dict[str, tuple[Any, NDArray[np.uint8]]] = {}
-        self._kept: list[Any] = []  # what the call reads, until the next one
+        self._kept: list[Any] = []  # what the call reads, kept until the next call
         self._addresses: dict[str, int] = {}
         self._captured = CapturedCall(gpu)
         self._done: Any = None
-        # Where nobody has waited for a result, its call still runs in the context and the buffers of this one.
-        weakref.finalize(self, settled, gpu, self.stream.sync)
+        # A call whose result was not waited for may still run, in this context and these buffers.
+        weakref.finalize(self, wait_before_freeing, gpu, self.stream.sync)
 
     def take(self, profile: int, inputs: Mapping[str, Any]) -> None:
-        """Bring the inputs to the device; those that lie there already are read where they are."""
+        """Bring the inputs to the device. Inputs that are there already are read in place."""
         if self._done is not None:
-            # Its buffers are read until then, where nobody has waited for the last call's result.
+            # The last call reads the buffers until then, if its result was not waited for.
             translated(self._done.sync, "the GPU failed in the call before")
         self._kept = []
         if self._profile != profile:
@@ -63,11 +63,11 @@ class EngineContext:
             raise EngineError(f"{self._file} does not know its sizes without {', '.join(missing)}")
 
     def shape(self, name: str) -> Shape:
-        """Of an output, once the inputs are there."""
+        """The shape of an output, once the inputs are there."""
         return tuple(self.context.get_tensor_shape(name))
 
     def place(self, name: str, *, handed_out: bool) -> Any:
-        """Where an output goes on the device: memory of its own where it is handed out, else the lane's."""
+        """The memory of an output on the device: its own if it is handed out, otherwise a buffer of this context."""
         size = self._tensors.dtype(name).itemsize * math.prod(self.shape(name))
         buffer = self.gpu.allocate(size, self.stream, name) if handed_out else self._buffer(name, size)
         self._set(name, int(buffer.handle))
@@ -88,7 +88,7 @@ class EngineContext:
             enqueue()
 
     def give(self, name: str, buffer: Any) -> NDArray[Any]:
-        """Bring an output to the host: an array of the lane's, whose values are there when the stream is done, and
+        """Bring an output to the host: an array of this context, whose values are there once the stream has finished,
         until the next call."""
         shape, dtype = self.shape(name), self._tensors.dtype(name)
         size = dtype.itemsize * math.prod(shape)
@@ -97,12 +97,12 @@ class EngineContext:
         return pinned[:size].view(dtype).reshape(shape)
 
     def end(self) -> Any:
-        """The event behind everything that was put into the stream."""
+        """The event after all work that was put into the stream."""
         self._done = translated(self.stream.record, "CUDA marks no end of the call")
         return self._done
 
     def bytes_needed(self, profile: int, shapes: Mapping[str, Shape]) -> tuple[int, int]:
-        """The device memory of a call with inputs of those shapes: of activations, and of inputs and outputs."""
+        """The device memory of a call with inputs of those shapes, in bytes: activations, and inputs with outputs."""
         self.need(self.context.set_optimization_profile_async(profile, int(self.stream.handle)), f"profile {profile}")
         self._profile = profile
         for name, shape in shapes.items():
@@ -112,10 +112,10 @@ class EngineContext:
         return int(self.context.update_device_memory_size_for_shapes()), sum(sizes)
 
     def need(self, accepted: Any, what: str) -> None:
-        """Refuse what the library does not take.
+        """Check that the library accepted an argument.
 
         Raises:
-            EngineError: with the library's own words.
+            EngineError: it did not. The message holds the library's own words.
         """
         if accepted is False:
             raise EngineError(f"{self._file} does not take {what}: {self._log.last_error}")
@@ -124,7 +124,7 @@ class EngineContext:
         """The address of an input."""
         if isinstance(array, DeviceArray | DeviceFrames):
             self._kept.append(array)
-            array.let_wait(self.stream)  # another lane may still be making it
+            array.let_wait(self.stream)  # another context may still be computing it
             if isinstance(array, DeviceArray):
                 return array.address
             return array.whole.address if array.whole is not None else self._gathered(name, array)
@@ -135,7 +135,7 @@ class EngineContext:
                 return int(address)
             array = self._fetched(name, address, shape, view.dtype)
         values = np.ascontiguousarray(array, self._tensors.dtype(name))
-        if self._tensors.is_on_host(name):  # it decides sizes, which the library asks for before anything runs
+        if self._tensors.is_on_host(name):  # it decides sizes, which the library reads before anything runs
             self._kept.append(values)
             return int(values.ctypes.data)
         target = self._buffer(name, values.nbytes)
@@ -145,7 +145,7 @@ class EngineContext:
         return int(target.handle)
 
     def _fetched(self, name: str, address: int, shape: Shape, dtype: Any) -> NDArray[Any]:
-        """A device array on the host, where it can be widened: latents of a pipeline in float16, which are few."""
+        """A device array on the host, where it is widened: float16 latents of a pipeline, which are small."""
         values = np.empty(shape, dtype)
         host, pinned = self._pinned_memory(name, values.nbytes)
         self.gpu.copy(int(host.handle), address, values.nbytes, self.stream)
@@ -154,7 +154,7 @@ class EngineContext:
         return values
 
     def _gathered(self, name: str, frames: DeviceFrames) -> int:
-        """The address of frames, put one after the other on the device."""
+        """The address of frames that are copied one after the other on the device."""
         rows = list(frames.rows())
         pitch = sum(part.width for part in rows)
         target = self._buffer(name, pitch * rows[0].count)

@@ -1,4 +1,4 @@
-"""What TensorRT says: log records, and the last error for messages of ours."""
+"""The messages of TensorRT: log records, and the last error for messages of LatentRT."""
 
 import logging
 from typing import Any
@@ -9,7 +9,7 @@ _log = logging.getLogger(__name__)
 
 
 def engine_log(library: Any) -> Any:
-    """A logger of the library's own kind; its `last_error` is one sentence."""
+    """A logger of the library's own class. Its `last_error` is one sentence."""
     levels = {library.ILogger.Severity.WARNING: logging.INFO, library.ILogger.Severity.INFO: logging.DEBUG}
     errors = (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR)
 

@@ -1,4 +1,4 @@
-"""The inputs and outputs of a loaded engine: names, types, and where they lie."""
+"""The inputs and outputs of a loaded engine: their names and types, and whether they are in host memory."""
 
 from typing import Any
 
@@ -10,8 +10,13 @@ __all__ = ["EngineTensors"]
 
 
 class EngineTensors:
-    """What an engine says of its tensors. `result` is the graph's own first output; `states` those that go into the
-    next step of a stream."""
+    """The tensors of an engine.
+
+    Attributes:
+        outputs: the names of the outputs.
+        result: the name of the graph's own first output.
+        states: the names of the outputs that are inputs of a stream's next step.
+    """
 
     def __init__(self, engine: Any, library: Any) -> None:
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -26,15 +31,18 @@ class EngineTensors:
 
     @property
     def gives_pixels(self) -> bool:
+        """Whether the engine converts its result to uint8 too."""
         return PIXELS in self.outputs
 
     @property
-    def tells_finite(self) -> bool:
+    def counts_nonfinite(self) -> bool:
+        """Whether the engine counts NaN and infinity in its result."""
         return NOT_FINITE in self.outputs
 
     def is_on_host(self, name: str) -> bool:
-        """Whether the library reads it in host memory: it decides sizes."""
+        """Whether the library reads the tensor in host memory, because it decides sizes."""
         return name in self._host
 
     def dtype(self, name: str) -> np.dtype[Any]:
+        """The type of a tensor's values."""
         return self._dtypes[name]

@@ -1,4 +1,4 @@
-"""The kernels that TensorRT-RTX compiled on this machine, kept from one process to the next."""
+"""The kernels that TensorRT-RTX compiled on this machine, kept for later processes."""
 
 import json
 import logging
@@ -18,10 +18,11 @@ _log = logging.getLogger(__name__)
 
 
 class JitCache:
-    """TensorRT-RTX compiles its kernels when they are first run. What it compiled is kept in the user's cache folder,
-    by engine and library version, and beside it for which sizes; the library itself refuses a file of another GPU or
-    driver. Processes take turns with the file, and add to what is there. Where there can be no such folder, each
-    process compiles its own."""
+    """The compiled kernels of one engine.
+
+    TensorRT-RTX compiles kernels when they first run. They are kept in the user's cache folder, by engine and library
+    version, with a list of the sizes they are for. The library itself refuses a file of another GPU or driver.
+    Processes take turns with the file, and add to it. Without such a folder, each process compiles its own kernels."""
 
     def __init__(self, record: EngineRecord) -> None:
         self._path: Path | None = None
@@ -35,7 +36,7 @@ class JitCache:
         self._lock = threading.Lock()
 
     def attach(self, config: Any) -> None:
-        """Give the cache to a context's configuration; a file that the library refuses is not used."""
+        """Give the cache to a context's configuration. A file that the library refuses is not used."""
         with self._lock:
             if self._cache is None:
                 self._another = config.create_runtime_cache
@@ -46,7 +47,7 @@ class JitCache:
             config.set_runtime_cache(self._cache)
 
     def knows(self, shapes: Mapping[str, Iterable[int]]) -> bool:
-        """Whether a call of these sizes has been run, here or in a process before: it compiles nothing."""
+        """Whether a call of these sizes has run, here or in an earlier process, so that it compiles nothing."""
         return _text(shapes) in self._sizes
 
     def keep(self, shapes: Mapping[str, Iterable[int]]) -> None:
@@ -69,7 +70,7 @@ class JitCache:
                 _log.info("the kernels compiled now are not kept (%s)", error)
 
     def _loaded(self, path: Path) -> set[str]:
-        """The sizes whose kernels are in the cache now."""
+        """Read the file into the cache. Gives the sizes whose kernels are in the cache now."""
         content, sizes = _kept(path)
         if content is None or self._cache.deserialize(content):
             return sizes
@@ -77,9 +78,11 @@ class JitCache:
         return set()
 
     def _with_others(self, own: bytes, content: bytes | None, sizes: set[str]) -> tuple[bytes, set[str]]:
-        """What this process has, together with what others have kept since: in a cache of its own, since contexts work
-        with ours. The library does not say that reading adds to a cache. If it does not, ours is all that is in it, and
-        theirs is compiled again one day: a size is never listed without its kernels."""
+        """The kernels of this process together with those that other processes have kept since.
+
+        They are joined in a new cache, because contexts work with ours. The library does not promise that reading adds
+        to a cache. If it does not, only our kernels are kept, and those of the others are compiled again one day: a
+        size is never listed without its kernels."""
         if content is None or sizes <= self._sizes:
             return own, self._sizes
         both = self._another()
@@ -91,7 +94,7 @@ class JitCache:
 
 
 def _kept(path: Path) -> tuple[bytes | None, set[str]]:
-    """The file and the sizes that are listed for it; None and none where there is no whole one."""
+    """The content of the file and its list of sizes. None and an empty set if the file is absent or damaged."""
     try:
         content = path.read_bytes()
         listed = json.loads(path.with_suffix(".json").read_bytes())
@@ -107,7 +110,7 @@ def _kept(path: Path) -> tuple[bytes | None, set[str]]:
 
 
 def _content(cache: Any) -> bytes | None:
-    """What the library writes of a cache; None where it does not."""
+    """The library's serialised cache. None if it gives none."""
     content = cache.serialize()
     return None if content is None else bytes(memoryview(content))
 

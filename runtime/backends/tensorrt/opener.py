@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: whether they can run a bundle here, and which of its engines fit."""
+"""The engines of a bundle: which of them TensorRT or TensorRT-RTX can run here, and how they are opened."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ from ...system.file_identity import FileIdentity
 from ..component import Component
 from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import compute_capability, has_nvidia_driver
-from .options import DeviceOptions
+from .options import TensorRtOptions
 
 if TYPE_CHECKING:
     from .shared_device import SharedDevice
@@ -29,8 +29,8 @@ LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 def missing_library(backend: str, device: int = 0) -> str | None:
-    """Why the library cannot run on this machine's GPU `device`, whatever the bundle, or None: the package, the driver,
-    or the GPU."""
+    """Why the library cannot run any bundle on this machine's GPU `device`: the package, the driver or the GPU is
+    missing. None if it can."""
     for module in (LIBRARIES[backend], "cuda.core", "cuda.bindings"):
         if not _is_installed(module):
             return f'{module} is not installed: run `pip install "latentrt[{backend}]"`'
@@ -43,7 +43,7 @@ def missing_library(backend: str, device: int = 0) -> str | None:
 
 
 def unknown_gpu(backend: str, library: Any, capability: str) -> str | None:
-    """Why a library has no kernels for GPUs of a compute capability, or None: TensorRT-RTX names those that it has."""
+    """Why a library has no kernels for GPUs of a compute capability. None if it has. (TensorRT-RTX lists its own.)"""
     known = getattr(library, "ComputeCapability", None)
     names = [] if known is None else [name for name in dir(known) if re.fullmatch(r"SM\d+", name)]
     if not names or f"SM{capability.replace('.', '')}" in names:
@@ -61,7 +61,7 @@ def find_engines(
     """The engines of a graph that this library and this GPU can run, the newest first.
 
     Raises:
-        EngineError: there is none; the message says what is there and what to run.
+        EngineError: there is none. The message says what is there and what to run.
     """
     hashes = {file.name: file.sha256 for file in manifest.files}
     found, reasons = [], []
@@ -88,9 +88,10 @@ def find_engines(
 def unusable_engines(
     manifest: Manifest, backend: str, dtype: str, *, every: bool = True, library_version: str, capability: str
 ) -> str | None:
-    """Why the bundle's engines of a precision cannot stand in for its graphs here, or None. `every`: each component
-    needs one of its first graph (that of the config's own causality); otherwise a single one of any graph will do, and
-    a call that needs another says so."""
+    """Why the bundle's engines of a precision cannot stand in for its graphs here, or None.
+
+    With `every`, each component needs an engine of its first graph (that of the config's own causality). Otherwise one
+    engine of any graph is enough, and a call that needs another says so."""
     own = ([one for one in manifest.find_graphs(name) if one.dtype == dtype] for name in manifest.components)
     graphs = [found[0] for found in own if found]
     if not every:
@@ -105,8 +106,14 @@ def unusable_engines(
 
 
 class EngineOpener:
-    """Opens the engines of one autoencoder on this machine's GPU; they share the GPU, its workspaces and the library.
-    `may_compile`: whether a call may, which nobody has warmed up.
+    """Opens the engines of one autoencoder on this machine's GPU. They share the GPU, its workspaces and the library.
+
+    Args:
+        manifest: the bundle.
+        backend: "tensorrt" or "tensorrt-rtx".
+        contexts: how many calls may compute at a time.
+        options: the GPU and its memory.
+        may_compile: whether a call may compile kernels for a size that was not warmed up.
 
     Raises:
         BackendUnavailable: the library or the GPU is missing.
@@ -117,19 +124,19 @@ class EngineOpener:
         manifest: Manifest,
         backend: str,
         contexts: int = 1,
-        options: DeviceOptions | None = None,
+        options: TensorRtOptions | None = None,
         *,
         may_compile: bool = True,
     ) -> None:
         self._manifest, self._may_compile = manifest, may_compile
         self._contexts = contexts
-        self._options = options or DeviceOptions()
-        # Not the shared device's: results that were handed out are counted beyond a release.
-        self._ledger = MemoryLedger(self._options.memory_bytes)
+        self._options = options or TensorRtOptions()
+        # Not part of the shared device: results that were handed out are counted beyond a release.
+        self._ledger = MemoryLedger(self._options.device_memory_bytes)
         self._backend = backend
         self._library = require(LIBRARIES[backend], extra=backend)
         self._capability = compute_capability(self._options.device)
-        # Weak: released engines take the workspaces along, and the next one makes its own.
+        # Weak: the workspaces are freed with the last engine, and the next engine makes its own.
         self._shared: Callable[[], SharedDevice | None] = lambda: None
         self._lock = threading.Lock()
         self._checked: set[tuple[str, FileIdentity]] = set()
@@ -141,13 +148,13 @@ class EngineOpener:
         )
 
     def open(self, graph_file: Path) -> Component:
-        """The engine of a graph file of the bundle, or the choice among several, which are loaded when they are needed.
+        """The engine of a graph file of the bundle. If there are several, each is loaded when a call needs it.
 
         Raises:
             EngineError: none fits, or the file is damaged, or the library does not read it.
         """
         from .component import TensorRTComponent
-        from .engine_choice import EngineChoice
+        from .engines_by_size import EnginesBySize
 
         manifest = self._manifest
         graph = next(one for one in manifest.every_graph if one.file == graph_file.name)
@@ -158,10 +165,11 @@ class EngineOpener:
             self._check(record)
             return TensorRTComponent(manifest.folder, record, graph, manifest.config.spatial_ratio, shared)
 
-        return load(records[0]) if len(records) == 1 else EngineChoice(records, load)
+        return load(records[0]) if len(records) == 1 else EnginesBySize(records, load)
 
     def shared(self) -> "SharedDevice":
-        """What the engines share: theirs, or made now. Whoever opens engines and lets them go one by one keeps it."""
+        """The device that the engines share, made now if there is none. A caller that opens and frees engines one by
+        one holds it meanwhile."""
         from .shared_device import SharedDevice
 
         with self._lock:
@@ -174,28 +182,28 @@ class EngineOpener:
             return shared
 
     def profiles(self, graph: Graph) -> tuple[Profile, ...]:
-        """The sizes that the engines of a graph were built for, those of the newest first.
+        """The sizes that the engines of a graph were built for, those of the newest engine first.
 
         Raises:
-            EngineError: none fits.
+            EngineError: no engine fits.
         """
         return tuple(profile for record in self.engines(graph) for profile in record.profiles)
 
     def engines(self, graph: Graph) -> tuple[EngineRecord, ...]:
-        """What was built for a graph and runs here, the newest first.
+        """The records of the engines of a graph that run here, the newest first.
 
         Raises:
-            EngineError: nothing was.
+            EngineError: there is none.
         """
         return find_engines(self._manifest, graph, self._backend, **self._machine)
 
     def free_bytes(self) -> int:
-        """Of the GPU's memory, as far as it may be taken."""
+        """The GPU memory that may still be taken, in bytes."""
         return self.shared().gpu.available
 
     def _check(self, record: EngineRecord) -> None:
-        """Refuse a file that is not the one that was built, before the library sees it. One that was read and has not
-        been written since is not read again: a gigabyte takes longer to hash than to load."""
+        """Refuse an altered engine file before the library sees it. A file that was checked and has not been written
+        since is not read again: a gigabyte takes longer to hash than to load."""
         path = self._manifest.folder / record.file
         if not path.is_file() or (record.key, FileIdentity.of(path)) not in self._checked:
             record.check_file(self._manifest.folder)
@@ -207,7 +215,7 @@ class EngineOpener:
 
 
 def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ...]:
-    """The engines, the newest first, without those whose every profile a newer one has too: no call runs in them."""
+    """The engines, the newest first, without engines of which newer ones have every profile: no call runs in them."""
     newer: list[Profile] = []
     kept = []
     for record in records:
@@ -220,5 +228,5 @@ def _without_replaced(records: Sequence[EngineRecord]) -> tuple[EngineRecord, ..
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:  # the package that would hold it is not there
+    except ImportError:  # its parent package is not there
         return False

@@ -1,4 +1,4 @@
-"""What the engines of one autoencoder share: the GPU, the library, and scratch memory."""
+"""The GPU, the library and the scratch memory that the engines of one autoencoder share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,23 +8,36 @@ from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import Gpu
 from ..cuda.workspaces import Workspaces
 from .engine_log import engine_log
-from .options import DeviceOptions
+from .options import TensorRtOptions
 
 __all__ = ["SharedDevice"]
 
-_ALIGNMENT = 256  # bytes, which TensorRT asks of a workspace
+_ALIGNMENT = 256  # bytes: TensorRT wants a workspace to begin at a multiple
 
 
 class SharedDevice:
-    """Encoder and decoder take turns with one workspace; with `contexts=N` there are N, and N calls compute at a time.
-    `ledger`: of the device's memory. `may_compile`: whether a call may, which nobody has warmed up.
+    """Encoder and decoder take turns with one workspace. With `contexts=N` there are N workspaces, and N calls compute
+    at a time.
+
+    Args:
+        library: the TensorRT module.
+        options: the GPU, its memory and the caller's workspace.
+        ledger: counts the GPU memory.
+        contexts: the number of workspaces.
+        may_compile: whether a call may compile kernels for a size that was not warmed up.
 
     Raises:
         BackendUnavailable: no GPU answers. InputError: the workspace is no device memory.
     """
 
     def __init__(
-        self, library: Any, options: DeviceOptions, ledger: MemoryLedger, contexts: int = 1, *, may_compile: bool = True
+        self,
+        library: Any,
+        options: TensorRtOptions,
+        ledger: MemoryLedger,
+        contexts: int = 1,
+        *,
+        may_compile: bool = True,
     ) -> None:
         self.library, self.may_compile = library, may_compile
         self.gpu = Gpu(options.device, ledger)
@@ -36,7 +49,7 @@ class SharedDevice:
 
 @dataclass(frozen=True, eq=False)
 class _OwnedWorkspace:
-    """Memory of the caller's, from the first address that TensorRT takes."""
+    """Memory of the caller's, from its first aligned address on."""
 
     view: Any
     handle: int
@@ -47,5 +60,5 @@ class _OwnedWorkspace:
         handle = -(-address // _ALIGNMENT) * _ALIGNMENT
         left = size - (handle - address)
         if left < _ALIGNMENT:
-            raise InputError(f"workspace: {size} bytes are too few for anything")
+            raise InputError(f"workspace: {size} bytes are too few for any call")
         return cls(view, handle, left)

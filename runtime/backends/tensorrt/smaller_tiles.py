@@ -1,4 +1,4 @@
-"""Which tile would have fitted, where a call did not."""
+"""The tile that would have fitted, for the message of a call that did not fit."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -11,8 +11,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def smaller_tiles(graph: Graph, shapes: Shapes, ratio: int) -> Iterator[tuple[tuple[int, int], Shapes]]:
-    """The call with its longer side halved, again and again down to one latent cell: (height, width) in pixels, and
-    the shapes of all inputs. `ratio`: pixels of a cell's side."""
+    """The call with its longer side halved again and again, down to one latent cell: (height, width) in pixels, and the
+    shapes of all inputs. `ratio`: pixels per latent cell."""
     axes = {
         axis: size
         for tensor in graph.inputs
@@ -46,9 +46,20 @@ def tile_that_fits(
     available: int,
     workspace: int | None = None,
 ) -> tuple[tuple[int, int], int] | None:
-    """The largest of the smaller tiles, in pixels, whose call needs no more bytes than there are, with that need.
-    `need` gives those of activations and those of inputs and outputs, or None for sizes that the engine does not take;
-    `workspace` is where activations lie that take nothing of what is `available` (None: they do)."""
+    """The largest of the smaller tiles that fits.
+
+    Args:
+        graph: the graph of the call.
+        shapes: the shapes of the call's inputs.
+        ratio: pixels per latent cell.
+        need: gives the bytes of activations, and those of inputs and outputs, of a call. None: the engine does not take
+            the sizes.
+        available: the free bytes.
+        workspace: the size of the caller's workspace, which then holds the activations. None: there is none.
+
+    Returns:
+        The tile, (height, width) in pixels, and the bytes that its call needs. None: no tile fits.
+    """
     for tile, smaller in smaller_tiles(graph, shapes, ratio):
         found = need(smaller)
         if found is None:

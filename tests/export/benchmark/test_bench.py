@@ -28,7 +28,7 @@ from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import Strategy
 from latentrt.runtime.execution.clip_stream import ClipStream
-from latentrt.runtime.planner.decision import Candidate, Decision
+from latentrt.runtime.planner.decision import Decision, JudgedStrategy
 from latentrt.runtime.planner.policy import CallPlanner
 from latentrt.runtime.planner.probe import Point
 
@@ -127,7 +127,7 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_
 
     monkeypatch.setattr(ClipStream, "_run", noted)
     monkeypatch.setattr(CallPlanner, "_might_not_fit", lambda *_: True)
-    chosen = Candidate(Strategy(streaming=True), "stream", True, None, None)
+    chosen = JudgedStrategy(Strategy(streaming=True), "stream", True, None, None)
     planner = SimpleNamespace(decide=lambda *_, **__: Decision(0, (chosen,), chosen, "it was made up"))
     monkeypatch.setattr(CallPlanner, "planner", lambda *_: (planner, None))
     bundle, clip = bundle_of("ltx20"), {"component": component, "size": (9, 64, 64), "repeats": 1}

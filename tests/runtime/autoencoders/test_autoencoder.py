@@ -10,6 +10,11 @@ import torch
 from architectures import ALL, picture, relative_error
 
 from latentrt.runtime import AutoencoderKL, AutoencoderKLLTX2Video, DiagonalGaussian, open_bundle
+from latentrt.runtime.backends.choose import choose_backend
+from latentrt.runtime.backends.component import Component
+from latentrt.runtime.backends.wrapped import WrappedBackend
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import BackendUnavailable, BundleError, InputError, LatentRTError
 
 IMAGE, VIDEO = "odd_groups", "ltx23"  # ratio 4, and 32 with 8 frames; both without reflect padding
@@ -478,43 +483,44 @@ def test_session_options_reach_onnx_runtime_and_unknown_ones_are_refused(bundle_
         assert relative_error(vae.decode(latents_of(vae)).sample, wanted) < 1e-6
 
 
-def opened_engines(vae: Any) -> list[str]:
-    """The graphs that this autoencoder has loaded, in order."""
-    loaded = []
-    original = vae._sessions.backend.open
+class Listing(WrappedBackend):
+    """The usual backend of a bundle, with a list of the graph files that it opened."""
 
-    def open_graph(path: Path) -> Any:
-        loaded.append(path.name)
-        return original(path)
+    def __init__(self, bundle: Path, **options: Any) -> None:
+        super().__init__(
+            choose_backend(Manifest.open(bundle), threads=1, **options), lambda graph, component: component
+        )
+        self.opened: list[str] = []
 
-    object.__setattr__(vae._sessions.backend, "open", open_graph)
-    return loaded
+    def open(self, graph: Graph, file: Path, *, dtype: str) -> Component:
+        self.opened.append(file.name)
+        return super().open(graph, file, dtype=dtype)
 
 
 def test_decoding_never_loads_the_encoder_and_each_engine_loads_once(bundle_of: Callable[[str], Path]) -> None:
-    with open_bundle(bundle_of(IMAGE), threads=1) as vae:
-        loaded = opened_engines(vae)
+    backend = Listing(bundle_of(IMAGE))
+    with open_bundle(bundle_of(IMAGE), backend=backend) as vae:
         for _ in range(2):
             vae.decode(latents_of(vae))
         vae.scale_latents(latents_of(vae))
-        assert loaded == ["decoder.cpu.onnx"]
+        assert backend.opened == ["decoder.cpu.onnx"]
         vae.encode(sample_of(IMAGE))
         vae(sample_of(IMAGE))
-        assert loaded == ["decoder.cpu.onnx", "encoder.onnx"]
+        assert backend.opened == ["decoder.cpu.onnx", "encoder.onnx"]
 
 
 @pytest.mark.parametrize("name", [IMAGE, VIDEO])
 def test_release_frees_the_engines_and_the_next_call_brings_them_back(
     name: str, bundle_of: Callable[[str], Path]
 ) -> None:
-    with open_bundle(bundle_of(name), threads=1) as vae:
+    backend = Listing(bundle_of(name))
+    with open_bundle(bundle_of(name), backend=backend) as vae:
         vae.release()
-        loaded = opened_engines(vae)
         wanted = vae.decode(latents_of(vae)).sample
         vae.release()
         vae.release()
         assert np.array_equal(vae.decode(latents_of(vae)).sample, wanted)
-        assert loaded == ["decoder.cpu.onnx" if name == IMAGE else "decoder.onnx"] * 2
+        assert backend.opened == ["decoder.cpu.onnx" if name == IMAGE else "decoder.onnx"] * 2
 
 
 def test_closing_refuses_further_calls_and_may_happen_twice(bundle_of: Callable[[str], Path]) -> None:
@@ -540,13 +546,13 @@ def test_an_error_within_the_with_block_closes_and_passes_on(bundle_of: Callable
 @pytest.mark.slow
 def test_warmup_loads_and_runs_what_later_calls_need(bundle_of: Callable[[str], Path]) -> None:
     for name in (IMAGE, VIDEO, "noise_timestep"):
-        with open_bundle(bundle_of(name), threads=1) as vae:
-            loaded = opened_engines(vae)
+        backend = Listing(bundle_of(name))
+        with open_bundle(bundle_of(name), backend=backend) as vae:
             sample = sample_of(name, batch=1)
             vae.warmup([sample.shape, latents_of(vae).shape])
-            assert sorted(loaded) == ["decoder.cpu.onnx" if name == IMAGE else "decoder.onnx", "encoder.onnx"]
+            assert sorted(backend.opened) == ["decoder.cpu.onnx" if name == IMAGE else "decoder.onnx", "encoder.onnx"]
             vae.encode(sample)
-            assert len(loaded) == 2
+            assert len(backend.opened) == 2
             with pytest.raises(InputError, match=r"warmup: wanted shapes of samples \(B, 3, \.\.\.\) or latents"):
                 vae.warmup([(1, 7, 32, 32)])
             with pytest.raises(InputError, match="warmup: wanted shapes"):
@@ -556,20 +562,20 @@ def test_warmup_loads_and_runs_what_later_calls_need(bundle_of: Callable[[str], 
 
 
 def test_warmup_loads_what_calls_run_on(bundle_of: Callable[[str], Path]) -> None:
-    with open_bundle(bundle_of(VIDEO), backend="onnxruntime", provider="cpu", threads=1) as vae:
-        loaded = opened_engines(vae)
+    backend = Listing(bundle_of(VIDEO), backend="onnxruntime")
+    with open_bundle(bundle_of(VIDEO), backend=backend) as vae:
         vae.warmup()
-        assert sorted(loaded) == ["decoder.onnx", "encoder.onnx"]
+        assert sorted(backend.opened) == ["decoder.onnx", "encoder.onnx"]
         vae.encode(sample_of(VIDEO, batch=1))
         vae.decode(latents_of(vae))
-        assert len(loaded) == 2
-    with open_bundle(bundle_of(VIDEO), backend="onnxruntime", provider="cpu", threads=1) as other:
-        loaded = opened_engines(other)
+        assert len(backend.opened) == 2
+    backend = Listing(bundle_of(VIDEO), backend="onnxruntime")
+    with open_bundle(bundle_of(VIDEO), backend=backend) as other:
         assert isinstance(other, AutoencoderKLLTX2Video)
         other.enable_streaming()
         other.warmup()
-        assert len(loaded) > 4
-        assert all(".stream_" in name for name in loaded)
+        assert len(backend.opened) > 4
+        assert all(".stream_" in name for name in backend.opened)
 
 
 def test_the_config_has_the_field_names_of_diffusers_and_is_frozen(opened: Open) -> None:

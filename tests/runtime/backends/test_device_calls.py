@@ -23,7 +23,7 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
-from latentrt.runtime.backends.component import CallScope, NotFinite
+from latentrt.runtime.backends.component import CallScope, ComponentCapabilities, NotFinite
 from latentrt.runtime.backends.cuda import devices
 from latentrt.runtime.backends.cuda.device_memory import MemoryLedger
 from latentrt.runtime.backends.cuda.workspaces import Workspaces
@@ -506,7 +506,7 @@ def test_an_engine_that_the_library_does_not_read_is_no_lack_of_room(
         vae.decode(latents(1, 4, 8, 8))
     assert caught.type is EngineError
     monkeypatch.setattr(HostGpu, "room", 1)
-    with pytest.raises(DeviceMemoryError, match=r"the GPU has no room for the 0 MiB of decoder.onnx.engine"):
+    with pytest.raises(DeviceMemoryError, match=r"the GPU has no memory for the 0 MiB of decoder.onnx.engine"):
         pair("sd")[1].decode(latents(1, 4, 8, 8))
 
 
@@ -642,13 +642,15 @@ def test_encoder_and_decoder_share_one_workspace(pair: Callable[..., Any]) -> No
 class _Overflows:
     """An engine that says so itself, wherever its result is."""
 
-    gives_pixels = True
+    capabilities = ComponentCapabilities(pixels=True)
 
     def run(self, inputs: Any, **options: Any) -> Any:
         raise NotFinite(3, 48)
 
 
 class _Wide:
+    capabilities = ComponentCapabilities()
+
     def run(self, inputs: Any, *, call: Any, out: Any = None, keep_on_device: bool = False) -> Any:
         return "on the device" if keep_on_device else np.zeros((1, 3, 4, 4), np.float32)
 
@@ -677,11 +679,12 @@ class _OnDevice:
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_result_that_stays_on_the_device_is_looked_at_where_the_engine_does_not(bad: bool) -> None:
     result = _OnDevice(bad)
-    component = SimpleNamespace(run=lambda inputs, **options: result)
+    component = SimpleNamespace(run=lambda inputs, **options: result, capabilities=ComponentCapabilities())
     looked = RetriesInFloat32(component, "decoder.float16.onnx", "float16", _Wide)
     assert looked.run({}, call=CallScope(), keep_on_device=True) == ("on the device" if bad else result)
-    told = RetriesInFloat32(SimpleNamespace(run=component.run, tells_finite=True), "decoder", "float16", _Wide)
-    assert told.run({}, call=CallScope(), keep_on_device=True) is result, "it would have said so"
+    component.capabilities = ComponentCapabilities(counts_nonfinite=True)
+    counted = RetriesInFloat32(component, "decoder.float16.onnx", "float16", _Wide)
+    assert counted.run({}, call=CallScope(), keep_on_device=True) is result, "it would have said so"
 
 
 @pytest.mark.parametrize("limit", [None, 10])

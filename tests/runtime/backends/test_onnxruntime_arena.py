@@ -16,11 +16,12 @@ import pytest
 
 from latentrt.runtime import open_bundle
 from latentrt.runtime.backends.choose import choose_backend
+from latentrt.runtime.backends.memory_model import Reopening
 from latentrt.runtime.backends.onnxruntime.arena import BLOCK_BYTES, Arena, block_bytes, table_bytes
 from latentrt.runtime.backends.onnxruntime.component import shared_arena
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE
-from latentrt.runtime.planner.probe import EngineChoice, Point, Probe, measure
+from latentrt.runtime.planner.probe import Point, Probe, measure
 
 
 def test_there_is_one_arena_while_somebody_holds_it() -> None:
@@ -51,8 +52,8 @@ def test_the_arena_outlives_engines_that_are_let_go_one_by_one(bundle_of: Callab
 
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_sessions_compute_in_the_arena(bundle_of: Callable[[str], Path], name: str) -> None:
-    manifest, choice = Manifest.open(bundle_of(name)), EngineChoice("onnxruntime", "cpu", "float32", 1)
-    own = EngineChoice("onnxruntime", "cpu", "float32", 1, {"enable_cpu_mem_arena": False})
+    manifest, choice = Manifest.open(bundle_of(name)), Reopening("onnxruntime", "cpu", "float32", 1)
+    own = Reopening("onnxruntime", "cpu", "float32", 1, {"enable_cpu_mem_arena": False})
     probe = Probe("decoder", (2, 4, 4) if name == "ltx20" else (8, 8), WHOLE)
 
     def beyond_engine(point: Point) -> int:

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,16 @@ from latentrt.runtime import (
     MissingExtra,
     open_bundle,
 )
+from latentrt.runtime.backends.backend import BackendRequest
 from latentrt.runtime.backends.choose import backends_here
-from latentrt.runtime.backends.component import CallScope
+from latentrt.runtime.backends.component import CallScope, ComponentCapabilities
 from latentrt.runtime.backends.openvino import component as openvino_backend
+from latentrt.runtime.backends.openvino.backend import OpenVinoBackend
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
 from latentrt.runtime.backends.openvino.graph import rewrite_for_cpu
 from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.backends.sessions import Sessions
+from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.conditions import Conditions
 from latentrt.runtime.errors import Cancelled
@@ -452,7 +454,7 @@ def test_large_weights_are_not_written_to_the_cache(
     bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
-    monkeypatch.setattr("latentrt.runtime.backends.choices._MOST_CACHED_BYTES", 1000)
+    monkeypatch.setattr("latentrt.runtime.backends.openvino.backend._MOST_CACHED_BYTES", 1000)
     with open_bundle(bundle_of("odd_groups"), backend="openvino", threads=1) as vae:
         vae.decode(latents_of(vae))
     assert not list(tmp_path.rglob("*.blob"))
@@ -521,18 +523,22 @@ def test_a_result_with_nan_is_run_again_in_float32(
 ) -> None:
     """bfloat16 has float32's range, so no narrow model overflows in it: the engine's first result is spoiled here."""
     monkeypatch.setattr(openvino_backend, "missing_openvino", lambda dtype="float32": None)
+    manifest = Manifest.open(bundle_of("sd"))
     with open_bundle(bundle_of("sd"), backend="openvino", threads=1) as exact:
         latents = latents_of(exact)
         wanted = exact.decode(latents).sample
-        backend = exact._sessions.backend
 
-        class Spoiled:
-            def run(self, inputs: Any, *, call: CallScope, out: Any = None, keep_on_device: bool = False) -> Any:
-                return np.full_like(wanted, np.nan)
+    class Spoiled:
+        capabilities = ComponentCapabilities()
 
-        low = replace(backend, dtype="bfloat16", open=lambda _: Spoiled(), open_wider=backend.open)
-        sessions = Sessions(Manifest.open(bundle_of("sd")), low, 1)
-        component = sessions.component(next(graph for graph in exact.graphs if graph.component == "decoder"))
-        with caplog.at_level(logging.WARNING), sessions.call() as call:
-            assert np.array_equal(component.run({"latents": latents}, call=call), wanted)
+        def run(self, inputs: Any, *, call: CallScope, out: Any = None, keep_on_device: bool = False) -> Any:
+            return np.full_like(wanted, np.nan)
+
+    class SpoiledInBfloat16(OpenVinoBackend):
+        def open(self, graph: Graph, file: Path, *, dtype: str) -> Any:
+            return Spoiled() if dtype == "bfloat16" else super().open(graph, file, dtype=dtype)
+
+    backend = SpoiledInBfloat16(BackendRequest(manifest, "bfloat16", threads=1))
+    with open_bundle(bundle_of("sd"), backend=backend, dtype="bfloat16") as vae, caplog.at_level(logging.WARNING):
+        assert np.array_equal(vae.decode(latents).sample, wanted)
     assert "values are NaN or infinite in bfloat16: run again in float32" in caplog.text

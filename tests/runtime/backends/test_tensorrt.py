@@ -28,11 +28,12 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
 from latentrt.runtime.arrays.pixels import to_pixels
-from latentrt.runtime.backends.choices import Choices
+from latentrt.runtime.backends.backend import BackendRequest
 from latentrt.runtime.backends.choose import backends_here
 from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.cuda import captured
 from latentrt.runtime.backends.onnxruntime import component as onnxruntime
+from latentrt.runtime.backends.onnxruntime.backend import refusal_to_build
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.backends.tensorrt import component as tensorrt_component
 from latentrt.runtime.backends.tensorrt import engine_context as lane
@@ -336,7 +337,7 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
     component.__dict__ |= {
         "_record": record,
         "_shared": SimpleNamespace(gpu=gpu, may_compile=False),
-        "_tensors": SimpleNamespace(result="sample", tells_finite=False, outputs=("sample",)),
+        "_tensors": SimpleNamespace(result="sample", counts_nonfinite=False, outputs=("sample",)),
         "_jit": SimpleNamespace(knows=lambda sizes: sizes == known),
         "_engine_context": lane,
     }
@@ -373,13 +374,13 @@ def test_onnx_runtimes_providers_compute_float32_as_such(
     assert chain[0][1]["trt_engine_cache_path"] == chain[0][1]["trt_timing_cache_path"] == str(tmp_path)
     manifest = Manifest.open(built)
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
-    assert "TF32's 10 bits" in str(Choices(manifest, "float32", None, None)._builds_in_calls("tensorrt"))
-    assert Choices(manifest, "float16", None, None)._builds_in_calls("tensorrt") is None
+    assert "TF32's 10 bits" in str(refusal_to_build(BackendRequest(manifest), "tensorrt"))
+    assert refusal_to_build(BackendRequest(manifest, "float16"), "tensorrt") is None
     monkeypatch.setitem(os.environ, "NVIDIA_TF32_OVERRIDE", "0")
-    assert Choices(manifest, "float32", None, None)._builds_in_calls("tensorrt") is None
-    forbidden = Choices(manifest, "float32", None, None, allow_build=False)
-    assert "allow_build=False forbids that" in str(forbidden._builds_in_calls("tensorrt"))
-    assert forbidden._builds_in_calls("cuda") is None
+    assert refusal_to_build(BackendRequest(manifest), "tensorrt") is None
+    forbidden = BackendRequest(manifest, allow_build=False)
+    assert "allow_build=False forbids that" in str(refusal_to_build(forbidden, "tensorrt"))
+    assert refusal_to_build(forbidden, "cuda") is None
 
 
 def test_allow_build_is_taken_by_every_way_to_open(built: Path) -> None:

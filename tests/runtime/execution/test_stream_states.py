@@ -1,6 +1,7 @@
 """What a stream remembers lies in the same memory from step to step, on backends that run operators in order."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,23 @@ import onnx
 import pytest
 
 from latentrt.runtime import open_bundle
+from latentrt.runtime.backends.choose import choose_backend
 from latentrt.runtime.backends.onnxruntime.component import OnnxRuntimeComponent
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
+from latentrt.runtime.backends.wrapped import WrappedBackend
+from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
+
+
+def _reusing(reuses: bool) -> Callable[[Graph, Any], Any]:
+    """Let components reuse states, or not."""
+
+    def changed(graph: Graph, component: Any) -> Any:
+        component.capabilities = replace(component.capabilities, reuses_states=reuses)
+        return component
+
+    return changed
+
 
 COMPONENTS: dict[str, Any] = {"onnxruntime": OnnxRuntimeComponent, "openvino": OpenVinoComponent}
 
@@ -63,10 +78,10 @@ def test_states_stay_where_they_are_and_the_numbers_are_the_same(
     monkeypatch.setattr(COMPONENTS[backend], "step", step)
     z = np.random.default_rng(0).standard_normal((2, 16, 6, 3, 4), np.float32)
     results: dict[bool, Any] = {}
+    inner_backend = choose_backend(Manifest.open(bundle_of("ltx20")), backend=backend, threads=1)
     for reuses in (True, False):
         places.clear()
-        monkeypatch.setattr(COMPONENTS[backend], "reuses_states", reuses)
-        with open_bundle(bundle_of("ltx20"), backend=backend, threads=1) as opened:
+        with open_bundle(bundle_of("ltx20"), backend=WrappedBackend(inner_backend, _reusing(reuses))) as opened:
             vae: Any = opened
             results[reuses] = np.concatenate(list(vae.decode_stream(z, 4)), axis=2)
         assert (max(map(len, places.values())) == 1) == reuses

@@ -22,6 +22,7 @@ from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
 from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.backends.memory_model import RecordedMemory
 from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
@@ -33,6 +34,12 @@ from latentrt.runtime.planner.candidates import strips_within
 from latentrt.runtime.planner.device_costs import DeviceCosts
 
 MIB = 1 << 20
+
+
+def _memory(engines: Any) -> RecordedMemory:
+    return RecordedMemory(engines, lambda: 1 << 40, tiles_at_once=2)
+
+
 SETTINGS = {
     "sd": BuildSettings("tensorrt", tiles=(Extent(1, 64, 64),), picture=(256, 256)),
     "ltx20": BuildSettings("tensorrt", tiles=(Extent(1, 128, 128, 17),)),
@@ -142,7 +149,7 @@ def test_weights_activations_and_what_goes_in_and_out_are_counted(
     assert record.activation_bytes is not None
     grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 2, grid.latent_size((64, 64)))
-    costs = DeviceCosts(manifest, lambda graph: (record,), "float32")
+    costs = DeviceCosts(manifest, _memory(lambda graph: (record,)), "float32")
     whole = record.bytes + record.activation_bytes + work.input_bytes + 1.25 * work.result_bytes()
     assert costs.of(work, WHOLE).bytes == pytest.approx(1.06 * whole, abs=2)
     tile = work.cells[0] // 2
@@ -189,7 +196,7 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
     work = Workload(manifest.config, grid, "decoder", 1, (16, 24))
     strips = strips_within(manifest, work, 1 << 28, dtype="float16")
     assert strips is not None
-    assert DeviceCosts(manifest, engines, "float16").of(work, strips).bytes > 0
+    assert DeviceCosts(manifest, _memory(engines), "float16").of(work, strips).bytes > 0
 
 
 def test_what_the_caller_holds_is_not_the_gpus(bundles: dict[str, Path], device: None) -> None:

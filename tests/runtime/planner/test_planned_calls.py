@@ -9,10 +9,11 @@ import numpy as np
 import onnxruntime
 import pytest
 from architectures import LTX
-from made_up_points import MIB, MadeUp
+from made_up_points import MADE_UP, MIB, MadeUp
 
 from latentrt.runtime import InputError
 from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.backends.onnxruntime.options import OnnxRuntimeOptions
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE, Strategy
@@ -20,7 +21,7 @@ from latentrt.runtime.calls.workload import Workload
 from latentrt.runtime.planner.calibration import Calibration
 from latentrt.runtime.planner.costs import Costs
 from latentrt.runtime.planner.planner import Planner
-from latentrt.runtime.planner.probe import EngineChoice, Point, Probe
+from latentrt.runtime.planner.probe import Point, Probe
 
 STREAMING = Strategy(streaming=True)
 
@@ -53,7 +54,7 @@ def latents(*shape: int) -> np.ndarray:
 
 def test_a_stream_that_fits_is_not_refused_for_small_tiles_that_hold_more(bundle_of: Callable[[str], Path]) -> None:
     manifest, work = of_ltx(bundle_of, (33, 64, 64))
-    costs = Costs(manifest, "made-up", States(work.grid))
+    costs = Costs(manifest, MADE_UP, States(work.grid))
     planner = Planner(manifest, costs)
     streams = [one for one in planner._every(work, STREAMING, True) if one.tiling is None]
     budget = min(costs.of(work, one).most_bytes for one in streams)
@@ -69,7 +70,7 @@ def test_a_stream_that_fits_is_not_refused_for_small_tiles_that_hold_more(bundle
 
 def test_a_stream_takes_all_of_a_batch_whatever_is_set(bundle_of: Callable[[str], Path]) -> None:
     manifest, work = of_ltx(bundle_of, (5, 8, 8), batch=4)
-    planner = Planner(manifest, Costs(manifest, "made-up", MadeUp(work.grid)))
+    planner = Planner(manifest, Costs(manifest, MADE_UP, MadeUp(work.grid)))
     both, one = (
         planner.decide(work, 100 << 30, base).chosen for base in (Strategy(streaming=True, sliced=True), STREAMING)
     )
@@ -146,7 +147,7 @@ def test_an_enumeration_among_the_options_is_measured_by_its_name(
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
     options = {"graph_optimization_level": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC}
     named = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
-    assert EngineChoice("onnxruntime", "cpu", "float32", 1, options).session_options == named
+    assert OnnxRuntimeOptions.of(options).to_json() == named
     z = np.random.default_rng(0).standard_normal((1, 4, 8, 8), np.float32)
     vae = opened("sd", backend="onnxruntime", session_options=options)
     planned = vae.decode(z, memory="8GiB").sample
@@ -158,6 +159,6 @@ def test_an_enumeration_among_the_options_is_measured_by_its_name(
 def test_nothing_is_measured_that_would_take_more_than_may_be_spent(bundle_of: Callable[[str], Path]) -> None:
     manifest, work = of_ltx(bundle_of, (9, 8, 8))
     points = MadeUp(work.grid)
-    cost = Costs(manifest, "made-up", points).of(work, WHOLE, 51 * MIB)
+    cost = Costs(manifest, MADE_UP, points).of(work, WHOLE, 51 * MIB)
     assert len(points.asked) == 1, "the smallest alone, and a line through nothing"
     assert cost.bytes > 500 * MIB

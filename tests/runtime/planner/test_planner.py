@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from architectures import LTX
 from click.testing import CliRunner
-from made_up_points import MadeUp
+from made_up_points import MADE_UP, MadeUp, memory_of
 
 from latentrt.cli.main import cli
 from latentrt.runtime import Cancelled, InputError
 from latentrt.runtime.arrays.grid import Grid
-from latentrt.runtime.backends.choose import Backend
+from latentrt.runtime.backends.backend import BackendRequest
+from latentrt.runtime.backends.memory_model import Reopening
 from latentrt.runtime.backends.onnxruntime.arena import BLOCK_BYTES, block_bytes, table_bytes
+from latentrt.runtime.backends.openvino.backend import OpenVinoBackend
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE, Strategy, linear_tiles
 from latentrt.runtime.calls.workload import Workload, volume
@@ -35,7 +37,7 @@ from latentrt.runtime.planner.costs import Costs
 from latentrt.runtime.planner.decision import Decision
 from latentrt.runtime.planner.planner import Planner
 from latentrt.runtime.planner.policy import CallPlanner
-from latentrt.runtime.planner.probe import EngineChoice, Point, Probe, measure
+from latentrt.runtime.planner.probe import Point, Probe, measure
 from latentrt.runtime.system.budget import memory_text, parse_memory
 from latentrt.runtime.system.process_memory import forget_peak, peak_bytes
 
@@ -51,7 +53,7 @@ def planned(bundle_of: Callable[[str], Path]) -> Callable[..., tuple[Decision, M
         grid = Grid.of(manifest.config)
         points = MadeUp(grid)
         work = Workload(manifest.config, grid, "decoder", batch, cells, "frames" if len(cells) == 3 else "float32")
-        return Planner(manifest, Costs(manifest, "made-up", points)).decide(work, budget, base, **options), points
+        return Planner(manifest, Costs(manifest, MADE_UP, points)).decide(work, budget, base, **options), points
 
     return plan
 
@@ -116,7 +118,7 @@ def test_the_faster_of_a_pass_and_a_stream_is_taken_in_the_longest_chunks_that_f
     for component, frames in (("decoder", MOST_FRAMES), ("encoder", MOST_ENCODER_FRAMES)):
         points = FasterStreams(grid)
         work = Workload(manifest.config, grid, component, 1, (9, 8, 8), "frames")
-        planner = Planner(manifest, Costs(manifest, "made-up", points))
+        planner = Planner(manifest, Costs(manifest, MADE_UP, points))
         decision = planner.decide(work, 100 << 30, WHOLE, complete=complete)
         assert decision.chosen is not None
         assert decision.chosen.strategy == Strategy(streaming=True, frames_per_chunk=frames)
@@ -171,12 +173,12 @@ def test_the_least_that_is_named_is_what_the_smallest_tile_takes(bundle_of: Call
             return replace(point, peak_bytes=point.peak_bytes + (0 if probe.strategy.kind == "strips" else 300 * MIB))
 
     work = Workload(manifest.config, grid, "decoder", 1, (160, 160))
-    costs = Costs(manifest, "made-up", Bent(grid))
+    costs = Costs(manifest, MADE_UP, Bent(grid))
     smallest = list(Planner(manifest, costs)._every(work, WHOLE, False))[-1]
     assert smallest.kind == "tiles"
     least = memory_text(costs.of(work, smallest).most_bytes, up=True)
     for budget in (1 * MIB, 50 * MIB):
-        decision = Planner(manifest, Costs(manifest, "made-up", Bent(grid))).decide(work, budget, WHOLE)
+        decision = Planner(manifest, Costs(manifest, MADE_UP, Bent(grid))).decide(work, budget, WHOLE)
         told = {one.label: memory_text(one.most_bytes, up=True) for one in decision.candidates}
         assert told[smallest.label(grid)] == least
 
@@ -185,7 +187,7 @@ def test_streams_side_by_side_hold_their_states_and_their_part_of_a_chunk(bundle
     manifest = Manifest.open(bundle_of("ltx20"))
     grid = Grid.of(manifest.config)
     work = Workload(manifest.config, grid, "decoder", 1, (9, 8, 8), "frames")
-    costs = Costs(manifest, "made-up", MadeUp(grid))
+    costs = Costs(manifest, MADE_UP, MadeUp(grid))
     tiled = Strategy(linear_tiles(((2, 1), (4, 4), (4, 4))), streaming=True, frames_per_chunk=8)
     one = costs.of(replace(work, cells=(9, 4, 4)), tiled.untiled).bytes
     states = sum(
@@ -231,8 +233,8 @@ def test_attention_is_quadratic_in_the_area(bundle_of: Callable[[str], Path]) ->
     work = Workload(manifest.config, grid, "decoder", 1, (128, 128))
     points = MadeUp(grid)
     points.point = lambda probe: Point(MIB, MIB, 0.1)  # type: ignore[method-assign]
-    assert Costs(manifest, "onnxruntime", points).of(work, WHOLE).bytes > 2 * 4 * 128**4
-    assert Costs(manifest, "openvino", points).of(work, WHOLE).bytes < 128**4
+    assert Costs(manifest, memory_of(manifest, "onnxruntime"), points).of(work, WHOLE).bytes > 2 * 4 * 128**4
+    assert Costs(manifest, memory_of(manifest, "openvino"), points).of(work, WHOLE).bytes < 128**4
 
 
 def test_a_larger_block_of_an_arena_has_a_larger_account(bundle_of: Callable[[str], Path]) -> None:
@@ -242,7 +244,8 @@ def test_a_larger_block_of_an_arena_has_a_larger_account(bundle_of: Callable[[st
     def account(strategy: Strategy, cells: tuple[int, ...]) -> int:
         work = Workload(manifest.config, grid, "decoder", 1, cells, "frames")
         ours, others = (
-            Costs(manifest, name, MadeUp(grid)).of(work, strategy).bytes for name in ("onnxruntime", "other")
+            Costs(manifest, memory, MadeUp(grid)).of(work, strategy).bytes
+            for memory in (memory_of(manifest, "onnxruntime"), MADE_UP)
         )
         return ours - others
 
@@ -267,8 +270,8 @@ def test_the_account_of_a_measured_call_does_not_grow_with_the_line(bundle_of: C
     grid = Grid.of(manifest.config)
 
     work = Workload(manifest.config, grid, "decoder", 1, (96, 96))
-    counted = Costs(manifest, "onnxruntime", Accounts(manifest, grid)).of(work, WHOLE).bytes
-    plain = Costs(manifest, "other", MadeUp(grid)).of(work, WHOLE).bytes
+    counted = Costs(manifest, memory_of(manifest, "onnxruntime"), Accounts(manifest, grid)).of(work, WHOLE).bytes
+    plain = Costs(manifest, MADE_UP, MadeUp(grid)).of(work, WHOLE).bytes
     account = table_bytes(block_bytes(_room(manifest, (96, 96))))
     assert counted - plain == pytest.approx(1.06 * account, rel=0.01)
 
@@ -291,7 +294,7 @@ def test_what_is_measured_keeps_to_the_budget_with_its_account(bundle_of: Callab
     manifest = Manifest.open(bundle_of("sd"))
     points = Accounts(manifest, Grid.of(manifest.config))
     work = Workload(manifest.config, points.grid, "decoder", 1, (96, 96))
-    Costs(manifest, "onnxruntime", points).of(work, WHOLE, mib * MIB)
+    Costs(manifest, memory_of(manifest, "onnxruntime"), points).of(work, WHOLE, mib * MIB)
     smallest, *larger = sorted(points.asked, key=lambda probe: probe.cells)
     assert larger or mib < 260
     assert all(points.point(probe).peak_bytes <= mib * MIB for probe in larger), smallest
@@ -309,11 +312,11 @@ def test_what_opening_takes_is_not_taken_for_the_call(bundle_of: Callable[[str],
             return replace(super().point(probe), opening_bytes=self.opening)
 
     points = Opening(grid)
-    plain = Costs(manifest, "made-up", points).of(work, WHOLE).bytes
+    plain = Costs(manifest, MADE_UP, points).of(work, WHOLE).bytes
     points.opening = plain // 2
-    assert Costs(manifest, "made-up", points).of(work, WHOLE).bytes == plain
+    assert Costs(manifest, MADE_UP, points).of(work, WHOLE).bytes == plain
     points.opening = 2 * plain
-    assert Costs(manifest, "made-up", points).of(work, WHOLE).bytes == pytest.approx(1.06 * 2 * plain, rel=0.01)
+    assert Costs(manifest, MADE_UP, points).of(work, WHOLE).bytes == pytest.approx(1.06 * 2 * plain, rel=0.01)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts a peak anew")
@@ -351,7 +354,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-ENGINE = EngineChoice("onnxruntime", "cpu", "float32", 1)
+ENGINE = Reopening("onnxruntime", "cpu", "float32", 1)
 SMALL = Probe("decoder", (2, 2, 2), WHOLE)
 
 
@@ -361,7 +364,7 @@ def test_a_point_is_measured_once(
     manifest = Manifest.open(bundle_of("ltx20"))
     calls: list[Probe] = []
 
-    def fake(bundle: Path, engine: EngineChoice, probe: Probe, check: Any) -> Point:
+    def fake(bundle: Path, engine: Reopening, probe: Probe, check: Any) -> Point:
         calls.append(probe)
         return Point(7, 5, 0.5)
 
@@ -385,7 +388,7 @@ def test_a_probe_that_does_not_run_is_an_error(bundle_of: Callable[[str], Path])
 def test_predictions_hold(bundle_of: Callable[[str], Path], cached: Path) -> None:
     manifest = Manifest.open(bundle_of("ltx20"))
     grid = Grid.of(manifest.config)
-    costs = Costs(manifest, "onnxruntime", Calibration(manifest, ENGINE))
+    costs = Costs(manifest, memory_of(manifest, "onnxruntime"), Calibration(manifest, ENGINE))
     work = Workload(manifest.config, grid, "decoder", 1, (7, 8, 12))
     strategy = Strategy(linear_tiles(((4, 2), (4, 3), (4, 3))))
     predicted = costs.of(work, strategy).bytes
@@ -513,11 +516,13 @@ def test_measuring_goes_on_where_a_long_call_is_far_larger_than_what_was_measure
 
     work = Workload(manifest.config, grid, "decoder", 1, (9, 64, 64), "frames")
     points = Small(grid)
-    cost = Costs(manifest, "onnxruntime", points).of(work, Strategy(streaming=True))
+    cost = Costs(manifest, memory_of(manifest, "onnxruntime"), points).of(work, Strategy(streaming=True))
     assert cost.bytes > 4096 * MIB
     assert 64 <= max(probe.cells[-2] * probe.cells[-1] for probe in points.asked) <= 256
     few = Small(grid)
-    Costs(manifest, "onnxruntime", few).of(replace(work, cells=(9, 16, 16)), Strategy(streaming=True))
+    Costs(manifest, memory_of(manifest, "onnxruntime"), few).of(
+        replace(work, cells=(9, 16, 16)), Strategy(streaming=True)
+    )
     assert max(probe.cells[-2] * probe.cells[-1] for probe in few.asked) <= 16
 
 
@@ -563,10 +568,10 @@ def test_measuring_never_takes_more_than_the_budget(bundle_of: Callable[[str], P
 
     for budget in (400 * MIB, 2000 * MIB):
         points = Watched(grid)
-        Planner(manifest, Costs(manifest, "made-up", points)).decide(work, budget, WHOLE)
+        Planner(manifest, Costs(manifest, MADE_UP, points)).decide(work, budget, WHOLE)
         assert points.most <= budget
     points = Watched(grid)
-    Planner(manifest, Costs(manifest, "made-up", points)).decide(work, 400 * MIB, WHOLE, spend=8000 * MIB)
+    Planner(manifest, Costs(manifest, MADE_UP, points)).decide(work, 400 * MIB, WHOLE, spend=8000 * MIB)
     assert points.most > 400 * MIB, "where more may be spent, predictions are the better for it"
 
 
@@ -579,8 +584,8 @@ def test_graphs_of_the_precision_that_runs_are_planned(
     monkeypatch.setattr(
         "latentrt.runtime.planner.calibration.Calibration.point", lambda self, probe: points.point(probe)
     )
-    lowered = Backend("openvino", "", "cpu", lambda path: None, "bfloat16", "float32")  # type: ignore[arg-type, return-value]
-    planning = CallPlanner(manifest, lowered, grid, "bfloat16", 1, None)
+    lowered = OpenVinoBackend(BackendRequest(manifest, "bfloat16", threads=1))
+    planning = CallPlanner(manifest, lowered, grid)
     work = planning.workload("decoder", 1, (9, 8, 8), "frames")
     chosen = planning.strategy(work, WHOLE, memory=600 * MIB, may_stream=True)
     assert chosen.streaming, "float32 streaming graphs run in bfloat16 there"

@@ -8,18 +8,18 @@ from ...bundle.engine_records import EngineRecord
 from ...bundle.ports import NOT_FINITE, PIXELS
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError
+from ..component import ComponentCapabilities
 from .component import TensorRTComponent
 
-__all__ = ["EngineChoice"]
+__all__ = ["EnginesBySize"]
 
 
-class EngineChoice:
-    """The engines of `records`, all of one graph, the newest first, as one component. Which of them a call runs in
-    follows from its sizes alone (`choose_profile`), and an engine is loaded when a call first needs it. Where there is
-    no room beside the others, these are let go.
+class EnginesBySize:
+    """The engines of `records`, all of one graph, the newest first, as one component.
+
+    The sizes of a call alone decide which engine it runs in (`choose_profile`). An engine is loaded when a call first
+    needs it. If the GPU has no memory for it, the other engines are freed first.
     """
-
-    keeps_results = True  # as each of them
 
     def __init__(self, records: Sequence[EngineRecord], load: Callable[[EngineRecord], TensorRTComponent]) -> None:
         self._load = load
@@ -28,8 +28,12 @@ class EngineChoice:
         self._lock = threading.Lock()
         self._open: dict[str, TensorRTComponent] = {}
         added = [record.settings.get("adds", ()) for record in records]
-        self.gives_pixels = all(PIXELS in one for one in added)
-        self.tells_finite = all(NOT_FINITE in one for one in added)
+        self.capabilities = ComponentCapabilities(
+            steps=True,
+            pixels=all(PIXELS in one for one in added),
+            counts_nonfinite=all(NOT_FINITE in one for one in added),
+            keeps_results=True,
+        )
 
     def run(self, inputs: Mapping[str, Any], **options: Any) -> Any:
         """As `TensorRTComponent.run`."""

@@ -1,0 +1,52 @@
+"""OpenVINO as a backend: whether it can run a bundle here, and how it opens graphs."""
+
+from pathlib import Path
+
+from ...bundle.graph import Graph
+from ..backend import Backend, BackendRequest
+from ..graph_files import content_name, file_hashes, weights_bytes
+from ..memory_model import MeasuredMemory, Reopening
+from .component import OpenVinoComponent, missing_openvino
+
+__all__ = ["OpenVinoBackend", "find_openvino"]
+
+# A compiled model is a copy of the weights. LTX-2's decoder takes 4 s to write and saves a second of each later start.
+_MOST_CACHED_BYTES = 512 << 20
+
+
+class OpenVinoBackend(Backend):
+    """OpenVINO on the CPU. It runs the bundle's float32 graphs, and lowers them to bfloat16 itself."""
+
+    name = "openvino"
+
+    def __init__(self, request: BackendRequest) -> None:
+        self.dtype = request.dtype
+        self.memory = MeasuredMemory(Reopening(self.name, None, request.dtype, request.threads))
+        self._request = request
+
+    def open(self, graph: Graph, file: Path, *, dtype: str) -> OpenVinoComponent:
+        manifest = self._request.manifest
+        is_large = weights_bytes(manifest, graph) > _MOST_CACHED_BYTES
+        return OpenVinoComponent(
+            file,
+            dtype=dtype,
+            threads=self._request.threads,
+            key="" if is_large else content_name(manifest, graph),
+            files=file_hashes(manifest, graph),
+        )
+
+
+def find_openvino(request: BackendRequest) -> OpenVinoBackend | str:
+    """The backend, or the reason why it cannot run the bundle here as it was asked for.
+
+    Raises:
+        MissingExtra: OpenVINO is not installed.
+    """
+    if request.options is not None:
+        return "session_options are ONNX Runtime's or TensorRT's, and OpenVINO takes none"
+    reason = missing_openvino(request.dtype)
+    if reason is not None:
+        return reason
+    if not any(graph.dtype == "float32" for graph in request.manifest.graphs):
+        return "it runs the bundle's float32 graphs, and this bundle holds none: export with --dtype float32 too"
+    return OpenVinoBackend(request)
