@@ -14,8 +14,8 @@ from .case import Case
 
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
 
-STRATEGIES = ("default", "whole", "tiled", "stream", "exact")
-_OF_VIDEO = {"stream": True, "exact": False}
+STRATEGIES = ("default", "whole", "tiled", "stream", "strips")
+_OF_VIDEO = {"stream": True, "strips": False}
 _IMAGE_SIZE = (512, 512)
 _VIDEO_SIZE = (256, 256, 17)
 _Engine = tuple[str, str | None, str]

@@ -79,7 +79,7 @@ def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
     own = "video" if isinstance(manifest.config, AutoencoderKLLTX2VideoConfig) else "image"
     kinds = (
         ("--stream", settings.stream, manifest.streams, "streaming graphs", "video"),
-        ("--exact-tiles", settings.exact, manifest.segments, "steps for exact strips", "image"),
+        ("--strips", settings.exact, manifest.segments, "steps for strips", "image"),
     )
     found: list[Graph] = []
     for option, asked, graphs, what, family in kinds:

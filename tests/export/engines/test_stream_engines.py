@@ -160,7 +160,7 @@ def test_a_step_of_exact_strips_takes_a_strip_with_its_surroundings(bundle_of: C
     ("name", "options", "sentence"),
     [
         ("sd", {"stream": True}, "--stream: .* holds no float32 streaming graphs; they are for video models"),
-        ("ltx20", {"exact": True}, "--exact-tiles: .* holds no float32 steps for exact strips; they are for image"),
+        ("ltx20", {"exact": True}, "--strips: .* holds no float32 steps for strips; they are for image"),
         ("ltx20", {"stream": True, "chunk": 0}, "--chunk must be at least one frame, got 0"),
         ("sd", {"exact": True, "picture": (100, 64)}, "strips and pictures are multiples of 8 pixels, got 100x64"),
     ],

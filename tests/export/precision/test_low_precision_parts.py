@@ -167,7 +167,7 @@ def test_what_a_range_check_keeps_is_kept_in_a_stream_too(
 
 
 def test_a_bundle_without_parts_in_the_precision_says_how_to_get_them(mixed: Mixed, tmp_path: Path) -> None:
-    for name, option in (("conv_down", "--stream"), ("relu_one_block", "--exact-tiles")):
+    for name, option in (("conv_down", "--stream"), ("relu_one_block", "--strips")):
         bundle = Path(shutil.copytree(mixed(name), tmp_path / name))
         manifest = Manifest.open(bundle)
         wide: dict[str, tuple[Graph, ...]] = {
@@ -200,7 +200,7 @@ def test_the_planner_streams_in_the_precision_that_there_is(mixed: Mixed) -> Non
     assert [graph.dtype for graph in whole.find_streams("decoder")] == ["float32"] * 2
 
 
-@pytest.mark.parametrize(("name", "option"), [("conv_down", "--stream"), ("relu_one_block", "--exact-tiles")])
+@pytest.mark.parametrize(("name", "option"), [("conv_down", "--stream"), ("relu_one_block", "--strips")])
 def test_float16_parts_become_engines(
     name: str, option: str, mixed: Mixed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,7 +236,7 @@ def test_the_command_exports_each_precision_and_says_what_bfloat16_lacks(
 
     text = export("alone", "--dtype", "bfloat16", "--component", "decoder")
     assert "decoder.bfloat16.onnx: bfloat16, opset 22" in text
-    assert "for ONNX Runtime on a CPU to fall back to, add --dtype float32" in text
+    assert "add --dtype float32 for a fallback to ONNX Runtime on a CPU" in text
     assert "force_upcast" not in text
     text = export("three", "--dtype", "float32", "--dtype", "float16", "--dtype", "bfloat16")
     assert "to fall back to" not in text

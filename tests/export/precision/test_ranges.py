@@ -175,7 +175,7 @@ def test_the_command_tells_what_it_kept(overflowing: Path, tmp_path: Path) -> No
     kept = len(ranges["kept_in_float32"]["decoder.onnx"])
     assert 0 < kept < 30
     assert f"decoder.onnx: {kept} tensors" in result.stdout
-    assert "too large for float16 on these samples, kept in float32" in result.stdout
+    assert "tensors overflow float16 on these samples and stay in float32" in result.stdout
     assert "force_upcast" not in result.stdout, "the pictures have been looked at"
     result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "b")], catch_exceptions=False)
     assert f"range checked: decoder.onnx keeps {kept}" in result.stdout

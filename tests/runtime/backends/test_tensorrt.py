@@ -345,7 +345,7 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
             raise LookupError("it runs")
 
     asked = {"latents": np.zeros((1, 4, 4, 8), np.float32)}
-    options: dict[Any, str] = {"whole": "", "stream": " --stream", "exact": " --exact"}
+    options: dict[Any, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
     for kind, option in options.items():
         component._record = dataclasses.replace(record, kind=kind)
         command = f"`latentrt warmup BUNDLE --backend {RTX} --dtype {record.dtype}{option} --size HxW"
@@ -542,14 +542,14 @@ def test_warmup_loads_what_streams_strips_and_tiles_run_on(
         ("ltx20", ("--stream", "--size", "64x64x9"), "stream"),
         ("ltx20", ("--stream", "--tile", "64x64", "--size", "64x96x9"), "stream"),
         ("ltx20", ("--stream",), "stream"),
-        ("sd", ("--exact", "--strip", "32", "--size", "64x64"), "exact"),
+        ("sd", ("--strips", "--strip", "32", "--size", "64x64"), "exact"),
         ("sd", ("--tile", "64x64", "--size", "96x64"), "whole"),
     ):
         assert warm(name, *options).exit_code == 0
         assert set(kinds) == {kind}, options
-    refused = warm("sd", "--exact")
+    refused = warm("sd", "--strips")
     assert refused.exit_code == 2
-    assert "--exact needs --size HxW: its steps are loaded one by one" in refused.output
+    assert "--strips needs --size HxW: the steps of strips are loaded one by one" in refused.output
     with pytest.raises(InputError, match="--stream is for video models"):
         warm("sd", "--stream", "--size", "64x64")
 
