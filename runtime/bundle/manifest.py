@@ -106,8 +106,9 @@ class FileEntry:
 @dataclass(frozen=True)
 class Manifest:
     """Everything a runtime needs to know about a bundle: `graphs` that run all at once, `streams` that run a clip
-    chunk by chunk, and `segments`, the steps of an exact pass in their order. `folder` is where it was opened, and is
-    not stored."""
+    chunk by chunk, and `segments`, the steps of an exact pass in their order. `weight_bytes` holds, by graph file, the
+    bytes of each initializer whose values lie in the weights file; it is empty for bundles of earlier versions.
+    `folder` is where it was opened, and is not stored."""
 
     config: ModelConfig
     graphs: tuple[Graph, ...]
@@ -118,6 +119,7 @@ class Manifest:
     ranges: Mapping[str, Any] | None = None
     streams: tuple[Graph, ...] = ()
     segments: tuple[Graph, ...] = ()
+    weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -227,6 +229,7 @@ class Manifest:
             ranges=values.get("ranges"),
             streams=tuple(streams),
             segments=tuple(segments),
+            weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
             folder=folder,
         )
 
@@ -252,6 +255,7 @@ class Manifest:
             "engines": [record.to_json() for record in self.engines],
             "verification": self.verification,
             "ranges": self.ranges,
+            "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
             "produced_by": dict(self.produced_by),
         }
 
@@ -394,6 +398,13 @@ def _check_chain(graphs: Sequence[Graph], indices: Sequence[int | None], *, whol
     for (component, _), found in chains.items():
         if len(set(found)) != len(found) or (whole and max(found) >= len(found)):
             raise ValueError(f"a part of the {shown(component)} is missing or there twice")
+
+
+def _weight_bytes(values: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    found = {file: dict(weights) for file, weights in values.items()}
+    if not all(type(size) is int and size >= 0 for weights in found.values() for size in weights.values()):
+        raise ValueError("weight_bytes holds something else than whole numbers")
+    return found
 
 
 def _graph(component: str, values: Mapping[str, Any]) -> Graph:
