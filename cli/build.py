@@ -146,7 +146,7 @@ def build(
     One engine can serve many fine-tunes (tensorrt): build it with --strip-weights --refit for one of them, and run the
     same command with --engines-from for the others.
     """
-    from ..export.engines.build import build_engines
+    from ..export import build_engines
     from ..export.engines.planning import default_tile
     from ..runtime.bundle.manifest import Manifest
 

@@ -27,23 +27,12 @@ def convert(
     SOURCE is any source that `latentrt export` takes. The command needs no PyTorch. The folder holds float32 weights,
     and exists only if the whole conversion succeeded.
     """
-    from ..export.convert import convert_checkpoint
+    from ..export import ConvertSettings, convert_checkpoint
 
     with progress_bar("Converting", hidden=json_output) as update:
-        checkpoint = convert_checkpoint(source, folder, overrides, source_options, update)
-    size = 4 * checkpoint.parameter_count
+        report = convert_checkpoint(source, folder, ConvertSettings(overrides, source_options), update)
     if json_output:
-        emit_json(
-            {
-                "folder": str(folder),
-                "bytes": size,
-                "family": checkpoint.config.family,
-                "variant": checkpoint.variant,
-                "format": checkpoint.format,
-                "notes": checkpoint.notes,
-                "config": checkpoint.config.to_dict(),
-            }
-        )
+        emit_json(report.to_json())
         return
-    name = f"{checkpoint.config.family}{f' ({checkpoint.variant})' if checkpoint.variant else ''}"
-    echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")
+    name = f"{report.config.family}{f' ({report.variant})' if report.variant else ''}"
+    echo(f"{folder}: {name}, {report.tensors} tensors, {report.size_bytes / 1e6:.1f} MB")

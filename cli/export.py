@@ -86,7 +86,7 @@ def export(
     format that it found, and `latentrt inspect SOURCE` prints it beforehand. The bundle holds one ONNX graph per
     component, with dynamic batch and sizes, and the weights once. It exists only if the whole export succeeded.
     """
-    from ..export.bundle import ExportSettings, export_bundle
+    from ..export import ExportSettings, export_bundle
 
     settings = ExportSettings(
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),

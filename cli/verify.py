@@ -15,7 +15,7 @@ from .terminal import echo, emit_json
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
-    from ..export.verify.parity import Comparison
+    from ..export import Comparison
 
 __all__ = ["verify"]
 
@@ -97,7 +97,7 @@ def verify(
     if any(option is not None for option in (tile, overlap, blend, draw)):
         raise click.UsageError("--tile, --overlap, --blend and --draw go with --tiling")
     require("torch", extra="export")
-    from ..export.verify.parity import verify_bundle
+    from ..export import VerifySettings, verify_bundle
 
     rows = 0
 
@@ -108,9 +108,7 @@ def verify(
         rows += 1
         _print_row(row)
 
-    report = verify_bundle(
-        bundle,
-        source,
+    settings = VerifySettings(
         samples=samples,
         max_frames=max_frames or 17,
         min_psnr_db=min_psnr,
@@ -118,9 +116,9 @@ def verify(
         provider=provider,
         threads=threads,
         dtype=dtype,
-        source_options=source_options,
-        on_row=None if json_output else on_row,
+        source=source_options,
     )
+    report = verify_bundle(bundle, source, settings, None if json_output else on_row)
     if json_output:
         emit_json(report.to_json())
     else:

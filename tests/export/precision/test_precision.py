@@ -16,9 +16,9 @@ from scaled import scale_weights
 
 import latentrt.export.demo
 from latentrt.cli.main import cli
+from latentrt.export import VerifySettings, verify_bundle
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.precision import precision
-from latentrt.export.verify.parity import verify_bundle
 from latentrt.export.verify.quality import psnr
 from latentrt.export.weights.narrowing import narrowed
 from latentrt.export.weights.safetensors_file import SafetensorsFile
@@ -164,13 +164,13 @@ def test_verify_compares_each_precision_that_can_run_here(
     mixed: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     bundle = Path(shutil.copytree(mixed("sd"), tmp_path / "bundle"))
-    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1, min_psnr_db=40)
+    report = verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1, min_psnr_db=40))
     assert report.passed
     by_onnxruntime = {row.dtype for row in report.comparisons if row.backend == "onnxruntime:cpu"}
     assert by_onnxruntime == {"float32", "float16"}, "no bfloat16 on the CPU"
     assert {row.dtype for row in report.comparisons} - by_onnxruntime <= {"bfloat16"}, "by OpenVINO, where the CPU can"
     with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
-        verify_bundle(bundle, checkpoint_of("sd"), threads=1, dtype="bfloat16", backend="onnxruntime")
+        verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1, dtype="bfloat16", backend="onnxruntime"))
 
 
 def test_a_pixel_norm_of_large_values_needs_its_island(
