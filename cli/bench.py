@@ -11,12 +11,12 @@ from ..export.benchmark.process import measure
 from ..export.benchmark.report import BenchReport
 from ..export.benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
 from ..export.figures.figure_file import check_figure_file
+from ..runtime.arrays.kinds import DTYPES
 from ..runtime.backends.choose import BACKENDS
 from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import EngineError
 from ..runtime.system.partial_output import partial_output, require_folder, translated_errors
 from .options import (
-    DTYPES,
     as_json,
     batch_option,
     components_option,

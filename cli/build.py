@@ -6,9 +6,11 @@ from typing import Any
 import click
 
 from ..export.engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
+from ..runtime.arrays.kinds import DTYPES, Dtype
+from ..runtime.backends.names import EngineBackendName
 from ..runtime.execution.stream_lengths import ENGINE_FRAMES
 from ..runtime.system.budget import parse_memory
-from .options import DTYPES, as_json, components_option
+from .options import as_json, components_option
 from .parameter_types import Capability, Memory, Size
 from .progress import progress_bar
 from .renamed_option import RenamedOption
@@ -123,8 +125,8 @@ __all__ = ["build"]
 @as_json
 def build(
     bundle: Path,
-    backend: str,
-    dtypes: tuple[str, ...],
+    backend: EngineBackendName,
+    dtypes: tuple[Dtype, ...],
     components: tuple[str, ...],
     tiles: tuple[tuple[int, ...], ...],
     batch: int,

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from ..export.checkpoints import SourceOptions
-from .options import DTYPES, as_json, components_option, scaling_options, source_options
+from ..runtime.arrays.kinds import DTYPES, Dtype
+from .options import as_json, components_option, scaling_options, source_options
 from .progress import progress_bar
 from .renamed_option import RenamedOption
 from .terminal import echo, emit_json
@@ -68,7 +69,7 @@ def export(
     source: str,
     bundle: Path,
     components: tuple[str, ...],
-    dtypes: tuple[str, ...],
+    dtypes: tuple[Dtype, ...],
     overrides: dict[str, Any],
     source_options: SourceOptions,
     attention: str,

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import click
 
 from ..export.checkpoints import SourceOptions
+from ..runtime.arrays.kinds import DTYPES
 from ..runtime.backends.choose import BACKENDS
 from .parameter_types import Size
 
 __all__ = [
-    "DTYPES",
     "as_json",
     "backend_options",
     "batch_option",
@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-DTYPES = ("float32", "float16", "bfloat16")
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Report as JSON on standard output.")
 threads_option = click.option(

@@ -8,9 +8,11 @@ import click
 
 from ..export.checkpoints import SourceOptions
 from ..runtime import open_bundle
+from ..runtime.arrays.kinds import DTYPES, Dtype
 from ..runtime.backends.choose import BACKENDS
+from ..runtime.backends.names import BackendName, ProviderName
 from ..runtime.extras import require
-from .options import DTYPES, as_json, provider_option, source_options, threads_option
+from .options import as_json, provider_option, source_options, threads_option
 from .terminal import echo, emit_json
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
@@ -68,9 +70,9 @@ def verify(
     blend: str | None,
     draw: Path | None,
     max_frames: int | None,
-    backend: str,
-    provider: str | None,
-    dtype: str | None,
+    backend: BackendName,
+    provider: ProviderName | None,
+    dtype: Dtype | None,
     threads: int | None,
     source_options: SourceOptions,
     json_output: bool,

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.arrays.kinds import Dtype
 from ..runtime.bundle.manifest import FileEntry, Graph, Manifest
 from ..runtime.config import AutoencoderKLLTX2VideoConfig, ImageConfig
 from ..runtime.errors import InputError, OutputError
@@ -48,7 +49,7 @@ class ExportSettings:
     """
 
     components: tuple[str, ...] = ("encoder", "decoder")
-    dtypes: tuple[str, ...] = ("float32",)
+    dtypes: tuple[Dtype, ...] = ("float32",)
     attention: str = "sdpa"
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()

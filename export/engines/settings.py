@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ...runtime.arrays.kinds import Dtype
+from ...runtime.backends.names import EngineBackendName
 from ...runtime.errors import BackendUnavailable, InputError
 from ...runtime.execution.stream_lengths import ENGINE_FRAMES
 
@@ -68,8 +70,8 @@ class BuildSettings:
         timing_cache: for tensorrt: keep the timings of kernels for later builds; None keeps them.
     """
 
-    backend: str
-    dtypes: tuple[str, ...] = ("float32",)
+    backend: EngineBackendName
+    dtypes: tuple[Dtype, ...] = ("float32",)
     components: tuple[str, ...] = ("encoder", "decoder")
     tiles: tuple[Extent, ...] = ()
     static: bool = False

@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime import open_bundle
+from ...runtime.arrays.kinds import Dtype
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.choose import backends_here, choose_backend
+from ...runtime.backends.names import BackendName, ProviderName
 from ...runtime.backends.tensorrt.opener import LIBRARIES
 from ...runtime.bundle.manifest import Graph, Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP
@@ -30,6 +32,7 @@ from .settings import VerifySettings
 __all__ = ["verify_bundle"]
 
 Array = NDArray[np.float32]
+_Run = tuple[BackendName, ProviderName | None, Dtype]
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,7 @@ def verify_bundle(
     settings = settings or VerifySettings()
     manifest = Manifest.open(Path(bundle))
     dtype = settings.dtype
-    precisions = dict.fromkeys(graph.dtype for graph in manifest.graphs) if dtype is None else (dtype,)
+    precisions = dict.fromkeys(cast("Dtype", graph.dtype) for graph in manifest.graphs) if dtype is None else (dtype,)
     reference = Reference(_matching_checkpoint(manifest, source, settings.source))
     rows: list[Comparison] = []
     missing: list[NotCompared] = []
@@ -109,21 +112,21 @@ def _matching_checkpoint(manifest: Manifest, source: Path | str, options: Source
 
 
 def _runs(
-    manifest: Manifest, backend: str, provider: str | None, precisions: Iterable[str]
-) -> list[tuple[str, str | None, str]]:
+    manifest: Manifest, backend: BackendName, provider: ProviderName | None, precisions: Iterable[Dtype]
+) -> list[_Run]:
     """Every (backend, provider, precision) that can run here, or those asked for: opening them says what is missing."""
     labels = [label for label, reason in backends_here() if reason is None] or ["onnxruntime:cpu"]
     if provider is not None:
         labels = [f"onnxruntime:{provider}"]
     elif backend != "auto":
         labels = [label for label in labels if label.partition(":")[0] == backend] or [backend]
-    found: list[tuple[str, str | None, str]] = []
+    found: list[_Run] = []
     for label in labels:
         name, _, of = label.partition(":")
         for precision in precisions:
             asked = provider is not None or backend == name
             if asked or _can_run(manifest, name, of or None, precision):
-                found.append((name, of or None, precision))
+                found.append(cast("_Run", (name, of or None, precision)))
     return found or [(backend, provider, next(iter(precisions)))]
 
 

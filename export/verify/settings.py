@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...runtime.arrays.kinds import Dtype
+from ...runtime.backends.names import BackendName, ProviderName
 from ..checkpoints import SourceOptions
 
 __all__ = ["VerifySettings"]
@@ -26,8 +28,8 @@ class VerifySettings:
     samples: tuple[Path, ...] = ()
     max_frames: int = 17
     min_psnr_db: float = 45.0
-    backend: str = "auto"
-    provider: str | None = None
+    backend: BackendName = "auto"
+    provider: ProviderName | None = None
     threads: int | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
     source: SourceOptions | None = None

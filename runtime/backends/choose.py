@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
+from ..arrays.kinds import DTYPES
 from ..bundle.manifest import Manifest
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from .choices import Backend, Choices, graphs_of
+from .names import BackendName
 from .onnxruntime.component import PROVIDERS, missing_provider
 from .openvino.component import missing_openvino
 from .tensorrt.opener import LIBRARIES, missing_library
 
 __all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of", "other_backends"]
 
-BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-_DTYPES = ("float32", "float16", "bfloat16")
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 
 def choose_backend(
@@ -39,8 +40,8 @@ def choose_backend(
     """
     if backend not in BACKENDS:
         raise BackendUnavailable(f"backend must be one of {', '.join(BACKENDS)} in this version, got {backend!r}")
-    if dtype not in _DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if provider is not None and provider not in PROVIDERS:
         raise InputError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
     if provider is not None and backend not in ("auto", "onnxruntime"):

@@ -47,8 +47,8 @@ class EncodedFile:
 
 def encode_file(
     vae: Autoencoder,
-    source: Path,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     *,
     seed: int | None = None,
     scaled: bool = False,
@@ -76,6 +76,7 @@ def encode_file(
         MediaError, InputError: the source cannot be used. OutputError: the output exists or cannot be written.
     """
     started = time.perf_counter()
+    source, output = Path(source), Path(output)
     if output.suffix.lower() != ".safetensors":
         raise OutputError(f"cannot write {output}: latents files end in .safetensors")
     check_replaceable(output, overwrite)
@@ -165,8 +166,8 @@ def _encode_clip(
 
 def decode_file(
     vae: Autoencoder,
-    source: Path,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     *,
     scaled: bool = False,
     frame_rate: Fraction | None = None,
@@ -195,6 +196,7 @@ def decode_file(
         MediaError, InputError: the latents cannot be used. OutputError: the output exists or cannot be written.
     """
     started = time.perf_counter()
+    source, output = Path(source), Path(output)
     if output != STANDARD_OUTPUT:
         check_replaceable(output, overwrite, source)
     content = read_latents(source)

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import pytest
@@ -28,7 +28,7 @@ from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.config import config_from_dict
 
 DEMO = Path(str(latentrt.export.demo.__file__)).parent
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 SMALL = "relu_one_block"
 QUICK: dict[str, Any] = {
     "components": ("decoder",),

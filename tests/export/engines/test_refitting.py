@@ -27,6 +27,7 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.weight_bytes import weight_bytes
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BackendUnavailable, BundleError, EngineError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.arrays.pixels import to_pixels
 from latentrt.runtime.backends.tensorrt.opener import missing_library
 from latentrt.runtime.bundle.manifest import Manifest
@@ -387,7 +388,7 @@ def test_identical_weights_are_promised_only_where_they_are(flags: dict[str, boo
 @pytest.mark.gpu
 @pytest.mark.skipif(missing_library("tensorrt") is not None, reason="needs an NVIDIA GPU with tensorrt")
 @pytest.mark.parametrize(("dtype", "least_db"), [("float32", 60), ("float16", 45)])
-def test_refitted_engines_give_what_onnx_runtime_gives(dtype: str, least_db: int, bundles: tuple[Path, Path]) -> None:
+def test_refitted_engines_give_what_onnx_runtime_gives(dtype: Dtype, least_db: int, bundles: tuple[Path, Path]) -> None:
     base, tuned = bundles
     settings = dataclasses.replace(SHARED, dtypes=(dtype,))
     build_engines(base, settings)

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from architectures import ALL
@@ -23,7 +23,7 @@ from latentrt.runtime.bundle.manifest import Graph, Manifest
 from latentrt.runtime.bundle.profiles import choose_profile
 from latentrt.runtime.config import AutoencoderKLConfig, AutoencoderKLLTX2VideoConfig, config_from_dict
 
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 FAST: dict[str, Any] = {"compute_capabilities": ("8.9",), "optimization_level": 0}
 
 

@@ -22,11 +22,12 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BundleError, EngineError, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.bundle.manifest import Graph, Manifest
 from latentrt.runtime.calls.strategy import Strategy
 from latentrt.runtime.planner.candidates import TileSizes, candidates
 
-BOTH = ("float32", "float16")
+BOTH: tuple[Dtype, ...] = ("float32", "float16")
 Mixed = Callable[[str], Path]
 
 
@@ -43,7 +44,7 @@ def mixed(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     return export
 
 
-def opened(bundle: Path, dtype: str) -> Any:
+def opened(bundle: Path, dtype: Dtype) -> Any:
     return open_bundle(bundle, backend="onnxruntime", provider="cpu", threads=1, dtype=dtype)
 
 
@@ -227,4 +228,4 @@ def test_float16_parts_become_engines(
         for output in ("pixels", "not_finite"):
             assert (output.encode() in content) == (output in added), "outputs are in an engine by name"
     text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
-    assert text.count("float16, for streams" if name == "conv_down" else "float16, for exact strips") == len(records)
+    assert text.count("float16, for streams" if name == "conv_down" else "float16, for strips") == len(records)

@@ -23,12 +23,13 @@ from latentrt.export.verify.quality import psnr
 from latentrt.export.weights.narrowing import narrowed
 from latentrt.export.weights.safetensors_file import SafetensorsFile
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import CheckpointError
 
 NAMES = ["sd", "flux", "rgba_gelu", "mish", "ltx20", "ltx23", "noise_timestep", "conv_down", "shortcuts"]
 DEMO = Path(str(latentrt.export.demo.__file__)).parent
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
 LOW_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
 
@@ -239,13 +240,14 @@ def test_the_command_exports_each_precision_and_says_what_bfloat16_lacks(
     assert "add --dtype float32 for a fallback to ONNX Runtime on a CPU" in text
     assert "force_upcast" not in text
     text = export("three", "--dtype", "float32", "--dtype", "float16", "--dtype", "bfloat16")
-    assert "to fall back to" not in text
-    assert "--check-range PICTURES keeps it in float32" in text, "diffusers' default is force_upcast"
+    assert "for a fallback to" not in text
+    assert "--check-range PICTURES keeps such layers in float32" in text, "diffusers' default is force_upcast"
     assert [graph.dtype for graph in Manifest.open(tmp_path / "three").find_graphs("encoder")] == list(DTYPES)
 
 
 def test_dtypes_are_checked(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
-    for dtypes in [(), ("float16", "float16"), ("half",)]:
+    wrong: list[Any] = [(), ("float16", "float16"), ("half",)]
+    for dtypes in wrong:
         with pytest.raises(InputError, match="dtypes must be some of float32, float16, bfloat16, each once"):
             export_bundle(checkpoint_of("sd"), tmp_path / "b", ExportSettings(dtypes=dtypes))
     assert not list(tmp_path.iterdir())

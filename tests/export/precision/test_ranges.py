@@ -25,12 +25,13 @@ from latentrt.export.precision.range_probe import RangeProbe, held_bytes, with_r
 from latentrt.export.precision.ranges import LIMIT, measure_ranges
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import EngineError, LatentRTError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import InputError
 from latentrt.runtime.media.pictures.downscaling import downscaled
 from latentrt.runtime.media.pictures.picture_file import write_picture
 
-BOTH = ("float32", "float16")
+BOTH: tuple[Dtype, ...] = ("float32", "float16")
 
 
 @pytest.fixture(scope="module")

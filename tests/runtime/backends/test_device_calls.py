@@ -23,6 +23,7 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.backends.component import CallScope, NotFinite
 from latentrt.runtime.backends.cuda import devices
 from latentrt.runtime.backends.cuda.device_memory import MemoryLedger
@@ -81,7 +82,7 @@ def pair(bundles: dict[str, Path], device: None) -> Iterator[Callable[..., tuple
     """`pair(name)`: the bundle by ONNX Runtime and by the backend under test."""
     opened: list[Any] = []
 
-    def open_two(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+    def open_two(name: str, dtype: Dtype = "float32", **options: Any) -> tuple[Any, Any]:
         opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1, dtype=dtype))
         opened.append(open_bundle(bundles[name], backend="tensorrt", dtype=dtype, **options))
         return opened[-2], opened[-1]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.arrays.pixels import to_pixels
 from latentrt.runtime.backends.choices import Choices
 from latentrt.runtime.backends.choose import backends_here
@@ -49,7 +50,7 @@ from latentrt.runtime.backends.tensorrt.opener import (
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import DeviceMemoryError
 
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 HAS_GPU = devices.has_nvidia_driver()
 without_gpu = pytest.mark.skipif(HAS_GPU, reason="says what is missing where there is no GPU")
 
@@ -559,7 +560,7 @@ def test_warmup_loads_what_streams_strips_and_tiles_run_on(
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", ["sd", "ltx20", "noise_timestep"])
 def test_an_engine_gives_what_onnx_runtime_gives(
-    name: str, dtype: str, checkpoint_of: Callable[[str], Path], tmp_path: Path
+    name: str, dtype: Dtype, checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     bundle = tmp_path / "bundle"
     export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=("float32", dtype)[: 1 + (dtype != "float32")]))
@@ -589,7 +590,7 @@ def on_gpu(
 ) -> Callable[..., tuple[Any, Any]]:
     """`on_gpu(name)`: a model by ONNX Runtime on the CPU and by TensorRT-RTX, with engines of every kind."""
 
-    def opened(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+    def opened(name: str, dtype: Dtype = "float32", **options: Any) -> tuple[Any, Any]:
         bundle = tmp_path_factory.mktemp("gpu") / "bundle"
         export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=tuple({"float32": 0, dtype: 0})))
         video = name != "sd"
