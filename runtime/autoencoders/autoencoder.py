@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from ...tiling import Plan
 from ...tiling.plan import Direction
 from ..arrays import latents as latents_module
+from ..arrays.kinds import OutputKind
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..arrays.ran import Ran
 from ..bundle.manifest import Graph, Manifest
+from ..calls.blends import ImageBlend
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Progress, Tiling
@@ -27,6 +29,7 @@ from ..calls.workload import Workload
 from ..errors import InputError
 from ..execution.execution import execute
 from .opened_bundle import OpenedBundle
+from .video_calls import VideoCalls
 from .warmup_calls import warmup_calls
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ __all__ = ["Autoencoder"]
 Array = NDArray[np.float32]
 
 
-class Autoencoder(OpenedBundle, ABC):
+class Autoencoder(OpenedBundle, VideoCalls, ABC):
     """Encode and decode with the engines of a bundle. Made by `open_bundle` or a family's `from_pretrained`.
 
     Arrays are (B, C, H, W) for images and (B, C, T, H, W) for video. It holds memory: use it as a context manager,
@@ -61,7 +64,7 @@ class Autoencoder(OpenedBundle, ABC):
         x: Any,
         *,
         pad: bool = False,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,
@@ -90,7 +93,7 @@ class Autoencoder(OpenedBundle, ABC):
         z: Any,
         *,
         crop: Sequence[int] | None = None,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,
@@ -140,7 +143,7 @@ class Autoencoder(OpenedBundle, ABC):
         self,
         z: Any,
         *,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         **options: Any,
@@ -205,8 +208,20 @@ class Autoencoder(OpenedBundle, ABC):
         self._slicing = False
 
     @abstractmethod
-    def enable_tiling(self) -> None:
-        """Encode and decode in overlapping tiles from now on; the families say with which arguments."""
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        *,
+        tile_sample_stride_height: int | None = None,
+        tile_sample_stride_width: int | None = None,
+        blend: ImageBlend = "linear",
+        tiles_per_call: int = 1,
+    ) -> None:
+        """Encode and decode in overlapping tiles from now on.
+
+        These are the arguments that all families take; each family documents them, and may take more.
+        """
 
     def disable_tiling(self) -> None:
         """Encode and decode in one pass again; the settings stay for `tiled_encode` and `tiled_decode`."""

@@ -17,12 +17,17 @@ WRONG = {
     'BuildSettings("onnxruntime")': "arg-type",
     'VerifySettings(backend="torch")': "arg-type",
     'verify_bundle("b", "c", threads=1)': "call-arg",
+    'open_bundle("b").decode([], output="unit8")': "arg-type",
+    'open_bundle("b").decode_stream([], output="uint16")': "arg-type",
+    'open_bundle("b").enable_tiling(blend="cosine")': "arg-type",
+    'open_bundle("b").enable_tiling(tile_size=512)': "call-arg",
+    'AutoencoderKL.from_pretrained("b").enable_tiling(blend="ltx2")': "arg-type",
     'write_latents("a.safetensors", "latents")': "arg-type",
     'read_latents("a.safetensors").width.real': "union-attr",
 }
 IMPORTS = """
 from latentrt.export import BuildSettings, ExportSettings, VerifySettings, export_bundle, verify_bundle
-from latentrt.runtime import open_bundle, read_latents, write_latents
+from latentrt.runtime import AutoencoderKL, open_bundle, read_latents, write_latents
 """
 
 

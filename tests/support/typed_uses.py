@@ -21,6 +21,7 @@ from latentrt.export import (
 )
 from latentrt.runtime import (
     AutoencoderKL,
+    AutoencoderKLLTX2Video,
     AutoencoderKLOutput,
     DecoderOutput,
     EncodedFile,
@@ -76,6 +77,21 @@ def arrays_become_latents_and_back(x: object) -> None:
         decoded = vae.decode(encoded.latent_dist.mode(), output="uint8")
         assert_type(decoded, DecoderOutput)
         use(decoded.sample.shape, decoded.exact)
+
+
+def any_bundle_has_the_calls_of_video_models(z: object) -> None:
+    """What `open_bundle` gives, whose family only the bundle knows."""
+    with open_bundle("bundle") as vae:
+        vae.enable_tiling(tile_sample_min_height=512, tile_sample_min_width=512, tile_sample_stride_height=384)
+        vae.enable_streaming()
+        for frames in vae.decode_stream(z, 8, output="uint8"):
+            use(frames.shape)
+        for moments in vae.encode_stream(z):
+            use(moments.shape)
+        if isinstance(vae, AutoencoderKLLTX2Video):
+            vae.enable_tiling(tile_sample_min_num_frames=80, blend="ltx2")
+        if isinstance(vae, AutoencoderKL):
+            vae.enable_tiling(exact=True, strip=256)
 
 
 def the_root_has_the_errors() -> None:
