@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, bytes done, bytes in all)."""
+"""Called with (the step, bytes done, bytes in all); may raise, to stop."""
 
 
 @dataclass(frozen=True)
