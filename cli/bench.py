@@ -1,6 +1,7 @@
-"""`latentrt bench`: how fast a bundle runs here, and in how much memory."""
+"""`latentrt bench`: measure how fast a bundle runs on this machine, and in how much memory."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,36 +11,49 @@ from ..export.benchmark.process import measure
 from ..export.benchmark.report import BenchReport
 from ..export.benchmark.selection import STRATEGIES, Selection, Skipped, select_cases
 from ..export.figures.figure_file import check_figure_file
+from ..runtime.arrays.kinds import DTYPES
 from ..runtime.backends.choose import BACKENDS
 from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import EngineError
 from ..runtime.system.partial_output import partial_output, require_folder, translated_errors
 from .options import (
-    DTYPES,
-    Memory,
     as_json,
     batch_option,
     components_option,
-    emit_json,
-    progress_bar,
     provider_option,
     sizes_option,
     threads_option,
 )
-from .terminal import echo
+from .parameter_types import Memory
+from .progress import progress_bar
+from .terminal import echo, emit_json
 from .tiling_options import tiles_wanted, tiling_options
 
 __all__ = ["bench"]
 
 
+class _Strategy(click.Choice):  # type: ignore[type-arg] # generic only since click 8.2
+    """A strategy by its name. "exact" was the name of "strips"."""
+
+    def __init__(self) -> None:
+        super().__init__(STRATEGIES)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert("strips" if value == "exact" else value, param, ctx)
+
+
 @click.command(epilog="Example: latentrt bench bundle --size 512x512 --dtype float32 --dtype bfloat16 --plot bench.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@sizes_option("Of the picture or clip; repeatable.  [default: 512x512, clips 256x256x17]")
+@sizes_option("The size of the picture or clip; repeatable.  [default: 512x512, clips 256x256x17]")
 @components_option("Measure")
 @click.option(
-    "--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="Only this; repeatable.  [default: all]"
+    "--backend",
+    "backends",
+    multiple=True,
+    type=click.Choice(BACKENDS),
+    help="Only this backend; repeatable.  [default: all]",
 )
-@provider_option("Only this one of ONNX Runtime's.")
+@provider_option("Only this provider of ONNX Runtime.")
 @click.option(
     "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="Precision; repeatable.  [default: float32]"
 )
@@ -47,20 +61,22 @@ __all__ = ["bench"]
     "--strategy",
     "strategies",
     multiple=True,
-    type=click.Choice(STRATEGIES),
-    help="How calls run; repeatable. 'default': as a plain call does; 'stream' is for clips, 'exact' for pictures.  "
-    "[default: default, and tiled with --tile, --overlap or --blend]",
+    type=_Strategy(),
+    help="How calls run; repeatable. 'default' runs as a plain call does, 'stream' is for clips and 'strips' for "
+    "pictures.  [default: default, and tiled with --tile, --overlap or --blend]",
 )
-@click.option("--warm", is_flag=True, help="Name each size to `warmup` first: OpenVINO compiles a model for it.")
+@click.option("--warm", is_flag=True, help="Warm each size up first: OpenVINO compiles a model for it.")
 @click.option(
-    "--memory", type=Memory(), help="What a call may take, such as 8GiB, as memory= in Python: the planner chooses."
+    "--memory", type=Memory(), help="The most memory of a call, such as 8GiB. The planner chooses how to run."
 )
 @tiling_options
 @batch_option
 @threads_option
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Calls that are timed.")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table, and what it was measured on.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw it to this .png or .svg.")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="The number of timed calls.")
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), help="Write the table and the machine's description to this file."
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the results to this .png or .svg.")
 @as_json
 def bench(
     bundle: Path,
@@ -82,21 +98,21 @@ def bench(
     plot: Path | None,
     json_output: bool,
 ) -> None:
-    """Measure how fast BUNDLE runs on every backend that can run here: as a plain call does, or as --strategy says.
+    """Measure how fast BUNDLE runs on every usable backend.
 
-    A plain call ('default') is one pass where that surely fits into memory, and is planned where it might not; the
-    table tells how it ran. 'whole' is one pass whatever the size.
+    A plain call ('default') is one pass if that surely fits into memory; otherwise it is planned. The table shows how
+    the call ran. 'whole' is one pass at any size.
 
-    Every case gets a process of its own, one after the other: one call that is not counted, then --repeats calls,
-    whose median, fastest and slowest are told, and the most memory that the process held (of the host's; what a GPU
-    holds is not in it). A size off the model's grid is padded, as `encode` does. How near to the reference the results
-    are is what `latentrt verify` tells.
+    Each case runs in a process of its own, one after the other. The first call is not counted. Of the --repeats calls
+    after it the report shows the median, the fastest and the slowest, and the peak memory of the process on the host,
+    without GPU memory. A size off the model's grid is padded, as `encode` pads it. `latentrt verify` shows how close
+    the results are to the reference.
     """
-    in_tiles = tiles_wanted(tile, overlap, blend, memory)  # refuses what does not go together, before anything runs
+    in_tiles = tiles_wanted(tile, overlap, blend, memory)  # refuses wrong usage before a case runs
     if in_tiles and strategies and "tiled" not in strategies:
         raise click.UsageError("--tile, --overlap and --blend are for --strategy tiled: give it too, or leave them out")
     if memory is not None and {"whole", "tiled"} & set(strategies):
-        raise click.UsageError("--memory chooses how calls run: give it with --strategy default, stream or exact")
+        raise click.UsageError("--memory chooses how calls run: give it with --strategy default, stream or strips")
     if memory is not None and warm:
         raise click.UsageError("calls within --memory run in engines for every size: leave --warm out")
     if plot is not None:

@@ -1,13 +1,15 @@
-"""`latentrt calibrate`: measure a bundle on this machine, so that the planner knows what calls take."""
+"""`latentrt calibrate`: measure a bundle on this machine for the planner."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ..runtime import open_bundle
 from ..runtime.errors import BackendUnavailable
-from .options import as_json, backend_options, components_option, emit_json, measuring_told, opened
-from .terminal import echo
+from .options import as_json, backend_options, components_option
+from .progress import calibration_notice
+from .terminal import echo, emit_json
 
 __all__ = ["calibrate"]
 
@@ -21,16 +23,16 @@ _VIDEO_SIZE = (65, 512, 768)
 @backend_options
 @as_json
 def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **engine: Any) -> None:
-    """Measure memory and time of small calls of BUNDLE, each in a process of its own, for the planner.
+    """Measure small calls of BUNDLE for the planner.
 
-    The results are kept in the cache folder. That happens by itself where a plan needs a measurement that is not there
-    yet. This does it beforehand; what a size of its own still needs is added when it is planned.
+    Memory and time of each call are measured in a process of its own, and kept in the cache folder. A plan takes the
+    measurements that it needs by itself; this command takes them beforehand. A plan for another size may add some more.
     """
-    with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
+    with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
         planner, calibration = vae.planner()
         if calibration is None:
             raise BackendUnavailable(
-                f"{vae.backend}: nothing to measure, the records of the engines say what calls take"
+                f"{vae.backend}: nothing to measure, since the records of its engines say how much memory calls take"
             )
         held = calibration.count
         for component in components or vae.manifest.components:
@@ -53,4 +55,4 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
             f"{point['component']:8} {point['strategy']:32} latents {size:12} "
             f"{point['peak_bytes'] / 2**20:8.1f} MiB {point['seconds']:8.3f} s"
         )
-    echo(f"{calibration.measured} measured, {held} were there already: {calibration.path}")
+    echo(f"{calibration.measured} measured now, {held} measured before: {calibration.path}")

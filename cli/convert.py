@@ -1,4 +1,4 @@
-"""`latentrt convert`: any checkpoint becomes a diffusers folder."""
+"""`latentrt convert`: convert any checkpoint to a diffusers folder."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from ..export.checkpoints import SourceOptions
-from .options import as_json, emit_json, progress_bar, scaling_options, source_options
-from .terminal import echo
+from .options import as_json, scaling_options, source_options
+from .progress import progress_bar
+from .terminal import echo, emit_json
 
 __all__ = ["convert"]
 
@@ -21,27 +22,17 @@ __all__ = ["convert"]
 def convert(
     source: str, folder: Path, overrides: dict[str, Any], source_options: SourceOptions, json_output: bool
 ) -> None:
-    """Write the checkpoint SOURCE as the diffusers folder FOLDER, in float32, without torch.
+    """Convert the checkpoint SOURCE to the diffusers folder FOLDER.
 
-    SOURCE is what `latentrt export` takes. The folder exists only if everything succeeded.
+    SOURCE is any source that `latentrt export` takes. The command needs no PyTorch. The folder holds float32 weights,
+    and exists only if the whole conversion succeeded.
     """
-    from ..export.convert import convert_checkpoint
+    from ..export import ConvertSettings, convert_checkpoint
 
     with progress_bar("Converting", hidden=json_output) as update:
-        checkpoint = convert_checkpoint(source, folder, overrides, source_options, update)
-    size = 4 * checkpoint.parameter_count
+        report = convert_checkpoint(source, folder, ConvertSettings(overrides, source_options), update)
     if json_output:
-        emit_json(
-            {
-                "folder": str(folder),
-                "bytes": size,
-                "family": checkpoint.config.family,
-                "variant": checkpoint.variant,
-                "format": checkpoint.format,
-                "notes": checkpoint.notes,
-                "config": checkpoint.config.to_dict(),
-            }
-        )
+        emit_json(report.to_json())
         return
-    name = f"{checkpoint.config.family}{f' ({checkpoint.variant})' if checkpoint.variant else ''}"
-    echo(f"{folder}: {name}, {len(checkpoint.tensors)} tensors, {size / 1e6:.1f} MB")
+    name = f"{report.config.family}{f' ({report.variant})' if report.variant else ''}"
+    echo(f"{folder}: {name}, {report.tensors} tensors, {report.size_bytes / 1e6:.1f} MB")

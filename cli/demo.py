@@ -1,12 +1,12 @@
-"""`latentrt demo`: the embedded models, from checkpoint to pictures, in one command."""
+"""`latentrt demo`: take the embedded models from checkpoint to pictures, in one command."""
 
 from pathlib import Path
 
 import click
 
 from ..runtime.extras import require
-from .options import as_json, emit_json
-from .terminal import echo
+from .options import as_json
+from .terminal import echo, emit_json
 
 __all__ = ["demo"]
 
@@ -15,10 +15,10 @@ __all__ = ["demo"]
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @as_json
 def demo(folder: Path, json_output: bool) -> None:
-    """Write the embedded demo models to DIR, export them, and take a picture and a clip through each.
+    """Export the embedded demo models and run samples through them.
 
-    DIR then holds the models (diffusers folders), their bundles, the inputs, the latents, the reconstructions, and
-    labelled side-by-side pictures and a clip.
+    The samples are a picture and a clip. DIR then holds the models (diffusers folders), their bundles, the inputs, the
+    latents, the reconstructions, and labelled side-by-side pictures and a clip.
     """
     for module, extra in (("torch", "export"), ("onnx", "export"), ("onnxruntime", "cpu"), ("PIL", "media")):
         require(module, extra=extra)

@@ -1,4 +1,4 @@
-"""`latentrt doctor`: what can run here, and what is missing."""
+"""`latentrt doctor`: show what can run on this machine, and what is missing."""
 
 import os
 import platform
@@ -10,8 +10,8 @@ from ..runtime.backends.choose import backends_here
 from ..runtime.backends.cuda.devices import compute_capability, has_nvidia_driver
 from ..runtime.errors import BackendUnavailable
 from ..runtime.extras import installed_version
-from .options import as_json, emit_json
-from .terminal import echo
+from .options import as_json
+from .terminal import echo, emit_json
 
 __all__ = ["doctor"]
 
@@ -40,10 +40,14 @@ _EXTRAS = {
 @click.command(epilog="Example: latentrt doctor --json")
 @as_json
 def doctor(json_output: bool) -> None:
-    """Tell which backends can run on this machine, what each missing one needs, and which packages are here."""
+    """Show which backends can run on this machine.
+
+    For each other backend the report says what is missing. It also lists the installed packages and the commands that
+    are ready.
+    """
     try:
         gpu = f"NVIDIA, compute capability {compute_capability()}" if has_nvidia_driver() else None
-    except BackendUnavailable as error:  # a driver, and no cuda-core to ask it
+    except BackendUnavailable as error:  # there is a driver, but no cuda-core to ask it
         gpu = f"NVIDIA ({error})"
     report = {
         "latentrt": installed_version("latentrt"),

@@ -1,4 +1,4 @@
-"""`latentrt encode`: pictures and clips become latents files."""
+"""`latentrt encode`: encode pictures and clips to latents files."""
 
 from functools import partial
 from pathlib import Path
@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..runtime import open_bundle
 from ..runtime.errors import MediaError, OutputError
-from .options import (
-    Interrupt,
-    as_json,
-    backend_options,
-    emit_json,
-    force_option,
-    how_it_ran,
-    measuring_told,
-    opened,
-    progress_bar,
-)
-from .terminal import echo
+from .interrupt import Interrupt
+from .options import as_json, backend_options, force_option
+from .progress import calibration_notice, progress_bar
+from .run_summary import how_it_ran
+from .terminal import echo, emit_json
 from .tiling_options import Way, memory_option, way_options
 
 if TYPE_CHECKING:
@@ -31,23 +25,27 @@ __all__ = ["encode"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .safetensors file or a folder.")
-@click.option("--mode/--sample", "mode", default=True, help="The mean latents (default), or ones drawn with --seed.")
-@click.option("--seed", type=click.IntRange(min=0), help="For --sample: with a file's name it makes the file's noise.")
-@click.option("--scaled", is_flag=True, help="Write diffusion latents, as a pipeline's denoiser takes them.")
+@click.option(
+    "--mode/--sample", "mode", default=True, help="Write the mean latents (default), or latents drawn with --seed."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="For --sample: the seed and a file's name give the file's noise."
+)
+@click.option("--scaled", is_flag=True, help="Write diffusion latents, which a pipeline's denoiser takes.")
 @click.option(
     "--background",
     metavar="COLOUR",
     default="white",
     show_default=True,
-    help="What transparent pixels are composited on, for models without alpha: a name, or #rrggbb.",
+    help="The colour behind transparent pixels, for models without alpha: a name, or #rrggbb.",
 )
-@force_option("Replace what is there: one file or, in a folder, those that this run would make differently.")
-@way_options("A clip chunk by chunk: the same latents, in memory that does not grow.")
+@force_option("Replace an existing file. In a folder, replace the files that this run would make differently.")
+@way_options("Encode a clip chunk by chunk: the same latents, in memory that does not grow with its length.")
 @click.option(
     "--colour-matrix",
     "matrix",
     type=click.Choice(["bt709", "bt601"]),
-    help="Of a clip that does not name its YUV matrix, or a wrong one.",
+    help="For a clip that names no YUV matrix, or the wrong matrix.",
 )
 @memory_option
 @backend_options
@@ -67,17 +65,17 @@ def encode(
     json_output: bool,
     **engine: Any,
 ) -> None:
-    """Encode INPUT with BUNDLE to a latents file.
+    """Encode pictures or clips with BUNDLE to latents files.
 
-    INPUT: a picture (png, jpg, webp, tif, bmp, avif, gif, ...), a clip (mp4, webm, mov, avi, ts, gif, ...) or a .npy
-    array. Image models take a folder of pictures and write one latents file each into the folder -o. For video models a
-    folder of pictures is one clip, and a folder of clips is many. Sizes off the model's grid are padded, and the
-    original size is kept in the file. Colour profiles are converted to sRGB. Models with an alpha channel take
+    INPUT is a picture (png, jpg, webp, tif, bmp, avif, gif, ...), a clip (mp4, webm, mov, avi, ts, gif, ...) or a .npy
+    array. Image models take a folder of pictures and write one latents file for each into the folder -o. For video
+    models a folder of pictures is one clip, and a folder of clips is many. A size off the model's grid is padded, and
+    the file keeps the original size. Colour profiles are converted to sRGB. Models with an alpha channel take
     transparency as it is.
 
-    Of a folder, files that are there already are left out if this run would make the same. If it would make them
-    differently (another option, another bundle, a changed picture), the run ends with an error; --force replaces them.
-    What the folder holds that is no picture or clip is counted at the end.
+    A folder can be encoded again: latents files that this run would make the same are left out. If the run would make
+    a file differently (another option, another bundle, a changed picture), it ends with an error, unless --force
+    replaces the file. The last line counts the entries of the folder that are no pictures or clips.
 
     With --sample the noise of a file comes from --seed and the file's name. So all files of a folder get different
     noise, and a file gets the same noise alone, in its folder, and in a rerun.
@@ -96,7 +94,7 @@ def encode(
     behind = background_colour(background)
     if not source.exists():
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
-    with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
+    with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
         way.enable(vae, memory)
         contents = folder_contents(source, vae) if source.is_dir() else None
         files = () if contents is None else contents.clips if vae.video else contents.pictures

@@ -1,4 +1,4 @@
-"""`latentrt export`: a checkpoint becomes a bundle."""
+"""`latentrt export`: export a checkpoint to a bundle."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,11 @@ from typing import Any
 import click
 
 from ..export.checkpoints import SourceOptions
-from .options import DTYPES, as_json, components_option, emit_json, progress_bar, scaling_options, source_options
-from .terminal import echo
+from ..runtime.arrays.kinds import DTYPES, Dtype
+from .options import as_json, components_option, scaling_options, source_options
+from .progress import progress_bar
+from .renamed_option import RenamedOption
+from .terminal import echo, emit_json
 
 __all__ = ["export"]
 
@@ -21,7 +24,7 @@ __all__ = ["export"]
     "dtypes",
     multiple=True,
     type=click.Choice(DTYPES),
-    help="Precision of the computation; repeatable, a graph each.  [default: float32]",
+    help="Precision of the computation; repeatable, one graph for each.  [default: float32]",
 )
 @scaling_options
 @source_options
@@ -30,16 +33,20 @@ __all__ = ["export"]
     type=click.Choice(["sdpa", "eager", "sliced"]),
     default="sdpa",
     show_default=True,
-    help="sdpa: the pattern that engines fuse; eager: plain; sliced: queries in pieces, bounded memory.",
+    help="sdpa: the pattern that engines fuse; eager: plain operators; sliced: queries in pieces, in bounded memory.",
 )
-@click.option("--fuse-qkv/--no-fuse-qkv", default=True, show_default=True, help="One projection for q, k and v.")
-@click.option("--stream/--no-stream", default=True, show_default=True, help="Video: also graphs that run in chunks.")
+@click.option("--fuse-qkv/--no-fuse-qkv", default=True, show_default=True, help="Compute q, k and v in one projection.")
 @click.option(
-    "--exact-tiles/--no-exact-tiles",
+    "--stream/--no-stream", default=True, show_default=True, help="Video: also export graphs that run a clip in chunks."
+)
+@click.option(
+    "--strips/--no-strips",
     "exact",
+    cls=RenamedOption,
+    former="--exact-tiles/--no-exact-tiles",
     default=True,
     show_default=True,
-    help="Images: also the steps of exact strips, for exact=True at run time; small, the weights are shared.",
+    help="Images: also export graphs that run a picture in strips. They are small, since they share the weights.",
 )
 @click.option(
     "--causal",
@@ -54,15 +61,15 @@ __all__ = ["export"]
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="SAMPLES",
-    help="Your own pictures or clips: what they show to overflow float16 stays in float32; repeatable. Larger ones "
-    "than 1024x1024 are scaled down to it.",
+    help="Your own pictures or clips: layers that overflow float16 on them stay in float32; repeatable. Samples larger "
+    "than 1024x1024 are scaled down to that.",
 )
 @as_json
 def export(
     source: str,
     bundle: Path,
     components: tuple[str, ...],
-    dtypes: tuple[str, ...],
+    dtypes: tuple[Dtype, ...],
     overrides: dict[str, Any],
     source_options: SourceOptions,
     attention: str,
@@ -75,12 +82,12 @@ def export(
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
 
-    SOURCE is a folder of diffusers or Flax, or of a pipeline with a vae in it; a single file of Stable Diffusion,
-    SDXL, SD3, FLUX or LTX-2, also a full checkpoint; or a model on the Hugging Face hub (org/name). What it is taken
-    for is said; `latentrt inspect SOURCE` tells it beforehand. The bundle holds one ONNX graph per component, with
-    dynamic batch and sizes, and the weights once. It exists only if everything succeeded.
+    SOURCE is a folder of diffusers or Flax, or of a pipeline that holds a vae; a single file of Stable Diffusion, SDXL,
+    SD3, FLUX or LTX-2, also a full checkpoint; or a model on the Hugging Face hub (org/name). The command prints the
+    format that it found, and `latentrt inspect SOURCE` prints it beforehand. The bundle holds one ONNX graph per
+    component, with dynamic batch and sizes, and the weights once. It exists only if the whole export succeeded.
     """
-    from ..export.bundle import ExportSettings, export_bundle
+    from ..export import ExportSettings, export_bundle
 
     settings = ExportSettings(
         components=tuple(dict.fromkeys(components)) or ("encoder", "decoder"),
@@ -121,11 +128,11 @@ def export(
     if manifest.streams:
         echo(f"  {len(manifest.streams)} graphs that run a clip in chunks, {manifest.streams[0].dtype}")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
-        echo(f"  {file}: {len(kept)} tensors are too large for float16 on these samples, kept in float32")
+        echo(f"  {file}: {len(kept)} tensors overflow float16 on these samples and stay in float32")
     if "float16" in settings.dtypes and not settings.check_range and manifest.config.force_upcast:
         echo(
-            "  float16: the config says force_upcast, so pictures may hold more than float16 does: what overflows runs "
-            "again in float32 if the bundle has it; --check-range PICTURES keeps it in float32 from the start"
+            "  float16: the config says force_upcast, so values may overflow float16. A call that overflows runs again "
+            "in float32 if the bundle has it; --check-range PICTURES keeps such layers in float32 from the start"
         )
     if "float32" not in settings.dtypes and "bfloat16" in settings.dtypes:
-        echo("  bfloat16 runs on TensorRT; for ONNX Runtime on a CPU to fall back to, add --dtype float32")
+        echo("  bfloat16 runs on TensorRT; add --dtype float32 for a fallback to ONNX Runtime on a CPU")

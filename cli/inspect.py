@@ -1,4 +1,4 @@
-"""`latentrt inspect`: what is in a bundle or a checkpoint."""
+"""`latentrt inspect`: show what a bundle or a checkpoint holds."""
 
 import itertools
 import os
@@ -11,13 +11,13 @@ from ..export.checkpoints import SourceOptions
 from ..runtime.bundle.engine_records import EngineRecord
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.config.kl import MissingScalingFactor
-from .options import as_json, emit_json, source_options
-from .terminal import echo
+from .options import as_json, source_options
+from .terminal import echo, emit_json
 
 __all__ = ["inspect"]
 
-_MOST_UNLISTED = 100
-_KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
+_MOST_UNLISTED = 100  # files in a report
+_KINDS = {"whole": "", "stream": "for streams, ", "exact": "for strips, "}
 
 
 @click.command(epilog="Example: latentrt inspect sd_xl_base_1.0.safetensors")
@@ -26,12 +26,12 @@ _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for exact strips, "}
     "--verify",
     "verify_hashes",
     is_flag=True,
-    help="Of a bundle: compare every SHA-256, and check what graphs refer to.",
+    help="For a bundle: compare every SHA-256, and check which files the graphs read.",
 )
 @source_options
 @as_json
 def inspect(path: str, verify_hashes: bool, source_options: SourceOptions, json_output: bool) -> None:
-    """Tell what a bundle or a checkpoint holds, without loading it."""
+    """Show what a bundle or a checkpoint holds, without loading it."""
     if (Path(path) / MANIFEST_NAME).is_file():
         manifest = Manifest.open(Path(path))
         if verify_hashes:
@@ -65,10 +65,10 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         )
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
     lines += [f"  {name}: not in the manifest, so nothing reads it" for name in _unlisted_files(manifest)]
-    what = "every hash is right, and every graph reads its weights alone"
-    lines.append(f"  {what}" if verified else "  sizes are right (--verify reads every byte)")
+    checked_text = "every hash is right, and every graph reads its own weights file only"
+    lines.append(f"  {checked_text}" if verified else "  sizes are right (--verify reads every byte)")
     for file, kept in (manifest.ranges or {}).get("kept_in_float32", {}).items():
-        lines.append(f"  range checked: {file} keeps {len(kept)} tensors in float32 where it is in float16")
+        lines.append(f"  range checked: {file} keeps {len(kept)} tensors in float32")
     for record in manifest.engines:
         memory = record.activation_bytes
         needs = "" if memory is None else f", {memory / 2**20:.0f} MiB of activations"
@@ -81,19 +81,19 @@ def _bundle_lines(manifest: Manifest, verified: bool) -> list[str]:
         lines += [f"           {profile}" for profile in record.profiles]
     checked = manifest.verification
     if checked is None:
-        lines.append("  not verified against the reference yet (latentrt verify)")
+        lines.append("  not verified against the reference yet (run latentrt verify)")
     else:
         verdict = "passed" if checked["passed"] else "failed"
         missing = [f"{row['backend']} {row['dtype']}" for row in checked.get("not_compared") or ()]
         left_out = f", not compared: {', '.join(dict.fromkeys(missing))}" if missing else ""
-        worst = checked["worst_psnr_db"]  # None: a result held NaN or infinity, which JSON has no number for
+        worst = checked["worst_psnr_db"]  # None: a result held NaN or infinity, for which JSON has no number
         text = "results that are not finite" if worst is None else f"worst PSNR {worst:.1f} dB"
         lines.append(f"  verification {verdict}: {text}{left_out}")
     return lines
 
 
 def _unlisted_files(manifest: Manifest) -> list[str]:
-    """Files in the folder that the manifest does not name, and that nothing reads; at most a hundred."""
+    """The files in the folder that the manifest does not name, at most a hundred. Nothing reads them."""
     known = {MANIFEST_NAME, *(file.name for file in manifest.files), *(record.file for record in manifest.engines)}
     paths = (Path(parent) / name for parent, _, names in os.walk(manifest.folder) for name in names)
     names = (path.relative_to(manifest.folder).as_posix() for path in paths)
@@ -112,7 +112,7 @@ def _checkpoint_report(path: str, options: SourceOptions) -> tuple[dict[str, Any
     absent: tuple[str, ...] = ()
     try:
         checkpoint = open_checkpoint(path, options=options)
-    except MissingScalingFactor as error:  # exporting needs the numbers, looking does not
+    except MissingScalingFactor as error:  # only an export needs these numbers
         missing, absent = str(error), error.fields
         stand_ins = {"scaling_factor": 1.0, "shift_factor": None}
         checkpoint = open_checkpoint(path, {name: stand_ins[name] for name in absent}, options)

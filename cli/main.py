@@ -1,31 +1,23 @@
-"""The command `latentrt`. Imports nothing heavy: each command imports what it runs."""
+"""The command `latentrt`. This module imports click alone, and each command imports what it runs."""
 
 import sys
+from types import TracebackType
 
 import click
 
-from ..runtime.errors import LatentRTError
-from .bench import bench
-from .build import build
-from .calibrate import calibrate
-from .convert import convert
-from .decode import decode
-from .demo import demo
-from .doctor import doctor
-from .encode import encode
-from .export import export
-from .inspect import inspect
-from .plan import plan
-from .terminal import LogFormatter, one_line, print_traceback, show_usage_error
-from .verify import verify
-from .warmup import warmup
+from .command_table import COMMANDS
+from .lazy_group import LazyGroup
 
 __all__ = ["cli", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    entries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="latentrt", prog_name="latentrt")
-@click.option("-v", "--verbose", is_flag=True, help="Log what is chosen and why.")
+@click.option("-v", "--verbose", is_flag=True, help="Log each choice and its reason.")
 def cli(verbose: bool) -> None:
     """The VAE of a diffusion model, from checkpoint to production without PyTorch.
 
@@ -36,22 +28,23 @@ def cli(verbose: bool) -> None:
     """
     import logging
 
+    from .terminal import LogFormatter
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
-for _command in (export, convert, build, encode, decode, verify, plan, calibrate, bench, warmup, inspect, doctor, demo):
-    cli.add_command(_command)
-
-
 def main() -> None:
-    """Run the command line: exit code 0, 1 for an error of ours (one line), 2 for wrong usage."""
-    # The exit is outside of any `except`: an exception holds its frames, they hold engines, and an engine that lives
-    # until the interpreter is torn down aborts the process (seen with ONNX Runtime 1.32).
+    """Run the command line.
+
+    The exit code is 0, 1 for one of LatentRT's errors (printed as one line), or 2 for wrong usage.
+    """
+    # The exit is outside of any `except`: an exception holds its frames, the frames hold engines, and an engine that
+    # lives until the interpreter is torn down aborts the process (seen with ONNX Runtime 1.32).
     import logging
 
-    sys.excepthook = print_traceback
+    sys.excepthook = _print_traceback
     logging.captureWarnings(True)
     sys.exit(_run())
 
@@ -60,19 +53,41 @@ def _run() -> int:
     try:
         return int(cli(standalone_mode=False) or 0)
     except click.ClickException as error:
+        from .terminal import show_usage_error
+
         show_usage_error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         message = "Interrupted: nothing unfinished was left behind."
-    except LatentRTError as error:
-        message = f"Error: {error}"
-    except MemoryError:
-        message = "Error: not enough memory: give a smaller picture or a shorter clip, or free some memory"
     except BrokenPipeError:
         return 1
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        message = f"Error: {error.filename}: {error.strerror}"  # a name too long, a folder that may not be read
+        message = f"Error: {sentence}"
+    from .terminal import one_line
+
     click.echo(one_line(message), err=True)
     return 1
+
+
+def _sentence(error: Exception) -> str | None:
+    """The message of an error that the user can do something about; None for a bug."""
+    from ..runtime.errors import LatentRTError  # here: it imports NumPy
+
+    match error:
+        case LatentRTError():
+            return str(error)
+        case MemoryError():
+            return "not enough memory: give a smaller picture or a shorter clip, or free some memory"
+        case OSError() if error.filename is not None:  # a name that is too long, a folder that may not be read
+            return f"{error.filename}: {error.strerror}"
+        case _:
+            return None
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from .terminal import print_traceback
+
+    print_traceback(kind, error, trace)

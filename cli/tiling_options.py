@@ -1,4 +1,4 @@
-"""--stream, --tile, --overlap, --blend, --exact, --strip, --storage: for every command that can work in pieces."""
+"""The options of tiles, strips and streams, for every command that can work in pieces."""
 
 import functools
 from collections.abc import Callable
@@ -11,67 +11,67 @@ from ..export.benchmark.tiles import TILED_AXES, tiling_arguments
 from ..runtime.autoencoders.autoencoder import Autoencoder
 from ..runtime.calls.strip_settings import STORAGES
 from ..runtime.errors import InputError
-from .options import Memory, Size
+from .parameter_types import Memory, Size
+from .renamed_option import RenamedOption
 
-__all__ = [
-    "TILED_BLENDS",
-    "Way",
-    "enable_streaming",
-    "enable_tiling",
-    "memory_option",
-    "tiles_wanted",
-    "tiling_options",
-    "way_options",
-]
+__all__ = ["TILED_BLENDS", "Way", "enable_tiling", "memory_option", "tiles_wanted", "tiling_options", "way_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
 
+memory_option = click.option(
+    "--memory",
+    type=Memory(),
+    help="The most memory of a call, such as 8GiB. The planner chooses how to run, exactly if an exact way fits.",
+)
+
 
 def tiling_options(command: Function) -> Function:
-    """--tile, --overlap and --blend; `enable_tiling` takes what they give."""
+    """--tile, --overlap and --blend. `enable_tiling` takes their values."""
     for option in (
         click.option(
             "--blend",
             type=click.Choice(TILED_BLENDS),
-            help="How tiles are put together.  [default: linear]",
+            help="How tiles are blended.  [default: linear]",
         ),
         click.option(
             "--overlap",
             type=Size(("HxW", "HxWxT", "N"), least=0),
             metavar="HxW[xT]",
-            help="By how much tiles overlap; one number: height and width.  [default: the blend's]",
+            help="The overlap of tiles; one number is for height and width.  [default: the blend's]",
         ),
         click.option(
             "--tile",
             type=Size(("HxW", "HxWxT", "auto")),
             metavar="HxW[xT]",
-            help='Work in tiles of so many pixels (and frames): bounded memory. "auto" takes the blend\'s own size.',
+            help='Work in tiles of this many pixels (and frames), in bounded memory. "auto" takes the blend\'s size.',
         ),
     ):
         command = option(command)
     return command
 
 
-def _exact_options(command: Function) -> Function:
-    """--exact, --strip and --storage."""
+def _strip_options(command: Function) -> Function:
+    """--strips, --strip and --storage."""
     for option in (
         click.option(
             "--storage",
             type=click.Choice(STORAGES),
-            help="With --exact: how activations wait between steps; float16 takes half the room and approximates.  "
-            "[default: float32]",
+            help="With --strips: how activations are kept between the steps. float16 takes half the memory and "
+            "approximates.  [default: float32]",
         ),
         click.option(
             "--strip",
             type=Size(("N", "HxW")),
             metavar="H[xW]",
-            help="With --exact: pixel rows of a strip, or tiles in two dimensions.  [default: what memory allows]",
+            help="With --strips: the pixel rows of a strip, or its rows and columns.  [default: what memory allows]",
         ),
         click.option(
-            "--exact",
+            "--strips",
+            cls=RenamedOption,
+            former="--exact",
             is_flag=True,
-            help="Images: in strips with the pixels of a single pass, in bounded memory, whatever the size.",
+            help="Images: work in strips, with the pixels of a single pass, in bounded memory at any size.",
         ),
     ):
         command = option(command)
@@ -80,30 +80,65 @@ def _exact_options(command: Function) -> Function:
 
 @dataclass(frozen=True)
 class Way:
-    """How calls run, as the options say: clips chunk by chunk, in tiles, in exact strips."""
+    """How calls run, as the options say: whole, chunk by chunk, in tiles, or in strips.
+
+    Attributes:
+        stream: --stream.
+        tile: --tile, (H, W) or (H, W, T) in pixels and frames; () for the blend's own size.
+        overlap: --overlap, (N,), (H, W) or (H, W, T) in pixels and frames.
+        blend: --blend.
+        strips: --strips.
+        strip: --strip, (rows,) or (rows, columns) in pixels.
+        storage: --storage.
+    """
 
     stream: bool
     tile: tuple[int, ...] | None
     overlap: tuple[int, ...] | None
     blend: str | None
-    exact: bool
+    strips: bool
     strip: tuple[int, ...] | None
     storage: str | None
 
     def enable(self, vae: Autoencoder, memory: str | None = None) -> None:
-        """Let calls run so. `memory`: as for `enable_tiling`.
+        """Make the autoencoder's calls run this way. `memory` is the value of --memory.
 
         Raises:
-            click.UsageError: options that do not go together. InputError: what this bundle's model does not take.
+            click.UsageError: options that do not go together. InputError: the bundle's model does not take an option.
         """
-        strips = {"exact": self.exact, "strip": self.strip, "storage": self.storage}
-        enable_tiling(vae, self.tile, self.overlap, self.blend, memory=memory, **strips)  # type: ignore[arg-type]
+        if not self._enable_strips(vae):
+            enable_tiling(vae, self.tile, self.overlap, self.blend, memory=memory)
         if self.stream:
-            enable_streaming(vae, self.tile)
+            self._enable_streaming(vae)
+
+    def _enable_strips(self, vae: Autoencoder) -> bool:
+        if not self.strips:
+            if self.strip is not None:
+                raise click.UsageError(
+                    "--strip is the size of strips: give --strips too, or --tile for overlapping tiles"
+                )
+            if self.storage is not None:
+                raise click.UsageError("--storage is for the activations of strips: give --strips too")
+            return False
+        if any(option is not None for option in (self.tile, self.overlap, self.blend)):
+            raise click.UsageError("--strips needs no --tile, --overlap or --blend: strips do not overlap")
+        if not vae.config.supports_strips:
+            raise InputError(f"--strips is for image models, and the bundle is {vae.family}: leave it out")
+        strip = self.strip[0] if self.strip is not None and len(self.strip) == 1 else self.strip
+        settings: dict[str, Any] = {"exact": True, "strip": strip, "storage": self.storage or STORAGES[0]}
+        vae.enable_tiling(**settings)
+        return True
+
+    def _enable_streaming(self, vae: Autoencoder) -> None:
+        if self.tile is not None and len(self.tile) == 3:
+            raise click.UsageError("--stream needs no tiles in time: give --tile HxW, or leave --stream out")
+        if not vae.config.supports_streams:
+            raise InputError(f"--stream is for video models, and the bundle is {vae.family}: leave it out")
+        vae.enable_streaming()
 
 
 def way_options(stream_help: str) -> Callable[[Function], Function]:
-    """--stream with that help, and the options of tiles and exact strips, as one `way`."""
+    """--stream with that help, and the options of tiles and strips, as one `way`."""
 
     def packing(command: Function) -> Function:
         @functools.wraps(command)
@@ -111,17 +146,10 @@ def way_options(stream_help: str) -> Callable[[Function], Function]:
             way = Way(**{field.name: options.pop(field.name) for field in fields(Way)})
             return command(*arguments, way=way, **options)
 
-        options = tiling_options(_exact_options(packed))
+        options = tiling_options(_strip_options(packed))
         return click.option("--stream", is_flag=True, help=stream_help)(options)  # type: ignore[return-value]
 
     return packing
-
-
-memory_option = click.option(
-    "--memory",
-    type=Memory(),
-    help="What the call may take, such as 8GiB: the planner chooses how to run, exactly where that fits.",
-)
 
 
 def tiles_wanted(
@@ -130,7 +158,7 @@ def tiles_wanted(
     """Whether the options ask for tiles.
 
     Raises:
-        click.UsageError: `memory` beside them, or an overlap of tiles whose size is not given.
+        click.UsageError: tiles together with `memory`, or an overlap without the size of a tile.
     """
     if tile is None and overlap is None and blend is None:
         return False
@@ -147,30 +175,15 @@ def enable_tiling(
     overlap: tuple[int, ...] | None,
     blend: str | None,
     *,
-    exact: bool = False,
-    strip: tuple[int, ...] | None = None,
-    storage: str | None = None,
     memory: str | None = None,
 ) -> bool:
-    """Enable tiling as the options say; False where none of them was given. `memory`: what --memory gave, which tiles
-    do not go with; of exact strips the planner makes the most.
+    """Enable tiling as the options say. Returns False if they ask for no tiles.
+
+    `memory` is the value of --memory, which does not go with tiles.
 
     Raises:
-        click.UsageError: options that do not go together. InputError: what this bundle's model does not take.
+        click.UsageError: options that do not go together. InputError: the bundle's model does not take an option.
     """
-    if strip is not None and not exact:
-        raise click.UsageError("--strip is the size of exact strips: give --exact too, or --tile for overlapping tiles")
-    if storage is not None and not exact:
-        raise click.UsageError("--storage is for activations of exact strips: give --exact too")
-    if exact:
-        if tile is not None or overlap is not None or blend is not None:
-            raise click.UsageError("--exact needs no --tile, --overlap or --blend: nothing overlaps")
-        if not vae.config.supports_strips:
-            raise InputError(f"--exact is for image models, and the bundle is {vae.family}: leave it out")
-        rows = strip[0] if strip is not None and len(strip) == 1 else strip
-        settings: dict[str, Any] = {"exact": True, "strip": rows, "storage": storage or STORAGES[0]}
-        vae.enable_tiling(**settings)
-        return True
     if not tiles_wanted(tile, overlap, blend, memory):
         return False
     arguments = tiling_arguments(vae, tile or (), overlap or (), blend or "linear")
@@ -180,17 +193,3 @@ def enable_tiling(
             raise click.UsageError(f"--overlap: {size - stride} is not below the tile's {size} along {axis}")
     vae.enable_tiling(**arguments)
     return True
-
-
-def enable_streaming(vae: Autoencoder, tile: tuple[int, ...] | None) -> None:
-    """Enable streaming as --stream says, with tiles of height and width at most.
-
-    Raises:
-        click.UsageError: `tile` has frames. InputError: not a video model.
-    """
-    if tile is not None and len(tile) == 3:
-        raise click.UsageError("--stream needs no tiles in time: give --tile HxW, or leave --stream out")
-    clips = vae.clip_calls
-    if clips is None:
-        raise InputError(f"--stream is for video models, and the bundle is {vae.family}: leave it out")
-    clips.enable_streaming()

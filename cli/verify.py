@@ -1,4 +1,4 @@
-"""`latentrt verify`: how far every backend is from the PyTorch reference."""
+"""`latentrt verify`: compare every backend with the PyTorch reference."""
 
 from functools import partial
 from pathlib import Path
@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..export.checkpoints import SourceOptions
+from ..runtime import open_bundle
+from ..runtime.arrays.kinds import DTYPES, Dtype
 from ..runtime.backends.choose import BACKENDS
+from ..runtime.backends.names import BackendName, ProviderName
 from ..runtime.extras import require
-from .options import DTYPES, as_json, emit_json, opened, provider_option, source_options, threads_option
-from .terminal import echo
+from .options import as_json, provider_option, source_options, threads_option
+from .terminal import echo, emit_json
 from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
-    from ..export.verify.parity import Comparison
+    from ..export import Comparison
 
 __all__ = ["verify"]
 
@@ -30,22 +33,28 @@ _TILING_HEAD = (
 
 @click.command(epilog="Example: latentrt verify bundle --source path/to/vae --samples photo.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--source", type=click.Path(), help="The checkpoint it was exported from.")
+@click.option("--source", type=click.Path(), help="The checkpoint that the bundle was exported from.")
 @click.option(
     "--samples",
     multiple=True,
     type=click.Path(path_type=Path),
     help="Your own pictures or clips, or a folder of them; repeatable.",
 )
-@click.option("--min-psnr", type=float, default=45.0, show_default=True, help="Exit with 1 below this, in dB.")
-@click.option("--tiling", is_flag=True, help="Instead compare tiled results with whole ones; needs no --source.")
+@click.option(
+    "--min-psnr", type=float, default=45.0, show_default=True, help="Exit with 1 if a PSNR is below this, in dB."
+)
+@click.option("--tiling", is_flag=True, help="Compare tiled results with whole results instead; needs no --source.")
 @tiling_options
 @click.option(
-    "--draw", type=click.Path(path_type=Path), help="With --tiling: whole, tiled, and 8 times the difference."
+    "--draw",
+    type=click.Path(path_type=Path),
+    help="With --tiling: draw the whole result, the tiled result, and 8 times the difference.",
 )
-@click.option("--max-frames", type=click.IntRange(min=1), help="Cut clips to this.  [default: 17; 49 with --tiling]")
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Only this one.")
-@provider_option("Only this one.")
+@click.option(
+    "--max-frames", type=click.IntRange(min=1), help="Cut clips to this many frames.  [default: 17; 49 with --tiling]"
+)
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Only this backend.  [default: all]")
+@provider_option("Only this provider of ONNX Runtime.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Only this precision.")
 @threads_option
 @source_options
@@ -61,23 +70,23 @@ def verify(
     blend: str | None,
     draw: Path | None,
     max_frames: int | None,
-    backend: str,
-    provider: str | None,
-    dtype: str | None,
+    backend: BackendName,
+    provider: ProviderName | None,
+    dtype: Dtype | None,
     threads: int | None,
     source_options: SourceOptions,
     json_output: bool,
 ) -> None:
-    """Compare BUNDLE on every backend that can run here with the PyTorch reference.
+    """Compare BUNDLE on every backend with the PyTorch reference.
 
-    Encoder and decoder run at several sizes on random arrays and latents, and on your own samples: in a single pass
-    ('whole'), of clips as 'stream' and as a plain call runs where that is another way ('default'), of pictures in exact
-    'strips'. Engines run at sizes that they were built for. PSNR takes the reference's range as its peak. The result is
-    stored in the bundle.
+    Encoder and decoder run at several sizes on random arrays and latents, and on your own samples. They run in a single
+    pass ('whole'); clips also as a 'stream', and as a plain call if that runs in another way ('default'); pictures also
+    in 'strips'. Engines run at the sizes that they were built for. PSNR takes the reference's range as its peak. The
+    result is stored in the bundle.
 
-    With --tiling each backend's tiled results are compared with its own whole ones instead, on your samples or a drawn
-    one, with every blend or the one given (tiles of 256x256, and 24 frames, unless --tile says otherwise): PSNR, what
-    the tiles cost, and how much their borders stand out (1: not at all).
+    With --tiling each backend's tiled results are compared with its own whole results instead, on your samples or on a
+    drawn sample, for --blend or for every blend. The report shows PSNR, the cost of the tiles, and how much their
+    borders stand out (1: not at all). The tiles are 256x256 pixels, and 24 frames, unless --tile gives another size.
     """
     if tiling:
         if source is not None:
@@ -90,20 +99,18 @@ def verify(
     if any(option is not None for option in (tile, overlap, blend, draw)):
         raise click.UsageError("--tile, --overlap, --blend and --draw go with --tiling")
     require("torch", extra="export")
-    from ..export.verify.parity import verify_bundle
+    from ..export import VerifySettings, verify_bundle
 
     rows = 0
 
     def on_row(row: "Comparison") -> None:
         nonlocal rows
-        if not rows:  # what cannot be compared at all is said without a table
+        if not rows:  # without any row there is no table
             echo(_HEAD)
         rows += 1
         _print_row(row)
 
-    report = verify_bundle(
-        bundle,
-        source,
+    settings = VerifySettings(
         samples=samples,
         max_frames=max_frames or 17,
         min_psnr_db=min_psnr,
@@ -111,9 +118,9 @@ def verify(
         provider=provider,
         threads=threads,
         dtype=dtype,
-        source_options=source_options,
-        on_row=None if json_output else on_row,
+        source=source_options,
     )
+    report = verify_bundle(bundle, source, settings, None if json_output else on_row)
     if json_output:
         emit_json(report.to_json())
     else:
@@ -137,7 +144,7 @@ def _verify_tiling(
     from ..export.verify.tiling_quality import compare_tiling
 
     tile, overlap, blend = options
-    with opened(str(bundle), **engine) as vae:
+    with open_bundle(bundle, **engine) as vae:
         if tile is None:
             tile, overlap = ((256, 256, 24), (64, 64, 8)) if vae.video else ((256, 256), (64, 64))
         blends = [blend] if blend else [name for name in TILED_BLENDS if vae.video or name != "ltx2"]

@@ -1,4 +1,4 @@
-"""`latentrt warmup`: everything that is slow the first time, done before the first request."""
+"""`latentrt warmup`: load and run the engines before the first request."""
 
 import time
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from ..export.sample_size import sample_size
-from .options import as_json, backend_options, batch_option, emit_json, opened, sizes_option
-from .terminal import echo
+from ..runtime import open_bundle
+from .options import as_json, backend_options, batch_option, sizes_option
+from .terminal import echo, emit_json
 from .tiling_options import Way, way_options
 
 __all__ = ["warmup"]
@@ -18,7 +19,7 @@ __all__ = ["warmup"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @sizes_option("Run a sample of this size once; repeatable.  [default: only load the engines]")
 @batch_option
-@way_options("Clips: what calls that stream run on.")
+@way_options("Clips: load the engines of calls that stream.")
 @backend_options
 @as_json
 def warmup(
@@ -29,16 +30,21 @@ def warmup(
     json_output: bool,
     **engine: Any,
 ) -> None:
-    """Load the engines of BUNDLE and run them once, so that what is compiled and cached on first use is there.
+    """Load and run the engines of BUNDLE before the first request.
 
-    Engines are never built here, nor by any other command than `latentrt build`: where one is missing, the error says
-    what to run. What TensorRT-RTX compiles for a size stays in the cache folder; the rest warms the disk's cache. Give
-    the size, --batch, --stream, tiles and strips of later calls, and --dtype float32 too where a result of lower
-    precision that is not finite is to be run again in float32 without compiling.
+    Engines compile and cache some work on first use: TensorRT-RTX keeps the kernels of a size in the cache folder, and
+    reading the files fills the system's disk cache. Give the size, --batch, --stream, tiles and strips of the later
+    calls. A result of lower precision that is not finite runs again in float32: run the command with --dtype float32
+    too, so that this rerun does not compile.
+
+    This command never builds an engine; only `latentrt build` does. If an engine is missing, the error says which
+    command to run.
     """
-    if way.exact and not sizes:
-        raise click.UsageError("--exact needs --size HxW: its steps are loaded one by one, as a picture runs")
-    with opened(str(bundle), **engine) as vae:
+    if way.strips and not sizes:
+        raise click.UsageError(
+            "--strips needs --size HxW: the steps of strips are loaded one by one, as a picture runs"
+        )
+    with open_bundle(bundle, **engine) as vae:
         way.enable(vae)
         shapes = [(batch, vae.config.in_channels, *sample_size(size, vae.family, vae.grid)) for size in sizes]
         seconds = []

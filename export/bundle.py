@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.arrays.kinds import Dtype
 from ..runtime.bundle.graph import FileEntry, Graph
 from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import InputError, OutputError
@@ -26,18 +27,29 @@ if TYPE_CHECKING:
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, bytes done, bytes in all)."""
+"""Called with (the step, bytes done, bytes in all); may raise, to stop."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
-    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk; `exact`: those
-    that run a picture in strips with the numbers of a single pass. `check_range` are sample pictures or clips: what
-    they show to be too large for float16 stays in float32."""
+    """How `export_bundle` exports.
+
+    Attributes:
+        components: the components to export, each once.
+        dtypes: the precisions of the computation; each gets graphs of its own.
+        attention: "sdpa" (the pattern that engines fuse), "eager" (plain operators) or "sliced" (queries in pieces, in
+            bounded memory).
+        fuse_qkv: compute q, k and v in one projection.
+        causal: for video models: further causalities to export graphs for, in addition to the config's own.
+        stream: for video models: also export graphs that run a clip chunk by chunk.
+        exact: for image models: also export graphs that run a picture in strips, with the numbers of a single pass.
+        check_range: sample pictures or clips; layers that overflow float16 on them stay in float32.
+        overrides: config fields that replace the checkpoint's, such as {"scaling_factor": 0.18215}.
+        source: how to read the checkpoint.
+    """
 
     components: tuple[str, ...] = ("encoder", "decoder")
-    dtypes: tuple[str, ...] = ("float32",)
+    dtypes: tuple[Dtype, ...] = ("float32",)
     attention: str = "sdpa"
     fuse_qkv: bool = True
     causal: tuple[bool, ...] = ()
@@ -49,15 +61,24 @@ class ExportSettings:
 
 
 def export_bundle(
-    source: Path | str,
-    folder: Path,
+    source: str | Path,
+    folder: str | Path,
     settings: ExportSettings | None = None,
     progress: Progress | None = None,
     range_progress: "RangeProgress | None" = None,
 ) -> Manifest:
-    """Export a checkpoint to a bundle folder, which exists afterwards only if everything succeeded.
+    """Export a checkpoint to a bundle folder, which exists afterwards only if the whole export succeeded.
 
-    `range_progress` is called during a range check, before and after each run.
+    Args:
+        source: a folder of diffusers or Flax, or of a pipeline that holds a vae; a single checkpoint file; or a model
+            on the Hugging Face hub (org/name).
+        folder: the bundle to write, which does not exist yet.
+        settings: how to export; None takes the defaults.
+        progress: is called with (the step, bytes done, bytes in all), and may raise, to stop.
+        range_progress: is called during a range check, before and after each run.
+
+    Returns:
+        The manifest of the bundle, which says what the bundle holds.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
@@ -66,6 +87,7 @@ def export_bundle(
         EngineError: memory ran out during a range check.
         MissingExtra: torch or onnx is not installed.
     """
+    folder = Path(folder)
     settings = settings or ExportSettings()
     started = time.perf_counter()
     for module in ("torch", "onnx"):
@@ -83,6 +105,7 @@ def export_bundle(
             graphs=tuple(graph for graph in graphs if _is_whole(graph)),
             streams=tuple(graph for graph in graphs if graph.stage is not None),
             strip_graphs=tuple(graph for graph in graphs if graph.strip_stage is not None),
+            weight_bytes=written.weight_bytes,
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
@@ -132,6 +155,7 @@ class _Writer:
         self.folder = folder
         self.settings = settings
         self.files: list[FileEntry] = []
+        self.weight_bytes: dict[str, Mapping[str, int]] = {}
         shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
         for name, shape in expected.items():
             component = component_of(name)
@@ -160,6 +184,7 @@ class _Writer:
                 keep = {} if self.ranges is None or dtype != "float16" else self._kept()
                 written = ready.get((component, dtype)) or self._write(self.folder, component, dtype, keep)
                 self.files += written.files
+                self.weight_bytes |= written.weight_bytes
                 yield from written.graphs
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":

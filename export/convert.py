@@ -1,38 +1,94 @@
-"""Any checkpoint to a diffusers folder: `config.json` and float32 safetensors. Needs no torch."""
+"""Any checkpoint to a diffusers folder: `config.json` and float32 safetensors, without PyTorch."""
 
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..runtime.config.model_config import ModelConfig
 from ..runtime.errors import OutputError
 from ..runtime.system.partial_output import partial_output, translated_errors
-from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
+from .checkpoints import SourceOptions, open_checkpoint
 from .checkpoints.diffusers_folder import CONFIG_NAME, WEIGHTS_NAME
 from .weights.safetensors_file import write_safetensors
 
-__all__ = ["convert_checkpoint"]
+__all__ = ["ConversionReport", "ConvertSettings", "convert_checkpoint"]
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """How `convert_checkpoint` reads the checkpoint.
+
+    Attributes:
+        overrides: config fields that replace the checkpoint's, such as {"scaling_factor": 0.18215}.
+        source: how to read the checkpoint.
+    """
+
+    overrides: Mapping[str, Any] | None = None
+    source: SourceOptions | None = None
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert_checkpoint` wrote.
+
+    Attributes:
+        folder: the diffusers folder.
+        size_bytes: the bytes of the weights, in float32.
+        tensors: the number of tensors.
+        config: the model's config.
+        variant: the published model that the checkpoint holds; "" if that is unknown.
+        format: the format of the source, as a phrase.
+        notes: the assumptions that were made, each a sentence.
+    """
+
+    folder: Path
+    size_bytes: int
+    tensors: int
+    config: ModelConfig
+    variant: str
+    format: str
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as values for JSON."""
+        return {
+            "folder": str(self.folder),
+            "bytes": self.size_bytes,
+            "family": self.config.family,
+            "variant": self.variant,
+            "format": self.format,
+            "notes": self.notes,
+            "config": self.config.to_dict(),
+        }
 
 
 def convert_checkpoint(
-    source: Path | str,
-    folder: Path,
-    overrides: Mapping[str, Any] | None = None,
-    options: SourceOptions | None = None,
+    source: str | Path,
+    folder: str | Path,
+    settings: ConvertSettings | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Checkpoint:
-    """Write the checkpoint as a diffusers folder, which exists afterwards only if everything succeeded.
+) -> ConversionReport:
+    """Convert a checkpoint to a diffusers folder, which exists afterwards only if the whole conversion succeeded.
 
-    One tensor is in memory at a time. `progress` is called with (what is being done, bytes done, bytes in all).
+    The function needs no PyTorch, and one tensor is in memory at a time.
+
+    Args:
+        source: the checkpoint, as `export_bundle` takes it.
+        folder: the folder to write, which does not exist yet.
+        settings: how to read the checkpoint; None takes the defaults.
+        progress: is called with ("weights", bytes done, bytes in all), and may raise, to stop.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
         OutputError: `folder` exists already, or cannot be written.
     """
-    checkpoint = open_checkpoint(source, overrides, options)
+    settings = settings or ConvertSettings()
+    folder = Path(folder)
+    checkpoint = open_checkpoint(source, settings.overrides, settings.source)
     if os.path.lexists(folder):
         raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
     shapes = {name: tensor.shape for name, tensor in sorted(checkpoint.tensors.items())}
@@ -51,10 +107,15 @@ def convert_checkpoint(
         write_safetensors(temporary / WEIGHTS_NAME, shapes, read, metadata={"format": "pt"})
         text = json.dumps(_diffusers_fields(checkpoint.config), indent=2, allow_nan=False)
         (temporary / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
-    return checkpoint
+    return ConversionReport(
+        folder, total, len(shapes), checkpoint.config, checkpoint.variant, checkpoint.format, checkpoint.notes
+    )
 
 
 def _diffusers_fields(config: ModelConfig) -> dict[str, Any]:
-    """What `config.json` holds. Statistics that are tensors have no fields there, and none here before
-    `Checkpoint.with_statistics`."""
+    """The fields of `config.json`.
+
+    Latent statistics that are tensors of the checkpoint have no fields there, and none here before
+    `Checkpoint.with_statistics`.
+    """
     return {key: value for key, value in config.to_dict().items() if value is not None}

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arrays.kinds import Dtype
 from .arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from .arrays.posterior import DiagonalGaussian
 from .autoencoders.autoencoder import Autoencoder
 from .autoencoders.autoencoder_kl import AutoencoderKL
 from .autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from .autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+from .backends.names import BackendName, ProviderName
 from .bundle.manifest import Manifest
 from .bundle.verified_files import Verify
 from .calls.cancel_token import CancelToken
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from .backends.backend import Backend
     from .backends.onnxruntime.options import OnnxRuntimeOptions
     from .backends.tensorrt.options import TensorRtOptions
+    from .files.decoded_file import decode_file
+    from .files.encoded_file import EncodedFile, encode_file
+    from .media.latents_file import LatentsFile, read_latents, write_latents
 
 __all__ = [
     "AutoencoderKL",
@@ -54,22 +59,52 @@ __all__ = [
     "DecoderOutput",
     "DeviceMemoryError",
     "DiagonalGaussian",
+    "EncodedFile",
     "EngineError",
     "InputError",
     "LatentRTError",
+    "LatentsFile",
     "MediaError",
     "MissingExtra",
     "OutputError",
+    "decode_file",
+    "encode_file",
     "open_bundle",
+    "read_latents",
+    "write_latents",
 ]
+
+_FILES = {
+    "EncodedFile": "files.encoded_file",
+    "LatentsFile": "media.latents_file",
+    "decode_file": "files.decoded_file",
+    "encode_file": "files.encoded_file",
+    "read_latents": "media.latents_file",
+    "write_latents": "media.latents_file",
+}
+"""Names that are imported when they are first used: they import readers and writers of files."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f".{_FILES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def open_bundle(
     bundle: str | Path,
     *,
-    backend: "str | Backend" = "auto",
-    dtype: str = "float32",
-    provider: str | None = None,
+    backend: "BackendName | Backend" = "auto",
+    dtype: Dtype = "float32",
+    provider: ProviderName | None = None,
     threads: int | None = None,
     contexts: int = 1,
     session_options: "Mapping[str, Any] | OnnxRuntimeOptions | TensorRtOptions | None" = None,

@@ -10,7 +10,7 @@ __all__ = ["Case", "Measurement"]
 @dataclass(frozen=True)
 class Case:
     """One component at one size on one backend. `size`: of the sample, (H, W) or (T, H, W), on the model's grid.
-    `strategy`: "default" (what a plain call does), "whole", "tiled", "stream" or "exact"; `tile`, `overlap`, `blend`
+    `strategy`: "default" (what a plain call does), "whole", "tiled", "stream" or "strips"; `tile`, `overlap`, `blend`
     are the command line's, for tiles. `warm`: the size was named to `warmup` before. `memory`: what calls are given as
     `memory=`."""
 

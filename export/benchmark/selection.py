@@ -13,7 +13,7 @@ from .case import Case
 
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
 
-STRATEGIES = ("default", "whole", "tiled", "stream", "exact")
+STRATEGIES = ("default", "whole", "tiled", "stream", "strips")
 _IMAGE_SIZE = (512, 512)
 _VIDEO_SIZE = (256, 256, 17)
 _Engine = tuple[str, str | None, str]

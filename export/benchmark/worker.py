@@ -42,7 +42,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
                 return {"error": "one tile holds it, which is the same as whole"}
         elif strategy == "stream":
             vae.enable_streaming()
-        elif strategy == "exact":
+        elif strategy == "strips":
             vae.enable_tiling(exact=True)
         config, generator = vae.config, np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Building the engines of a bundle: what is there and right is kept, what is missing or stale is built."""
+"""Building the engines of a bundle: engines that are up to date stay, missing and stale engines are built."""
 
 import datetime
 import os
@@ -19,7 +19,7 @@ from .order import EngineOrder, engine_orders
 from .process import library_version, run_worker
 from .settings import LIBRARIES, BuildSettings
 from .sharing import taken_engine
-from .stored_weights import stored_weights
+from .weight_bytes import weight_bytes
 
 __all__ = ["BuiltEngine", "build_engines"]
 
@@ -30,8 +30,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine of the bundle; `fresh` says whether it was built now or was there already, and `taken` whether it came
-    from another bundle now."""
+    """An engine of the bundle.
+
+    Attributes:
+        record: the engine's entry in the manifest.
+        fresh: the engine was built by this call; otherwise the bundle had it already.
+        taken: the engine was taken from another bundle by this call.
+    """
 
     record: EngineRecord
     fresh: bool
@@ -39,18 +44,32 @@ class BuiltEngine:
 
 
 def build_engines(
-    bundle: Path, settings: BuildSettings, progress: Progress | None = None, source: Path | None = None
+    bundle: str | Path, settings: BuildSettings, progress: Progress | None = None, source: str | Path | None = None
 ) -> tuple[BuiltEngine, ...]:
-    """Have an engine for every graph of the chosen components and precisions, those of streams and of exact strips
-    where the settings ask for them, and record each in the manifest as soon as it is there. With nothing changed since
-    the last time nothing is done. What is missing is built, or, with the bundle `source`, taken from there: engines
-    that take other weights (`refit` is set by that).
+    """Build TensorRT engines for the graphs of a bundle, and record each in the manifest as soon as it is built.
+
+    An engine that the bundle has already is not built again.
+
+    Args:
+        bundle: the bundle's folder.
+        settings: what to build.
+        progress: is called with (steps done, steps in all), over all engines of the call.
+        source: another bundle to take missing engines from instead of building them, for fine-tunes with the same
+            graphs. The engines then take other weights: this sets `refit`.
+
+    Returns:
+        One entry for each graph of the chosen components and precisions, in the order of the graphs.
 
     Raises:
-        InputError: a wrong setting or size. BackendUnavailable: this library, or this machine, cannot build that.
-        EngineError: the library refused a graph, or `source` has no engine that agrees in everything but the weights.
-        BundleError: a bundle is damaged. OutputError: it cannot be written.
+        InputError: a wrong setting or size.
+        BackendUnavailable: this library, or this machine, cannot build that.
+        EngineError: the library refused a graph, or `source` has no engine that agrees in all except the weights.
+        BundleError: a bundle is damaged; or, to strip or refit weights, it was exported by a version that did not
+            record them, and onnx is not installed.
+        MissingExtra: the library or Polygraphy is not installed.
+        OutputError: the bundle cannot be written.
     """
+    source = None if source is None else Path(source)
     if source is not None:
         if settings.backend == "tensorrt-rtx":
             raise BackendUnavailable(
@@ -59,18 +78,18 @@ def build_engines(
             )
         settings = replace(settings, refit=True)
     settings = settings.checked()
-    manifest = Manifest.open(bundle)
+    manifest = Manifest.open(Path(bundle))
     version = library_version(settings.backend)
     orders = engine_orders(manifest, settings, version, settings.targets or (_own_capability(),))
 
-    def told(index: int) -> Progress:
-        def tell(done: int, total: int) -> None:
+    def share(index: int) -> Progress:
+        def report(done: int, total: int) -> None:
             if progress is not None:
                 progress(round((index + done / total) * _STEPS), len(orders) * _STEPS)
 
-        return tell
+        return report
 
-    return tuple(_have(manifest.folder, order, settings, told(index), source) for index, order in enumerate(orders))
+    return tuple(_have(manifest.folder, order, settings, share(index), source) for index, order in enumerate(orders))
 
 
 def _own_capability() -> str:
@@ -85,7 +104,7 @@ def _own_capability() -> str:
 def _have(
     folder: Path, order: EngineOrder, settings: BuildSettings, progress: Progress, source: Path | None
 ) -> BuiltEngine:
-    with locked(folder / order.file):  # who wants the same one meanwhile finds it afterwards
+    with locked(folder / order.file):  # another process that wants the same engine waits, and then finds it
         return _found_or_made(Manifest.open(folder), order, settings, progress, source)
 
 
@@ -97,7 +116,7 @@ def _found_or_made(
             try:
                 record.check_file(manifest.folder)
             except EngineError:
-                break  # missing or damaged: it is built again
+                break  # missing or damaged: build it again
             return BuiltEngine(record, fresh=False)
     if source is not None:
         record = taken_engine(order, manifest.folder, source)
@@ -113,7 +132,7 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
     path = manifest.path_of(name)
     had_folder = path.parent.is_dir()
     log = cache_folder("logs") / f"{Path(name).stem}.log"
-    weights = stored_weights(manifest.path_of(graph.file))
+    weights = weight_bytes(manifest, graph) if settings.refit or settings.strip_weights else {}
     partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     call: dict[str, Any] = {
         "backend": settings.backend,
@@ -131,7 +150,7 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
         with translated_errors(path):
             path.parent.mkdir(exist_ok=True)
             for left in path.parent.glob(f".{path.name}.*.partial"):
-                left.unlink()  # of a process that was killed: another one would hold the lock
+                left.unlink()  # left by a killed process: a running process would hold the lock
             answer = run_worker(call, progress)
             size, digest = partial.stat().st_size, sha256_of(partial)
             partial.replace(path)
@@ -169,7 +188,9 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
 def _timing_cache(settings: BuildSettings, order: EngineOrder) -> str | None:
     if settings.backend == "tensorrt-rtx" or settings.timing_cache is False:
         return None
-    name = "".join(sign if sign.isalnum() else "-" for sign in gpu_name())  # times are a model's, not a capability's
+    name = "".join(
+        sign if sign.isalnum() else "-" for sign in gpu_name()
+    )  # times belong to a GPU's model, not to a compute capability
     return str(cache_folder("timing") / f"tensorrt-{order.version}-{name}-sm{order.targets[0]}.cache")
 
 
@@ -179,7 +200,7 @@ def _enter(folder: Path, record: EngineRecord) -> None:
 
 
 def _with(manifest: Manifest, record: EngineRecord) -> Manifest:
-    """The manifest with that record; records of the same graph as it was before are of no use any more."""
+    """The manifest with that record, without engines of an earlier state of the same graph."""
     hashes = {file.name: file.sha256 for file in manifest.files}
     weights = next(hashes[graph.weights] for graph in manifest.every_graph if graph.file == record.graph)
     kept = []

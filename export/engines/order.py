@@ -1,4 +1,4 @@
-"""The engines to have: one order per graph, named after everything that goes into its engine."""
+"""Orders of engines: one for each graph, named after everything that goes into its engine."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,18 @@ _FOLDER = "engines"
 
 @dataclass(frozen=True)
 class EngineOrder:
-    """One engine to have, and the name that follows from everything that goes into it. `settings`: what does, beside
-    graph, profiles and capabilities."""
+    """One engine that a bundle shall have.
+
+    Attributes:
+        graph: the graph to build.
+        backend: "tensorrt" or "tensorrt-rtx".
+        profiles: the sizes that the engine takes.
+        targets: the compute capabilities to build for.
+        version: the version of the library.
+        graph_sha256: the hash of the graph file.
+        weights_sha256: the hash of the weights file.
+        settings: the other settings that change the engine's content.
+    """
 
     graph: Graph
     backend: str
@@ -55,8 +65,9 @@ class EngineOrder:
 def engine_orders(
     manifest: Manifest, settings: BuildSettings, version: str, targets: tuple[str, ...]
 ) -> tuple[EngineOrder, ...]:
-    """An order for every graph of the chosen components and precisions, those of streams and of exact strips where the
-    settings ask for them.
+    """One order for every graph of the chosen components and precisions.
+
+    The graphs of streams and of strips are included if the settings ask for them.
 
     Raises:
         InputError: a wrong size, or nothing to build. BundleError: a graph or weights were altered.
@@ -75,18 +86,11 @@ def engine_orders(
 
 
 def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
-    """The graphs of streams and the steps of exact strips, as far as they are asked for."""
+    """The graphs of streams and of strips that the settings ask for."""
     config = manifest.config
     kinds = (
         ("--stream", settings.stream, manifest.streams, "streaming graphs", config.supports_streams, "video"),
-        (
-            "--exact-tiles",
-            settings.exact,
-            manifest.strip_graphs,
-            "steps for exact strips",
-            config.supports_strips,
-            "image",
-        ),
+        ("--strips", settings.exact, manifest.strip_graphs, "steps for strips", config.supports_strips, "image"),
     )
     found: list[Graph] = []
     for option, asked, graphs, what, supported, others in kinds:
@@ -103,9 +107,9 @@ def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
 def _ordered(
     manifest: Manifest, graph: Graph, settings: BuildSettings, version: str, targets: tuple[str, ...]
 ) -> EngineOrder:
-    for name in (graph.file, graph.weights):  # by content, not by what the manifest says of it
+    for name in (graph.file, graph.weights):  # the content of the files, not the manifest's entry
         manifest.verify_hash(name)
-    manifest.check_graph(graph, graph.file)  # before the library's parser sees it
+    manifest.check_graph(graph, graph.file)  # before the library's parser reads it
     hashes = {file.name: file.sha256 for file in manifest.files}
     return EngineOrder(
         graph=graph,

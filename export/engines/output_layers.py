@@ -1,8 +1,8 @@
-"""Layers behind a parsed network's result: pixels, and whether it is finite.
+"""Layers after a parsed network's result: pixels, and the number of values that are not finite.
 
-They are written with the library's own layers and not as an ONNX graph: so every bundle gets them, whatever its
-export, and one engine gives all of its outputs in one call, without a kernel of ours. None of them has weights: the
-library's ONNX refitter wants to find every weight of an engine in its graph.
+These layers are the library's own layers and not part of the ONNX graph. So every bundle gets them, also a bundle of an
+earlier version, and one engine call gives all outputs without a kernel of ours. None of the layers has weights, since
+the library's ONNX refitter must find every weight of an engine in its graph.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ["add_outputs"]
 
 
 def add_outputs(network: Any, library: Any, names: Sequence[str]) -> None:
-    """Add those outputs behind the network's first one, (B, C, ...)."""
+    """Add outputs to a network: those named, computed from the network's first output, (B, C, ...)."""
     result = network.get_output(0)
     made = {PIXELS: _pixels, NOT_FINITE: _not_finite}
     for name in names:
@@ -24,12 +24,14 @@ def add_outputs(network: Any, library: Any, names: Sequence[str]) -> None:
 
 
 def _pixels(network: Any, library: Any, result: Any) -> Any:
-    """(x + 1) * 127.5, clipped to [0, 255], rounded half to even, as runtime/arrays/pixels.py does it. It is
-    the same in float32 as x / 2 + 1 / 2, clipped to [0, 1], times 255, since halves are exact."""
+    """(x + 1) * 127.5, clipped to [0, 255] and rounded half to even, as runtime/arrays/pixels.py computes it.
+
+    x / 2 + 1 / 2, clipped to [0, 1], times 255 gives the same in float32, since halves are exact.
+    """
     of = library.ActivationType
     unit = network.add_activation(result, of.HARD_SIGMOID)  # max(0, min(1, alpha * x + beta))
     unit.alpha, unit.beta = 0.5, 0.5
-    scaled = network.add_activation(unit.get_output(0), of.SELU)  # beta * x where x > 0, else 0 since alpha is
+    scaled = network.add_activation(unit.get_output(0), of.SELU)  # beta * x if x > 0, else 0, since alpha is 0
     scaled.alpha, scaled.beta = 0.0, 255.0
     rounded = network.add_unary(scaled.get_output(0), library.UnaryOperation.ROUND).get_output(0)
     moved = network.add_shuffle(rounded)
@@ -38,7 +40,7 @@ def _pixels(network: Any, library: Any, result: Any) -> Any:
 
 
 def _not_finite(network: Any, library: Any, result: Any) -> Any:
-    """The number of values that are NaN or infinite. (A maximum would not do: it may pass over NaN.)"""
+    """The number of values that are NaN or infinite. (A maximum is not enough: it may ignore NaN.)"""
     of = library.UnaryOperation
     nan, infinite = (network.add_unary(result, one).get_output(0) for one in (of.ISNAN, of.ISINF))
     either = network.add_elementwise(nan, infinite, library.ElementWiseOperation.OR).get_output(0)

@@ -1,4 +1,4 @@
-"""From sample sizes to the profiles of each graph that runs all at once."""
+"""From sample sizes to the profiles of each graph that runs a whole sample at once."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ __all__ = ["default_tile", "plan_profiles", "sample_sizes"]
 
 
 def default_tile(config: ModelConfig) -> tuple[int, ...]:
-    """What is built for where nothing is said, (height, width) or (height, width, frames): 512x512, and 17 frames."""
+    """The tile to build for by default, (height, width) or (height, width, frames): 512x512 pixels, and 17 frames."""
     return (512, 512, 17) if config.video else (512, 512)
 
 
@@ -54,7 +54,7 @@ def sample_sizes(config: ModelConfig, settings: BuildSettings) -> tuple[tuple[Ex
 
 
 def _whole_cells(tile: Extent, grid: Grid) -> Extent:
-    """A temporal tile of N frames is N // ratio + 1 latent frames, as everywhere in tiling: the sample of those."""
+    """The tile with a legal number of frames: N frames become N // ratio + 1 latent frames, as everywhere in tiling."""
     if not grid.video:
         return tile
     return replace(tile, frames=tile.frames // grid.temporal * grid.temporal + 1)

@@ -1,4 +1,4 @@
-"""Starting the build process, hearing it out, and making one sentence of what went wrong in it."""
+"""The client of the build process: it sends the order, reads the answers, and makes one sentence of an error."""
 
 import contextlib
 import importlib.metadata
@@ -50,13 +50,14 @@ def library_version(backend: str) -> str:
 
 
 def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Have one engine built; returns what the process says of it. On an exception, KeyboardInterrupt too, the process
-    is ended first, and its half-written file is gone.
+    """Build one engine in a process of its own, and return the answer of that process.
+
+    On an exception, KeyboardInterrupt too, the process is ended and its unfinished file is deleted first.
 
     Raises:
         EngineError: the library refused the graph or failed; the message names the node and the log file.
     """
-    # -P: a json.py in the user's folder is none of our business.
+    # -P: do not import modules from the user's folder, such as a json.py.
     command = [sys.executable, "-P", "-m", "latentrt.export.engines.worker"]
     with Path(order["log"]).open("wb") as log:
         process = subprocess.Popen(
@@ -73,7 +74,7 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
             answer = json.loads(line)
             if answer["event"] == "progress":
                 progress(answer["done"], answer["total"])
-        process.wait()  # before its input is closed, which ends it too: the code that it ends with tells why
+        process.wait()  # before closing its input, which ends it too: the exit code gives the reason
     except BaseException:
         process.kill()
         raise

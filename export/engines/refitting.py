@@ -1,12 +1,12 @@
-"""How the builder is told which weights of an engine may be exchanged when it is loaded.
+"""The builder's marks for weights that may be exchanged when an engine is loaded.
 
-`--refit` marks the tensors of the weights file one by one (REFIT_INDIVIDUAL) and not everything (REFIT): whatever else
-is constant, of the graph, of the parser or of `postlude.py`, is then folded as in any engine, and the ONNX refitter,
-which wants a value for every weight that can be exchanged, finds each of them in the graph.
+`--refit` marks each tensor of the weights file (REFIT_INDIVIDUAL) and not every constant (REFIT). All other constants,
+of the graph, the parser or `output_layers.py`, are then folded as in any engine. The ONNX refitter needs a value for
+every weight that can be exchanged, and finds each of them in the graph.
 
-`--strip-weights` alone promises the library the same weights again (REFIT_IDENTICAL): the engine may then be as fast as
-one that holds them, since what is computed from weights alone is folded at build time. Other weights would give
-undefined results, which is why the record of such an engine names its weights.
+`--strip-weights` alone promises the library the same weights again (REFIT_IDENTICAL). The engine may then be as fast as
+an engine that holds its weights, since the library folds computations on weights at build time. Other weights give
+undefined results, so the record of such an engine names its weights.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,10 +16,10 @@ __all__ = ["mark_weights", "set_refit_flags"]
 
 
 def mark_weights(network: Any, names: Iterable[str]) -> None:
-    """Let these weights of a parsed network be exchanged.
+    """Mark weights of a parsed network as exchangeable, by their names.
 
     Raises:
-        RuntimeError: the library would keep one of them as it is.
+        RuntimeError: the library cannot exchange one of them.
     """
     for name in names:
         if not network.mark_weights_refittable(name):
@@ -27,7 +27,7 @@ def mark_weights(network: Any, names: Iterable[str]) -> None:
 
 
 def set_refit_flags(config: Any, library: Any, flags: Mapping[str, Any]) -> None:
-    """What `--strip-weights` and `--refit` mean to the builder."""
+    """Set the builder's flags for `--strip-weights` and `--refit`."""
     of = library.BuilderFlag
     if flags["strip_weights"]:
         config.set_flag(of.STRIP_PLAN)

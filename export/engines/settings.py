@@ -1,8 +1,10 @@
-"""How to build engines: what the user chose, checked before anything is compiled."""
+"""How to build engines: the user's settings, checked before anything is compiled."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from ...runtime.arrays.kinds import Dtype
+from ...runtime.backends.names import EngineBackendName
 from ...runtime.errors import BackendUnavailable, InputError
 from ...runtime.execution.stream_lengths import ENGINE_FRAMES
 
@@ -12,7 +14,7 @@ LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 LARGEST_PICTURE = (2048, 2048)
 PORTABLE = ("8.0", "8.6", "8.9", "12.0")  # tensorrt-rtx: one engine from Ampere to Blackwell
 _RTX_REFUSALS = {
-    # Tried with 1.7.1 on a machine without a driver; each would else fail late, or do nothing without a word.
+    # Tried with 1.7.1 on a machine without a driver: each fails late, or does nothing and says nothing.
     "strip_weights": "--strip-weights: tensorrt-rtx 1.7.1 does not build a stripped engine that can be refitted",
     "refit": "--refit: tensorrt-rtx 1.7.1 does not build a refittable engine without a GPU",
     "version_compatible": "--version-compatible: engines of tensorrt-rtx 1.7.1 belong to their version",
@@ -24,7 +26,14 @@ _LEVELS = range(6)
 
 @dataclass(frozen=True)
 class Extent:
-    """A sample's size: batch, frames (1 for pictures), height and width in pixels."""
+    """The size of a sample.
+
+    Attributes:
+        batch: the number of samples.
+        height: in pixels.
+        width: in pixels.
+        frames: the number of frames; 1 for pictures.
+    """
 
     batch: int
     height: int
@@ -34,17 +43,35 @@ class Extent:
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What to build. `tiles` are the largest sample of each profile, which starts at the smallest legal size, or is
-    static; `shapes` are profiles as (min, opt, max) instead. `compute_capabilities` () is the library's own choice:
-    8.0 to 12.0 in one engine for tensorrt-rtx, this machine's GPU for tensorrt.
+    """What `build_engines` builds.
 
-    `stream`: also engines of a video model's streaming graphs, for steps of at most `chunk` frames of the clip.
-    `exact`: also engines of an image model's steps of exact strips, for strips of at most the tiles' size of pictures
-    of at most `picture` (height, width) pixels. Both in the precisions of `dtypes`. `whole` False: only those.
+    Attributes:
+        backend: "tensorrt" or "tensorrt-rtx".
+        dtypes: the precisions of the graphs to build.
+        components: the components to build.
+        tiles: the largest sample of each profile. A profile starts at the smallest legal size unless `static`. () is
+            512x512 pixels, and 17 frames for video.
+        static: build for the tiles' own sizes only.
+        whole: build the graphs that run a whole sample at once.
+        shapes: instead of `tiles`, each profile as its (min, opt, max) sizes.
+        stream: for video models: also build the graphs that run a clip chunk by chunk.
+        chunk: with `stream`: the most frames of a chunk.
+        exact: for image models: also build the graphs that run a picture in strips; `tiles` are the largest strips.
+        picture: with `exact`: (height, width) of the largest picture, in pixels.
+        compute_capabilities: for tensorrt-rtx: the GPUs to build for, in one engine, such as "8.9". () is 8.0 to 12.0.
+            tensorrt builds for this machine's GPU.
+        optimization_level: 0 to 5, how long the library searches for fast kernels; None is the library's own level.
+        workspace_bytes: the most scratch memory of one layer; None is no limit.
+        tf32: let float32 graphs multiply with 10 bits of mantissa.
+        strip_weights: for tensorrt: leave the weights out of the engine; loading takes them from the bundle.
+        refit: for tensorrt: build an engine that takes the weights of any bundle with the same graph.
+        version_compatible: for tensorrt: build an engine that runs in later versions of the library too.
+        hardware_compatible: for tensorrt: build an engine that runs on every GPU since Ampere.
+        timing_cache: for tensorrt: keep the timings of kernels for later builds; None keeps them.
     """
 
-    backend: str
-    dtypes: tuple[str, ...] = ("float32",)
+    backend: EngineBackendName
+    dtypes: tuple[Dtype, ...] = ("float32",)
     components: tuple[str, ...] = ("encoder", "decoder")
     tiles: tuple[Extent, ...] = ()
     static: bool = False
@@ -65,10 +92,10 @@ class BuildSettings:
     timing_cache: bool | None = None
 
     def checked(self) -> "BuildSettings":
-        """These settings, if they go together.
+        """These settings, after a check that they go together.
 
         Raises:
-            InputError: a value that no library takes. BackendUnavailable: one that this library does not.
+            InputError: no library takes a value. BackendUnavailable: the chosen library does not take a value.
         """
         if self.backend not in LIBRARIES:
             raise InputError(f"--backend must be one of {', '.join(LIBRARIES)}, got {self.backend!r}")
@@ -96,7 +123,7 @@ class BuildSettings:
         return self.compute_capabilities or (PORTABLE if self.backend == "tensorrt-rtx" else ())
 
     def flags(self) -> dict[str, Any]:
-        """What of these settings changes an engine's content, beside profiles and capabilities."""
+        """The settings that change an engine's content, apart from profiles and capabilities."""
         return {
             "optimization_level": self.optimization_level,
             "workspace_bytes": self.workspace_bytes,

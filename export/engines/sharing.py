@@ -1,4 +1,4 @@
-"""An engine of one bundle in another: of a fine-tune, whose graph is the same and whose weights are not."""
+"""An engine of one bundle for another bundle: a fine-tune with the same graph and other weights."""
 
 import os
 import shutil
@@ -18,12 +18,16 @@ _DIGITS = 16  # of a hash, in messages
 
 
 def taken_engine(order: EngineOrder, bundle: Path, source: Path) -> EngineRecord:
-    """The engine of `source` that `order` wants, as a file of `bundle` too: one file with two names where the system
-    can do that, else a copy. Returns its record, which is not in the bundle's manifest yet.
+    """Give `bundle` the engine of `source` that fits `order`, and return its record.
+
+    The engine is one file with two names if the file system can do that, else a copy. The caller adds the record to the
+    bundle's manifest.
 
     Raises:
-        EngineError: `source` has none that agrees in everything but the weights; the message holds both values. Or its
-            file is not the one that was built. BundleError: `source` is no bundle. OutputError: it cannot be written.
+        EngineError: `source` has no engine that agrees in all except the weights (the message holds both values), or
+            the engine's file has changed since it was built.
+        BundleError: `source` is no bundle.
+        OutputError: the file cannot be written.
     """
     manifest = Manifest.open(source)
     here = (order.graph.file, order.backend)
@@ -57,7 +61,7 @@ def taken_engine(order: EngineOrder, bundle: Path, source: Path) -> EngineRecord
 
 
 def _differences(record: EngineRecord, order: EngineOrder) -> list[str]:
-    """What an engine and an order do not have in common, apart from the weights: (its value, the wanted one)."""
+    """The differences between an engine and an order, apart from the weights, each as a phrase with both values."""
     pairs = {
         "SHA-256 of the graph": (record.graph_sha256[:_DIGITS], order.graph_sha256[:_DIGITS]),
         f"version of {order.backend}": (record.library_version, order.version),
@@ -70,7 +74,7 @@ def _differences(record: EngineRecord, order: EngineOrder) -> list[str]:
 
 
 def _put(file: Path, target: Path, sha256: str) -> None:
-    """The file under a second name, whole or not at all."""
+    """Give the file a second name, whole or not at all."""
     partial = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
     try:
         try:

@@ -1,4 +1,4 @@
-"""The profiles of the graphs that run a clip chunk after chunk."""
+"""The profiles of the graphs that run a clip chunk by chunk."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -19,21 +19,20 @@ _LATER, _ANY, _FIRST = (0, 0, 0), (0, 0, 1), (1, 1, 1)
 
 
 def stream_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
-    """The profiles of a stage, for the height and width of each tile and steps of at most `settings.chunk` frames of
-    the clip.
+    """The profiles of a stage: two for each tile, for chunks of at most `settings.chunk` frames of the clip.
 
-    Two profiles each. The encoder's first chunk has 1 + a multiple of frames and its later ones a multiple, and no
-    range holds both. A decoder's takes any number, but where `first` and `last` may be 1, the library's bounds on how
-    many frames there are grow from layer to layer, and with them the memory that it plans for: for LTX-2's last stage,
-    8 frames of 768x512, 4.9 GB of activations instead of the 1.3 GB of the chunks between the ends (TensorRT-RTX
-    1.7.1).
+    One profile is for the first and the last chunk, the other for the chunks between. In an encoder, the first chunk
+    has 1 + a multiple of frames and later chunks have a multiple, and no range holds both. A decoder takes any number
+    of frames. But if `first` and `last` may be 1, the library's bounds on the number of frames grow from layer to
+    layer, and so does the memory that it plans for. For LTX-2's last stage with 8 frames of 768x512 that is 4.9 GB of
+    activations, instead of 1.3 GB for the chunks between (TensorRT-RTX 1.7.1).
 
     Raises:
         InputError: a height or width off the model's grid.
     """
     frames = StepFrames.of(graph, stage_frames(graph, settings.chunk))
-    looks_ahead = any(tensor.name == ports.LAST for tensor in graph.inputs)
-    ends = (1, frames.first, frames.first), {ports.FIRST: _ANY if looks_ahead else _FIRST, ports.LAST: _ANY}
+    takes_last = any(tensor.name == ports.LAST for tensor in graph.inputs)
+    ends = (1, frames.first, frames.first), {ports.FIRST: _ANY if takes_last else _FIRST, ports.LAST: _ANY}
     between = (frames.multiple, frames.later, frames.later), {ports.FIRST: _LATER, ports.LAST: _LATER}
     sizes = sample_sizes(config, settings)
     return tuple(_profile(config, graph, triple, *kind) for triple, kind in product(sizes, (ends, between)))
@@ -49,7 +48,7 @@ def _profile(
     sizes = [_sizes(config, extent, length) for extent, length in zip(triple, frames, strict=True)]
     ranges = {}
     for tensor in graph.inputs:
-        if tensor.name in flags:  # its values count: they decide how many frames come out
+        if tensor.name in flags:  # its values decide how many frames come out
             ranges[tensor.name] = ShapeRange(*((value,) for value in flags[tensor.name]))
         else:
             ranges[tensor.name] = ShapeRange(*(tensor.shape_for(of) for of in sizes))

@@ -1,4 +1,4 @@
-"""The profiles of the steps of exact strips."""
+"""The profiles of the graphs that run a picture in strips."""
 
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
@@ -12,13 +12,15 @@ from .settings import BuildSettings, Extent
 
 __all__ = ["strip_profiles"]
 
-_SCORES_BYTES = 1 << 29  # of attention, for all queries of a call: what the engine reserves
-_ZEROS = ShapeRange((0,), (0,), (1,))  # rows or columns of zeros at a side: the values count, 1 at the picture's end
+_SCORES_BYTES = 1 << 29  # the memory of attention scores, for all queries of a call, that an engine reserves
+_ZEROS = ShapeRange((0,), (0,), (1,))  # rows or columns of zeros at a side, by their values: 1 at the picture's end
 
 
 def strip_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
-    """The profile of one step, for strips of at most each tile's height and width, of pictures of at most
-    `settings.picture`. (With `static` they still begin small: the strips at a picture's end are what is left.)
+    """The profiles of one step of strips: one for each tile, which is the largest strip of that profile.
+
+    `settings.picture` is the largest picture. With `static` a profile still begins small, since the strips at a
+    picture's end may be small.
 
     Raises:
         InputError: a tile or a picture off the model's grid.
@@ -35,8 +37,11 @@ def strip_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -
 
 
 def _convolution(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
-    """Result tiles of at most `tile`. The smallest has two rows with those around it: one by itself would come of a
-    picture a single row high. With zeros at every side the largest gives two rows more than any call asks for."""
+    """Result tiles of at most `tile`.
+
+    The smallest source has two rows, the result row and a row around it: a single row comes only from a picture of one
+    row. The largest, with zeros at every side, gives two rows more than any call asks for.
+    """
     rows, columns = (stage.window(length, 2 * length, 8 * length) for length in (tile.height, tile.width))
     largest = rows.stop - rows.start, columns.stop - columns.start
     sizes = (
@@ -58,7 +63,7 @@ def _sizes(batch: int, source: tuple[int, int], result: tuple[int, int]) -> dict
 
 
 def _positions(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
-    """Keys of a tile; and queries of as many as leave scores of a bounded size, over all positions of the picture."""
+    """Keys of one tile, and as many queries as keep the scores over all positions of the picture within their limit."""
     size = tile.height, tile.width
     if stage.kind == "attention":
         size = queries_within(*size, positions * tile.batch, _SCORES_BYTES)

@@ -1,9 +1,10 @@
 """The build process: one graph in, one engine file out. Run as `python -m latentrt.export.engines.worker`.
 
 A process of its own because Polygraphy decides once per process which of the two libraries it drives, because the
-libraries write to the terminal past Python, and because a build is stopped by ending it. The order comes as one JSON
-object on standard input, which stays open: when it closes, whoever asked is gone, and so is the half-written file.
-Answers are JSON objects, one a line, on standard output; what the library says goes to the log file.
+libraries write to the terminal past Python, and because only ending the process stops a build. The order comes as one
+JSON object on standard input, which stays open. When it closes, the client has ended, so the process deletes its
+unfinished file and ends too. Answers are JSON objects, one a line, on standard output. The library's messages go to the
+log file.
 """
 
 import json
@@ -45,7 +46,7 @@ def main() -> None:
         result = _build(order, say)
         written.set()
         say(event="done", **result)
-    except Exception as error:  # whatever the libraries raise; their own words are in the log
+    except Exception as error:  # the libraries' exceptions share no base class; their messages are in the log
         sys.stdout.flush()
         say(event="error", kind=type(error).__name__, message=str(error), log=_text_of(log))
     answers.close()
@@ -137,30 +138,30 @@ def _config(order: dict[str, Any], library: Any, say: Say) -> Callable[[Any, Any
 
 
 def _monitor(library: Any, say: Say) -> Any:
-    """The library's progress as (done, in all) of its outermost phase, in thousandths."""
+    """Reports the progress of the library's outermost phase, in thousandths."""
 
     class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
             self._phases: dict[str, tuple[str | None, int]] = {}
             self._steps: dict[str, int] = {}
-            self._told = -1
+            self._reported = -1
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._phases[phase_name] = (parent_phase, max(num_steps, 1))
             self._steps[phase_name] = 0
-            self._tell()
+            self._report()
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self._steps[phase_name] = step + 1
-            self._tell()
+            self._report()
             return True
 
         def phase_finish(self, phase_name: str) -> None:
             self._phases.pop(phase_name, None)
             self._steps.pop(phase_name, None)
 
-        def _tell(self) -> None:
+        def _report(self) -> None:
             share, width = 0.0, 1.0
             parent: str | None = None
             while (phase := next((name for name, (of, _) in self._phases.items() if of == parent), None)) is not None:
@@ -169,15 +170,15 @@ def _monitor(library: Any, say: Say) -> Any:
                 width /= steps
                 parent = phase
             done = round(_STEPS * min(share, 1.0))
-            if done > self._told:  # a phase may come back; the bar does not
-                self._told = done
+            if done > self._reported:  # a phase may begin again; the bar does not go back
+                self._reported = done
                 say(event="progress", done=done, total=_STEPS)
 
     return Monitor()
 
 
 def _peak_bytes() -> int | None:
-    """The most memory that this process had, where the system tells."""
+    """The peak memory of this process; None if the system does not report it."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None

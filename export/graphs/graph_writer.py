@@ -28,11 +28,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class WrittenGraphs:
-    """What was written in one precision; `float32_nodes` says, per graph file, which nodes stayed in float32."""
+    """What was written in one precision.
+
+    Attributes:
+        graphs: the graphs, as the manifest describes them.
+        files: the files of the graphs and their weights.
+        float32_nodes: by graph file, the nodes that stayed in float32.
+        weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file.
+    """
 
     graphs: tuple[Graph, ...]
     files: tuple[FileEntry, ...]
     float32_nodes: Mapping[str, tuple[str, ...]]
+    weight_bytes: Mapping[str, Mapping[str, int]]
 
 
 class ComponentGraphs:
@@ -80,7 +88,7 @@ class ComponentGraphs:
         weights_name = self._weights_name(dtype)
         weights = write_safetensors(folder / weights_name, self.shapes, read, kinds)
         files = [FileEntry(weights_name, weights.size_bytes, weights.sha256)]
-        graphs, float32_nodes = [], {}
+        graphs, float32_nodes, weight_bytes = [], {}, {}
         for name, (spec, model) in self.models.items():
             on_graph()
             file = self.file_name(spec, dtype)
@@ -90,6 +98,7 @@ class ComponentGraphs:
                 float32_nodes[file] = tuple(sorted(plans[name].float32_nodes))
                 low = plans[name].low_ports
             files.append(_write_model(folder / file, model))
+            weight_bytes[file] = _weight_bytes(model)
             cpu_file = None
             if dtype == "float32" and name in self._for_cpu:
                 cpu_file = file.replace(".onnx", ".cpu.onnx")
@@ -109,7 +118,7 @@ class ComponentGraphs:
                     cpu_file=cpu_file,
                 )
             )
-        return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes)
+        return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes, weight_bytes)
 
     def _plans(self, dtype: str, keep: Mapping[str, Collection[str]]) -> dict[str, PrecisionPlan]:
         """The plan of every graph, by its float32 file. What streams and exact steps keep in float32 follows from the
@@ -141,6 +150,12 @@ def _infos(tensors: Iterable[TensorSpec], dtype: str, low: Collection[str]) -> t
 def _maker(model: ModelProto, output: str) -> str:
     """The node that makes it, by name: which is that of its result, wherever it is no graph's output."""
     return next((node.name for node in model.graph.node if output in node.output), "")
+
+
+def _weight_bytes(model: ModelProto) -> dict[str, int]:
+    """The bytes of each initializer whose values lie in the weights file."""
+    entries = {one.name: {entry.key: entry.value for entry in one.external_data} for one in model.graph.initializer}
+    return {name: int(values["length"]) for name, values in entries.items() if values}
 
 
 def _write_model(path: Path, model: ModelProto) -> FileEntry:

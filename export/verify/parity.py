@@ -1,19 +1,20 @@
 """How far every backend is from the PyTorch reference: per graph, on random arrays and on the user's own samples."""
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime import open_bundle
+from ...runtime.arrays.kinds import Dtype
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.choose import backends_here, choose_backend
+from ...runtime.backends.names import BackendName, ProviderName
 from ...runtime.backends.tensorrt.opener import LIBRARIES
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
@@ -26,109 +27,54 @@ from ..memory_errors import memory_errors
 from .parity_inputs import ParityInputs
 from .quality import psnr
 from .reference import SEED, Reference, timed
+from .report import Comparison, NotCompared, ParityReport
+from .settings import VerifySettings
 
-__all__ = ["Comparison", "NotCompared", "ParityReport", "verify_bundle"]
+__all__ = ["verify_bundle"]
 
 Array = NDArray[np.float32]
+_Run = tuple[BackendName, ProviderName | None, Dtype]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One graph on one input. `max_abs` and `relative` (max_abs over the reference's largest magnitude) are of the
-    output; `psnr_db` takes the reference's range (max - min) as its peak; times are of one call, in seconds.
-    `strategy`: how it ran: "whole" (or as it is planned, where that might not fit into memory), as a "stream", or in
-    exact "strips"."""
-
-    backend: str
-    dtype: str
-    component: str
-    causal: bool | None
-    sample: str
-    shape: tuple[int, ...]
-    max_abs: float
-    relative: float
-    psnr_db: float
-    seconds: float
-    reference_seconds: float
-    strategy: str = "whole"
-
-
-@dataclass(frozen=True)
-class NotCompared:
-    """What should have been compared and was not, and why."""
-
-    backend: str
-    dtype: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """All comparisons, and whether each reached `min_psnr_db`. What was not compared has not passed."""
-
-    comparisons: tuple[Comparison, ...]
-    min_psnr_db: float
-    not_compared: tuple[NotCompared, ...] = ()
-
-    @property
-    def worst_psnr_db(self) -> float:
-        return min(row.psnr_db for row in self.comparisons)
-
-    @property
-    def passed(self) -> bool:
-        return self.worst_psnr_db >= self.min_psnr_db and not self.not_compared
-
-    def to_json(self) -> dict[str, Any]:
-        """For JSON, which has no NaN and no infinity: those become null."""
-        return {
-            "passed": self.passed,
-            "min_psnr_db": self.min_psnr_db,
-            "worst_psnr_db": _finite(self.worst_psnr_db),
-            "comparisons": [{key: _finite(value) for key, value in asdict(row).items()} for row in self.comparisons],
-            "not_compared": [asdict(row) for row in self.not_compared],
-        }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def verify_bundle(
-    bundle: Path,
-    source: Path | str,
-    *,
-    samples: Sequence[Path] = (),
-    max_frames: int = 17,
-    min_psnr_db: float = 45.0,
-    backend: str = "auto",
-    provider: str | None = None,
-    threads: int | None = None,
-    dtype: str | None = None,
-    source_options: SourceOptions | None = None,
+    bundle: str | Path,
+    source: str | Path,
+    settings: VerifySettings | None = None,
     on_row: Callable[[Comparison], None] | None = None,
 ) -> ParityReport:
-    """Compare the bundle's graphs on every backend that can run here with the reference model of `source`: whole, and
-    where the bundle holds graphs for it as streams (and as a plain call of a clip runs) and in exact strips. Of engines
-    each profile is called at least once.
+    """Compare the graphs of a bundle with the PyTorch model of `source`, on every backend that can run on this machine.
 
-    `backend`, `provider` and `dtype` narrow the choice. Clips among `samples` are cut to `max_frames`. The result is
-    stored in the bundle's manifest.
+    The graphs run on random arrays and on the samples of the settings: in a single pass, and as streams and in strips
+    if the bundle holds graphs for these. Each profile of an engine is called at least once. The report is stored in the
+    bundle's manifest.
+
+    Args:
+        bundle: the bundle's folder.
+        source: the checkpoint that the bundle was exported from, as `export_bundle` takes it.
+        settings: what to compare; None takes the defaults.
+        on_row: is called with each comparison as soon as it is made.
 
     Raises:
-        CheckpointError: the source is not the one that the bundle came from. EngineError: nothing could be compared,
-            or memory ran out.
-        BundleError, ConfigError: see there.
+        CheckpointError: `source` is not the checkpoint that the bundle was exported from.
+        ConfigError: the checkpoint's config cannot be used.
+        BundleError: the bundle is damaged.
+        BackendUnavailable: the backend that the settings name cannot run here.
+        InputError: the bundle does not hold the precision that the settings name, or a setting has a wrong value.
+        MediaError: a sample cannot be read.
+        EngineError: nothing could be compared, or memory ran out.
     """
-    manifest = Manifest.open(bundle)
-    precisions = dict.fromkeys(graph.dtype for graph in manifest.graphs) if dtype is None else (dtype,)
-    reference = Reference(_matching_checkpoint(manifest, source, source_options))
+    settings = settings or VerifySettings()
+    manifest = Manifest.open(Path(bundle))
+    dtype = settings.dtype
+    precisions = dict.fromkeys(cast("Dtype", graph.dtype) for graph in manifest.graphs) if dtype is None else (dtype,)
+    reference = Reference(_matching_checkpoint(manifest, source, settings.source))
     rows: list[Comparison] = []
     missing: list[NotCompared] = []
-    for chosen, name, precision in _runs(manifest, backend, provider, precisions):
-        with open_bundle(bundle, backend=chosen, provider=name, dtype=precision, threads=threads) as vae:
+    for chosen, name, precision in _runs(manifest, settings.backend, settings.provider, precisions):
+        with open_bundle(bundle, backend=chosen, provider=name, dtype=precision, threads=settings.threads) as vae:
             before = len(rows), len(missing)
-            for row in _compare(vae, manifest, reference, precision, samples, max_frames):
+            for row in _compare(vae, manifest, reference, precision, settings.samples, settings.max_frames):
                 if isinstance(row, NotCompared):
                     missing.append(row)
                     continue
@@ -140,8 +86,8 @@ def verify_bundle(
                 missing.append(NotCompared(vae.backend, precision, reason))
     if not rows:
         raise EngineError("; ".join(f"{row.backend} {row.dtype} was not compared: {row.reason}" for row in missing))
-    report = ParityReport(tuple(rows), min_psnr_db, tuple(missing))
-    Manifest.update(bundle, lambda now: replace(now, verification=report.to_json()))
+    report = ParityReport(tuple(rows), settings.min_psnr_db, tuple(missing))
+    Manifest.update(manifest.folder, lambda now: replace(now, verification=report.to_json()))
     return report
 
 
@@ -167,21 +113,21 @@ def _matching_checkpoint(manifest: Manifest, source: Path | str, options: Source
 
 
 def _runs(
-    manifest: Manifest, backend: str, provider: str | None, precisions: Iterable[str]
-) -> list[tuple[str, str | None, str]]:
+    manifest: Manifest, backend: BackendName, provider: ProviderName | None, precisions: Iterable[Dtype]
+) -> list[_Run]:
     """Every (backend, provider, precision) that can run here, or those asked for: opening them says what is missing."""
     labels = [label for label, reason in backends_here() if reason is None] or ["onnxruntime:cpu"]
     if provider is not None:
         labels = [f"onnxruntime:{provider}"]
     elif backend != "auto":
         labels = [label for label in labels if label.partition(":")[0] == backend] or [backend]
-    found: list[tuple[str, str | None, str]] = []
+    found: list[_Run] = []
     for label in labels:
         name, _, of = label.partition(":")
         for precision in precisions:
             asked = provider is not None or backend == name
             if asked or _can_run(manifest, name, of or None, precision):
-                found.append((name, of or None, precision))
+                found.append(cast("_Run", (name, of or None, precision)))
     return found or [(backend, provider, next(iter(precisions)))]
 
 

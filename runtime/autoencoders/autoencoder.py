@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from ...tiling import Plan
 from ...tiling.plan import Direction
 from ..arrays import latents as latents_module
+from ..arrays.kinds import OutputKind
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..arrays.ran import Ran
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
+from ..calls.blends import ImageBlend
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions
 from ..calls.jobs import Job, Progress, Tiling
@@ -29,6 +31,7 @@ from ..errors import InputError
 from ..execution.execution import execute
 from .clip_calls import ClipCalls
 from .opened_bundle import OpenedBundle
+from .video_calls import VideoCalls
 from .warmup_calls import warmup_calls
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ __all__ = ["Autoencoder"]
 Array = NDArray[np.float32]
 
 
-class Autoencoder(OpenedBundle, ABC):
+class Autoencoder(OpenedBundle, VideoCalls, ABC):
     """Encode and decode with the engines of a bundle. Made by `open_bundle` or a family's `from_pretrained`.
 
     Arrays are (B, C, H, W) for images and (B, C, T, H, W) for video. It holds memory: use it as a context manager,
@@ -63,7 +66,7 @@ class Autoencoder(OpenedBundle, ABC):
         x: Any,
         *,
         pad: bool = False,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,
@@ -92,7 +95,7 @@ class Autoencoder(OpenedBundle, ABC):
         z: Any,
         *,
         crop: Sequence[int] | None = None,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,
@@ -142,7 +145,7 @@ class Autoencoder(OpenedBundle, ABC):
         self,
         z: Any,
         *,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         **options: Any,
@@ -208,8 +211,20 @@ class Autoencoder(OpenedBundle, ABC):
         self._slicing = False
 
     @abstractmethod
-    def enable_tiling(self) -> None:
-        """Encode and decode in overlapping tiles from now on; the families say with which arguments."""
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        *,
+        tile_sample_stride_height: int | None = None,
+        tile_sample_stride_width: int | None = None,
+        blend: ImageBlend = "linear",
+        tiles_per_call: int = 1,
+    ) -> None:
+        """Encode and decode in overlapping tiles from now on.
+
+        These are the arguments that all families take; each family documents them, and may take more.
+        """
 
     def disable_tiling(self) -> None:
         """Encode and decode in one pass again; the settings stay for `tiled_encode` and `tiled_decode`."""

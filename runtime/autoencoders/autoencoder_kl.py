@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ..calls.blends import ImageBlend
 from ..calls.strip_settings import exact_strips
 from ..calls.tiling_arguments import image_tiling
 from ..config.kl import AutoencoderKLConfig
@@ -28,7 +29,7 @@ class AutoencoderKL(Autoencoder):
         *,
         tile_sample_min_size: int | None = None,
         tile_overlap_factor: float | None = None,
-        blend: str = "linear",
+        blend: ImageBlend = "linear",
         tiles_per_call: int = 1,
         exact: bool = False,
         strip: int | Sequence[int] | None = None,

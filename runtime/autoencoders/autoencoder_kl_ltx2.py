@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.boundary import check_output
+from ..arrays.kinds import OutputKind
 from ..arrays.ran import Ran
 from ..backends.sessions import Sessions
 from ..bundle.graph import Graph
+from ..calls.blends import VideoBlend
 from ..calls.cancel_token import CancelToken
 from ..calls.conditions import Conditions, draw_noise, timesteps
 from ..calls.jobs import Job, Progress
@@ -51,7 +53,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         tile_sample_stride_width: int | None = None,
         tile_sample_stride_num_frames: int | None = None,
         *,
-        blend: str = "linear",
+        blend: VideoBlend = "linear",
         framewise: bool | None = None,
         compat_shift: bool = False,
         tiles_per_call: int = 1,
@@ -93,7 +95,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         z: Any,
         *,
         crop: Sequence[int] | None = None,
-        output: str = "float32",
+        output: OutputKind = "float32",
         causal: bool | None = None,
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
@@ -133,7 +135,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         z: Any,
         frames_per_chunk: int | None = None,
         *,
-        output: str = "float32",
+        output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
         causal: bool | None = None,

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
+from ..arrays.kinds import DTYPES
 from ..bundle.manifest import Manifest
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from .backend import Backend, BackendRequest
 from .choices import ENGINE_BACKENDS, Choices, graphs_of
+from .names import BackendName
 
 __all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of", "other_backends"]
 
-BACKENDS = ("auto", "onnxruntime", "openvino", *ENGINE_BACKENDS)
-_DTYPES = ("float32", "float16", "bfloat16")
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 
 def choose_backend(
@@ -46,8 +47,8 @@ def choose_backend(
         raise InputError(f"backend must be a name or an object of a subclass of Backend, got {type(backend).__name__}")
     if backend not in BACKENDS:
         raise BackendUnavailable(f"backend must be one of {', '.join(BACKENDS)} in this version, got {backend!r}")
-    if dtype not in _DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if provider is not None:
         _check_provider(backend, provider)
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):

@@ -21,8 +21,8 @@ __all__ = ["EngineRecord", "build_command", "engine_key", "warmup_command"]
 
 _KEY_DIGITS = 16
 _AMPERE = "8.0"  # and later: what TensorRT calls hardware-compatible
-_OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact-tiles"}
-_WARMED_UP: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --exact"}
+_OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
+_WARMED_UP: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
 _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 

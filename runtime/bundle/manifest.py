@@ -47,6 +47,8 @@ class Manifest:
         ranges: the report of the range check, in its JSON form, or None.
         streams: the graphs that run a clip chunk by chunk.
         strip_graphs: the graphs that run a picture in strips, in their order.
+        weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file. It is empty for
+            bundles of earlier versions.
         folder: where the bundle was opened. It is not stored.
     """
 
@@ -59,6 +61,7 @@ class Manifest:
     ranges: Mapping[str, Any] | None = None
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
+    weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -168,6 +171,7 @@ class Manifest:
             ranges=values.get("ranges"),
             streams=lists.streams,
             strip_graphs=lists.strip_graphs,
+            weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
             folder=folder,
         )
 
@@ -188,6 +192,7 @@ class Manifest:
             "engines": [record.to_json() for record in self.engines],
             "verification": self.verification,
             "ranges": self.ranges,
+            "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
             "produced_by": dict(self.produced_by),
         }
 
@@ -273,3 +278,10 @@ def _of_precision(graphs: Iterable[Graph], component: str, dtype: str | None) ->
     found = [graph for graph in graphs if graph.component == component]
     wanted = dtype or next((graph.dtype for graph in found), None)
     return tuple(graph for graph in found if graph.dtype == wanted)
+
+
+def _weight_bytes(values: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    found = {file: dict(weights) for file, weights in values.items()}
+    if not all(type(size) is int and size >= 0 for weights in found.values() for size in weights.values()):
+        raise ValueError("weight_bytes holds something else than whole numbers")
+    return found

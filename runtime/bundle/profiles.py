@@ -18,7 +18,7 @@ EngineKind = Literal["whole", "stream", "exact"]
 _CURES: dict[EngineKind, str] = {
     "whole": "decode in tiles, or build for this size with `latentrt build --tile`",
     "stream": "stream in tiles, or build for this size with `latentrt build --stream --tile HxW`",
-    "exact": "build for this size with `latentrt build --exact-tiles --tile HxW --picture HxW`",
+    "exact": "build for this size with `latentrt build --strips --tile HxW --picture HxW`",
 }
 
 

@@ -231,6 +231,6 @@ class Jobs:
         if not found:
             raise BundleError(
                 f"{self._manifest.folder} holds no {graph.dtype} steps for exact strips of its {graph.component}: "
-                f"export it again with --dtype {graph.dtype} --exact-tiles"
+                f"export it again with --dtype {graph.dtype} --strips"
             )
         return found

@@ -38,8 +38,8 @@ DEFAULT_FRAME_RATE = Fraction(24)
 
 def decode_file(
     vae: Autoencoder,
-    source: Path,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     *,
     scaled: bool = False,
     frame_rate: Fraction | None = None,
@@ -83,6 +83,7 @@ def decode_file(
         OutputError: the output exists or cannot be written.
     """
     started = time.perf_counter()
+    source, output = Path(source), Path(output)
     if output != STANDARD_OUTPUT:
         check_replaceable(output, overwrite, source)
     content = read_latents(source)

@@ -51,8 +51,8 @@ class EncodedFile:
 
 def encode_file(
     vae: Autoencoder,
-    source: Path,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     *,
     seed: int | None = None,
     scaled: bool = False,
@@ -92,6 +92,7 @@ def encode_file(
         OutputError: the output exists or cannot be written.
     """
     started = time.perf_counter()
+    source, output = Path(source), Path(output)
     if output.suffix.lower() != ".safetensors":
         raise OutputError(f"cannot write {output}: latents files end in .safetensors")
     check_replaceable(output, overwrite)

@@ -96,11 +96,15 @@ class Decision:
             reason = reason_of(candidates, None, self.budget)
         return Decision(self.budget, candidates, chosen, reason)
 
-    def table(self) -> str:
-        """A table for people: one row per strategy, with a mark at the chosen strategy."""
+    def table(self, most_rows: int | None = None) -> str:
+        """A text table with one row per strategy, the chosen strategy first and marked. The last line is the reason.
+
+        `most_rows`: the most strategies to show; None shows all.
+        """
         several = len(self.backends) > 1
         rows = [("", "strategy", "memory", "at most", "seconds", "exact", "")]
-        for candidate in self.candidates:
+        ordered = sorted(self.candidates, key=lambda candidate: candidate is not self.chosen)
+        for candidate in ordered[:most_rows]:
             cost, seconds = candidate.cost, candidate.seconds
             rows.append(
                 (

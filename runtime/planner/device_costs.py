@@ -134,7 +134,7 @@ class DeviceCosts:
         if positions > most:
             raise EngineError(
                 f"{graph.file} was built for pictures of at most {most} latent cells, and this one has {positions}: "
-                f"build with `latentrt build --exact-tiles --picture HxW`"
+                f"build with `latentrt build --strips --picture HxW`"
             )
 
     def _record(self, graph: Graph, shapes: Mapping[str, Sequence[int]]) -> EngineRecord:

@@ -134,13 +134,15 @@ class _Small:
 
 def _verified(model: _Small) -> dict[str, Any]:
     """`latentrt verify` of encoder and decoder, in every precision of the bundle, at three sizes each."""
-    from latentrt.export.verify.parity import verify_bundle
+    from latentrt.export import VerifySettings, verify_bundle
 
     of, checkpoint = model.contender, model.checkpoint
     bundle = model.running
     started, reached, compared = time.perf_counter(), {}, 0
     for dtype in model.dtypes:
-        report = verify_bundle(bundle, checkpoint, backend=of.kind, provider=of.detail or None, dtype=dtype)
+        report = verify_bundle(
+            bundle, checkpoint, VerifySettings(backend=of.kind, provider=of.detail or None, dtype=dtype)
+        )
         reached[f"{dtype}_db"], compared = report.worst_psnr_db, compared + len(report.comparisons)
     least = {f"{dtype}_db": Contender(of.kind, dtype).least_db() for dtype in model.dtypes}
     return {"seconds": time.perf_counter() - started, "comparisons": compared, **reached, "least": least}

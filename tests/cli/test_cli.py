@@ -416,7 +416,7 @@ def test_what_is_no_size_of_memory_is_wrong_usage_everywhere(command: str, bundl
 def test_what_depends_on_the_bundle_exits_with_1(bundle_of: BundleOf) -> None:
     for bundle, *arguments in (
         ("sd", "--stream"),
-        ("ltx20", "--exact"),
+        ("ltx20", "--strips"),
         ("sd", "--tile", "64x64x9"),
         ("sd", "--dtype", "float16"),
     ):

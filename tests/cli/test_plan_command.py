@@ -13,7 +13,7 @@ import pytest
 from architectures import LTX
 from command_line import invoke
 
-from latentrt.cli.options import measuring_told
+from latentrt.cli.progress import calibration_notice
 from latentrt.runtime import InputError, OutputError
 from latentrt.runtime.files.decoded_file import DecodedFile
 from latentrt.runtime.media.clips.video_writer import VideoWriter
@@ -102,11 +102,28 @@ def test_streams_and_strips_are_planned_as_decode_has_them(
 ) -> None:
     clip = json.loads(invoke("plan", bundle_of("ltx20"), *CLIP, "--stream", "--json").stdout)
     assert {row["kind"] for row in clip["candidates"]} <= {"stream", "stream + tiles"}
-    picture = ("--size", "64x64", "--backend", "onnxruntime", "--exact", "--storage", "float16", "--json")
+    picture = ("--size", "64x64", "--backend", "onnxruntime", "--strips", "--storage", "float16", "--json")
     rows = json.loads(invoke("plan", bundle_of("sd"), *picture).stdout)["candidates"]
     assert {(row["kind"], row["exact"]) for row in rows} == {("strips", False)}
     with pytest.raises(InputError, match="--stream is for video models"):
         invoke("plan", bundle_of("sd"), "--size", "64x64", "--stream")
+
+
+def test_the_chosen_strategy_is_the_first_row_and_eight_more_follow(measured: None, bundle_of: BundleOf) -> None:
+    options = ("plan", bundle_of("ltx20"), "--size", "512x512x49", "--backend", "onnxruntime", "--memory", "300MiB")
+    report = json.loads(invoke(*options, "--json").stdout)
+    others = [row["strategy"] for row in report["candidates"] if row["strategy"] != report["chosen"]]
+    assert len(others) > 8, "this proves nothing where every strategy is shown"
+    assert report["candidates"][0]["strategy"] != report["chosen"], "nor where the chosen strategy comes first anyway"
+    short, full = (invoke(*options, *more).stdout.splitlines() for more in ((), ("--all",)))
+    assert short[1].startswith(f"->  {report['chosen']}  ")
+    assert [line.startswith(f"    {name}  ") for line, name in zip(short[2:10], others, strict=False)] == [True] * 8
+    assert short[10:] == [
+        report["reason"],
+        f"{len(others) - 8} more strategies are not shown: give --all to see every strategy",
+    ]
+    assert len(full) == 1 + len(report["candidates"]) + 1
+    assert full[-1] == report["reason"]
 
 
 def test_the_video_encoder_counts_without_a_budget_too(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:
@@ -131,7 +148,7 @@ def test_where_a_drawing_cannot_go_nothing_is_measured(
         (("--output", "avi"), "'avi' is not one of"),
         (("--output", "npy", "--tile", "64x64"), "tiles are the same for every --output"),
         (("--batch", 2, "--tile", "64x64"), "tiles are the same for every --output"),
-        (("--stream", "--tile", "64x64"), "leave --stream and --exact out"),
+        (("--stream", "--tile", "64x64"), "leave --stream and --strips out"),
         (("--memory", "lots"), "'lots' is not a size"),
     ],
 )
@@ -198,7 +215,7 @@ def test_warnings_pass_and_the_log_is_as_before(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     log = logging.getLogger("latentrt.runtime.planner.calibration")
     before = log.level, list(log.filters)
-    with measuring_told():
+    with calibration_notice():
         log.info("calibrating")
         log.info("calibrating")
         log.warning("the calibration is not kept")
@@ -207,7 +224,7 @@ def test_warnings_pass_and_the_log_is_as_before(
     assert caplog.messages == ["the calibration is not kept"]
     log.setLevel(logging.INFO)
     try:
-        with measuring_told():
+        with calibration_notice():
             log.info("calibrating")
     finally:
         log.setLevel(before[0])

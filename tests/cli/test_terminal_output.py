@@ -104,15 +104,16 @@ def test_errors_name_files_safely(tmp_path: Path) -> None:
 
 
 def test_a_traceback_holds_no_escapes(tmp_path: Path) -> None:
-    code = "import sys; from latentrt.export import cli; cli._run = lambda: [].index('\\x1b[2J' + chr(7)); cli.main()"
+    code = "from latentrt.cli import main; main._run = lambda: [].index('\\x1b[2J' + chr(7)); main.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+    assert "ValueError: '\\x1b[2J\\x07' is not in list" in done.stderr
     assert "\x1b" not in done.stderr
 
 
 def test_json_reports_have_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    from latentrt.cli.options import emit_json
+    from latentrt.cli.terminal import emit_json
 
     emit_json({"name": ESCAPES})
     text = capsys.readouterr().out

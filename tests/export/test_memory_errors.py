@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
+from latentrt.export import VerifySettings, verify_bundle
 from latentrt.export.memory_errors import is_memory_error, memory_errors
-from latentrt.export.verify.parity import verify_bundle
 from latentrt.export.verify.reference import Reference
 from latentrt.export.verify.tiling_quality import compare_tiling
 from latentrt.runtime import EngineError, open_bundle
@@ -73,7 +73,9 @@ def test_verify_says_what_ran_out_of_memory(
 ) -> None:
     monkeypatch.setattr(owner, method, run_out)
     with pytest.raises(EngineError, match=sentence):
-        verify_bundle(bundle_of("sdxl"), checkpoint_of("sdxl"), backend="onnxruntime", provider="cpu", threads=1)
+        verify_bundle(
+            bundle_of("sdxl"), checkpoint_of("sdxl"), VerifySettings(backend="onnxruntime", provider="cpu", threads=1)
+        )
 
 
 def test_verify_tiling_says_what_ran_out_of_memory(

@@ -149,6 +149,7 @@ def wrong_commands(text: str, _: Path) -> list[str]:
             wrong.append(f"latentrt {name}")
             continue
         options = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        options |= {name for one in command.params for name in getattr(one, "former_opts", ())}  # in the history
         wrong += [
             f"latentrt {name} {one}" for one in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", words) if one not in options
         ]

@@ -45,6 +45,16 @@ def test_importing_a_door_imports_nothing_heavy() -> None:
         assert imported_by(f"import {door}").isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize("door", ["latentrt", "latentrt.export", "latentrt.cli.main"])
+def test_a_lazy_door_imports_no_numpy(door: str) -> None:
+    assert "numpy" not in imported_by(f"import {door}")
+
+
+def test_a_settings_value_of_the_exporter_imports_no_framework() -> None:
+    code = "from latentrt.export import BuildSettings, ExportSettings, VerifySettings, convert_checkpoint"
+    assert imported_by(code).isdisjoint(FRAMEWORKS)
+
+
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
     assert imported_by("import latentrt.cli.main").isdisjoint(HEAVY)
 

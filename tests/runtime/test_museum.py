@@ -13,9 +13,11 @@ from places import TESTS
 from safetensors import safe_open
 
 from latentrt.runtime import BundleError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
+from latentrt.runtime.backends.names import BackendName, ProviderName
 
 MUSEUM = TESTS / "museum"
-BACKENDS = ["onnxruntime", "openvino"]
+BACKENDS: list[BackendName] = ["onnxruntime", "openvino"]
 BOUND = 1e-5
 LOW_BOUND = {"float16": 5e-3, "bfloat16": 0.1}
 
@@ -34,8 +36,8 @@ class Exhibit:
         if "temb" in self.results:
             self.conditions = {"temb": self.results["temb"], "rng": int(header["seed"])}
 
-    def open(self, backend: str, dtype: str = "float32") -> Any:
-        provider = "cpu" if backend == "onnxruntime" else None
+    def open(self, backend: BackendName, dtype: Dtype = "float32") -> Any:
+        provider: ProviderName | None = "cpu" if backend == "onnxruntime" else None
         return open_bundle(self.bundle, backend=backend, dtype=dtype, provider=provider, threads=1)
 
     def encode(self, vae: Any, **options: Any) -> np.ndarray:

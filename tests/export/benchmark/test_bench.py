@@ -101,15 +101,15 @@ def test_tiles_that_would_be_one_are_not_measured_twice(bundle_of: BundleOf) -> 
     assert set(told) == {"one tile holds it, which is the same as whole"}
 
 
-@pytest.mark.parametrize(("name", "size", "strategy"), [("ltx20", "64x64x9", "stream"), ("sd", "64x64", "exact")])
-def test_streams_and_exact_strips_are_measured_where_they_are_asked_for(
+@pytest.mark.parametrize(("name", "size", "strategy"), [("ltx20", "64x64x9", "stream"), ("sd", "64x64", "strips")])
+def test_streams_and_strips_are_measured_where_they_are_asked_for(
     name: str, size: str, strategy: str, bundle_of: BundleOf
 ) -> None:
     options = ["--size", size, "--strategy", strategy, "--component", "decoder", "--repeats", "1", "--threads", "1"]
     report = json.loads(invoke(bundle_of(name), *options, "--backend", "onnxruntime", "--json").stdout)
     assert [row["strategy"] for row in report["measurements"]] == [strategy]
     assert report["measurements"][0]["peak_bytes"] > 0
-    other, kind = ("exact", "image") if strategy == "stream" else ("stream", "video")
+    other, kind = ("strips", "image") if strategy == "stream" else ("stream", "video")
     with pytest.raises(InputError, match=f"--strategy {other} is for {kind} models, not AutoencoderKL"):
         invoke(bundle_of(name), "--strategy", other)
 
@@ -168,7 +168,7 @@ def test_calls_within_memory_are_planned_and_the_table_tells_how_they_ran(
     answer = measured(bundle_of("sd"), own.to_json())
     assert answer["ran"].startswith("strips of")
     assert Measurement(own, **answer | {"seconds": (1.0,)}).strategy == f"default ({answer['ran']}), within 200MiB"
-    exact = measured(bundle_of("sd"), case(size=(128, 128), strategy="exact", memory="200MiB", repeats=1).to_json())
+    exact = measured(bundle_of("sd"), case(size=(128, 128), strategy="strips", memory="200MiB", repeats=1).to_json())
     assert exact["ran"].startswith("strips of")
 
 
@@ -177,7 +177,7 @@ def test_calls_within_memory_are_planned_and_the_table_tells_how_they_ran(
     [
         (["--dtype", "int8"], "'int8' is not one of 'float32', 'float16', 'bfloat16'"),
         (["--memory", "lots"], "'lots' is not a size"),
-        (["--memory", "1GiB", "--strategy", "whole"], "give it with --strategy default, stream or exact"),
+        (["--memory", "1GiB", "--strategy", "whole"], "give it with --strategy default, stream or strips"),
         (["--memory", "1GiB", "--tile", "64x64"], "--memory chooses the tiles"),
         (["--memory", "1GiB", "--warm"], "leave --warm out"),
         (["--tile", "64x64", "--strategy", "whole"], "are for --strategy tiled"),

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import pytest
@@ -30,7 +30,7 @@ from latentrt.runtime.config.families import config_from_dict
 pytestmark = pytest.mark.slow
 
 DEMO = Path(str(latentrt.export.demo.__file__)).parent
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 SMALL = "relu_one_block"
 QUICK: dict[str, Any] = {
     "components": ("decoder",),

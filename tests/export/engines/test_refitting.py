@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.output_layers import add_outputs
 from latentrt.export.engines.refitting import mark_weights, set_refit_flags
 from latentrt.export.engines.settings import BuildSettings, Extent
-from latentrt.export.engines.stored_weights import stored_weights
+from latentrt.export.engines.weight_bytes import weight_bytes
 from latentrt.export.verify.quality import psnr
-from latentrt.runtime import BackendUnavailable, EngineError, open_bundle
+from latentrt.runtime import BackendUnavailable, BundleError, EngineError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.arrays.pixels import to_pixels
 from latentrt.runtime.backends.tensorrt.opener import missing_library
 from latentrt.runtime.bundle.manifest import Manifest
@@ -259,6 +261,59 @@ def test_the_command_line_takes_and_tells(bundles: tuple[Path, Path], orders: li
     )
 
 
+def exported_before(bundle: Path) -> Manifest:
+    """The bundle as a version that recorded no weights left it."""
+    path = bundle / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["weight_bytes"]
+    path.write_text(json.dumps(values))
+    return Manifest.open(bundle)
+
+
+def test_the_weights_of_a_graph_are_recorded_outside_of_the_digest(bundles: tuple[Path, Path]) -> None:
+    now = Manifest.open(bundles[0])
+    assert set(now.weight_bytes) == {graph.file for graph in now.every_graph}
+    before = exported_before(bundles[0])
+    assert before.weight_bytes == {}
+    assert before.digest == now.digest
+
+
+def test_a_bundle_of_an_earlier_version_refits_where_onnx_is_installed(
+    bundles: tuple[Path, Path], orders: list[dict[str, Any]]
+) -> None:
+    base, tuned = bundles
+    wanted = {graph.file: dict(weight_bytes(now, graph)) for now in (Manifest.open(base),) for graph in now.graphs}
+    for bundle in bundles:
+        exported_before(bundle)
+    built = build_engines(base, SHARED)
+    assert all(one.taken for one in build_engines(tuned, SHARED, source=base))
+    for one, order in zip(built, orders, strict=True):
+        assert order["exchanged"] == list(wanted[one.record.graph])
+        assert one.record.stripped_bytes == sum(wanted[one.record.graph].values())
+
+
+def test_without_onnx_a_bundle_of_an_earlier_version_is_to_be_exported_again(
+    bundles: tuple[Path, Path], orders: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned = bundles
+    exported_before(base)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for asked in (SHARED, dataclasses.replace(SHARED, refit=False), dataclasses.replace(SHARED, strip_weights=False)):
+        with pytest.raises(BundleError, match=r"did not record the weights of encoder.onnx: export it again, or inst"):
+            build_engines(base, asked)
+    plain = dataclasses.replace(SHARED, refit=False, strip_weights=False)
+    assert all(one.fresh for one in build_engines(base, plain)), "engines that keep their weights need no names"
+    assert all(one.fresh for one in build_engines(tuned, SHARED)), "and a bundle of this version needs no onnx"
+
+
+@pytest.mark.parametrize("wrong", [{"encoder.onnx": {"x": -1}}, {"encoder.onnx": {"x": "1"}}, {"encoder.onnx": 5}, 7])
+def test_a_damaged_record_of_weights_is_refused(wrong: Any, bundles: tuple[Path, Path]) -> None:
+    path = bundles[0] / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weight_bytes": wrong}))
+    with pytest.raises(BundleError, match="is damaged"):
+        Manifest.open(bundles[0])
+
+
 def external_bytes(graph: Path) -> dict[str, int]:
     """What lies in the weights file, by the ONNX library."""
     initializers = onnx.load(str(graph), load_external_data=False).graph.initializer
@@ -283,8 +338,8 @@ def test_every_weight_of_every_graph_can_be_exchanged(
         network = library.Builder(logger).create_network(0)
         parser = library.OnnxParser(network, logger)
         assert parser.parse_from_file(str(manifest.path_of(graph.file)))
-        weights = stored_weights(manifest.path_of(graph.file))
-        assert weights == external_bytes(manifest.path_of(graph.file)), "read as the ONNX library reads it"
+        weights = weight_bytes(manifest, graph)
+        assert weights == external_bytes(manifest.path_of(graph.file)), "as the ONNX library reads them"
         mark_weights(network, weights)
         with pytest.raises(RuntimeError, match="the weights of_nobody cannot be exchanged: build without --refit"):
             mark_weights(network, ["of_nobody"])
@@ -335,7 +390,7 @@ def test_identical_weights_are_promised_only_where_they_are(flags: dict[str, boo
 @pytest.mark.gpu
 @pytest.mark.skipif(missing_library("tensorrt") is not None, reason="needs an NVIDIA GPU with tensorrt")
 @pytest.mark.parametrize(("dtype", "least_db"), [("float32", 60), ("float16", 45)])
-def test_refitted_engines_give_what_onnx_runtime_gives(dtype: str, least_db: int, bundles: tuple[Path, Path]) -> None:
+def test_refitted_engines_give_what_onnx_runtime_gives(dtype: Dtype, least_db: int, bundles: tuple[Path, Path]) -> None:
     base, tuned = bundles
     settings = dataclasses.replace(SHARED, dtypes=(dtype,))
     build_engines(base, settings)

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from architectures import ALL
@@ -28,7 +28,7 @@ from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 
 pytestmark = pytest.mark.slow
 
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 FAST: dict[str, Any] = {"compute_capabilities": ("8.9",), "optimization_level": 0}
 
 
@@ -165,7 +165,7 @@ def test_a_step_of_exact_strips_takes_a_strip_with_its_surroundings(bundle_of: C
     ("name", "options", "sentence"),
     [
         ("sd", {"stream": True}, "--stream: .* holds no float32 streaming graphs; they are for video models"),
-        ("ltx20", {"exact": True}, "--exact-tiles: .* holds no float32 steps for exact strips; they are for image"),
+        ("ltx20", {"exact": True}, "--strips: .* holds no float32 steps for strips; they are for image"),
         ("ltx20", {"stream": True, "chunk": 0}, "--chunk must be at least one frame, got 0"),
         ("sd", {"exact": True, "picture": (100, 64)}, "strips and pictures are multiples of 8 pixels, got 100x64"),
     ],

@@ -22,12 +22,13 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BundleError, EngineError, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import Strategy
 from latentrt.runtime.planner.candidates import TileSizes, candidates
 
-BOTH = ("float32", "float16")
+BOTH: tuple[Dtype, ...] = ("float32", "float16")
 Mixed = Callable[[str], Path]
 
 
@@ -44,7 +45,7 @@ def mixed(checkpoint_of: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     return export
 
 
-def opened(bundle: Path, dtype: str) -> Any:
+def opened(bundle: Path, dtype: Dtype) -> Any:
     return open_bundle(bundle, backend="onnxruntime", provider="cpu", threads=1, dtype=dtype)
 
 
@@ -170,7 +171,7 @@ def test_what_a_range_check_keeps_is_kept_in_a_stream_too(
 
 
 def test_a_bundle_without_parts_in_the_precision_says_how_to_get_them(mixed: Mixed, tmp_path: Path) -> None:
-    for name, option in (("conv_down", "--stream"), ("relu_one_block", "--exact-tiles")):
+    for name, option in (("conv_down", "--stream"), ("relu_one_block", "--strips")):
         bundle = Path(shutil.copytree(mixed(name), tmp_path / name))
         manifest = Manifest.open(bundle)
         wide: dict[str, tuple[Graph, ...]] = {
@@ -204,7 +205,7 @@ def test_the_planner_streams_in_the_precision_that_there_is(mixed: Mixed) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "option"), [("conv_down", "--stream"), ("relu_one_block", "--exact-tiles")])
+@pytest.mark.parametrize(("name", "option"), [("conv_down", "--stream"), ("relu_one_block", "--strips")])
 def test_float16_parts_become_engines(
     name: str, option: str, mixed: Mixed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,4 +234,4 @@ def test_float16_parts_become_engines(
         for output in ("pixels", "not_finite"):
             assert (output.encode() in content) == (output in added), "outputs are in an engine by name"
     text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
-    assert text.count("float16, for streams" if name == "conv_down" else "float16, for exact strips") == len(records)
+    assert text.count("float16, for streams" if name == "conv_down" else "float16, for strips") == len(records)

@@ -16,19 +16,20 @@ from scaled import scale_weights
 
 import latentrt.export.demo
 from latentrt.cli.main import cli
+from latentrt.export import VerifySettings, verify_bundle
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.precision import precision
-from latentrt.export.verify.parity import verify_bundle
 from latentrt.export.verify.quality import psnr
 from latentrt.export.weights.narrowing import narrowed
 from latentrt.export.weights.safetensors_file import SafetensorsFile
 from latentrt.runtime import BackendUnavailable, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import CheckpointError
 
 NAMES = ["sd", "flux", "rgba_gelu", "mish", "ltx20", "ltx23", "noise_timestep", "conv_down", "shortcuts"]
 DEMO = Path(str(latentrt.export.demo.__file__)).parent
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES: tuple[Dtype, ...] = ("float32", "float16", "bfloat16")
 LOW_TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
 
@@ -168,13 +169,13 @@ def test_verify_compares_each_precision_that_can_run_here(
     mixed: Callable[[str], Path], checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     bundle = Path(shutil.copytree(mixed("sd"), tmp_path / "bundle"))
-    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1, min_psnr_db=40)
+    report = verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1, min_psnr_db=40))
     assert report.passed
     by_onnxruntime = {row.dtype for row in report.comparisons if row.backend == "onnxruntime:cpu"}
     assert by_onnxruntime == {"float32", "float16"}, "no bfloat16 on the CPU"
     assert {row.dtype for row in report.comparisons} - by_onnxruntime <= {"bfloat16"}, "by OpenVINO, where the CPU can"
     with pytest.raises(BackendUnavailable, match="no bfloat16 convolution"):
-        verify_bundle(bundle, checkpoint_of("sd"), threads=1, dtype="bfloat16", backend="onnxruntime")
+        verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1, dtype="bfloat16", backend="onnxruntime"))
 
 
 def test_a_pixel_norm_of_large_values_needs_its_island(
@@ -242,16 +243,17 @@ def test_the_command_exports_each_precision_and_says_what_bfloat16_lacks(
 
     text = export("alone", "--dtype", "bfloat16", "--component", "decoder")
     assert "decoder.bfloat16.onnx: bfloat16, opset 22" in text
-    assert "for ONNX Runtime on a CPU to fall back to, add --dtype float32" in text
+    assert "add --dtype float32 for a fallback to ONNX Runtime on a CPU" in text
     assert "force_upcast" not in text
     text = export("three", "--dtype", "float32", "--dtype", "float16", "--dtype", "bfloat16")
-    assert "to fall back to" not in text
-    assert "--check-range PICTURES keeps it in float32" in text, "diffusers' default is force_upcast"
+    assert "for a fallback to" not in text
+    assert "--check-range PICTURES keeps such layers in float32" in text, "diffusers' default is force_upcast"
     assert [graph.dtype for graph in Manifest.open(tmp_path / "three").find_graphs("encoder")] == list(DTYPES)
 
 
 def test_dtypes_are_checked(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
-    for dtypes in [(), ("float16", "float16"), ("half",)]:
+    wrong: list[Any] = [(), ("float16", "float16"), ("half",)]
+    for dtypes in wrong:
         with pytest.raises(InputError, match="dtypes must be some of float32, float16, bfloat16, each once"):
             export_bundle(checkpoint_of("sd"), tmp_path / "b", ExportSettings(dtypes=dtypes))
     assert not list(tmp_path.iterdir())

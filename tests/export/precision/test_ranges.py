@@ -25,12 +25,13 @@ from latentrt.export.precision.range_probe import RangeProbe, held_bytes, with_r
 from latentrt.export.precision.ranges import LIMIT, measure_ranges
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import EngineError, LatentRTError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import InputError
 from latentrt.runtime.media.pictures.downscaling import downscaled
 from latentrt.runtime.media.pictures.picture_file import write_picture
 
-BOTH = ("float32", "float16")
+BOTH: tuple[Dtype, ...] = ("float32", "float16")
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_the_command_tells_what_it_kept(overflowing: Path, tmp_path: Path) -> No
     kept = len(ranges["kept_in_float32"]["decoder.onnx"])
     assert 0 < kept < 30
     assert f"decoder.onnx: {kept} tensors" in result.stdout
-    assert "too large for float16 on these samples, kept in float32" in result.stdout
+    assert "tensors overflow float16 on these samples and stay in float32" in result.stdout
     assert "force_upcast" not in result.stdout, "the pictures have been looked at"
     result = CliRunner().invoke(cli, ["inspect", str(tmp_path / "b")], catch_exceptions=False)
     assert f"range checked: decoder.onnx keeps {kept}" in result.stdout

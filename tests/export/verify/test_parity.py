@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from command_line import LATENTRT, invoke
 
+from latentrt.export import Comparison, ParityReport, VerifySettings, verify_bundle
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.export.engines.strip_profiles import strip_profiles
-from latentrt.export.verify.parity import Comparison, ParityReport, verify_bundle
 from latentrt.runtime import CheckpointError, EngineError
 from latentrt.runtime.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from latentrt.runtime.bundle.added_outputs import added_outputs
@@ -67,7 +67,7 @@ def shapes(report: ParityReport, component: str, strategy: str = "whole") -> set
 
 def test_streams_are_compared_where_a_bundle_holds_streaming_graphs(copied: BundleOf, checkpoint_of: BundleOf) -> None:
     bundle = copied("ltx20")
-    report = verify_bundle(bundle, checkpoint_of("ltx20"), threads=1)
+    report = verify_bundle(bundle, checkpoint_of("ltx20"), VerifySettings(threads=1))
     both = {"encoder", "decoder"}
     assert ways(report, "onnxruntime:cpu") == {(one, way) for one in both for way in ("whole", "stream")}
     assert ways(report, "openvino") == ways(report, "onnxruntime:cpu")
@@ -81,7 +81,9 @@ def test_streams_are_compared_where_a_bundle_holds_streaming_graphs(copied: Bund
 
 def test_a_bundle_without_streaming_graphs_is_compared_without(checkpoint_of: BundleOf, tmp_path: Path) -> None:
     export_bundle(checkpoint_of("ltx20"), tmp_path / "bundle", ExportSettings(stream=False, causal=(True,)))
-    report = verify_bundle(tmp_path / "bundle", checkpoint_of("ltx20"), threads=1, backend="onnxruntime")
+    report = verify_bundle(
+        tmp_path / "bundle", checkpoint_of("ltx20"), VerifySettings(threads=1, backend="onnxruntime")
+    )
     assert {row.strategy for row in report.comparisons} == {"whole"}
     assert {(row.component, row.causal) for row in report.comparisons} == {
         ("encoder", True),
@@ -93,12 +95,12 @@ def test_a_bundle_without_streaming_graphs_is_compared_without(checkpoint_of: Bu
 def test_exact_strips_are_compared_where_a_bundle_holds_their_steps(
     copied: BundleOf, checkpoint_of: BundleOf, tmp_path: Path
 ) -> None:
-    report = verify_bundle(copied("sd"), checkpoint_of("sd"), threads=1, backend="onnxruntime")
+    report = verify_bundle(copied("sd"), checkpoint_of("sd"), VerifySettings(threads=1, backend="onnxruntime"))
     both = {"encoder", "decoder"}
     assert ways(report, "onnxruntime:cpu") == {(one, way) for one in both for way in ("whole", "strips")}
     assert report.passed
     export_bundle(checkpoint_of("sd"), tmp_path / "plain", ExportSettings(exact=False))
-    plain = verify_bundle(tmp_path / "plain", checkpoint_of("sd"), threads=1, backend="onnxruntime")
+    plain = verify_bundle(tmp_path / "plain", checkpoint_of("sd"), VerifySettings(threads=1, backend="onnxruntime"))
     assert {row.strategy for row in plain.comparisons} == {"whole"}
 
 
@@ -111,7 +113,7 @@ def test_a_stream_that_gives_something_else_is_seen(
         return (frames + 0.1 for frames in decode(*given, **options))
 
     monkeypatch.setattr(AutoencoderKLLTX2Video, "decode_stream", other)
-    report = verify_bundle(copied("ltx20"), checkpoint_of("ltx20"), threads=1, backend="onnxruntime")
+    report = verify_bundle(copied("ltx20"), checkpoint_of("ltx20"), VerifySettings(threads=1, backend="onnxruntime"))
     assert not report.passed
     assert {row.strategy for row in report.comparisons if row.psnr_db < 45} == {"stream"}
 
@@ -135,7 +137,7 @@ def test_an_engine_for_one_size_is_compared_at_that_size(
     bundle = copied("sd")
     settings = BuildSettings("tensorrt", tiles=(Extent(1, 160, 96),), static=True, picture=(256, 256))
     give_engines(bundle, settings)
-    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1)
+    report = verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1))
     assert (shapes(report, "encoder"), shapes(report, "decoder")) == ({(1, 3, 160, 96)}, {(1, 4, 20, 12)})
     assert ways(report, "tensorrt") == ways(report, "onnxruntime:cpu"), "and its strips"
     assert report.passed
@@ -148,7 +150,7 @@ def test_every_profile_is_called_and_streams_run_in_sizes_that_engines_take(
     low, high = Extent(1, 64, 64, 9), Extent(1, 96, 160, 9)
     settings = BuildSettings("tensorrt", shapes=((low, low, low), (low, high, high), (high, high, high)), chunk=8)
     give_engines(bundle, settings)
-    report = verify_bundle(bundle, checkpoint_of("ltx20"), threads=1, backend="tensorrt")
+    report = verify_bundle(bundle, checkpoint_of("ltx20"), VerifySettings(threads=1, backend="tensorrt"))
     assert report.passed
     for record in Manifest.open(bundle).engines:
         name = {"encoder": "sample", "decoder": "latents"}[record.component]
@@ -170,7 +172,7 @@ def test_engines_of_one_component_or_of_streams_alone_are_compared(
     ):
         bundle = copied("ltx20")
         give_engines(bundle, settings, kinds, component)
-        report = verify_bundle(bundle, checkpoint_of("ltx20"), threads=1)
+        report = verify_bundle(bundle, checkpoint_of("ltx20"), VerifySettings(threads=1))
         assert ways(report, "tensorrt") == wanted
         assert report.passed
         shutil.rmtree(bundle)
@@ -199,7 +201,7 @@ def test_a_backend_of_which_nothing_was_compared_has_not_passed(
     assert not stored["passed"]
     assert " dB, not compared: tensorrt float32\n" in invoke("inspect", bundle).stdout
     with pytest.raises(EngineError, match=f"tensorrt float32 was not compared: {sentence}"):
-        verify_bundle(bundle, checkpoint_of("ltx20"), backend="tensorrt")
+        verify_bundle(bundle, checkpoint_of("ltx20"), VerifySettings(backend="tensorrt"))
 
 
 def test_engines_for_another_machine_are_told(
@@ -210,7 +212,7 @@ def test_engines_for_another_machine_are_told(
     manifest = Manifest.open(bundle)
     engines = (dataclasses.replace(one, compute_capabilities=("8.9",)) for one in manifest.engines)
     dataclasses.replace(manifest, engines=tuple(engines)).write()
-    report = verify_bundle(bundle, checkpoint_of("sd"), threads=1)
+    report = verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1))
     assert "tensorrt" not in {row.backend for row in report.comparisons}
     assert "not compared: backend tensorrt cannot run" in caplog.text
     assert "built for compute capability 8.9, and this GPU has 0.0" in caplog.text
@@ -236,7 +238,9 @@ def test_a_source_with_other_numbers_than_the_bundles_is_taken_with_these(
 ) -> None:
     settings = ExportSettings(overrides={"scaling_factor": 0.5})
     export_bundle(checkpoint_of("sd"), tmp_path / "bundle", settings)
-    assert verify_bundle(tmp_path / "bundle", checkpoint_of("sd"), threads=1, backend="onnxruntime").passed
+    assert verify_bundle(
+        tmp_path / "bundle", checkpoint_of("sd"), VerifySettings(threads=1, backend="onnxruntime")
+    ).passed
     with pytest.raises(CheckpointError, match="their configs differ"):
         verify_bundle(tmp_path / "bundle", checkpoint_of("flux"))
 

@@ -15,10 +15,10 @@ from originals import ldm_tensors
 from safetensors.numpy import load_file, save_file
 
 from latentrt.cli.main import cli
+from latentrt.export import VerifySettings, verify_bundle
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.checkpoints import open_checkpoint
 from latentrt.export.convert import convert_checkpoint
-from latentrt.export.verify.parity import verify_bundle
 from latentrt.runtime import AutoencoderKL, AutoencoderKLFlux2, open_bundle
 from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
 from latentrt.runtime.config.families import config_from_dict
@@ -135,7 +135,7 @@ def test_a_picture_goes_through_scaled_and_unscaled_latents(tmp_path: Path, bund
 def test_verify_compares_with_the_reference(tmp_path: Path, checkpoint_of: Callable[[str], Path]) -> None:
     settings = ExportSettings(attention="eager", fuse_qkv=False)
     export_bundle(checkpoint_of("flux2_small_decoder"), tmp_path / "bundle", settings)
-    report = verify_bundle(tmp_path / "bundle", checkpoint_of("flux2_small_decoder"), threads=1)
+    report = verify_bundle(tmp_path / "bundle", checkpoint_of("flux2_small_decoder"), VerifySettings(threads=1))
     assert report.passed
     assert report.comparisons
 

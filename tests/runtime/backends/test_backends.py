@@ -10,6 +10,7 @@ import pytest
 import latentrt.runtime.backends.onnxruntime.component as onnxruntime_backend
 from latentrt.runtime import BackendUnavailable, InputError, MissingExtra, open_bundle
 from latentrt.runtime.backends.choose import backends_here
+from latentrt.runtime.backends.names import ProviderName
 
 BundleOf = Callable[[str], Path]
 
@@ -44,7 +45,7 @@ def test_a_machine_without_a_driver_is_not_taken_for_one_with_a_gpu(
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_named_provider_that_cannot_run_is_an_error(bundle_of: BundleOf, provider: str) -> None:
+def test_a_named_provider_that_cannot_run_is_an_error(bundle_of: BundleOf, provider: ProviderName) -> None:
     with pytest.raises(BackendUnavailable, match=r"cannot run: .*latentrt\[gpu\]"):
         open_bundle(bundle_of("sd"), provider=provider)
 
@@ -53,7 +54,7 @@ def test_a_named_backend_that_is_not_there_is_an_error(bundle_of: BundleOf) -> N
     with pytest.raises(
         BackendUnavailable, match="backend must be one of auto, onnxruntime, openvino, tensorrt, tensorrt-rtx"
     ):
-        open_bundle(bundle_of("sd"), backend="cudnn")
+        open_bundle(bundle_of("sd"), backend="cudnn")  # type: ignore[arg-type] # the sentence for those who have no type checker
 
 
 def test_without_onnx_runtime_the_sentence_holds_the_pip_line(
@@ -74,4 +75,4 @@ def test_a_precision_that_the_bundle_lacks_is_never_replaced(bundle_of: BundleOf
     with pytest.raises(InputError, match=r"holds no float16 graphs .*export with --dtype float16"):
         open_bundle(bundle_of("sd"), dtype="float16")
     with pytest.raises(InputError, match="dtype must be one of"):
-        open_bundle(bundle_of("sd"), dtype="half")
+        open_bundle(bundle_of("sd"), dtype="half")  # type: ignore[arg-type] # the same

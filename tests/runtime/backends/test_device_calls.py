@@ -23,6 +23,7 @@ from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.engines.stream_profiles import stream_profiles
 from latentrt.export.engines.strip_profiles import strip_profiles
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.backends.component import CallScope, ComponentCapabilities, NotFinite
 from latentrt.runtime.backends.cuda import devices
 from latentrt.runtime.backends.cuda.device_memory import MemoryLedger
@@ -82,7 +83,7 @@ def pair(bundles: dict[str, Path], device: None) -> Iterator[Callable[..., tuple
     """`pair(name)`: the bundle by ONNX Runtime and by the backend under test."""
     opened: list[Any] = []
 
-    def open_two(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+    def open_two(name: str, dtype: Dtype = "float32", **options: Any) -> tuple[Any, Any]:
         opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1, dtype=dtype))
         opened.append(open_bundle(bundles[name], backend="tensorrt", dtype=dtype, **options))
         return opened[-2], opened[-1]
@@ -173,7 +174,7 @@ def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any])
     assert HostGpu.made == made + 1, "the steps share what is not theirs, although each engine is let go"
     x = picture(ALL["sd"], batch=1, frames=1, height=104, width=72)
     np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters, atol=1e-4)
-    with pytest.raises(InputError, match="`latentrt build --exact-tiles --tile HxW --picture HxW`"):
+    with pytest.raises(InputError, match="`latentrt build --strips --tile HxW --picture HxW`"):
         vae.decode(latents(1, 4, 24, 24))
 
 
@@ -761,7 +762,7 @@ def test_options_that_tensorrt_does_not_take(
 
 
 def test_a_missing_engine_names_the_command(bundles: dict[str, Path], device: None, tmp_path: Path) -> None:
-    for name, kind, option in (("ltx20", "stream", "--stream"), ("sd", "exact", "--exact-tiles")):
+    for name, kind, option in (("ltx20", "stream", "--stream"), ("sd", "exact", "--strips")):
         bundle = Path(shutil.copytree(bundles[name], tmp_path / name))
         manifest = Manifest.open(bundle)
         dataclasses.replace(manifest, engines=tuple(one for one in manifest.engines if one.kind != kind)).write()

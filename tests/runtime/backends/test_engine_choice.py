@@ -205,7 +205,7 @@ def test_attention_over_a_large_picture_runs_in_the_engine_that_takes_its_keys(
             ran.clear()
             np.testing.assert_allclose(vae.decode(z).sample, wanted.decode(z).sample, atol=1e-4)
             assert set(ran) >= engines_of
-        with pytest.raises(InputError, match="`latentrt build --exact-tiles --tile HxW --picture HxW`"):
+        with pytest.raises(InputError, match="`latentrt build --strips --tile HxW --picture HxW`"):
             vae.decode(latents(1, 4, 40, 32))
 
 

@@ -26,6 +26,7 @@ from latentrt.runtime import (
     MissingExtra,
     open_bundle,
 )
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.backends.backend import BackendRequest
 from latentrt.runtime.backends.choose import backends_here
 from latentrt.runtime.backends.component import CallScope, ComponentCapabilities
@@ -252,7 +253,7 @@ def test_a_call_that_was_cancelled_before_the_engine_started_does_not_run(bundle
 @pytest.mark.parametrize("name", ["ltx20", "ltx23", "causal_decoder"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_clip_through_the_streaming_stages_is_the_whole_clip(
-    name: str, dtype: str, bundle_of: BundleOf, request: pytest.FixtureRequest
+    name: str, dtype: Dtype, bundle_of: BundleOf, request: pytest.FixtureRequest
 ) -> None:
     if dtype == "bfloat16":
         request.getfixturevalue("needs_bfloat16")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from latentrt.export.engines.build import build_engines
 from latentrt.export.engines.settings import BuildSettings, Extent
 from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.arrays.pixels import to_pixels
 from latentrt.runtime.backends.backend import BackendRequest
 from latentrt.runtime.backends.choose import backends_here
@@ -50,7 +51,7 @@ from latentrt.runtime.backends.tensorrt.opener import (
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import DeviceMemoryError
 
-RTX = "tensorrt-rtx"
+RTX: Final = "tensorrt-rtx"
 HAS_GPU = devices.has_nvidia_driver()
 without_gpu = pytest.mark.skipif(HAS_GPU, reason="says what is missing where there is no GPU")
 
@@ -347,7 +348,7 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
             raise LookupError("it runs")
 
     asked = {"latents": np.zeros((1, 4, 4, 8), np.float32)}
-    options: dict[Any, str] = {"whole": "", "stream": " --stream", "exact": " --exact"}
+    options: dict[Any, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
     for kind, option in options.items():
         component._record = dataclasses.replace(record, kind=kind)
         command = f"`latentrt warmup BUNDLE --backend {RTX} --dtype {record.dtype}{option} --size HxW"
@@ -545,14 +546,14 @@ def test_warmup_loads_what_streams_strips_and_tiles_run_on(
         ("ltx20", ("--stream", "--size", "64x64x9"), "stream"),
         ("ltx20", ("--stream", "--tile", "64x64", "--size", "64x96x9"), "stream"),
         ("ltx20", ("--stream",), "stream"),
-        ("sd", ("--exact", "--strip", "32", "--size", "64x64"), "exact"),
+        ("sd", ("--strips", "--strip", "32", "--size", "64x64"), "exact"),
         ("sd", ("--tile", "64x64", "--size", "96x64"), "whole"),
     ):
         assert warm(name, *options).exit_code == 0
         assert set(kinds) == {kind}, options
-    refused = warm("sd", "--exact")
+    refused = warm("sd", "--strips")
     assert refused.exit_code == 2
-    assert "--exact needs --size HxW: its steps are loaded one by one" in refused.output
+    assert "--strips needs --size HxW: the steps of strips are loaded one by one" in refused.output
     with pytest.raises(InputError, match="--stream is for video models"):
         warm("sd", "--stream", "--size", "64x64")
 
@@ -562,7 +563,7 @@ def test_warmup_loads_what_streams_strips_and_tiles_run_on(
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", ["sd", "ltx20", "noise_timestep"])
 def test_an_engine_gives_what_onnx_runtime_gives(
-    name: str, dtype: str, checkpoint_of: Callable[[str], Path], tmp_path: Path
+    name: str, dtype: Dtype, checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     bundle = tmp_path / "bundle"
     export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=("float32", dtype)[: 1 + (dtype != "float32")]))
@@ -592,7 +593,7 @@ def on_gpu(
 ) -> Callable[..., tuple[Any, Any]]:
     """`on_gpu(name)`: a model by ONNX Runtime on the CPU and by TensorRT-RTX, with engines of every kind."""
 
-    def opened(name: str, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+    def opened(name: str, dtype: Dtype = "float32", **options: Any) -> tuple[Any, Any]:
         bundle = tmp_path_factory.mktemp("gpu") / "bundle"
         export_bundle(checkpoint_of(name), bundle, ExportSettings(dtypes=tuple({"float32": 0, dtype: 0})))
         video = name != "sd"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from latentrt.runtime import open_bundle
+from latentrt.runtime.backends.names import BackendName
 from latentrt.runtime.backends.openvino import cache as openvino_cache
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import BundleError, InputError
@@ -79,7 +80,7 @@ def take_anothers(path: Path, other: Path) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("damage", ["bit", "first bit", "last bit", "zeros", "half deployed"])
 def test_altered_weights_are_refused_before_the_first_result(
-    damage: str, backend: str, bundle: Path, bundle_of: BundleOf, checkpoint_of: Any, tmp_path: Path
+    damage: str, backend: BackendName, bundle: Path, bundle_of: BundleOf, checkpoint_of: Any, tmp_path: Path
 ) -> None:
     weights = bundle / "decoder.safetensors"
     if damage == "zeros":
@@ -181,7 +182,7 @@ def test_a_damaged_record_is_no_proof(content: str, cache: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_bundle_that_changes_while_it_is_open_is_an_error(backend: str, bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_changes_while_it_is_open_is_an_error(backend: BackendName, bundle: Path, tmp_path: Path) -> None:
     """A new version in its place has other weights, another config or both: never half of each."""
     with open_bundle(bundle, backend=backend, threads=1) as vae:
         wanted = vae.decode(Z).sample.copy()
@@ -202,7 +203,7 @@ def test_a_bundle_that_changes_while_it_is_open_is_an_error(backend: str, bundle
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("act", ["chmod", "touch", "backup", "written again"])
 def test_a_bundle_whose_files_keep_their_content_stays_usable(
-    act: str, backend: str, bundle: Path, tmp_path: Path
+    act: str, backend: BackendName, bundle: Path, tmp_path: Path
 ) -> None:
     """Backups make hard links, and administrators change modes, while a server holds the bundle open."""
     with open_bundle(bundle, backend=backend, threads=1) as vae:
@@ -228,7 +229,7 @@ def test_a_bundle_whose_files_keep_their_content_stays_usable(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_graph_that_is_replaced_while_it_is_loaded_is_refused(
-    backend: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    backend: BackendName, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deployment that copies graphs before weights."""
     check_graph = Manifest.check_graph
@@ -291,7 +292,7 @@ def test_a_home_folder_is_expanded_and_a_folder_of_that_name_wins(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_a_file_cut_short_in_place_does_not_end_the_process(
-    name: str, backend: str, bundle_of: BundleOf, tmp_path: Path, cache: Path
+    name: str, backend: BackendName, bundle_of: BundleOf, tmp_path: Path, cache: Path
 ) -> None:
     """`cp new.safetensors bundle/` begins so. A mapped file would end the process with SIGBUS."""
     code = """
@@ -391,7 +392,7 @@ def test_a_compiled_model_of_another_version_is_replaced_once(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_user_without_a_home_folder_has_no_cache(
-    backend: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    backend: BackendName, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A container may run under a user number without an account, and without HOME."""
 

@@ -313,9 +313,9 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
     bundle, latents = bundle_of("sd"), tmp_path / "latents.safetensors"
     picture_file = tmp_path / "picture.npy"
     np.save(picture_file, picture(KL["sd"], batch=1, frames=1, height=61, width=47))
-    result = run("encode", bundle, picture_file, "-o", latents, "--exact", "--backend", "onnxruntime")
+    result = run("encode", bundle, picture_file, "-o", latents, "--strips", "--backend", "onnxruntime")
     assert result.exit_code == 0, result.output
-    for name, options in (("whole", ()), ("exact", ("--exact",))):
+    for name, options in (("whole", ()), ("exact", ("--strips",))):
         result = run("decode", bundle, latents, "-o", tmp_path / f"{name}.npy", *options)
         assert result.exit_code == 0, result.output
     exact, whole = np.load(tmp_path / "exact.npy"), np.load(tmp_path / "whole.npy")
@@ -323,23 +323,23 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
     assert relative_error(exact, whole) <= BOUND
     assert not np.array_equal(exact, whole), "it was another way"
     for strip in ("16", "24x16"):
-        done = run("decode", bundle, latents, "-o", tmp_path / f"{strip}.npy", "--exact", "--strip", strip)
+        done = run("decode", bundle, latents, "-o", tmp_path / f"{strip}.npy", "--strips", "--strip", strip)
         assert done.exit_code == 0, done.output
         np.testing.assert_allclose(np.load(tmp_path / f"{strip}.npy"), np.load(tmp_path / "exact.npy"), atol=1e-4)
-    half = run("decode", bundle, latents, "-o", tmp_path / "half.npy", "--exact", "--storage", "float16")
+    half = run("decode", bundle, latents, "-o", tmp_path / "half.npy", "--strips", "--storage", "float16")
     assert half.exit_code == 0, half.output
     assert 1e-5 < relative_error(np.load(tmp_path / "half.npy"), whole) < 2e-2
     for wrong, sentence in (
-        (("--strip", "16"), "give --exact too"),
-        (("--storage", "float16"), "give --exact too"),
-        (("--exact", "--strip", "12"), "wanted rows that are a multiple of 8 pixels, got 12"),
+        (("--strip", "16"), "give --strips too"),
+        (("--storage", "float16"), "give --strips too"),
+        (("--strips", "--strip", "12"), "wanted rows that are a multiple of 8 pixels, got 12"),
     ):
         refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", *wrong)
         assert refused.exit_code != 0
         assert sentence in refused.output + str(refused.exception)
-    refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", "--exact", "--tile", "64x64")
+    refused = run("decode", bundle, latents, "-o", tmp_path / "x.npy", "--strips", "--tile", "64x64")
     assert refused.exit_code == 2
-    assert "--exact needs no --tile" in refused.output
+    assert "--strips needs no --tile" in refused.output
     assert not (tmp_path / "x.npy").exists()
 
 

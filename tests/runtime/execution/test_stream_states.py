@@ -11,6 +11,7 @@ import pytest
 
 from latentrt.runtime import open_bundle
 from latentrt.runtime.backends.choose import choose_backend
+from latentrt.runtime.backends.names import BackendName
 from latentrt.runtime.backends.onnxruntime.component import OnnxRuntimeComponent
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
 from latentrt.runtime.backends.wrapped import WrappedBackend
@@ -61,7 +62,7 @@ def test_one_operator_reads_a_state_and_the_next_one_is_cut_out_of_its_result(
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", COMPONENTS)
 def test_states_stay_where_they_are_and_the_numbers_are_the_same(
-    backend: str, bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    backend: BackendName, bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: dict[str, set[int]] = {}
     inner = COMPONENTS[backend].step

@@ -330,7 +330,7 @@ def test_encode_and_decode_report_how_they_ran(tmp_path: Path, bundle_of: Bundle
         "a": ((), "whole", True),
         "b": (("--tile", "32x32"), "tiles of 32x32", False),
         "c": (("--tile", "512x512"), "whole", True),
-        "d": (("--exact", "--strip", 32), "strips of 32 rows", True),
+        "d": (("--strips", "--strip", 32), "strips of 32 rows", True),
     }
     for name, (options, strategy, exact) in ways.items():
         report = json.loads(invoke(*base, tmp_path / f"{name}.npy", "--json", *options).stdout)
