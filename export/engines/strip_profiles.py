@@ -1,4 +1,4 @@
-"""The profiles of the steps of exact strips."""
+"""The profiles of the stages of strips."""
 
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
@@ -12,13 +12,15 @@ from .settings import BuildSettings, Extent
 
 __all__ = ["strip_profiles"]
 
-_SCORES_BYTES = 1 << 29  # of attention, for all queries of a call: what the engine reserves
-_ZEROS = ShapeRange((0,), (0,), (1,))  # rows or columns of zeros at a side: the values count, 1 at the picture's end
+_SCORES_BYTES = 1 << 29  # Attention's scores for all queries of one call: the engine reserves this memory.
+_ZEROS = ShapeRange(
+    (0,), (0,), (1,)
+)  # Values, not lengths: rows or columns of zeros at a side, 1 at the picture's end.
 
 
 def strip_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -> tuple[Profile, ...]:
-    """The profile of one step, for strips of at most each tile's height and width, of pictures of at most
-    `settings.picture`. (With `static` they still begin small: the strips at a picture's end are what is left.)
+    """The profiles of one stage, one per tile: for strips of at most the tile's height and width, of pictures of at
+    most `settings.picture`. With `static` they still begin small, because strips at a picture's end are smaller.
 
     Raises:
         InputError: a tile or a picture off the model's grid.
@@ -35,8 +37,9 @@ def strip_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) -
 
 
 def _convolution(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
-    """Result tiles of at most `tile`. The smallest has two rows with those around it: one by itself would come of a
-    picture a single row high. With zeros at every side the largest gives two rows more than any call asks for."""
+    """Tiles of the result of at most `tile`. The smallest tile has two rows, with the rows around it: a single row
+    would come from a picture one row high. With zeros at every side the largest tile has two rows more than a call
+    needs."""
     rows, columns = (stage.window(length, 2 * length, 8 * length) for length in (tile.height, tile.width))
     largest = rows.stop - rows.start, columns.stop - columns.start
     sizes = (
@@ -58,7 +61,7 @@ def _sizes(batch: int, source: tuple[int, int], result: tuple[int, int]) -> dict
 
 
 def _positions(graph: Graph, stage: StripStage, tile: Extent, positions: int) -> Profile:
-    """Keys of a tile; and queries of as many as leave scores of a bounded size, over all positions of the picture."""
+    """The keys of a tile; or as many queries over all positions of the picture as keep the scores below their limit."""
     size = tile.height, tile.width
     if stage.kind == "attention":
         size = queries_within(*size, positions * tile.batch, _SCORES_BYTES)
