@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from ..runtime import open_bundle
-from ..runtime.errors import BackendUnavailable
 from .options import as_json, backend_options, components_option
 from .progress import calibration_notice
 from .terminal import echo, emit_json
@@ -29,16 +28,8 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
     measurements that it needs by itself; this command takes them beforehand. A plan for another size may add some more.
     """
     with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
-        planner, calibration = vae.planner()
-        if calibration is None:
-            raise BackendUnavailable(
-                f"{vae.backend}: nothing to measure, since the records of its engines say how much memory calls take"
-            )
-        held = calibration.count
-        for component in components or vae.manifest.components:
-            cells = vae.grid.latent_size(vae.grid.padded_size(_VIDEO_SIZE if vae.video else _IMAGE_SIZE))
-            work = vae.workload(component, 1, cells)
-            planner.decide(work, 1 << 60, vae.settings, complete=True, spend=vae.default_budget())
+        calibration = vae.calibrate(vae.grid.padded_size(_VIDEO_SIZE if vae.video else _IMAGE_SIZE), components)
+        held = calibration.count - calibration.measured
         report = {
             "engine": calibration.identity["engine"],
             "held_before": held,

@@ -56,7 +56,7 @@ def apply(
         The output group by group: the span along the first tiled axis, and its float32 array (B, channels,
         len(span), ...). The caller owns the array.
     """
-    canvas = Canvas(tuple(plan.groups()), make)
+    canvas = Canvas(plan.groups, make)
     blend = blend_of(plan, canvas)
     last = {tile.index[0]: number for number, tile in enumerate(plan.tiles)}  # the last tile of each group
     for number, (tile, result) in enumerate(_results(plan, function, source, channels, at_once, in_flight, on_abort)):

@@ -1,7 +1,7 @@
 """Plans: the tiles of an array and their weights, as values."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -142,17 +142,17 @@ class Tile:
     index: tuple[int, ...]
     pieces: tuple[Piece, ...]
 
-    @property
+    @cached_property
     def source(self) -> tuple[slice, ...]:
         """The slices of the input's trailing axes that the tile reads."""
         return tuple(piece.source.as_slice() for piece in self.pieces)
 
-    @property
+    @cached_property
     def source_shape(self) -> tuple[int, ...]:
         """The trailing shape of the tile's input."""
         return tuple(len(piece.source) for piece in self.pieces)
 
-    @property
+    @cached_property
     def result_shape(self) -> tuple[int, ...]:
         """The trailing shape of the tile's result."""
         return tuple(piece.length for piece in self.pieces)
@@ -171,17 +171,17 @@ class Plan:
     lines: tuple[Line, ...]
     feed_forward: bool = False
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The number of tiles along each axis."""
         return tuple(len(line.pieces) for line in self.lines)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """The number of tiles."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def largest(self) -> tuple[int, ...]:
         """The latent cells of the largest tile along each axis."""
         return tuple(max(len(piece.cells) for piece in line.pieces) for line in self.lines)
@@ -210,15 +210,15 @@ class Plan:
             for index in indices
         )
 
-    def groups(self) -> Iterator[Span]:
+    @cached_property
+    def groups(self) -> tuple[Span, ...]:
         """The output along the first axis, cut where tiles begin.
 
         Group i is final when all tiles whose first index is at most i are done.
         """
         line = self.lines[0]
         starts = [piece.target.start for piece in line.pieces]
-        for start, stop in zip(starts, [*starts[1:], line.target_size], strict=True):
-            yield Span(start, stop)
+        return tuple(Span(*ends) for ends in zip(starts, [*starts[1:], line.target_size], strict=True))
 
     def cropped(self, size: Sequence[int]) -> "Plan":
         """The same tiles for the first `size` elements of each output axis."""

@@ -1,4 +1,4 @@
-"""What a decoder takes beside the latents: timesteps and noise, for a whole call, one batch element, or some tiles."""
+"""What a decoder takes besides the latents: timesteps and noise, for a whole call, one batch element, or some tiles."""
 
 from __future__ import annotations  # or the annotations of draw_noise would import numpy.random
 
@@ -16,7 +16,15 @@ from ..bundle import ports
 from ..config.model_config import ModelConfig
 from ..errors import InputError
 
-__all__ = ["DECODE_TIMESTEP", "Conditions", "draw_noise", "timesteps"]
+__all__ = [
+    "DECODE_TIMESTEP",
+    "Conditions",
+    "conditions_for",
+    "draw_noise",
+    "neutral_conditions",
+    "takes_conditions",
+    "timesteps",
+]
 
 DECODE_TIMESTEP = 0.05
 """What LTX-2's own pipeline decodes at."""
@@ -53,6 +61,36 @@ class Conditions:
         return Conditions(temb, cut)
 
 
+def takes_conditions(config: ModelConfig) -> bool:
+    """Whether a model's decoder takes timesteps or noise."""
+    return bool(config.timestep_conditioning or config.noise_stacks)
+
+
+def conditions_for(
+    config: ModelConfig, latents: Any, temb: Any, rng: np.random.Generator | int | None
+) -> Conditions | None:
+    """The further inputs of a decode of `latents`, (B, C, ...). None: the decoder takes none.
+
+    Raises:
+        InputError: a timestep or a seed is missing, or wrong, or the decoder takes no timesteps.
+    """
+    if temb is not None and not config.timestep_conditioning:
+        raise InputError("temb: this decoder is not timestep-conditioned; call decode without it")
+    if not takes_conditions(config):
+        return None
+    steps = timesteps(temb, latents.shape[0]) if config.timestep_conditioning else None
+    if not config.noise_stacks:
+        return Conditions(steps)
+    if rng is None:
+        raise InputError("rng: this decoder injects noise; give a numpy.random.Generator or a seed")
+    return Conditions(steps, draw_noise(config, latents.shape[-2:], rng))
+
+
+def neutral_conditions(config: ModelConfig, batch: int) -> dict[str, Any]:
+    """Options of `decode` that any decoder of this config takes, for warming up and for measuring."""
+    return {"temb": np.zeros(batch, np.float32) if config.timestep_conditioning else None, "rng": 0}
+
+
 def timesteps(temb: Any, batch: int) -> Array:
     """`temb` as float32 (batch,); one number counts for all.
 
@@ -78,7 +116,7 @@ def timesteps(temb: Any, batch: int) -> Array:
 def draw_noise(config: ModelConfig, latent_size: tuple[int, int], rng: np.random.Generator | int) -> dict[str, Array]:
     """The noise of one decode, by graph input: standard normal maps drawn in the order in which they are used.
 
-    The same seed and the same latent height and width give the same noise, whatever the batch or clip length.
+    The same seed and the same latent height and width give the same noise, for any batch and any clip length.
     """
     generator = generator_from(rng)
     height, width = latent_size

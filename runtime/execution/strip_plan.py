@@ -1,12 +1,13 @@
-"""An exact pass as a value: its steps, the size of what each makes, and the tiles in which it makes it."""
+"""A run in strips as a value: its steps, the size of what each makes, and the tiles in which it makes it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..bundle import ports
 from ..bundle.graph import Graph
 from ..bundle.profiles import Profile
-from ..bundle.strip_stage import StripStage
+from ..bundle.strip_stage import PaddedRange, StripStage
 from ..errors import BundleError
 
 __all__ = ["Step", "StripSize", "plan_steps", "queries_within", "strip_for"]
@@ -64,6 +65,18 @@ class Step:
     channels: int
     groups: int
     tiles: tuple[tuple[slice, slice], ...]
+
+    @cached_property
+    def windows(self) -> tuple[tuple[PaddedRange, PaddedRange], ...]:
+        """The rows and the columns of the source that each tile reads."""
+        down, across = self.source
+        return tuple(
+            (
+                self.stage.window(rows.start, rows.stop, down),
+                self.stage.window(columns.start, columns.stop, across),
+            )
+            for rows, columns in self.tiles
+        )
 
 
 def plan_steps(

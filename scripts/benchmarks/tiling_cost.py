@@ -73,7 +73,7 @@ def _blending() -> list[dict[str, Any]]:
                 return output[:, :, span.as_slice()]
 
             def blended(plan: Plan = plan, tiles: Any = tiles, view: Any = view) -> None:
-                own = blend_of(plan, Canvas(tuple(plan.groups()), view))
+                own = blend_of(plan, Canvas(plan.groups, view))
                 for tile, result in zip(plan.tiles, tiles, strict=True):
                     own.put(tile, result)
 

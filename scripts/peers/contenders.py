@@ -217,8 +217,7 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
         return Opened(run, lambda: None, spent)
 
     def warm() -> None:
-        with vae._sessions.fitting():  # noqa: SLF001 # as `warmup` does, without running the other component
-            run()
+        vae.warmup([array.shape], [case.component])
 
     return Opened(run, warm, spent)
 
