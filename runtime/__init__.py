@@ -1,43 +1,44 @@
-"""Bundle in, arrays out: encode and decode with NumPy around engine calls. Imports neither torch nor onnx."""
+"""Bundle in, arrays out: encode and decode with NumPy around engine calls. Imports neither torch nor onnx.
+
+`open_bundle` is the door. Every other name is imported when it is first used, so that a program reads only what it
+uses. What belongs here is the public names alone; the code stands in the rooms below.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arrays.kinds import Dtype
-from .arrays.outputs import AutoencoderKLOutput, DecoderOutput
-from .arrays.posterior import DiagonalGaussian
-from .autoencoders.autoencoder import Autoencoder
-from .autoencoders.autoencoder_kl import AutoencoderKL
-from .autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
-from .autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-from .backends.names import BackendName, ProviderName
-from .bundle.manifest import Manifest
-from .bundle.verified_files import Verify
-from .calls.cancel_token import CancelToken
-from .config.families import FAMILIES, loaded
-from .config.flux2 import AutoencoderKLFlux2Config
-from .config.kl import AutoencoderKLConfig
-from .config.ltx2 import AutoencoderKLLTX2VideoConfig
-from .errors import (
-    BackendUnavailable,
-    BundleError,
-    Cancelled,
-    CheckpointError,
-    ConfigError,
-    DeviceMemoryError,
-    EngineError,
-    InputError,
-    LatentRTError,
-    MediaError,
-    MissingExtra,
-    OutputError,
-)
-
 if TYPE_CHECKING:
+    from .arrays.kinds import Dtype
+    from .arrays.outputs import AutoencoderKLOutput, DecoderOutput
+    from .arrays.posterior import DiagonalGaussian
+    from .autoencoders.autoencoder import Autoencoder
+    from .autoencoders.autoencoder_kl import AutoencoderKL
+    from .autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+    from .autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
     from .backends.backend import Backend
+    from .backends.names import BackendName, ProviderName
     from .backends.onnxruntime.options import OnnxRuntimeOptions
     from .backends.tensorrt.options import TensorRtOptions
+    from .bundle.verified_files import Verify
+    from .calls.cancel_token import CancelToken
+    from .config.flux2 import AutoencoderKLFlux2Config
+    from .config.kl import AutoencoderKLConfig
+    from .config.ltx2 import AutoencoderKLLTX2VideoConfig
+    from .errors import (
+        BackendUnavailable,
+        BundleError,
+        Cancelled,
+        CheckpointError,
+        ConfigError,
+        DeviceMemoryError,
+        EngineError,
+        InputError,
+        LatentRTError,
+        MediaError,
+        MissingExtra,
+        OutputError,
+    )
     from .files.decoded_file import decode_file
     from .files.encoded_file import EncodedFile, encode_file
     from .media.latents_file import LatentsFile, read_latents, write_latents
@@ -50,6 +51,7 @@ __all__ = [
     "AutoencoderKLLTX2Video",
     "AutoencoderKLLTX2VideoConfig",
     "AutoencoderKLOutput",
+    "Backend",
     "BackendUnavailable",
     "BundleError",
     "CancelToken",
@@ -66,7 +68,9 @@ __all__ = [
     "LatentsFile",
     "MediaError",
     "MissingExtra",
+    "OnnxRuntimeOptions",
     "OutputError",
+    "TensorRtOptions",
     "decode_file",
     "encode_file",
     "open_bundle",
@@ -74,23 +78,48 @@ __all__ = [
     "write_latents",
 ]
 
-_FILES = {
+_PLACES = {
+    "AutoencoderKL": "autoencoders.autoencoder_kl",
+    "AutoencoderKLConfig": "config.kl",
+    "AutoencoderKLFlux2": "autoencoders.autoencoder_kl_flux2",
+    "AutoencoderKLFlux2Config": "config.flux2",
+    "AutoencoderKLLTX2Video": "autoencoders.autoencoder_kl_ltx2",
+    "AutoencoderKLLTX2VideoConfig": "config.ltx2",
+    "AutoencoderKLOutput": "arrays.outputs",
+    "Backend": "backends.backend",
+    "BackendUnavailable": "errors",
+    "BundleError": "errors",
+    "CancelToken": "calls.cancel_token",
+    "Cancelled": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DecoderOutput": "arrays.outputs",
+    "DeviceMemoryError": "errors",
+    "DiagonalGaussian": "arrays.posterior",
     "EncodedFile": "files.encoded_file",
+    "EngineError": "errors",
+    "InputError": "errors",
+    "LatentRTError": "errors",
     "LatentsFile": "media.latents_file",
+    "MediaError": "errors",
+    "MissingExtra": "errors",
+    "OnnxRuntimeOptions": "backends.onnxruntime.options",
+    "OutputError": "errors",
+    "TensorRtOptions": "backends.tensorrt.options",
     "decode_file": "files.decoded_file",
     "encode_file": "files.encoded_file",
     "read_latents": "media.latents_file",
     "write_latents": "media.latents_file",
 }
-"""Names that are imported when they are first used: they import readers and writers of files."""
+"""The module of each public name, relative to this package."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FILES:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    from importlib import import_module
 
-    value = getattr(importlib.import_module(f".{_FILES[name]}", __name__), name)
+    value = getattr(import_module(f".{_PLACES[name]}", __name__), name)
     globals()[name] = value
     return value
 
@@ -103,16 +132,16 @@ def open_bundle(
     bundle: str | Path,
     *,
     backend: "BackendName | Backend" = "auto",
-    dtype: Dtype = "float32",
-    provider: ProviderName | None = None,
+    dtype: "Dtype" = "float32",
+    provider: "ProviderName | None" = None,
     threads: int | None = None,
     contexts: int = 1,
     session_options: "Mapping[str, Any] | OnnxRuntimeOptions | TensorRtOptions | None" = None,
     allow_build: bool = True,
-    verify: Verify = "once",
+    verify: "Verify" = "once",
     digest: str | None = None,
     engines: bool | None = None,
-) -> Autoencoder:
+) -> "Autoencoder":
     """Open a bundle as its family's class. Engines are loaded when they are first used.
 
     Args:
@@ -145,6 +174,9 @@ def open_bundle(
         BundleError: missing, damaged, altered, unsafe, too new, or of another digest. BackendUnavailable: what was
             asked for cannot run here. InputError: an option has a wrong value.
     """
+    from .bundle.manifest import Manifest
+    from .config.families import FAMILIES, loaded
+
     manifest = Manifest.open(Path(bundle))
     kind: type[Autoencoder] = loaded(f"{__package__}.autoencoders", FAMILIES[manifest.family].autoencoder)
     return kind(

@@ -135,6 +135,7 @@ class Jobs:
         self._manifest, self._dtype, self._grid, self._device = manifest, dtype, grid, device
         self._takes_stream, self._backend = takes_stream, backend
         self._takes_conditions = takes_conditions(manifest.config)
+        self._causal = {component: manifest.config.causal(component) for component in ("encoder", "decoder")}
         self._graphs = {
             component: [graph for graph in manifest.find_graphs(component) if graph.dtype == dtype]
             for component in manifest.components
@@ -228,7 +229,7 @@ class Jobs:
         Raises:
             InputError: a causality that cannot stream. BundleError: the bundle holds no such graphs.
         """
-        own = self.config.causal(component)
+        own = self._causal[component]
         if component == "encoder" and not own:
             raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
         if causal is not None and causal != own:

@@ -143,7 +143,7 @@ def _stage(
             frames = results.pop(ports.RESULT)
             if isinstance(frames, np.ndarray):
                 check_shape(frames, shapes.result, graph.file)
-            states = {ports.state_of_next(name): value for name, value in results.items()}
+            states = {shapes.state_names[name]: value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
     if queue.count:
@@ -172,11 +172,13 @@ class _Shapes:
 
     Attributes:
         states: name, shape and dtype of each state.
+        state_names: by output, the name of the state that the next step takes it as.
         result: the shape of a step's result, with any number of frames.
         holds_back: whether the stage looks ahead, so that it gives more frames at the clip's end than it takes.
     """
 
     states: tuple[tuple[str, tuple[int, ...], str], ...]
+    state_names: Mapping[str, str]
     result: tuple[int | None, ...]
     holds_back: bool
 
@@ -190,6 +192,7 @@ def _shapes(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: b
     shape = expected_shape(result, sizes)
     return _Shapes(
         tuple((tensor.name, tensor.shape_for(sizes), tensor.dtype) for tensor in states),
+        {tensor.name: ports.state_of_next(tensor.name) for tensor in graph.outputs if tensor.name != ports.RESULT},
         (shape[0], *shape[2:], shape[1]) if pixels else shape,
         any(tensor.name == ports.LAST for tensor in graph.inputs),
     )

@@ -211,7 +211,7 @@ def test_forms_of_output_that_do_not_go_together_are_refused(opened: Open) -> No
     shape = vae.decode(z).sample.shape
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: vae.decode(z, output="float16"), "output must be one of float32, uint8, device, got 'float16'"),
-        (lambda: vae.decode(z, output="device", out=np.zeros(shape, np.float32)), "give one"),
+        (lambda: vae.decode(z, output="device", out=np.zeros(shape, np.float32)), "give only one"),
         (lambda: vae.decode(z, output="device", crop=(3, 3)), "not with tiling, slicing or crop"),
         (lambda: vae.decode(z, out=np.zeros(shape, np.float64)), "out must be a writeable float32 array of shape"),
         (lambda: vae.decode(z, output="uint8", out=np.zeros(shape, np.uint8)), "out must be a writeable uint8 array"),
