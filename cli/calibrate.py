@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from ..runtime.errors import BackendUnavailable
 from .options import as_json, backend_options, components_option, emit_json, measuring_told, opened
 from .terminal import echo
 
@@ -27,14 +26,8 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
     yet. This does it beforehand; what a size of its own still needs is added when it is planned.
     """
     with opened(str(bundle), **engine) as vae, measuring_told(hidden=json_output):
-        planner, calibration = vae.planner()
-        if calibration is None:
-            raise BackendUnavailable(f"{vae.backend}: nothing to measure, engines' records say what calls take")
-        held = calibration.count
-        for component in components or vae._manifest.components:
-            cells = vae.grid.latent_size(vae.grid.padded_size(_VIDEO_SIZE if vae.video else _IMAGE_SIZE))
-            work = vae.workload(component, 1, cells)
-            planner.decide(work, 1 << 60, vae.settings, complete=True, spend=vae.default_budget())
+        calibration = vae.calibrate(vae.grid.padded_size(_VIDEO_SIZE if vae.video else _IMAGE_SIZE), components)
+        held = calibration.count - calibration.measured
         report = {
             "engine": calibration.identity["engine"],
             "held_before": held,

@@ -83,22 +83,22 @@ def plan(
             _show(told | tiles.to_json(), tiles.table(), draw, drawn, json_output)
             return
         held_as = "float32" if component == "encoder" else _held_as(vae, output)
-        work = vae.workload(
-            component,
-            batch,
-            vae.grid.latent_size(sample),
-            held_as,
-            comes_in_chunks=vae.video and component == "encoder",
-            beside_bytes=_video_encoder_bytes(size) if output in _CLIPS and vae.device == "cpu" else 0,
+        writer_bytes = _video_encoder_bytes(size) if output in _CLIPS and vae.device == "cpu" else 0
+        decision = vae.plan(
+            sample,
+            component=component,
+            batch=batch,
+            memory=None if memory is None else parse_memory(memory, "--memory"),
+            output=held_as,
+            in_chunks=vae.video and component == "encoder",
+            caller_bytes=writer_bytes,
+            complete=True,
         )
-        budget = vae.default_budget() if memory is None else parse_memory(memory, "--memory")
-        spend = max(budget, vae.default_budget())
-        decision = vae.decide(work, budget, complete=True, spend=spend)
     told |= decision.to_json() | {"output": held_as, "batch": batch}
     text = decision.table()
-    if work.beside_bytes:
-        told["video_encoder_bytes"] = work.beside_bytes
-        text += f"\nthe video encoder is part of every row's memory: {memory_text(work.beside_bytes)}"
+    if writer_bytes:
+        told["video_encoder_bytes"] = writer_bytes
+        text += f"\nthe video encoder is part of every row's memory: {memory_text(writer_bytes)}"
     _show(told, text, draw, partial(draw_decision, decision, title=title), json_output)
     if decision.chosen is None:
         raise InputError(f"--memory: {decision.reason}")

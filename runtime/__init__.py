@@ -76,26 +76,29 @@ def open_bundle(
 ) -> Autoencoder:
     """Open a bundle as its family's class. Engines are loaded when they are first used.
 
-    `bundle`: the folder; a relative path is resolved now, and "~" is the home folder.
-
-    `backend`: "auto" takes the fastest that can run here; one named is taken or refused. `dtype`: the precision of
-    the computation, never lowered silently (OpenVINO computes in bfloat16 from the float32 graphs, where that is asked
-    for). `provider`: ONNX Runtime's "cpu", "cuda" or "tensorrt". `threads`: CPU threads of one engine call (None: all
-    cores). `contexts`: how many calls may run at a time. `session_options`: for ONNX Runtime attributes of
-    `onnxruntime.SessionOptions`, and config entries by their dotted names; for TensorRT `device`, the GPU's number,
-    `device_memory_bytes`, the most device memory to take, and `workspace`, device memory of the caller's for
-    activations. `allow_build=False`: a call that would compile first (TensorRT-RTX its kernels for a size that nobody
-    warmed up, here or in an earlier process) is an error that names the command to run. Engines are never built here.
-
-    `verify`: when the weights are compared with the manifest's SHA-256. "once": when a file is first loaded; which
-    files were compared is remembered in the cache folder by their size, times and inode, so that later starts read
-    nothing twice. "always": at every load. "never": not at all. Graphs are always compared. A file that changes while
-    the bundle is open is an error with each of them: open the bundle again.
-
-    `digest`: the bundle's digest as `latentrt inspect` prints it ("sha256:..."). A bundle with another one is refused,
-    and "never" counts as "once". `engines`: whether the bundle's TensorRT engines may be loaded. They are compiled
-    code, and the digest does not cover them. None allows them unless `digest` is given. False never loads one, neither
-    from the bundle nor from what ONNX Runtime's TensorRT provider has kept in the cache folder.
+    Args:
+        bundle: the folder. A relative path is resolved now, and "~" is the home folder.
+        backend: "auto" takes the fastest backend that can run here. A backend that is named is taken or refused.
+        dtype: the precision of the computation, never lowered silently. (OpenVINO computes in bfloat16 from the float32
+            graphs, if you ask for bfloat16.)
+        provider: ONNX Runtime's "cpu", "cuda" or "tensorrt".
+        threads: CPU threads of one engine call. None: all cores.
+        contexts: how many calls may run at a time.
+        session_options: for ONNX Runtime attributes of `onnxruntime.SessionOptions`, and config entries by their dotted
+            names. For TensorRT `device`, the GPU's number, `device_memory_bytes`, the most GPU memory to take, and
+            `workspace`, GPU memory of the caller's for activations.
+        allow_build: with False, a call that would compile first is an error that names the command to run.
+            (TensorRT-RTX compiles its kernels for a size that was not warmed up, here or in an earlier process.)
+            Engines are never built here.
+        verify: when the weights are compared with the manifest's SHA-256. "once": when a file is first loaded. The
+            cache folder remembers which files were compared by their size, times and inode, so that later starts read
+            nothing twice. "always": at every load. "never": not at all. Graphs are always compared. A file that changes
+            while the bundle is open is an error with each of them: open the bundle again.
+        digest: the bundle's digest as `latentrt inspect` prints it ("sha256:..."). A bundle with another digest is
+            refused, and "never" counts as "once".
+        engines: whether the bundle's TensorRT engines may be loaded. They are compiled code, and the digest does not
+            cover them. None allows them unless `digest` is given. False never loads one, neither from the bundle nor
+            from the cache folder of ONNX Runtime's TensorRT provider.
 
     Raises:
         BundleError: missing, damaged, altered, unsafe, too new, or of another digest. BackendUnavailable: what was

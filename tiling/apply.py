@@ -44,7 +44,7 @@ def apply(
     Beside input, output and what `function` itself needs, this holds one result and one input more than are in flight,
     and at most the strips along which tiles are blended.
     """
-    canvas = Canvas(tuple(plan.groups()), make)
+    canvas = Canvas(plan.groups, make)
     blend = blend_of(plan, canvas)
     last = {tile.index[0]: number for number, tile in enumerate(plan.tiles)}  # the last tile of each group
     for number, (tile, result) in enumerate(_results(plan, function, source, channels, at_once, in_flight, on_abort)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from .plan import Line, Piece, Plan, Tile
 __all__ = ["Blend", "FeedForward", "WeightedSum", "blend_of"]
 
 Array = NDArray[np.float32]
+_KEPT_LAYOUTS = 16  # plans are often used again
 _BLOCK_VALUES = 1 << 18  # 1 MiB: within the second-level cache of anything this runs on
 
 
@@ -49,8 +51,7 @@ class WeightedSum:
 
     def __init__(self, plan: Plan, canvas: Canvas) -> None:
         self._canvas = canvas
-        last = len(plan.lines) - 1
-        self._segments = [_segments(line, canvas, axis == 0, axis == last) for axis, line in enumerate(plan.lines)]
+        self._segments = _layout(plan, canvas.groups)
 
     def put(self, tile: Tile, result: Array) -> None:
         rows = (pieces[place] for pieces, place in zip(self._segments, tile.index, strict=True))
@@ -133,20 +134,27 @@ class FeedForward:
         return pieces[place] if place < len(pieces) else None
 
 
-def _segments(line: Line, canvas: Canvas, is_first: bool, is_last: bool) -> list[list[_Segment]]:
-    """Each piece's segments: cut at the groups of the canvas, and between whole rows also where the weights begin and
-    end to be one and where earlier pieces end."""
+@lru_cache(_KEPT_LAYOUTS)
+def _layout(plan: Plan, groups: tuple[Span, ...]) -> list[list[list[_Segment]]]:
+    """The segments of each axis."""
+    last = len(plan.lines) - 1
+    return [_segments(line, groups if axis == 0 else None, axis == last) for axis, line in enumerate(plan.lines)]
+
+
+def _segments(line: Line, groups: Sequence[Span] | None, is_last: bool) -> list[list[_Segment]]:
+    """Each piece's segments: cut at the `groups` of the canvas along the first axis, and between whole rows also where
+    the weights begin and end to be one and where earlier pieces end."""
     found, reached = [], 0
     for piece in line.pieces:
         start, stop = piece.target.start, piece.target.stop
         cuts = {start, stop}
-        if is_first or not is_last:
+        if groups is not None or not is_last:
             plain = np.flatnonzero(piece.weights == 1)
             ends = (start + int(plain[0]), start + int(plain[-1]) + 1) if len(plain) else ()
             cuts |= {min(max(reached, start), stop), *ends}
         spans = [Span(*pair) for pair in pairwise(sorted(cuts))]
-        if is_first:
-            spans = [part for span in spans for part in canvas.split(span)]
+        if groups is not None:
+            spans = [part for span in spans for part in _cut_at(groups, span)]
         row = []
         for span in spans:
             weights = piece.weights[span.as_slice(start)]
@@ -156,6 +164,12 @@ def _segments(line: Line, canvas: Canvas, is_first: bool, is_last: bool) -> list
         found.append(row)
         reached = max(reached, stop)
     return found
+
+
+def _cut_at(groups: Sequence[Span], span: Span) -> list[Span]:
+    """A run along the first axis, cut at the borders of the groups."""
+    parts = (Span(max(group.start, span.start), min(group.stop, span.stop)) for group in groups)
+    return [part for part in parts if part.start < part.stop]
 
 
 def _in_cache(block: Array, target: Array, weights: Sequence[Array]) -> Iterator[tuple[Array, Array, Sequence[Array]]]:

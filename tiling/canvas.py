@@ -21,11 +21,6 @@ class Canvas:
         self._make = make
         self._open: dict[int, Array] = {}
 
-    def split(self, span: Span) -> list[Span]:
-        """A run along the first axis, cut at the borders of the groups."""
-        parts = (Span(max(group.start, span.start), min(group.stop, span.stop)) for group in self.groups)
-        return [part for part in parts if part.start < part.stop]
-
     def at(self, spans: Sequence[Span]) -> Array:
         """A view (B, C, ...) of a block that lies within one group."""
         index = next(index for index, group in enumerate(self.groups) if spans[0].start < group.stop)

@@ -1,7 +1,7 @@
 """Plans: which tiles an array is cut into and how their results are put together, as values."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -115,16 +115,16 @@ class Tile:
     index: tuple[int, ...]
     pieces: tuple[Piece, ...]
 
-    @property
+    @cached_property
     def source(self) -> tuple[slice, ...]:
         """What it reads, of the input's trailing axes."""
         return tuple(piece.source.as_slice() for piece in self.pieces)
 
-    @property
+    @cached_property
     def source_shape(self) -> tuple[int, ...]:
         return tuple(len(piece.source) for piece in self.pieces)
 
-    @property
+    @cached_property
     def result_shape(self) -> tuple[int, ...]:
         return tuple(piece.length for piece in self.pieces)
 
@@ -140,16 +140,16 @@ class Plan:
     lines: tuple[Line, ...]
     feed_forward: bool = False
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Tiles along each axis."""
         return tuple(len(line.pieces) for line in self.lines)
 
-    @property
+    @cached_property
     def count(self) -> int:
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def largest(self) -> tuple[int, ...]:
         """The largest tile's latent cells along each axis."""
         return tuple(max(len(piece.cells) for piece in line.pieces) for line in self.lines)
@@ -176,13 +176,13 @@ class Plan:
             for index in indices
         )
 
-    def groups(self) -> Iterator[Span]:
+    @cached_property
+    def groups(self) -> tuple[Span, ...]:
         """The output along the first axis, cut where tiles begin: group i is final once all tiles with first index up
         to i are done."""
         line = self.lines[0]
         starts = [piece.target.start for piece in line.pieces]
-        for start, stop in zip(starts, [*starts[1:], line.target_size], strict=True):
-            yield Span(start, stop)
+        return tuple(Span(*ends) for ends in zip(starts, [*starts[1:], line.target_size], strict=True))
 
     def cropped(self, size: Sequence[int]) -> "Plan":
         """The same tiles for the first elements of each output axis; `size` as `target_size`."""

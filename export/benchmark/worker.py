@@ -4,7 +4,6 @@ A process of its own because memory at its peak is a process's, and because engi
 """
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,16 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             vae.enable_tiling(exact=True)
         config, generator = vae.config, np.random.default_rng(0)
 
-        def run() -> None:
-            if strategy == "whole":  # also where a plain call of that size would stream, or be planned
+        def run() -> str | None:
+            """Make the call; gives how it ran, if that was for the runtime to choose."""
+            if strategy == "whole":  # also if a plain call of that size would stream, or be planned
                 vae.run_strategy(WHOLE, case["component"], array)
-            elif case["component"] == "encoder":
-                vae.encode(array, memory=memory)
+                return None
+            if case["component"] == "encoder":
+                ran = vae.encode(array, memory=memory).ran
             else:
-                vae.decode(array, temb=temb, rng=0, memory=memory)
+                ran = vae.decode(array, temb=temb, rng=0, memory=memory).ran
+            return ran.strategy if strategy == "default" or memory is not None else None
 
         temb = DECODE_TIMESTEP if getattr(config, "timestep_conditioning", False) else None
         if case["component"] == "encoder":
@@ -63,17 +65,18 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
         else:
             shape = (case["batch"], config.latent_channels, *vae.grid.latent_size(case["size"]))
             array = generator.standard_normal(shape, np.float32)
-        # What `warmup` does with a size, for one component: the other one's engine is not in the memory then.
-        with vae._sessions.fitting() if case["warm"] else nullcontext():
+        # Only this component: the engine of the other one must not count.
+        if case["warm"] and strategy == "whole":
+            vae.run_strategy(WHOLE, case["component"], array, specialise=True)
+        elif case["warm"]:
+            vae.warmup([array.shape], [case["component"]])
+        else:
             run()
         first_seconds = time.perf_counter() - started
-        ran = None
-        if strategy == "default" or memory is not None:
-            ran = vae._strategy(case["component"], array, memory, "float32", None).label(vae.grid)
-        seconds = []
+        seconds, ran = [], None
         for _ in range(case["repeats"]):
             started = time.perf_counter()
-            run()
+            ran = run()
             seconds.append(time.perf_counter() - started)
     return {
         "tiles": tiles,

@@ -209,10 +209,9 @@ def _compare(
         for given in [*inputs.random(graph), *inputs.own(graph, own, reference)]:
             wanted: Array | None = None
             for way in given.ways:
-                strategy = _strategy_of(vae, graph, given.array, way)
                 try:
-                    with memory_errors(f"{graph.file} on {'x'.join(map(str, given.array.shape))}, {strategy},"):
-                        got, seconds = timed(partial(_run, vae, graph, given.array, way))
+                    with memory_errors(f"{graph.file} on {'x'.join(map(str, given.array.shape))}, {way},"):
+                        (got, strategy), seconds = timed(partial(_run, vae, graph, given.array, way))
                 except InputError as refusal:
                     if vae.backend not in LIBRARIES:
                         raise
@@ -221,7 +220,7 @@ def _compare(
                 except EngineError as error:  # in float16 a stream cannot be run again in float32
                     if way != "stream":
                         raise
-                    yield NotCompared(vae.backend, dtype, f"{graph.component}, {strategy}: {error}")
+                    yield NotCompared(vae.backend, dtype, f"{graph.component}, {way}: {error}")
                     continue
                 if wanted is None:  # only of what the engine took
                     wanted, reference_seconds = reference.timed(graph.component, given.array, graph.causal)
@@ -242,13 +241,8 @@ def _compare(
                 )
 
 
-def _strategy_of(vae: Autoencoder, graph: Graph, array: Array, way: str) -> str:
-    """What a row calls the way: what might not fit into memory is planned."""
-    return way if way != "whole" else vae._strategy(graph.component, array, None, "float32", graph.causal).kind
-
-
-def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
-    """Moments of a sample, or the sample of latents."""
+def _run(vae: Any, graph: Graph, array: Array, way: str) -> tuple[Array, str]:
+    """Moments of a sample, or the sample of latents, and how it ran: what might not fit into memory is planned."""
     options: dict[str, Any] = {}
     if graph.component == "decoder":
         options = {"rng": SEED}
@@ -256,7 +250,7 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
             options["temb"] = DECODE_TIMESTEP
     if way == "stream":
         run = vae.encode_stream if graph.component == "encoder" else vae.decode_stream
-        return np.concatenate(list(run(array, **options)), axis=2)
+        return np.concatenate(list(run(array, **options)), axis=2), way
     if way == "whole":
         options["causal"] = graph.causal  # which leaves streaming graphs out
     if way == "strips":
@@ -264,7 +258,9 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
         vae.enable_tiling(exact=True, strip=max(height // 2, 1) * vae.grid.spatial)
     try:
         if graph.component == "encoder":
-            return np.asarray(vae.encode(array, **options).latent_dist.parameters)
-        return np.asarray(vae.decode(array, **options).sample)
+            encoded = vae.encode(array, **options)
+            return np.asarray(encoded.latent_dist.parameters), encoded.ran.strategy if way == "whole" else way
+        decoded = vae.decode(array, **options)
+        return np.asarray(decoded.sample), decoded.ran.strategy if way == "whole" else way
     finally:
         vae.disable_tiling()

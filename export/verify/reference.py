@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..models import model_from_config
 __all__ = ["SEED", "Reference", "timed"]
 
 Array = NDArray[np.float32]
+_Result = TypeVar("_Result")
 SEED = 0
 """Of a decoder's noise."""
 _KEPT_BYTES = 16 << 20  # of one result: random arrays' are smaller, and every backend asks for them
@@ -76,7 +77,7 @@ class Reference:
         return {"causal": causal} if self.video else {}
 
 
-def timed(function: Callable[[], Array]) -> tuple[Array, float]:
+def timed(function: Callable[[], _Result]) -> tuple[_Result, float]:
     """The result, and the seconds that it took."""
     started = time.perf_counter()
     result = function()

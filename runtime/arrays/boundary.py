@@ -1,15 +1,26 @@
 """The array boundary: what comes in is made a checked array, and what goes out has the form that was asked for."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import EngineError, InputError
 from .pixels import to_pixels
 
-__all__ = ["OUTPUTS", "as_input", "check_output", "is_finite", "pixel_shape", "require_finite", "to_output"]
+__all__ = [
+    "OUTPUTS",
+    "Result",
+    "as_input",
+    "check_output",
+    "check_shape",
+    "is_finite",
+    "pixel_shape",
+    "require_finite",
+    "to_output",
+]
 
 OUTPUTS = ("float32", "uint8", "device")
 _HOST_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost (pinned)
@@ -60,7 +71,7 @@ def require_finite(array: Any, what: str) -> None:
     """
     if not isinstance(array, np.ndarray) or array.size == 0:
         return
-    if is_finite(array):
+    if np.isfinite(array.min()) and np.isfinite(array.max()):  # as in `is_finite`
         return
     bad = np.argwhere(~np.isfinite(array))
     raise InputError(
@@ -105,6 +116,93 @@ def to_output(sample: NDArray[Any], output: str, out: NDArray[Any] | None) -> An
         return sample
     np.copyto(out, sample)
     return out
+
+
+def check_shape(array: Any, wanted: Sequence[int | None], source: str) -> None:
+    """Compare the shape of an engine's result with the lengths that are `wanted` (None: any length of at least 1).
+
+    Every result is checked, because an engine in a bad state can give an array of the size of an earlier call.
+    `source` names the graph, for the message.
+
+    Raises:
+        EngineError: another rank or another length.
+    """
+    shape = array.shape() if callable(array.shape) else array.shape  # a method of ONNX Runtime's values
+    got = tuple(shape)
+    if len(got) == len(wanted) and all(
+        one == two or (two is None and one > 0) for one, two in zip(got, wanted, strict=True)
+    ):
+        return
+    lengths = ", ".join("any" if length is None else str(length) for length in wanted)
+    raise EngineError(
+        f"{source}: the engine gave an array of shape {got}, wanted ({lengths}): its result is dropped; run the call "
+        f"again, or open the bundle with another backend"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Where the result of one call goes, and in which form. Every piece of a result is cropped, converted and written
+    here, whether engines make the result at once or in tiles, strips or frames.
+
+    Attributes:
+        shape: (B, C, ...) of what the engines make.
+        size: the first elements of the trailing axes that the caller wants.
+        output: "float32", "uint8" or "device", see `OUTPUTS`.
+        out: the caller's array, of the form that the caller wants. None: a new array.
+    """
+
+    shape: tuple[int, ...]
+    size: tuple[int, ...]
+    output: str = "float32"
+    out: NDArray[Any] | None = None
+
+    def allocated(self) -> Self:
+        """The same result with an array to write into: the caller's, or a new one."""
+        if self.out is not None:
+            return self
+        shape = (*self.shape[:2], *self.size)
+        return replace(self, out=np.empty(pixel_shape(shape) if self.output == "uint8" else shape, self.output))
+
+    def elements(self, start: int, stop: int) -> Self:
+        """The result of some elements of the batch of an `allocated` result, which goes into its array."""
+        assert self.out is not None
+        return replace(self, shape=(stop - start, *self.shape[1:]), out=self.out[start:stop])
+
+    def written_by_engine(self, *, pixels: bool) -> NDArray[Any] | None:
+        """The caller's array, if an engine that makes `pixels`, or else float32, can write the whole result there."""
+        if self.out is None or not (pixels or self.output == "float32") or self.shape[2:] != self.size:
+            return None
+        return self.out if self.out.flags.c_contiguous else None
+
+    def whole(self, made: Any) -> Any:
+        """The finished result.
+
+        Args:
+            made: what an engine made of all of it: float32 (B, C, ...), uint8 (B, ..., C), or an object on a device.
+        """
+        if self.output == "device" or made is self.out:
+            return made
+        wanted = tuple(slice(0, length) for length in self.size)
+        return to_output(made[:, *wanted] if made.dtype == np.uint8 else made[:, :, *wanted], self.output, self.out)
+
+    def put(self, piece: NDArray[Any], *starts: int) -> None:
+        """Write a piece into the array of an `allocated` result; what lies beyond the wanted size is dropped.
+
+        Args:
+            piece: float32 (B, C, ...), or uint8 (B, ..., C) if an engine made pixels.
+            starts: where the piece begins along the first trailing axes; along the others it begins at 0.
+        """
+        assert self.out is not None
+        lead = 1 if piece.dtype == np.uint8 else 2
+        lengths = piece.shape[lead : lead + len(self.size)]
+        begins = (*starts, *(0,) * (len(self.size) - len(starts)))
+        kept = [min(length, most - begin) for length, most, begin in zip(lengths, self.size, begins, strict=True)]
+        if min(kept) < 1:
+            return
+        target = [slice(begin, begin + length) for begin, length in zip(begins, kept, strict=True)]
+        inside = piece[(*(slice(None),) * lead, *map(slice, kept))]
+        to_output(inside, self.output, self.out[:, *target] if self.output == "uint8" else self.out[:, :, *target])
 
 
 def _kind(value: object) -> str:

@@ -52,7 +52,8 @@ class Grid:
 
     def sample_size(self, latent_size: Sequence[int]) -> Size:
         """The sample that latents of that size decode to."""
-        return tuple(axis.length(cells) for axis, cells in zip(self.axes_for("decode"), latent_size, strict=True))
+        space = tuple(cells * self.spatial for cells in latent_size[-2:])
+        return ((latent_size[0] - 1) * self.temporal + 1, *space) if self.video else space
 
     def latent_size(self, sample_size: Sequence[int]) -> Size:
         """The latents of a legal sample size."""

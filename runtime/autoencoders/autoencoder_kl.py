@@ -45,12 +45,13 @@ class AutoencoderKL(Autoencoder):
         (diffusers' numbers; its tile is the config's `sample_size` and its factor 0.25). `tiles_per_call`: the most
         tiles that run as one batch.
 
-        `exact`: no overlapping tiles, but strips with the pixels of a single pass (up to float32 rounding), whatever
-        the size. `strip`: pixel rows of a strip, or (rows, columns), multiples of the spatial ratio; None: what the
-        budget allows. `memory_bytes`: that budget, what a call takes on the host beside input and output (None: half
-        of what is available then). Activations beyond it lie in files without a name in `folder` (None: the system's
-        for temporary files), which must have room for them. `storage`: "float16" keeps them in half the room, and is no
-        longer exact (`DecoderOutput.exact` is False); activations above 65504, which SDXL's VAE has, do not fit.
+        `exact`: strips with the pixels of a single pass (up to float32 rounding) for pictures of any size, instead of
+        overlapping tiles. `strip`: pixel rows of a strip, or (rows, columns), multiples of the spatial ratio; None: as
+        many rows as the budget allows. `memory_bytes`: that budget, what a call takes on the host without input and
+        output (None: half of the memory that is available then). Activations beyond it lie in files without a name in
+        `folder` (None: the system's folder for temporary files), which must have space for them. `storage`: "float16"
+        keeps them in half the memory, and the result is no longer exact (`DecoderOutput.exact` is False); activations
+        above 65504, which SDXL's VAE has, do not fit.
 
         Raises:
             InputError: an illegal value; the message names the nearest legal ones.
@@ -62,13 +63,12 @@ class AutoencoderKL(Autoencoder):
                 raise InputError(
                     "enable_tiling: exact=True takes strip, memory_bytes, folder and storage, no tiles and no blend"
                 )
-            self._tiling = exact_strips(self.grid, strip, memory_bytes, folder, storage)
-            self._use_tiling = True
+            self._tile(exact_strips(self.grid, strip, memory_bytes, folder, storage))
             return
         if any(value is not None for value in (strip, memory_bytes, folder)) or storage != "float32":
             raise InputError("enable_tiling: strip, memory_bytes, folder and storage are for exact=True")
         assert isinstance(self.config, ImageConfig)
-        self._tiling = image_tiling(
+        settings = image_tiling(
             self.config,
             self.grid,
             blend=blend,
@@ -78,4 +78,4 @@ class AutoencoderKL(Autoencoder):
             tile_overlap_factor=tile_overlap_factor,
             tiles_per_call=tiles_per_call,
         )
-        self._use_tiling = True
+        self._tile(settings)

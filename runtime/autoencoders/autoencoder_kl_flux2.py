@@ -24,5 +24,4 @@ class AutoencoderKLFlux2(AutoencoderKL):
     def unscale_latents(self, z: Any) -> NDArray[np.float32]:
         """Diffusion latents (B, 4 * latent_channels, h / 2, w / 2) -> model latents (B, latent_channels, h, w)."""
         assert isinstance(self.config, AutoencoderKLFlux2Config)
-        latents = self._jobs.array(z, "latents", self.config.packed_channels, device="cpu")
-        return unscale_latents(latents, self.config)
+        return unscale_latents(self._host_latents(z, self.config.packed_channels), self.config)

@@ -1,31 +1,28 @@
-"""The LTX-2 video VAE at run time: conditioning, noise and time beside what all families share."""
+"""The LTX-2 video VAE at run time: frames, streams and clips, besides what all families share."""
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.boundary import check_output
 from ..arrays.ran import Ran
-from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
-from ..calls.cancel_token import CancelToken
-from ..calls.conditions import Conditions, draw_noise, timesteps
-from ..calls.jobs import Job, Progress
-from ..calls.strategy import Strategy
-from ..calls.strip_settings import StripSettings
+from ..calls.options import DecodeOptions, StreamOptions
 from ..calls.tiling_arguments import video_tiling
-from ..calls.tiling_settings import TilingSettings
+from ..calls.tiling_settings import stream_tiles
+from ..calls.workload import Workload
 from ..config import AutoencoderKLLTX2VideoConfig
 from ..errors import InputError
-from ..execution.clip_stream import ClipStream
-from ..execution.execution import execute_in_groups
 from .autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from ..calls.cancel_token import CancelToken
+    from ..calls.options import Progress
+    from ..calls.strategy import Strategy
+    from ..calls.stream_jobs import StreamJob
 
 __all__ = ["AutoencoderKLLTX2Video"]
 
@@ -38,9 +35,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     family = AutoencoderKLLTX2VideoConfig.family
     video = True
-    _streaming = False
     _may_stream = True
-    _frames_per_chunk: int | None = None
 
     def enable_tiling(
         self,
@@ -72,7 +67,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         Raises:
             InputError: an illegal value; the message names the nearest legal ones.
         """
-        self._tiling = video_tiling(
+        settings = video_tiling(
             self.grid,
             blend=blend,
             sizes=(tile_sample_min_num_frames, tile_sample_min_height, tile_sample_min_width),
@@ -81,7 +76,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
             compat_shift=compat_shift,
             tiles_per_call=tiles_per_call,
         )
-        self._use_tiling = True
+        self._tile(settings)
 
     def decode_frames(
         self,
@@ -102,26 +97,45 @@ class AutoencoderKLLTX2Video(Autoencoder):
         (B, t, H, W, C), one array after the other, each the caller's own.
 
         With streaming enabled they come as `decode_stream`'s do. With temporal tiles at most two groups of frames are
-        held at a time, whatever the length of the clip. Otherwise, or where one tile holds the whole clip, there is one
-        group. The arguments are `decode`'s, and they are checked at once; the engine runs as the iterator is read, with
-        tiles one tile ahead. Close the iterator to stop early. `memory` counts what is held on the way; arrays that
-        the caller keeps are the caller's, and `memory_beside` bytes of it are what the caller makes of them. `on_ran`
-        is called once, before the engine runs, with how the call runs.
+        held at a time, for clips of any length. Otherwise, or if one tile holds the whole clip, there is one
+        group. The arguments are `decode`'s. They are checked and the call is planned at once; the engine runs as the
+        iterator is read, with tiles one tile ahead. Close the iterator to stop early.
+
+        Args:
+            memory: counts what is held on the way. Arrays that the caller keeps are the caller's.
+            memory_beside: bytes of `memory` that the caller needs for what it makes of the frames.
+            on_ran: called once, before the engine runs, with how the call runs.
 
         Raises:
             InputError, BundleError, EngineError, Cancelled: as `decode`.
         """
-        options: dict[str, Any] = {"crop": crop, "causal": causal, "temb": temb, "rng": rng, "progress": progress}
-        options["cancel"] = cancel
-        kept_as = "frames" if output == "uint8" else output
-        strategy = self._strategy("decoder", z, memory, kept_as, causal, beside_bytes=memory_beside, cancel=cancel)
-        job = self._decode_job(z, strategy, **options)
-        if on_ran is not None:
-            on_ran(self._ran(job, strategy))
-        if strategy.streaming:
-            check_output(output, None, job.wanted_shape)
-            return self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, output)
-        return execute_in_groups(self._engines.of(strategy), job, output=output)
+        if output == "device":
+            raise InputError("output='device' gives one result: groups of frames are float32 or uint8")
+        options = DecodeOptions(
+            crop=crop,
+            output=output,
+            causal=causal,
+            temb=temb,
+            rng=rng,
+            memory=memory,
+            progress=progress,
+            cancel=cancel,
+            in_groups=True,
+            caller_bytes=memory_beside,
+        )
+        job = self.opened.jobs.decode(z, self.settings, options, may_stream=self._may_stream)
+
+        def groups() -> Iterator[Any]:
+            from ..execution.run import run_in_groups
+
+            with self.opened.engines.call(cancel) as scope:
+                settled = self.opened.planning.settle(job, memory, scope.check)
+                if on_ran is not None:
+                    on_ran(settled.ran(self.opened.label, self.dtype))
+                yield  # the call is planned
+                yield from run_in_groups(self.opened.engines, settled, scope)
+
+        return _begun(groups())
 
     def decode_stream(
         self,
@@ -138,30 +152,39 @@ class AutoencoderKLLTX2Video(Autoencoder):
     ) -> Iterator[Any]:
         """Decode chunk by chunk with the numbers of a single pass, in memory that the clip's length does not change.
 
-        `z`: latents (B, latent_channels, t, h, w), or an iterable of such arrays as they are made, one latent frame
-        each if need be. Frames come in order, each once: float32 (B, out_channels, t', H, W), or uint8 (B, t', H, W,
-        C). A non-causal decoder sees ahead, so its first frames come when that many latent frames are there (about 22
-        for LTX-2.0, 14 for 2.3, or all of a shorter clip). `frames_per_chunk`: the most frames of an array; None
-        takes what keeps the widest layers within 256 MiB. `out`: an array for the whole clip, into which frames go as
-        they come, where `z` is one array; what is given are views of it then. `stream` is refused: frames come to the
-        host. `temb`, `rng`, `causal`, `cancel`: as for `decode`. With tiling enabled, tiles divide height and width,
-        and the numbers are no longer those of a single pass. The iterator is to be read to its end, or closed.
+        With tiling enabled, tiles divide height and width, and the numbers are no longer those of a single pass. A
+        non-causal decoder looks ahead, so its first frames come after that many latent frames (about 22 for LTX-2.0, 14
+        for 2.3, or all of a shorter clip). Read the iterator to its end, or close it.
+
+        Args:
+            z: latents (B, latent_channels, t, h, w), or an iterable of such arrays as they are made, each of one latent
+                frame or more.
+            frames_per_chunk: the most frames of an array. None takes what keeps the widest layers within 256 MiB.
+            output: "float32" or "uint8".
+            out: an array for the whole clip, if `z` is one array. Frames are written there as they come, and the arrays
+                that come are views of it.
+            stream: is refused, because frames come to the host.
+            temb, rng, causal, cancel: as for `decode`.
+
+        Returns:
+            The frames in order, each once: float32 (B, out_channels, t', H, W), or uint8 (B, t', H, W, C).
 
         Raises:
             InputError: wrong latents, a chunk of another size, no frames at all, an `out` that does not fit, an encoder
                 or a precision that cannot stream. BundleError: exported without streaming graphs. EngineError,
                 Cancelled: see there.
         """
-        return self._stream.decode(
-            z,
-            lambda latents: self._conditions(latents, temb, rng),
+        options = StreamOptions(
             frames_per_chunk=frames_per_chunk,
             output=output,
             out=out,
             stream=stream,
             causal=causal,
+            temb=temb,
+            rng=rng,
             cancel=cancel,
         )
+        return self._streamed(self.opened.streams.decode(z, self.settings, options), cancel)
 
     def encode_stream(
         self,
@@ -171,45 +194,58 @@ class AutoencoderKLLTX2Video(Autoencoder):
         causal: bool | None = None,
         cancel: CancelToken | None = None,
     ) -> Iterator[NDArray[np.float32]]:
-        """Encode chunk by chunk with the numbers of a single pass: moments (B, 2 * latent_channels, t, h, w), what
-        `latent_dist.parameters` holds, one array after the other along t.
+        """Encode chunk by chunk with the numbers of a single pass.
 
-        `frames`: a clip (B, in_channels, T, H, W) in [-1, 1], or an iterable of such arrays with any number of frames
-        each; 1 + a multiple of the temporal ratio in all. `frames_per_chunk`: the most frames of one step.
+        Args:
+            frames: a clip (B, in_channels, T, H, W) in [-1, 1], or an iterable of such arrays with any number of frames
+                each; 1 + a multiple of the temporal ratio in all.
+            frames_per_chunk: the most frames of one step.
+            causal, cancel: as for `encode`.
+
+        Returns:
+            Moments (B, 2 * latent_channels, t, h, w), as `latent_dist.parameters` holds them, one array after the other
+            along t.
 
         Raises:
             InputError: wrong frames, a chunk of another size, a number of frames off the grid, an encoder that is
                 not causal. BundleError: exported without streaming graphs. EngineError, Cancelled: see there.
         """
-        return self._stream.encode(frames, frames_per_chunk=frames_per_chunk, causal=causal, cancel=cancel)
+        options = StreamOptions(frames_per_chunk=frames_per_chunk, causal=causal, cancel=cancel)
+        return self._streamed(self.opened.streams.encode(frames, self.settings, options), cancel)
 
     def clip_strategy(self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool) -> Strategy:
-        """How to encode a clip of `size()`, (T, H, W), that is read from a disk chunk by chunk where it streams, within
-        `memory`; without it nobody asks for the size. `stream`: chunk by chunk in any case.
+        """How to encode a clip of `size()`, (T, H, W), within `memory`. If the clip streams, it is read from a disk
+        chunk by chunk. Without `memory` the size is not asked for. `stream`: stream in any case.
 
         Raises:
             InputError: a size off the grid, or nothing fits. BundleError: exported without streaming graphs.
         """
         base = self.settings
         if stream:
-            self._stream.stages("encoder", None)
+            self.opened.jobs.stages("encoder", None)
             base = replace(base, streaming=True)
         if memory is None:
             return base
-        cells = self.grid.latent_size(size())
-        return self._planned(self.workload("encoder", 1, cells, comes_in_chunks=True), base, memory)
+        sample = tuple(size())
+        self.grid.check_sample(sample)
+        cells = self.grid.latent_size(sample)
+        work = Workload(self.config, self.grid, "encoder", 1, cells, comes_in_chunks=True)
+        with self.opened.engines.call() as scope:
+            return self.opened.planning.strategy(work, base, memory, may_stream=self._may_stream, check=scope.check)
 
     def encode_chunks(self, chunks: Iterable[NDArray[np.float32]], strategy: Strategy) -> Iterator[NDArray[np.float32]]:
-        """`encode_stream` by a strategy that `clip_strategy` gave, which streams."""
-        return self._stream_of(strategy).encode(chunks, frames_per_chunk=strategy.frames_per_chunk, causal=None)
+        """`encode_stream` by a strategy that `clip_strategy` gave and that streams."""
+        options = StreamOptions(frames_per_chunk=strategy.frames_per_chunk)
+        return self._streamed(self.opened.streams.encode(chunks, strategy, options), None)
 
     def chunks_ran(self, size: Sequence[int], strategy: Strategy) -> Ran:
         """How `encode_chunks` runs a clip of `size`, (T, H, W) on the grid, by a strategy that streams."""
-        tiling = strategy.tiling
-        assert not isinstance(tiling, StripSettings)
-        cells = self.grid.latent_size(size)
-        exact = tiling is None or tiling.plan(self.grid, "encode", cells).shape[1:] == (1, 1)
-        return self._report(strategy, exact, 1)
+        plan = stream_tiles(strategy.tiling, self.grid, "encode", self.grid.latent_size(size)[1:])
+        exact = plan.count == 1
+        run = strategy.untiled if exact else strategy
+        return Ran(strategy.backend or self.backend, self.dtype, run.label(self.grid), exact, strategy.planned_bytes)
+
+    # Settings
 
     def enable_streaming(self, frames_per_chunk: int | None = None) -> None:
         """Let `encode`, `decode` and `decode_frames` work chunk by chunk. With tiling enabled too, tiles then divide
@@ -218,78 +254,38 @@ class AutoencoderKLLTX2Video(Autoencoder):
         Raises:
             InputError, BundleError: the decoder cannot stream.
         """
-        self._stream.stages("decoder", None)
-        self._streaming, self._frames_per_chunk = True, frames_per_chunk
+        self.opened.jobs.stages("decoder", None)
+        self.settings = replace(self.settings, streaming=True, frames_per_chunk=frames_per_chunk)
+        self._may_stream = True
 
     def disable_streaming(self) -> None:
-        """Work on whole clips again, also where `memory` is given and a stream would be the better plan."""
-        self._streaming, self._may_stream, self._frames_per_chunk = False, False, None
+        """Work on whole clips, also where the planner would find a stream better. `reset_streaming` undoes this."""
+        self.settings = replace(self.settings, streaming=False, frames_per_chunk=None)
+        self._may_stream = False
+
+    def reset_streaming(self) -> None:
+        """Go back to how the bundle was opened: whole clips, and streams where the planner finds them better. Undoes
+        `enable_streaming` and `disable_streaming`."""
+        self.settings = replace(self.settings, streaming=False, frames_per_chunk=None)
+        self._may_stream = True
 
     @property
     def streaming(self) -> bool:
         """Whether streaming is enabled."""
-        return self._streaming
+        return self.settings.streaming
 
-    @property
-    def settings(self) -> Strategy:
-        return replace(super().settings, streaming=self._streaming, frames_per_chunk=self._frames_per_chunk)
+    def _streamed(self, job: StreamJob, cancel: CancelToken | None) -> Iterator[Any]:
+        from ..execution.stream import stream_pieces  # here: other calls do not pay for it
 
-    def _is_exact(self, job: Job, strategy: Strategy) -> bool:
-        if not strategy.streaming or job.plan is None:
-            return super()._is_exact(job, strategy)
-        return job.plan.shape[1:] == (1, 1)  # tiles in time are left to the stream
+        def pieces() -> Iterator[Any]:
+            with self.opened.engines.call(cancel) as scope:
+                yield
+                yield from stream_pieces(self.opened.engines, job, scope)
 
-    def _stream_of(self, strategy: Strategy) -> ClipStream:
-        tiling = strategy.tiling
-        assert not isinstance(tiling, StripSettings)  # of image models
-        return self._clip_stream(lambda: tiling, self._engines.of(strategy))
+        return _begun(pieces())
 
-    def _tiles(self) -> TilingSettings | None:
-        tiling = self._active_tiling
-        assert not isinstance(tiling, StripSettings)
-        return tiling
 
-    @cached_property
-    def _stream(self) -> ClipStream:
-        return self._clip_stream(self._tiles, self._sessions)
-
-    def _clip_stream(self, tiling: Callable[[], TilingSettings | None], sessions: Sessions) -> ClipStream:
-        graphs = sessions.backend.graphs  # float32 for a backend that lowers them itself
-        return ClipStream(self._manifest, sessions, self._jobs, self.grid, graphs, tiling)
-
-    def _execute(
-        self, job: Job, strategy: Strategy, *, output: str, out: NDArray[Any] | None, stream: int | None
-    ) -> Any:
-        if not strategy.streaming or stream is not None:
-            return super()._execute(job, strategy, output=output, out=out, stream=stream)
-        return self._stream_of(strategy).job(job, strategy.frames_per_chunk, output, out)
-
-    def _drop(self, job: Job, strategy: Strategy) -> None:
-        if not strategy.streaming:
-            super()._drop(job, strategy)
-            return
-        for _ in self._stream_of(strategy).job_frames(job, strategy.frames_per_chunk, "float32"):
-            pass
-
-    def _conditions(self, latents: Any, temb: Any, rng: np.random.Generator | int | None) -> Conditions:
-        config = self._ltx_config
-        steps = timesteps(temb, latents.shape[0]) if config.timestep_conditioning else None
-        if not config.timestep_conditioning:
-            super()._conditions(latents, temb, rng)  # refuses a temb
-        if not config.noise_stacks:
-            return Conditions(steps)
-        if rng is None:
-            raise InputError("rng: this decoder injects noise; give a numpy.random.Generator or a seed")
-        return Conditions(steps, draw_noise(config, latents.shape[-2:], rng))
-
-    def _neutral_conditions(self, batch: int) -> dict[str, Any]:
-        conditioned = self._ltx_config.timestep_conditioning
-        return {"temb": np.zeros(batch, np.float32) if conditioned else None, "rng": 0}
-
-    def _called_graphs(self, component: str) -> Sequence[Graph]:
-        return self._stream.stages(component, None) if self._streaming else super()._called_graphs(component)
-
-    @property
-    def _ltx_config(self) -> AutoencoderKLLTX2VideoConfig:
-        assert isinstance(self.config, AutoencoderKLLTX2VideoConfig)
-        return self.config
+def _begun(call: Iterator[Any]) -> Iterator[Any]:
+    """A call's iterator, run up to its first `yield`, so that the call can be cancelled from now on."""
+    next(call)
+    return call

@@ -1,36 +1,46 @@
-"""A bundle that was opened: what it holds, what runs it, and the life of its engines."""
+"""A bundle that was opened: its parts, each of which does one thing of a call."""
 
-from collections.abc import Mapping, Sequence
-from functools import cache, partial
-from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from ..arrays.grid import Grid
+from ..arrays.ran import Ran
 from ..backends.choose import choose_backend, graphs_of, other_backends
-from ..backends.engine_sets import EngineSets
-from ..backends.sessions import Sessions
+from ..backends.sessions import EngineSets, Sessions
 from ..bundle.manifest import Graph, Manifest
 from ..bundle.verified_files import Verify
-from ..calls.jobs import Jobs
-from ..calls.workload import Workload
-from ..config import ModelConfig
-from ..errors import BundleError
+from ..calls.jobs import Job, Jobs
+from ..calls.options import CallOptions
+from ..execution.run import run
 from ..planner.policy import CallPlanner
+
+if TYPE_CHECKING:
+    from ..calls.stream_jobs import StreamJobs
 
 __all__ = ["OpenedBundle"]
 
 
 class OpenedBundle:
-    """What every family's class has beside its calls. It holds memory: a context manager, or `close` it."""
+    """The parts of an autoencoder. The options are those of `open_bundle`.
 
-    family: ClassVar[str]
-    video: ClassVar[bool]
+    Attributes:
+        manifest: what the bundle holds, as it was when it was opened.
+        backend: the backend that runs the engines.
+        label: the backend and its provider, such as "onnxruntime:cpu".
+        dtype: the precision of the computation, as it was asked for.
+        grid: the legal sizes.
+        jobs: checks calls.
+        streams: checks streams.
+        planning: settles how calls run.
+        engines: the engines, which hold memory.
+    """
 
     def __init__(
         self,
         manifest: Manifest,
         *,
+        video: bool,
         backend: str = "auto",
         dtype: str = "float32",
         provider: str | None = None,
@@ -55,104 +65,50 @@ class OpenedBundle:
             "allow_build": allow_build,
             "engines": (digest is None) if engines is None else engines,
         }
-        chosen = choose_backend(manifest, **options)
-        self._manifest = manifest
-        self._sessions = Sessions(manifest, chosen, contexts, verify)
+        self.manifest, self.dtype = manifest, dtype
+        self.backend = chosen = choose_backend(manifest, **options)
+        self.label = chosen.label
         others = cache(partial(other_backends, manifest, chosen, **options))
-        self._engines = EngineSets(self._sessions, others, lambda other: Sessions(manifest, other, contexts, verify))
-        self.grid = Grid.of(manifest.config, video=self.video)
-        self._jobs = Jobs(manifest, chosen.graphs, self.grid, chosen.device)
-        self._planning = CallPlanner(manifest, chosen, self.grid, dtype, threads, session_options, others)
+        own = Sessions(manifest, chosen, contexts, verify)
+        self.engines = EngineSets(own, others, lambda other: Sessions(manifest, other, contexts, verify))
+        self.grid = Grid.of(manifest.config, video=video)
+        self.jobs = Jobs(
+            manifest,
+            chosen.graphs,
+            self.grid,
+            device=chosen.device,
+            takes_stream=chosen.takes_stream,
+            backend=self.label,
+        )
+        self.planning = CallPlanner(manifest, chosen, dtype, threads, session_options, others)
 
-    @classmethod
-    def from_pretrained(cls, bundle: str | Path, **options: Any) -> Self:
-        """Open a bundle of this family; `options` as in `open_bundle`.
+    @cached_property
+    def streams(self) -> "StreamJobs":
+        from ..calls.stream_jobs import StreamJobs  # here: image models do not import it
+
+        return StreamJobs(self.jobs, self.grid)
+
+    def run(self, job: Job, options: CallOptions) -> tuple[Any, Ran]:
+        """Plan and run a checked job: one call, which `cancel` reaches from here on. Gives the result, and how it ran.
 
         Raises:
-            BundleError: the bundle is damaged, or of the other family.
+            InputError: nothing fits into the memory budget. EngineError, Cancelled: see there.
         """
-        manifest = Manifest.open(Path(bundle))
-        if manifest.family != cls.family:
-            raise BundleError(f"{bundle} holds an {manifest.family}, not an {cls.family}: open it with open_bundle")
-        return cls(manifest, **options)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's config, frozen, with the field names of diffusers."""
-        return self._manifest.config
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle holds, as it was when it was opened."""
-        return self._manifest
-
-    @property
-    def dtype(self) -> str:
-        """The precision of the computation, as it was asked for."""
-        return self._planning.dtype
-
-    @property
-    def backend(self) -> str:
-        """The backend and provider that run the engines, such as "onnxruntime:cpu"."""
-        return self._sessions.backend.label
-
-    @property
-    def device(self) -> str:
-        """Where the engines run, and whose memory a budget is of: "cpu" or "cuda"."""
-        return self._sessions.backend.device
+        with self.engines.call(options.cancel) as scope:
+            job = self.planning.settle(job, options.memory, scope.check)
+            return run(self.engines, job, scope), job.ran(self.label, self.dtype)
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        """The bundle's graphs that run (not the streaming ones): of the precision that was asked for, or of float32
-        where the backend lowers them itself."""
-        return graphs_of(self._manifest, self._sessions.backend.graphs)
-
-    def planner(self) -> Any:
-        """The `Planner` of this bundle with this backend, and its `Calibration` (None where engines' records say what
-        they take).
-
-        Raises:
-            BackendUnavailable: the backend runs on a device whose memory nobody knows.
-        """
-        return self._planning.planner()
-
-    def default_budget(self) -> int:
-        """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
-        return self._planning.default_budget()
-
-    def workload(
-        self, component: str, batch: int, cells: Sequence[int], output: str = "float32", **options: Any
-    ) -> Workload:
-        """A call on latents of `cells`, (T,) H, W, as the planner takes it; `options`: further fields of `Workload`."""
-        return self._planning.workload(component, batch, cells, output, **options)
+        """The graphs of whole passes, in the precision that the backend takes."""
+        return graphs_of(self.manifest, self.backend.graphs)
 
     def load(self, component: str, *, streaming: bool = False) -> None:
-        """Load what a whole pass, or a stream, of the "encoder" or the "decoder" runs on.
+        """Load the engines of a whole pass, or those of a stream if the bundle has streaming graphs.
 
         Raises:
-            BundleError: the bundle lacks it. EngineError: it does not load.
+            BundleError: the bundle lacks the component. EngineError: an engine does not load.
         """
-        streams = self._manifest.find_streams(component, self._sessions.backend.graphs) if streaming else ()
-        for graph in streams or (self._jobs.graph(component, None),):
-            self._sessions.component(graph)
-
-    def cancel(self) -> None:
-        """Stop every call that runs or waits now, from another thread; each raises `Cancelled`. To stop one call, give
-        it a `CancelToken`."""
-        self._engines.cancel()
-
-    def release(self) -> None:
-        """Free the engines' memory, when what they still do on a GPU is done; the next call loads them again."""
-        self._engines.release()
-
-    def close(self) -> None:
-        """Release everything; further calls raise."""
-        self._engines.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        streams = self.manifest.find_streams(component, self.backend.graphs) if streaming else ()
+        for graph in streams or (self.jobs.graph(component, None),):
+            self.engines.own.component(graph)

@@ -1,26 +1,27 @@
 """The engines of one autoencoder: opened when first needed, shared between threads, released and opened again."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 
 from ..bundle.manifest import Graph, Manifest
 from ..bundle.verified_files import BundleFiles, Verify
-from ..calls.cancel_token import CancelToken, check_token
+from ..calls.cancel_token import CancelToken
+from ..calls.strategy import Strategy
 from ..errors import InputError, LatentRTError
 from .choose import Backend
 from .component import CallScope, Component
 from .nonfinite_retry import RetriesInFloat32, wider_graph
 
-__all__ = ["Sessions"]
+__all__ = ["EngineSets", "Sessions"]
 
 _POLL_SECONDS = 0.05
 
 
 class Sessions:
-    """At most `contexts` engine calls compute at a time; further ones wait their turn. (A backend that copies beside
-    its computation has as many of them in flight as it can use.)
+    """The engines of one backend. At most `contexts` engine calls compute at a time; further calls wait their turn. (A
+    backend that copies during its computation has as many of them in flight as it can use.)
 
     Raises:
         InputError: `contexts` is not a whole number of at least 1.
@@ -36,47 +37,7 @@ class Sessions:
         self._lock = threading.RLock()  # a stream that is thrown away ends anywhere, within the lock too
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}
-        self._calls: set[CallScope] = set()
-        self._fitting = threading.local()
         self._closed = False
-
-    @contextmanager
-    def call(
-        self, specialise: bool | None = None, peak_estimate_bytes: int = 0, token: CancelToken | None = None
-    ) -> Iterator[CallScope]:
-        """One user call, from its start to its end: what `cancel` and `token` reach. `specialise`,
-        `peak_estimate_bytes`: as `CallScope`'s; `specialise` None: as `fitting` says.
-
-        Raises:
-            Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
-                closed. InputError: `token` is no token.
-        """
-        check_token(token)
-        call = CallScope(
-            specialise=getattr(self._fitting, "specialise", None) if specialise is None else specialise,
-            peak_estimate_bytes=peak_estimate_bytes,
-        )
-        with self._lock:
-            self._require_open()
-            self._calls.add(call)
-        try:
-            with nullcontext() if token is None else token.reaching(call):
-                call.check()
-                yield call
-                call.check()
-        finally:
-            with self._lock:
-                self._calls.discard(call)
-
-    @contextmanager
-    def fitting(self, specialise: bool | None = True) -> Iterator[None]:
-        """This thread's calls within it are the first of many of their sizes, or as `CallScope.specialise` says."""
-        before = getattr(self._fitting, "specialise", None)
-        self._fitting.specialise = specialise
-        try:
-            yield
-        finally:
-            self._fitting.specialise = before
 
     @contextmanager
     def turn(self, call: CallScope) -> Iterator[None]:
@@ -89,8 +50,8 @@ class Sessions:
             call.check()
         try:
             call.check()
-            with self._lock:
-                self._require_open()
+            if self._closed:
+                raise _closed()
             yield
         finally:
             self._free.release()
@@ -104,12 +65,14 @@ class Sessions:
         """
         with self._loading:  # a lock of its own: cancel and release do not wait for a load
             with self._lock:
-                self._require_open()
+                if self._closed:
+                    raise _closed()
                 if (graph.file, wider) in self._open:
                     return self._open[graph.file, wider]
             component = self.open_once(graph, wider=wider)
             with self._lock:
-                self._require_open()
+                if self._closed:
+                    raise _closed()
                 self._open[graph.file, wider] = component
             return component
 
@@ -147,13 +110,6 @@ class Sessions:
             streams=graph.stage is not None,
         )
 
-    def cancel(self) -> None:
-        """Stop every call that runs or waits now."""
-        with self._lock:
-            calls = tuple(self._calls)
-        for call in calls:
-            call.cancel()
-
     def release(self) -> None:
         """Let go of every engine, when the GPU is done with what calls have left there; running calls finish with
         theirs, and the next call loads it again."""
@@ -167,6 +123,105 @@ class Sessions:
         with self._lock:
             self._closed = True
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise LatentRTError("the autoencoder was closed: open the bundle again")
+
+class EngineSets:
+    """All engines of one autoencoder, backend by backend: usually one backend, and another one if a memory budget asks
+    for it. It also knows the calls that run or wait, so that they can be cancelled.
+
+    Args:
+        own: the engines of the backend that the bundle was opened with.
+        others: gives the backends that planned strategies may name.
+        open_other: makes the engines of one of these.
+    """
+
+    def __init__(
+        self,
+        own: Sessions,
+        others: Callable[[], tuple[Backend, ...]],
+        open_other: Callable[[Backend], Sessions],
+    ) -> None:
+        self.own = own
+        self._backends, self._open = others, open_other
+        self._others: dict[str, Sessions] = {}
+        self._calls: set[CallScope] = set()
+        self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
+        self._closed = False
+
+    @property
+    def calls(self) -> tuple[CallScope, ...]:
+        """The user calls that run or wait now."""
+        with self._lock:
+            return tuple(self._calls)
+
+    @contextmanager
+    def call(self, token: CancelToken | None = None) -> Iterator[CallScope]:
+        """One user call, from its planning to its result: what `cancel` and `token` reach.
+
+        Raises:
+            Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
+                closed.
+        """
+        scope = CallScope()
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            self._calls.add(scope)
+        try:
+            if token is not None:
+                token.reach(scope)
+            scope.check()
+            yield scope
+            scope.check()
+        finally:
+            with self._lock:
+                self._calls.discard(scope)
+            if token is not None:
+                token.forget(scope)
+
+    def of(self, strategy: Strategy) -> Sessions:
+        """The engines of the strategy's backend. If the call before had another backend, and this call has a memory
+        budget, the engines of that backend are released first: a budget is for the memory of the whole process.
+
+        Raises:
+            LatentRTError: the autoencoder was closed.
+        """
+        found = self.own
+        if strategy.backend is not None:
+            with self._lock:
+                found = self._others.get(strategy.backend) or self._open_of(strategy.backend)
+                self._others[strategy.backend] = found
+                if self._closed:
+                    found.close()
+        if strategy.budgeted:
+            for sessions in self._every():
+                if sessions is not found:
+                    sessions.release()
+        return found
+
+    def cancel(self) -> None:
+        """Stop every call that runs or waits now."""
+        for scope in self.calls:
+            scope.cancel()
+
+    def release(self) -> None:
+        """Let go of every engine."""
+        for sessions in self._every():
+            sessions.release()
+
+    def close(self) -> None:
+        """Release, and refuse further calls."""
+        with self._lock:
+            self._closed = True
+        for sessions in self._every():
+            sessions.close()
+
+    def _every(self) -> tuple[Sessions, ...]:
+        with self._lock:
+            return self.own, *self._others.values()
+
+    def _open_of(self, label: str) -> Sessions:
+        return self._open(next(backend for backend in self._backends() if backend.label == label))
+
+
+def _closed() -> LatentRTError:
+    return LatentRTError("the autoencoder was closed: open the bundle again")

@@ -1,8 +1,6 @@
 """Cancelling one call: a token that the caller gives to it."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from ..errors import InputError
@@ -45,19 +43,18 @@ class CancelToken:
         for call in calls:
             call.cancel()
 
-    @contextmanager
-    def reaching(self, call: _Cancellable) -> Iterator[None]:
-        """Let `cancel` reach `call` within this context."""
+    def reach(self, call: _Cancellable) -> None:
+        """Let `cancel` reach `call`, until `forget`. A token that was cancelled cancels it at once."""
         with self._lock:
             self._calls.add(call)
             cancelled = self._cancelled
-        try:
-            if cancelled:
-                call.cancel()
-            yield
-        finally:
-            with self._lock:
-                self._calls.discard(call)
+        if cancelled:
+            call.cancel()
+
+    def forget(self, call: _Cancellable) -> None:
+        """The call is over."""
+        with self._lock:
+            self._calls.discard(call)
 
 
 def check_token(cancel: object) -> None:

@@ -1,4 +1,4 @@
-"""What a decoder takes beside the latents: timesteps and noise, for a whole call, one batch element, or some tiles."""
+"""What a decoder takes besides the latents: timesteps and noise, for a whole call, one batch element, or some tiles."""
 
 from __future__ import annotations  # or the annotations of draw_noise would import numpy.random
 
@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from ...tiling import Tile
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.posterior import generator_from
-from ..config import AutoencoderKLLTX2VideoConfig
+from ..config import AutoencoderKLLTX2VideoConfig, ModelConfig
 from ..errors import InputError
 
-__all__ = ["DECODE_TIMESTEP", "Conditions", "draw_noise", "timesteps"]
+__all__ = [
+    "DECODE_TIMESTEP",
+    "Conditions",
+    "conditions_for",
+    "draw_noise",
+    "neutral_conditions",
+    "takes_conditions",
+    "timesteps",
+]
 
 DECODE_TIMESTEP = 0.05
 """What LTX-2's own pipeline decodes at."""
@@ -52,6 +60,40 @@ class Conditions:
         return Conditions(temb, cut)
 
 
+def takes_conditions(config: ModelConfig) -> bool:
+    """Whether a model's decoder takes timesteps or noise."""
+    return isinstance(config, AutoencoderKLLTX2VideoConfig) and bool(
+        config.timestep_conditioning or config.noise_stacks
+    )
+
+
+def conditions_for(
+    config: ModelConfig, latents: Any, temb: Any, rng: np.random.Generator | int | None
+) -> Conditions | None:
+    """The further inputs of a decode of `latents`, (B, C, ...). None: the decoder takes none.
+
+    Raises:
+        InputError: a timestep or a seed is missing, or wrong, or the decoder takes no timesteps.
+    """
+    conditioned = isinstance(config, AutoencoderKLLTX2VideoConfig) and config.timestep_conditioning
+    if temb is not None and not conditioned:
+        raise InputError("temb: this decoder is not timestep-conditioned; call decode without it")
+    if not isinstance(config, AutoencoderKLLTX2VideoConfig) or not takes_conditions(config):
+        return None
+    steps = timesteps(temb, latents.shape[0]) if conditioned else None
+    if not config.noise_stacks:
+        return Conditions(steps)
+    if rng is None:
+        raise InputError("rng: this decoder injects noise; give a numpy.random.Generator or a seed")
+    return Conditions(steps, draw_noise(config, latents.shape[-2:], rng))
+
+
+def neutral_conditions(config: ModelConfig, batch: int) -> dict[str, Any]:
+    """Options of `decode` that any decoder of this config takes, for warming up and for measuring."""
+    conditioned = isinstance(config, AutoencoderKLLTX2VideoConfig) and config.timestep_conditioning
+    return {"temb": np.zeros(batch, np.float32), "rng": 0} if conditioned else {"rng": 0}
+
+
 def timesteps(temb: Any, batch: int) -> Array:
     """`temb` as float32 (batch,); one number counts for all.
 
@@ -79,7 +121,7 @@ def draw_noise(
 ) -> dict[str, Array]:
     """The noise of one decode, by graph input: standard normal maps drawn in the order in which they are used.
 
-    The same seed and the same latent height and width give the same noise, whatever the batch or clip length.
+    The same seed and the same latent height and width give the same noise, for any batch and any clip length.
     """
     generator = generator_from(rng)
     height, width = latent_size

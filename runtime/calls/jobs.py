@@ -1,167 +1,205 @@
-"""One encode or decode as a value: the arguments checked, and what to run put together, before anything runs."""
+"""One encode or decode as a value: every argument is checked here, before anything is measured or runs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
 from ...tiling import Plan
-from ..arrays.boundary import as_input, require_finite
+from ...tiling.plan import Direction
+from ..arrays.boundary import Result, as_input, check_output, require_finite
 from ..arrays.grid import Grid
+from ..arrays.ran import Ran
 from ..bundle.manifest import Graph, Manifest
 from ..config import ModelConfig
 from ..errors import BundleError, InputError
-from .cancel_token import CancelToken, check_token
-from .conditions import Conditions
+from .cancel_token import check_token
+from .conditions import Conditions, conditions_for, takes_conditions
+from .options import CallOptions, DecodeOptions, EncodeOptions
+from .strategy import Strategy, label_of
 from .strip_settings import StripSettings
-from .tiling_settings import TilingSettings
+from .tiling_settings import TilingSettings, stream_tiles, tiles_of
 from .workload import Workload
 
-__all__ = ["Job", "Jobs", "Progress", "Tiling"]
+__all__ = ["Job", "Jobs"]
 
-Tiling = TilingSettings | StripSettings
-Progress = Callable[[int, int], None]
-"""Told (done, in all): tiles, or batch elements without tiles; may raise, to stop."""
+Kind = Literal["whole", "sliced", "tiles", "strips", "stream"]
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A checked call: `graph` run on `array`, its main input `name`, with `conditions`.
+    """A checked call. It owns its workload, its strategy and the place of its result.
 
-    `shape`: of the result, (B, channels, ...). `size`: the first elements of its trailing axes that are wanted.
-    `plan`: the tiles, if any. `sliced`: one batch element at a time. `tiles_per_call`: the most tiles in one.
-    `exact`: run the `segments` in strips, instead of the graph. `specialise`, `peak_estimate_bytes`: as
-    `CallScope`'s; `specialise` None: as the thread's calls have it. `cancel`: the caller's token.
+    Attributes:
+        graph: the graph of a whole pass, or of a tile.
+        name: the graph's main input.
+        direction: "encode" or "decode".
+        array: the sample or the latents, float32 (B, C, ...).
+        result: where the result goes.
+        workload: the call as numbers.
+        strategy: how the call runs: first as the user enabled it, then as the planner settled it.
+        conditions: the decoder's further inputs, if it takes any.
+        stages: the streaming graphs of the component, if the bundle holds any.
+        strip_graphs: the graphs of strips, if the bundle holds any.
+        may_stream: whether the planner may choose a stream.
+        gated: False cuts tiles also where one tile holds everything, see `TilingSettings.plan`.
+        stream: a CUDA stream of the caller.
+        specialise: as `CallScope.specialise`.
+        progress: called after each tile, or after each element of a sliced batch.
     """
 
     graph: Graph
     name: str
+    direction: Direction
     array: Any
-    conditions: Conditions
-    shape: tuple[int, ...]
-    size: tuple[int, ...]
-    plan: Plan | None = None
-    sliced: bool = False
-    tiles_per_call: int = 1
-    progress: Progress = lambda done, total: None
-    exact: StripSettings | None = None
-    segments: tuple[Graph, ...] = ()
+    result: Result
+    workload: Workload
+    strategy: Strategy
+    conditions: Conditions | None = None
+    stages: tuple[Graph, ...] = ()
+    strip_graphs: tuple[Graph, ...] = ()
+    may_stream: bool = False
+    gated: bool = True
+    stream: int | None = None
     specialise: bool | None = None
-    peak_estimate_bytes: int = 0
-    cancel: CancelToken | None = None
+    progress: Callable[[int, int], None] = lambda done, total: None
 
     @property
-    def tiled(self) -> Plan | None:
-        """The plan, where it has more than one tile, for what is wanted of the result."""
-        return self.plan.cropped(self.size) if self.plan is not None and self.plan.count > 1 else None
+    def kind(self) -> Kind:
+        """How the engines run it."""
+        strategy = self.strategy
+        if isinstance(strategy.tiling, StripSettings):
+            return "strips"
+        if strategy.streaming and self.stream is None:
+            return "stream"
+        if strategy.tiling is not None and self.tiles is not None:
+            return "tiles"
+        return "sliced" if strategy.sliced and self.workload.batch > 1 else "whole"
+
+    @cached_property
+    def tiles(self) -> Plan | None:
+        """The tiles of what the caller wants of the result. None: one tile holds everything, or tiling is off."""
+        tiling, work = self.strategy.tiling, self.workload
+        if not isinstance(tiling, TilingSettings):
+            return None
+        return tiles_of(tiling, work.grid, self.direction, work.cells, self.result.size, gated=self.gated)
 
     @property
-    def is_exact(self) -> bool:
+    def exact(self) -> bool:
         """Whether the result has the numbers of a single pass."""
-        return self.tiled is None and (self.exact is None or self.exact.is_exact)
+        tiling, work = self.strategy.tiling, self.workload
+        if isinstance(tiling, StripSettings):
+            return tiling.storage == "float32"
+        if self.kind == "stream":  # tiles in time are left to the stream
+            return stream_tiles(tiling, work.grid, self.direction, work.cells[1:]).count == 1
+        return self.tiles is None
 
-    @property
-    def wanted_shape(self) -> tuple[int, ...]:
-        return (*self.shape[:2], *self.size)
+    def ran(self, backend: str, dtype: str) -> Ran:
+        """How it runs, for reports, on the `backend` that the bundle was opened with."""
+        strategy, exact = self.strategy, self.exact
+        if exact and isinstance(strategy.tiling, TilingSettings):
+            strategy = replace(strategy, tiling=None)  # one tile that holds everything is no tile
+        if strategy.sliced and self.workload.batch == 1:
+            strategy = replace(strategy, sliced=False)
+        label = label_of(strategy, self.workload.grid)
+        return Ran(strategy.backend or backend, dtype, label, exact, strategy.planned_bytes)
 
-    def elements(self) -> Iterator["Job"]:
-        """The job of each batch element, or the whole one where that is asked for."""
-        if not self.sliced or self.shape[0] == 1:
-            yield self
-            return
-        for index in range(self.shape[0]):
-            array, conditions = self.array[index : index + 1], self.conditions.of_element(index)
-            yield replace(self, array=array, conditions=conditions, shape=(1, *self.shape[1:]))
+    def element(self, index: int, result: Result) -> "Job":
+        """The job of one element of the batch. `result`: of the batch, with an array."""
+        return replace(
+            self,
+            array=self.array[index : index + 1],
+            conditions=None if self.conditions is None else self.conditions.of_element(index),
+            result=result.elements(index, index + 1),
+        )
 
 
 class Jobs:
-    """Makes the jobs of one opened bundle. `device`: where its backend takes arrays besides the host."""
+    """Makes the jobs of one opened bundle.
 
-    def __init__(self, manifest: Manifest, dtype: str, grid: Grid, device: str) -> None:
+    Args:
+        dtype: the precision of the graphs that the backend takes.
+        device: where the backend takes arrays besides the host, "cpu" or "cuda".
+        takes_stream: whether the backend takes a CUDA stream of the caller's.
+        backend: the backend's label, for messages.
+    """
+
+    def __init__(
+        self, manifest: Manifest, dtype: str, grid: Grid, *, device: str, takes_stream: bool, backend: str
+    ) -> None:
+        self.config: ModelConfig = manifest.config
         self._manifest, self._dtype, self._grid, self._device = manifest, dtype, grid, device
-
-    @property
-    def config(self) -> ModelConfig:
-        return self._manifest.config
+        self._takes_stream, self._backend = takes_stream, backend
+        self._takes_conditions = takes_conditions(manifest.config)
+        self._graphs = {
+            component: [graph for graph in manifest.find_graphs(component) if graph.dtype == dtype]
+            for component in manifest.components
+        }
+        self._stages, self._strips = (
+            {component: find(component, dtype) for component in ("encoder", "decoder")}
+            for find in (manifest.find_streams, manifest.find_strip_graphs)
+        )
 
     def encode(
-        self,
-        x: Any,
-        tiling: Tiling | None,
-        *,
-        sliced: bool,
-        specialise: bool | None = None,
-        gated: bool = True,
-        pad: bool = False,
-        causal: bool | None = None,
-        progress: Progress | None = None,
-        cancel: CancelToken | None = None,
+        self, x: Any, strategy: Strategy, options: EncodeOptions, *, may_stream: bool = False, gated: bool = True
     ) -> Job:
-        """Encoding the sample `x`; the arguments are those of `Autoencoder.encode`. `gated`: see `TilingSettings`.
+        """Encoding the sample `x` as the user enabled it.
 
         Raises:
-            InputError: wrong rank, channels, dtype, size or content. BundleError: the bundle has no encoder.
+            InputError: a wrong argument. BundleError: the bundle has no encoder, or not as it was asked for.
         """
-        check_token(cancel)
-        graph = self.graph("encoder", causal)
-        sample = self.array(x, "sample", self.config.in_channels, device=self._device)
-        if pad:
+        if options.output == "uint8":
+            raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
+        graph, config = self.graph("encoder", options.causal), self.config
+        sample = self.array(x, "sample", config.in_channels, device=self._device)
+        if options.pad:
             if not isinstance(sample, np.ndarray):
                 raise InputError("sample: pad=True needs an array on the host")
             sample = self._grid.pad(sample)
         self._grid.check_sample(sample.shape[2:])
         require_finite(sample, "sample")
-        size = self._grid.latent_size(sample.shape[2:])
-        shape = (sample.shape[0], 2 * self.config.latent_channels, *size)
-        plan = tiling.plan(self._grid, "encode", size, gated=gated) if isinstance(tiling, TilingSettings) else None
-        job = Job(
-            graph, "sample", sample, Conditions(), shape, size, plan, sliced, specialise=specialise, cancel=cancel
-        )
-        return self._with(job, tiling, progress)
+        cells = self._grid.latent_size(sample.shape[2:])
+        shape = (sample.shape[0], 2 * config.latent_channels, *cells)
+        result = Result(shape, cells, options.output, options.out)
+        one_pass = options.output == "device" or options.stream is not None
+        work = Workload(config, self._grid, "encoder", shape[0], cells, options.output, in_one_pass=one_pass)
+        job = Job(graph, "sample", "encode", sample, result, work, strategy, gated=gated)
+        return self._checked(job, options, may_stream)
 
     def decode(
-        self,
-        z: Any,
-        tiling: Tiling | None,
-        conditions: Callable[[Any], Conditions],
-        *,
-        sliced: bool,
-        specialise: bool | None = None,
-        gated: bool = True,
-        crop: Sequence[int] | None = None,
-        causal: bool | None = None,
-        progress: Progress | None = None,
-        cancel: CancelToken | None = None,
+        self, z: Any, strategy: Strategy, options: DecodeOptions, *, may_stream: bool = False, gated: bool = True
     ) -> Job:
-        """Decoding the latents `z`, with the `conditions` made for them; the arguments are `Autoencoder.decode`'s.
+        """Decoding the latents `z` as the user enabled it.
 
         Raises:
-            InputError: wrong rank, channels, dtype, size or content. BundleError: the bundle has no decoder.
+            InputError: a wrong argument. BundleError: the bundle has no decoder, or not as it was asked for.
         """
-        check_token(cancel)
-        graph = self.graph("decoder", causal)
-        latents = self.array(z, "latents", self.config.latent_channels, device=self._device)
-        cells = latents.shape[2:]
+        graph, config = self.graph("decoder", options.causal), self.config
+        latents = self.array(z, "latents", config.latent_channels, device=self._device)
+        batch, cells = latents.shape[0], tuple(latents.shape[2:])
         self._grid.check_latents(cells)
         require_finite(latents, "latents")
         size = self._grid.sample_size(cells)
-        shape = (latents.shape[0], self.config.out_channels, *size)
-        plan = tiling.plan(self._grid, "decode", cells, gated=gated) if isinstance(tiling, TilingSettings) else None
-        wanted = self._grid.cropped_size(size, crop)
-        job = Job(
-            graph,
-            "latents",
-            latents,
-            conditions(latents),
-            shape,
-            wanted,
-            plan,
-            sliced,
-            specialise=specialise,
-            cancel=cancel,
+        wanted = size if options.crop is None else self._grid.cropped_size(size, options.crop)
+        result = Result((batch, config.out_channels, *size), wanted, options.output, options.out)
+        kept_as = "frames" if options.in_groups and options.output == "uint8" else options.output
+        work = Workload(
+            config,
+            self._grid,
+            "decoder",
+            batch,
+            cells,
+            kept_as,
+            in_one_pass=options.output == "device" or options.stream is not None,
+            beside_bytes=options.caller_bytes,
         )
-        return self._with(job, tiling, progress)
+        conditions = None
+        if self._takes_conditions or options.temb is not None:
+            conditions = conditions_for(config, latents, options.temb, options.rng)
+        job = Job(graph, "latents", "decode", latents, result, work, strategy, conditions, gated=gated)
+        return self._checked(job, options, may_stream)
 
     def graph(self, component: str, causal: bool | None) -> Graph:
         """The component's graph of the chosen precision and, for video, causality (None: the config's own).
@@ -169,12 +207,7 @@ class Jobs:
         Raises:
             InputError: no graph of that causality. BundleError: the bundle lacks the component.
         """
-        graphs = [graph for graph in self._manifest.find_graphs(component) if graph.dtype == self._dtype]
-        if not graphs:
-            raise BundleError(
-                f"{self._manifest.folder} holds no {component} in {self._dtype}, though another part in it: export it "
-                f"again with --dtype {self._dtype}"
-            )
+        graphs = self._graphs.get(component) or self._of_no_precision(component)
         if causal is not None:
             held = ", ".join(str(graph.causal) for graph in graphs)
             graphs = [graph for graph in graphs if graph.causal is causal]
@@ -186,6 +219,24 @@ class Jobs:
                     f"export it again with --causal {str(causal).lower()}"
                 )
         return graphs[0]
+
+    def stages(self, component: str, causal: bool | None) -> tuple[Graph, ...]:
+        """The component's streaming graphs, in the order in which they run.
+
+        Raises:
+            InputError: a causality that cannot stream. BundleError: the bundle holds no such graphs.
+        """
+        own: bool = getattr(self.config, f"{component}_causal")
+        if component == "encoder" and not own:
+            raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
+        if causal is not None and causal != own:
+            raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
+        if not self._stages[component]:
+            raise BundleError(
+                f"{self._manifest.folder} holds no {self._dtype} streaming graphs of its {component}: export it again "
+                f"with --dtype {self._dtype} --stream"
+            )
+        return self._stages[component]
 
     def array(self, array: Any, what: str, channels: int, *, device: str) -> Any:
         """A sample or latents as a float32 array, with its axes checked.
@@ -205,30 +256,57 @@ class Jobs:
             raise InputError(f"{what}: the batch is empty, got shape {tuple(array.shape)}")
         return array
 
-    def _with(self, job: Job, tiling: Tiling | None, progress: Progress | None) -> Job:
-        exact = isinstance(tiling, StripSettings)
-        if (exact or job.tiled is not None) and not isinstance(job.array, np.ndarray):
-            raise InputError("tiling cuts arrays on the host: copy the array there, or disable_tiling()")
-        if isinstance(tiling, TilingSettings):
-            job = replace(job, tiles_per_call=tiling.tiles_per_call)
-        elif tiling is not None:
-            job = replace(job, exact=tiling, segments=self._segments(job.graph))
-        if not exact:
-            job = replace(job, peak_estimate_bytes=self._peak_estimate_bytes(job))
-        return job if progress is None else replace(job, progress=progress)
-
-    def _peak_estimate_bytes(self, job: Job) -> int:
-        cells = job.array.shape[2:] if job.graph.component == "decoder" else job.shape[2:]
-        batch = 1 if job.sliced else job.shape[0]
-        if job.tiled is not None:
-            cells, batch = job.tiled.largest, batch * job.tiles_per_call
-        return Workload(self.config, self._grid, job.graph.component, batch, tuple(cells)).peak_estimate_bytes
-
-    def _segments(self, graph: Graph) -> tuple[Graph, ...]:
-        found = self._manifest.find_strip_graphs(graph.component, graph.dtype)
-        if not found:
+    def _checked(self, job: Job, options: CallOptions, may_stream: bool) -> Job:
+        """The job with the further graphs that it may need. What the enabled strategy does not allow is refused."""
+        if options.cancel is not None:
+            check_token(options.cancel)
+        component, strategy = job.workload.component, job.strategy
+        check_output(options.output, options.out, (*job.result.shape[:2], *job.result.size))
+        job = replace(
+            job,
+            stages=self._stages[component],
+            strip_graphs=self._strips[component],
+            may_stream=may_stream and options.causal is None,  # streaming graphs are of one causality
+            stream=options.stream,
+            specialise=options.specialise,
+            progress=options.progress or job.progress,
+        )
+        if job.workload.in_one_pass:
+            self._require_one_pass(job, planned=options.memory is not None)
+        if isinstance(strategy.tiling, StripSettings) and not job.strip_graphs:
             raise BundleError(
-                f"{self._manifest.folder} holds no {graph.dtype} steps for exact strips of its {graph.component}: "
-                f"export it again with --dtype {graph.dtype} --exact-tiles"
+                f"{self._manifest.folder} holds no {self._dtype} steps for exact strips of its {component}: export it "
+                f"again with --dtype {self._dtype} --exact-tiles"
             )
-        return found
+        if strategy.streaming and options.stream is None:
+            self.stages(component, options.causal)
+        elif isinstance(strategy.tiling, TilingSettings):
+            _ = job.tiles  # tiles that leave a gap are refused now
+        return job
+
+    def _require_one_pass(self, job: Job, *, planned: bool) -> None:
+        """Refuse pieces where the result stays on the device, or is made in the caller's stream."""
+        on_device, kind = job.result.output == "device", job.kind
+        if planned and job.strategy.streaming:
+            raise InputError(
+                "memory: streaming is enabled, and what stays on the device or is made in the caller's stream comes of "
+                "one pass; disable_streaming() first"
+            )
+        if kind == "stream":
+            raise InputError("output='device' gives the engine's own result: not with streaming")
+        if job.stream is not None and not self._takes_stream:
+            raise InputError(f"stream: the backend {self._backend} takes no stream of the caller's")
+        if job.stream is not None and kind in ("tiles", "strips"):
+            raise InputError("stream: tiles come together on the host, in no stream: disable_tiling(), or leave it out")
+        if on_device and kind == "strips":
+            raise InputError("output='device' gives the engine's own result: not with exact strips")
+        if on_device and (kind != "whole" or job.result.size != job.result.shape[2:]):
+            raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
+
+    def _of_no_precision(self, component: str) -> Sequence[Graph]:
+        """Refuse a component that the bundle does not hold in the chosen precision."""
+        self._manifest.find_graphs(component)
+        raise BundleError(
+            f"{self._manifest.folder} holds no {component} in {self._dtype}, though another part in it: export it "
+            f"again with --dtype {self._dtype}"
+        )

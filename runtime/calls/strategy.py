@@ -1,25 +1,34 @@
-"""One way to run a call, as a value: whole, as a stream, in tiles, in both, or in exact strips."""
+"""One way to run a call, as a value: whole, as a stream, in tiles, in both, or in strips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Self
 
 from ..arrays.grid import Grid
-from .jobs import Tiling
 from .strip_settings import StripSettings
 from .tiling_settings import AxisTiles, TilingSettings
 
-__all__ = ["WHOLE", "Strategy", "linear_tiles"]
+__all__ = ["WHOLE", "Strategy", "Tiling", "label_of", "linear_tiles"]
+
+Tiling = TilingSettings | StripSettings
+_KEPT_LABELS = 64  # every call reports its strategy, and few strategies are in use
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """`streaming`: a clip chunk by chunk, of at most `frames_per_chunk` frames (None: the runtime's own choice).
-    `tiling`: tiles, of height and width only where it streams too, or exact strips. `sliced`: one batch element at a
-    time. `budgeted`: chosen for a memory budget, by measurements of engines for every size; those for one size, which
-    `warmup` makes, are faster and hold more. `backend`: the label of the backend that runs it; None: the one that the
-    bundle was opened with. `planned_bytes`: the most memory that the planner expects of it, for reports; it makes no
-    two strategies different."""
+    """How a call runs.
+
+    Attributes:
+        tiling: tiles, of height and width only if it streams too, or strips.
+        streaming: a clip chunk by chunk, of at most `frames_per_chunk` frames (None: the runtime's own choice).
+        sliced: one batch element at a time.
+        budgeted: chosen for a memory budget, by measurements of engines for every size. Engines for one size, which
+            `warmup` makes, are faster and hold more memory.
+        backend: the label of the backend that runs it. None: the backend that the bundle was opened with.
+        planned_bytes: the most memory that the planner expects of it, for reports. Strategies that differ in it alone
+            are equal.
+    """
 
     tiling: Tiling | None = None
     streaming: bool = False
@@ -43,29 +52,12 @@ class Strategy:
         return self.tiling.is_exact if isinstance(self.tiling, StripSettings) else self.tiling is None
 
     @property
-    def specialise(self) -> bool | None:
-        """As `CallScope.specialise`: engines for one size are for calls without a budget; None: as things are then."""
-        return False if self.budgeted else None
-
-    @property
     def untiled(self) -> "Strategy":
         return replace(self, tiling=None)
 
     def label(self, grid: Grid) -> str:
         """For people, with sizes in pixels and frames."""
-        parts = []
-        if self.sliced:
-            parts.append("one element at a time")
-        if self.streaming:
-            parts.append("stream" if self.frames_per_chunk is None else f"stream of {self.frames_per_chunk} frames")
-        if isinstance(self.tiling, StripSettings):
-            parts.append(f"strips of {self.tiling.rows} rows")
-        elif self.tiling is not None:
-            sizes = [f"{tiles.size * grid.spatial}" for tiles in self.tiling.tiles[-2:]]
-            if grid.video and not self.streaming:
-                sizes.append(f"{(self.tiling.tiles[0].size - 1) * grid.temporal + 1} frames")
-            parts.append("tiles of " + "x".join(sizes))
-        return ", ".join(parts) or "whole"
+        return label_of(self, grid)
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -90,6 +82,24 @@ class Strategy:
 
 
 WHOLE = Strategy()
+
+
+@lru_cache(_KEPT_LABELS)
+def label_of(strategy: Strategy, grid: Grid) -> str:
+    """See `Strategy.label`."""
+    parts = []
+    if strategy.sliced:
+        parts.append("one element at a time")
+    if strategy.streaming:
+        parts.append("stream" if strategy.frames_per_chunk is None else f"stream of {strategy.frames_per_chunk} frames")
+    if isinstance(strategy.tiling, StripSettings):
+        parts.append(f"strips of {strategy.tiling.rows} rows")
+    elif strategy.tiling is not None:
+        sizes = [f"{tiles.size * grid.spatial}" for tiles in strategy.tiling.tiles[-2:]]
+        if grid.video and not strategy.streaming:
+            sizes.append(f"{(strategy.tiling.tiles[0].size - 1) * grid.temporal + 1} frames")
+        parts.append("tiles of " + "x".join(sizes))
+    return ", ".join(parts) or "whole"
 
 
 def linear_tiles(tiles: Sequence[Sequence[int]]) -> TilingSettings:

@@ -21,10 +21,12 @@ _PART_OF_AVAILABLE = 0.5
 class StripSettings:
     """Run pictures in strips with the numbers of a single pass, if `storage` is "float32".
 
-    `rows`, `columns`: of a strip, in pixels; None: as many rows as the budget allows, and whole rows. `memory_bytes`:
-    what a call may take on the host beside input and output (None: half of what is available); activations beyond
-    it lie in files in `folder` (None: the system's folder for temporary files). `storage`: the precision in which
-    activations wait; with "float16" they take half as much, and the result is no longer exact.
+    Attributes:
+        rows, columns: of a strip, in pixels. None: as many rows as the budget allows, and whole rows.
+        memory_bytes: what a call may take on the host without input and output. None: half of the available memory.
+        folder: where activations lie that do not fit into the budget. None: the system's folder for temporary files.
+        storage: the precision in which activations wait. With "float16" they take half the memory, and the result is no
+            longer exact.
     """
 
     rows: int | None = None

@@ -1,18 +1,21 @@
 """How an autoencoder tiles, as a value that makes plans."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ...tiling import Line, Plan, Span, evened_size, last_short, last_slid_back, with_stubs
 from ...tiling.plan import Direction
 from ..arrays.grid import Grid
 
-__all__ = ["AxisTiles", "TilingSettings"]
+__all__ = ["AxisTiles", "TilingSettings", "stream_tiles", "tiles_of"]
+
+_KEPT_PLANS = 16  # calls often have the size of an earlier one, and a plan is a value
 
 
 @dataclass(frozen=True)
 class AxisTiles:
-    """Tiles along one axis in latent cells: `size` cells every `stride`. `even`: nobody asked for this size, so it may
+    """Tiles along one axis in latent cells: `size` cells every `stride`. `even`: the size is a default, which may
     shrink to cover an axis evenly."""
 
     size: int
@@ -73,6 +76,36 @@ class TilingSettings:
         frames = self.tiles[0]
         in_time = self.framewise and cells[0] > frames.size - 1
         return [with_stubs(cells[0], frames.size, frames.stride) if in_time else [Span(0, cells[0])], *spans]
+
+
+@lru_cache(_KEPT_PLANS)
+def tiles_of(
+    tiling: TilingSettings,
+    grid: Grid,
+    direction: Direction,
+    cells: tuple[int, ...],
+    size: tuple[int, ...],
+    *,
+    gated: bool = True,
+) -> Plan | None:
+    """The tiles for the first elements, `size`, of a result. None: one tile holds everything.
+
+    Raises:
+        InputError: the tiles leave a gap.
+    """
+    plan = tiling.plan(grid, direction, cells, gated=gated)
+    return plan.cropped(size) if plan.count > 1 else None
+
+
+@lru_cache(_KEPT_PLANS)
+def stream_tiles(tiling: TilingSettings | None, grid: Grid, direction: Direction, size: tuple[int, ...]) -> Plan:
+    """The tiles of a stream, in height and width only, for latents of `size` (h, w). Without `tiling` there is one."""
+    if tiling is not None:
+        plan = tiling.plan(grid, direction, (1, *size))
+        return replace(plan, lines=plan.lines[1:])
+    axes = grid.axes_for(direction)[1:]
+    spans = [[Span(0, length)] for length in size]
+    return Plan(tuple(Line.of(*of, direction=direction) for of in zip(axes, size, spans, strict=True)))
 
 
 def _linear_spans(cells: int, tiles: AxisTiles) -> list[Span]:

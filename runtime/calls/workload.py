@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..arrays.grid import Grid
 from ..config import AutoencoderKLLTX2VideoConfig, ImageConfig, ModelConfig
 
-__all__ = ["MOST_ELEMENTS", "Workload", "volume"]
+__all__ = ["MOST_ELEMENTS", "Workload", "most_bytes", "peak_estimate_bytes", "volume"]
 
 MOST_ELEMENTS = 2**31 - 1
 """Of one tensor: what engines index with 32 bits."""
 _ITEM_BYTES = 4
+_KEPT_SIZES = 64  # calls often have the size of an earlier one
 _LIVE_TENSORS = 12  # as large as the widest one: twice what was measured for any model and backend
 _LIVE_IN_IMAGES = {"decoder": 4.0, "encoder": 3.2}
 """As large as the widest one, what a pass holds at once, as measured with ONNX Runtime (3.8, and 2.0 to 3.1)."""
@@ -23,10 +25,15 @@ _LIVE_SCORES = 2.1  # two copies of attention's scores, and its input
 
 @dataclass(frozen=True)
 class Workload:
-    """One encode or decode. `cells`: of the latents, (T,) H, W. `output`: "float32", "uint8", or "frames" where pixels
-    are handed on as they come and nobody keeps them. `comes_in_chunks`: the input, where a stream takes it so.
-    `in_one_pass`: the result is the engine's own, on its device or in the caller's stream. `beside_bytes`: what whoever
-    calls holds meanwhile of the host's memory."""
+    """One encode or decode.
+
+    Attributes:
+        cells: of the latents, (T,) H, W.
+        output: "float32", "uint8", "device", or "frames" if pixels are handed on as they come and the call keeps none.
+        comes_in_chunks: whether a stream reads its input chunk by chunk.
+        in_one_pass: whether the result is the engine's own, on its device or in the caller's stream.
+        beside_bytes: host memory that the caller holds during the call.
+    """
 
     config: ModelConfig
     grid: Grid
@@ -67,7 +74,7 @@ class Workload:
 
     @property
     def widest(self) -> int:
-        """Elements of the largest activation of one pass, beside attention's scores."""
+        """Elements of the largest activation of one pass, without attention's scores."""
         config, ratio = self.config, self.grid.spatial
         if isinstance(config, AutoencoderKLLTX2VideoConfig):
             # The first block's channels at the patches' resolution; sampling packs no more than twice as many there.
@@ -98,7 +105,7 @@ class Workload:
 
     @property
     def too_large(self) -> str | None:
-        """Why no engine runs this in one pass, whatever the memory, or None."""
+        """Why no engine runs this in one pass, with any amount of memory, or None."""
         for what, count in (("an activation", self.widest), ("the scores of attention", self.scores)):
             if count > MOST_ELEMENTS:
                 return f"{what} would have {count / 1e9:.1f}e9 elements, and engines index 2^31"
@@ -106,7 +113,7 @@ class Workload:
 
     @property
     def most_bytes(self) -> int:
-        """A bound of what one pass takes beside the weights: far above it, and known without measuring."""
+        """A bound of what one pass takes without the weights: far above it, and known without measuring."""
         return _ITEM_BYTES * (_LIVE_TENSORS * self.widest + 3 * self.scores) + self.input_bytes + self.result_bytes()
 
     def to_json(self) -> dict[str, Any]:
@@ -117,3 +124,15 @@ def volume(grid: Grid, cells: Sequence[int]) -> int:
     """What an engine's memory and time grow with: cells of height and width, times the clip's frames."""
     frames = (cells[0] - 1) * grid.temporal + 1 if grid.video else 1
     return frames * cells[-2] * cells[-1]
+
+
+@lru_cache(_KEPT_SIZES)
+def most_bytes(work: Workload) -> int:
+    """`Workload.most_bytes`, remembered."""
+    return work.most_bytes
+
+
+@lru_cache(_KEPT_SIZES)
+def peak_estimate_bytes(work: Workload) -> int:
+    """`Workload.peak_estimate_bytes`, remembered."""
+    return work.peak_estimate_bytes

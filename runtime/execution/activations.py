@@ -1,8 +1,9 @@
-"""What waits between the steps of an exact pass: in memory up to a budget, the rest in a file that vanishes by itself.
+"""Activations that wait between the steps of a run in strips: in memory up to a budget, the rest in a file that
+vanishes by itself.
 
-An activation lies in the tiles in which a step made it, so that an engine writes straight into what is kept, and
-what nobody will read again can go while the next step is still at work. It may be kept narrower than it is made and
-read.
+An activation lies in the tiles in which a step made it, so that an engine writes straight into the memory that is kept,
+and tiles that are not read again can go while the next step still runs. An activation may be kept in a narrower
+precision than it is made and read in.
 """
 
 import math
@@ -10,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +26,7 @@ from .spill_file import SpillFile
 __all__ = ["Activation", "ActivationStore"]
 
 Array = NDArray[Any]
+_STOP = attrgetter("rows.stop")
 _MOST_SPARE = 2  # arrays whose pages the next ones of their size take
 
 
@@ -66,7 +69,7 @@ class _Tile:
 
 class Activation:
     """(B, C, H, W), written tile by tile from the top, and read in tiles of any size; from one thread. `forget` is
-    told every tile that goes."""
+    called with every tile that goes."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], forget: Callable[[_Tile], None]) -> None:
         self.shape = shape
@@ -76,7 +79,7 @@ class Activation:
     def read(self, rows: slice, columns: slice, pages: ReusedPages) -> Array:
         """A C-contiguous tile, not to be written to: one that is kept, or a copy in `pages`, whose content until now is
         gone with it."""
-        first = bisect_right(self._tiles, rows.start, key=_stop)
+        first = bisect_right(self._tiles, rows.start, key=_STOP)
         seen = list(takewhile(lambda tile: tile.rows.start < rows.stop, self._tiles[first:]))
         for tile in seen:
             if tile.array is not None and (tile.rows, tile.columns, tile.dtype) == (rows, columns, self._dtype):
@@ -91,8 +94,8 @@ class Activation:
         self._tiles.append(tile)
 
     def drop(self, row: int | None = None) -> None:
-        """Let go of the tiles that end above `row`, which nobody reads again; without one, of all."""
-        count = len(self._tiles) if row is None else bisect_right(self._tiles, row, key=_stop)
+        """Let go of the tiles that end above `row`, which are not read again; without a row, of all tiles."""
+        count = len(self._tiles) if row is None else bisect_right(self._tiles, row, key=_STOP)
         gone, self._tiles = self._tiles[:count], self._tiles[count:]
         for tile in gone:
             self._forget(tile)
@@ -130,8 +133,8 @@ class ActivationStore:
         return Activation(shape, self.dtype, self._forget)
 
     def place(self, shape: tuple[int, ...]) -> Array | None:
-        """Where the next tile of (B, C, rows, columns) may be made, to be kept as it is then; None where that is up to
-        whoever makes it, since it will be copied."""
+        """Where the next tile of (B, C, rows, columns) may be made, to be kept as it is then; None if the engine
+        may choose the place, because the tile will be copied."""
         return self._memory(shape) if self._stored == self.dtype else None
 
     def keep(self, activation: Activation, rows: slice, columns: slice, made: Array, place: Array | None) -> None:
@@ -155,18 +158,17 @@ class ActivationStore:
     def _memory(self, shape: tuple[int, ...]) -> Array | None:
         size = math.prod(shape) * self._stored.itemsize
         found = next((array for array in self._spare if array.nbytes == size), None)
-        if found is None and self._full(size):
-            self._spare.clear()
-        if found is None and self._full(size):
-            return None
+        if found is None:
+            left = self.memory_bytes - self.held_bytes - size
+            if sum(array.nbytes for array in self._spare) > left:
+                self._spare.clear()
+            if left < 0:
+                return None
         self.held_bytes += size
         if found is None:
             return self._new(shape)
         self._spare = [array for array in self._spare if array is not found]
         return found.reshape(shape)
-
-    def _full(self, size: int) -> bool:
-        return self.held_bytes + sum(array.nbytes for array in self._spare) + size > self.memory_bytes
 
     def _new(self, shape: tuple[int, ...]) -> Array:
         return own_page_memory(shape, self._stored)
@@ -180,7 +182,7 @@ class ActivationStore:
 
     def _forget(self, tile: _Tile) -> None:
         if tile.array is not None:
-            self.held_bytes -= tile.bytes
+            self.held_bytes -= tile.array.nbytes
             self._spare = [*self._spare, tile.array][-_MOST_SPARE:]
         elif tile.file is not None:
             tile.file.free(tile.start, tile.bytes)
@@ -194,10 +196,6 @@ class ActivationStore:
         self._spare.clear()
         if self._file is not None:
             self._file.close()
-
-
-def _stop(tile: _Tile) -> int:
-    return int(tile.rows.stop)
 
 
 def _common(one: slice, other: slice) -> slice:

@@ -13,25 +13,21 @@ __all__ = ["FrameQueue"]
 
 class FrameQueue:
     """First in, first out. Arrays are kept as they come; only what is taken is put together. What is not NumPy's, since
-    a backend kept it, cuts and joins itself (`frames`, `joined`)."""
+    a backend kept it, cuts and joins itself (`frames`, `joined`). `count`: how many frames wait."""
 
     def __init__(self) -> None:
         self._parts: deque[Any] = deque()
-        self._count = 0
-
-    def __len__(self) -> int:
-        """Frames, not arrays."""
-        return self._count
+        self.count = 0
 
     def put(self, frames: Any) -> None:
         if frames.shape[2]:
             self._parts.append(frames)
-            self._count += frames.shape[2]
+            self.count += frames.shape[2]
 
     def take(self, count: int) -> Any:
         """The first `count` frames, C-contiguous; there must be as many."""
         parts = []
-        self._count -= count
+        self.count -= count
         while count:
             part = self._parts.popleft()
             if part.shape[2] > count:

@@ -10,7 +10,7 @@ __all__ = ["GroupStatistics"]
 
 class GroupStatistics:
     """Merges rows of disjoint tiles, in float64 (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm
-    for computing sample variances", 1979): exact up to rounding, whatever the tiles."""
+    for computing sample variances", 1979): exact up to rounding, for any tiles."""
 
     def __init__(self, batch: int, groups: int) -> None:
         self._count = 0
@@ -18,14 +18,9 @@ class GroupStatistics:
         self._squares = np.zeros((batch, groups))  # sums of squared deviations from the mean
 
     @property
-    def mean(self) -> NDArray[np.float64]:
-        """(B, groups)."""
-        return self._mean
-
-    @property
-    def variance(self) -> NDArray[np.float64]:
-        """(B, groups), of the population, as group norm takes it."""
-        return self._squares / self._count
+    def result(self) -> dict[str, NDArray[np.float64]]:
+        """`mean` and `variance`, (B, groups) each; the variance is the population's, as group norm takes it."""
+        return {"mean": self._mean, "variance": self._squares / self._count}
 
     def add(self, means: NDArray[Any], variances: NDArray[Any], columns: int) -> None:
         """Add a tile: mean and variance (B, C, rows) of its rows, each of `columns` elements; channels of one group

@@ -23,7 +23,7 @@ class SpillFile:
         import tempfile  # it brings shutil and random along, and this is imported at start-up
 
         self._folder, self._end = folder, 0
-        self._free: list[tuple[int, int]] = []  # (start, stop), in order, none beside another
+        self._free: list[tuple[int, int]] = []  # (start, stop), in order, with gaps between them
         try:
             self._file = tempfile.TemporaryFile(dir=folder, prefix="latentrt-", buffering=0)  # noqa: SIM115 # close() does
         except OSError as error:
@@ -44,8 +44,8 @@ class SpillFile:
         stop = start + size
         before = [piece for piece in self._free if piece[1] < start]
         behind = [piece for piece in self._free if piece[0] > stop]
-        beside = [piece for piece in self._free if piece[1] >= start and piece[0] <= stop]
-        joined = min([start, *(piece[0] for piece in beside)]), max([stop, *(piece[1] for piece in beside)])
+        touching = [piece for piece in self._free if piece[1] >= start and piece[0] <= stop]
+        joined = min([start, *(piece[0] for piece in touching)]), max([stop, *(piece[1] for piece in touching)])
         self._free = [*before, joined, *behind]
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..bundle.manifest import Graph, Stage
 from ..bundle.profiles import Profile
@@ -13,6 +14,7 @@ __all__ = [
     "MOST_FRAMES",
     "StepFrames",
     "frames_ahead",
+    "frames_per_step",
     "frames_within",
     "most_frames",
     "peak_estimate_bytes",
@@ -25,14 +27,18 @@ MOST_FRAMES = 12
 """The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain little
 time (benchmarks/streaming.md)."""
 ENGINE_FRAMES = 8
-"""The most that engines are built for where nobody says: a latent frame's. Their memory is that of the longest step."""
+"""The most frames that engines are built for by default: those of one latent frame. Their memory is that of the longest
+step."""
 MOST_ENCODER_FRAMES = 24
 """The same of an encoder, whose deepest layers see an eighth of them."""
 _EARLY_SHARE = 0.25
 _SEEN_FRAMES = 3  # side by side in the largest tensor of a step (docs/streaming.md)
 _LIVE_TENSORS = {"decoder": 4, "encoder": 3}  # of that size, at most, as measured with ONNX Runtime
-_LIVE_RESULTS = 2  # the frames that the last stage makes, beside them
+_LIVE_RESULTS = 2  # the frames that the last stage makes, in addition
 _ITEM_BYTES = 4
+_KEPT_LENGTHS = 16  # streams often have the size of an earlier one
+_CHUNK_TENSORS = 6  # of a stage's widest layer, at a time, where the caller does not say how long chunks are
+_CHUNK_BYTES = 1 << 28  # what those tensors may take together
 
 
 def most_frames(component: str) -> int:
@@ -79,14 +85,31 @@ def step_frames(graphs: Sequence[Graph], frames: int) -> list[int]:
     ]
 
 
+@lru_cache(_KEPT_LENGTHS)
+def frames_per_step(
+    graphs: tuple[Graph, ...], frames_per_chunk: int | None, cells: int, temporal_ratio: int
+) -> tuple[int, ...]:
+    """The most frames of a step of each stage, over `cells` latent cells of height and width, times the batch.
+
+    Without `frames_per_chunk` a step brings as many frames of the clip as keep the widest layers within 256 MiB, and
+    at least those of one latent frame.
+    """
+    if not frames_per_chunk:
+        widest = max(map(values_per_cell, graphs))
+        fitting = _CHUNK_BYTES // max(1, _CHUNK_TENSORS * _ITEM_BYTES * widest * cells)
+        frames_per_chunk = min(max(fitting, temporal_ratio), most_frames(graphs[0].component))
+    return tuple(step_frames(graphs, frames_per_chunk))
+
+
 def values_per_cell(graph: Graph) -> int:
     """Of a stage's widest layer, per frame and latent cell: channels times how much finer than the latents it is."""
     return max(_values(tensor.shape) for tensor in graph.outputs[1:])
 
 
-def peak_estimate_bytes(graphs: Sequence[Graph], frames: Sequence[int], cells: int) -> int:
-    """About the most that a step of a stream holds at once beside its states, rather too much: of stages whose steps
-    take so many frames, over `cells` latent cells of height and width, times the batch."""
+@lru_cache(_KEPT_LENGTHS)
+def peak_estimate_bytes(graphs: tuple[Graph, ...], frames: tuple[int, ...], cells: int) -> int:
+    """An upper estimate of what one step of a stream holds at once, without the states: of stages whose steps take so
+    many frames, over `cells` latent cells of height and width, times the batch."""
     last = graphs[-1]
     widest = max(values_per_cell(graph) * most for graph, most in zip(graphs, frames, strict=True))
     made = _values(last.outputs[0].shape) * frames[-1] * _stage(last).ratio

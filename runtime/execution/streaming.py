@@ -7,7 +7,7 @@ mathematics are in docs/streaming.md.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,24 +17,26 @@ from ...tiling import Plan, Span, Tile
 from ...tiling.axis import trailing
 from ...tiling.blend import blend_of
 from ...tiling.canvas import Canvas
+from ..arrays.boundary import check_shape
 from ..backends.component import CallScope
 from ..backends.sessions import Sessions
-from ..bundle.manifest import Graph
+from ..bundle.manifest import Graph, Stage, TensorInfo
+from ..calls.chunks import Chunk
 from ..calls.conditions import Conditions
 from ..errors import BackendUnavailable, InputError
 from ..system.page_memory import own_page_memory
 from .frame_queue import FrameQueue
-from .result_shape import check_shape, expected_shape
 
-__all__ = ["Chunk", "StreamingComponent", "run_stages", "run_tiles", "with_last"]
+__all__ = ["StreamingComponent", "expected_shape", "run_stages", "run_tiles"]
 
 Array = NDArray[np.float32]
+_KEPT_SHAPES = 64  # of stages: streams often have the size of an earlier one
 
 
 class StreamingComponent(Protocol):
     """A streaming graph, ready to run. `step` takes inputs by name, arrays or states that an earlier step gave, and
     gives the outputs by name: the first one an array, states as they best stay with the backend. After the `last` step
-    nobody asks for the states: they may be left out. With `out` (C-contiguous, of the first one's shape and dtype) the
+    the states are not needed: they may be left out. With `out` (C-contiguous, of the first one's shape and dtype) the
     first one is written there. Where it has `keeps_results`, it takes `keep_result=True` too: then the first one also
     stays, for the next stage to take. Where it `gives_pixels`, it takes `pixels=True`: then the first one is uint8,
     (B, T, H, W, C). Where it `reuses_states`, it takes `in_place=True`: it may then write the next states over those
@@ -45,39 +47,12 @@ class StreamingComponent(Protocol):
     ) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Frames (B, C, T, H, W), at least one, and whether they are the clip's last. Between two stages they may be what
-    the backend kept; behind the last one pixels (B, T, H, W, C), where these are asked for."""
-
-    frames: Any
-    last: bool
-
-
-def with_last(chunks: Iterable[Array]) -> Iterator[Chunk]:
-    """Chunks with their ends known: each is held back until the next one, or the end, has come.
-
-    Raises:
-        InputError: there are no frames at all.
-    """
-    held = None
-    for frames in chunks:
-        if frames.shape[2] == 0:
-            continue
-        if held is not None:
-            yield Chunk(held, last=False)
-        held = frames
-    if held is None:
-        raise InputError("stream: the iterator ended without a frame; give at least one")
-    yield Chunk(held, last=True)
-
-
 def run_stages(
     sessions: Sessions,
     call: CallScope,
     stages: Iterable[tuple[Graph, int]],
     chunks: Iterator[Chunk],
-    conditions: Conditions,
+    conditions: Conditions | None,
     latent_size: tuple[int, int],
     *,
     pixels: bool = False,
@@ -99,9 +74,9 @@ def run_stages(
 
 def run_tiles(
     plan: Plan,
-    run: Callable[[Iterator[Chunk], Conditions, tuple[int, int]], Iterator[Chunk]],
+    run: Callable[[Iterator[Chunk], Conditions | None, tuple[int, int]], Iterator[Chunk]],
     chunks: Iterator[Chunk],
-    conditions: Conditions,
+    conditions: Conditions | None,
 ) -> Iterator[Chunk]:
     """Streams side by side, one for each tile of height and width, blended chunk by chunk: for frames that are too
     large to go through whole, and no longer exact. `run(chunks, conditions, latent size)` streams one tile."""
@@ -110,7 +85,7 @@ def run_tiles(
     streams = [
         run(
             _cut(source, tile),
-            conditions.of_tiles([tile], cells),
+            None if conditions is None else conditions.of_tiles([tile], cells),
             (len(tile.pieces[0].cells), len(tile.pieces[1].cells)),
         )
         for source, tile in zip(sources, tiles, strict=True)
@@ -119,7 +94,7 @@ def run_tiles(
         parts = [part, *map(next, streams[1:])]  # zip would keep each chunk until its stream gives the next one
         shape = part.frames.shape
         whole = np.empty((*shape[:3], *plan.target_size), np.float32)
-        canvas = Canvas(tuple(plan.groups()), partial(_rows, whole))
+        canvas = Canvas(plan.groups, partial(_rows, whole))
         blend = blend_of(plan, canvas)
         for tile, part in zip(tiles, parts, strict=True):
             blend.put(tile, part.frames)
@@ -144,7 +119,7 @@ def _stage(
     graph: Graph,
     most: int,
     chunks: Iterator[Chunk],
-    conditions: Conditions,
+    conditions: Conditions | None,
     latent_size: tuple[int, int],
     *,
     between: bool,
@@ -158,20 +133,21 @@ def _stage(
     options |= {"in_place": True} if getattr(component, "reuses_states", False) else {}
     options |= {"pixels": True} if pixels and getattr(component, "gives_pixels", False) else {}
     wanted = {tensor.name for tensor in graph.inputs}
-    extras = {name: array for name, array in conditions.inputs().items() if name in wanted}
+    given = {} if conditions is None else conditions.inputs()
+    extras = {name: array for name, array in given.items() if name in wanted}
     states: dict[str, Any] = {}
     queue, first = FrameQueue(), True
     for chunk in chunks:
         queue.put(chunk.frames)
-        batch = chunk.frames.shape[0]
-        if not states:
-            states = _initial_states(graph, batch, latent_size)
+        shapes = _shapes(graph, chunk.frames.shape[0], latent_size, pixels="pixels" in options)
+        if not states:  # zeros, which the first chunk does not look at
+            states = {name: own_page_memory(shape, dtype) for name, shape, dtype in shapes.states}
         ended = chunk.last
         del chunk  # the queue holds what is left of it
-        while count := _next_count(len(queue), graph, most, first=first, last=ended):
-            last = ended and count == len(queue)
-            told = (("first", first), ("last", last))
-            flags = {name: np.array([flag], np.int64) for name, flag in told if name in wanted}
+        while count := _next_count(queue.count, graph.stage, shapes, most, first=first, last=ended):
+            last = ended and count == queue.count
+            ends = (("first", first), ("last", last))
+            flags = {name: np.array([flag], np.int64) for name, flag in ends if name in wanted}
             with sessions.turn(call):
                 results = component.step(
                     {"chunk": queue.take(count), **flags, **extras, **states}, call=call, last=last, **options
@@ -179,50 +155,66 @@ def _stage(
             first = False
             frames = results.pop("result")
             if isinstance(frames, np.ndarray):
-                check_shape(frames, _result_shape(graph, batch, latent_size, pixels="pixels" in options), graph.file)
+                check_shape(frames, shapes.result, graph.file)
             states = {name.removeprefix("next_"): value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
-    if len(queue):
+    if queue.count:
         raise InputError(
-            f"stream: {len(queue)} frames are left at the end; a clip has 1 + a multiple of {graph.stage.multiple}"
+            f"stream: {queue.count} frames are left at the end; a clip has 1 + a multiple of {graph.stage.multiple}"
         )
 
 
-def _next_count(waiting: int, graph: Graph, most: int, *, first: bool, last: bool) -> int:
-    """How many of the frames that wait the next step takes; 0: it waits for more. The clip's end gets a step of its
-    own, as short as can be, where all frames that were held back come out with it."""
-    assert graph.stage is not None
-    multiple = graph.stage.multiple
+def _next_count(waiting: int, stage: Stage, shapes: "_Shapes", most: int, *, first: bool, last: bool) -> int:
+    """How many of the waiting frames the next step takes; 0: it waits for more. The clip's end gets a step of its own,
+    as short as can be, with which all frames that were held back come out."""
+    multiple = stage.multiple
     begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
-    least = max(graph.stage.lead, begin + multiple) if first else multiple
+    least = max(stage.lead, begin + multiple) if first else multiple
     if waiting < least and not last:
         return 0
     count = min(waiting, max(most, least))
-    if last and count == waiting > least and _holds_back(graph):
+    if last and count == waiting > least and shapes.holds_back:
         count -= multiple
     return begin + (count - begin) // multiple * multiple if waiting else 0
 
 
-def _holds_back(graph: Graph) -> bool:
-    """Whether a stage looks ahead, so that it gives more frames at the clip's end than it takes."""
-    return any(tensor.name == "last" for tensor in graph.inputs)
+@dataclass(frozen=True)
+class _Shapes:
+    """What a stage takes and gives for one size.
+
+    Attributes:
+        states: name, shape and dtype of each state.
+        result: the shape of a step's result, with any number of frames.
+        holds_back: whether the stage looks ahead, so that it gives more frames at the clip's end than it takes.
+    """
+
+    states: tuple[tuple[str, tuple[int, ...], str], ...]
+    result: tuple[int | None, ...]
+    holds_back: bool
 
 
-def _initial_states(graph: Graph, batch: int, latent_size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """Zeros, which the first chunk does not look at."""
-    sizes = _sizes(batch, latent_size)
+@lru_cache(_KEPT_SHAPES)
+def _shapes(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: bool) -> _Shapes:
+    """Of a stage whose result is `pixels`, (B, T, H, W, C), or (B, C, T, H, W)."""
+    sizes = {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
     states = (tensor for tensor in graph.inputs if tensor.name.startswith("state_"))
-    return {tensor.name: own_page_memory(tensor.shape_for(sizes), tensor.dtype) for tensor in states}
-
-
-def _result_shape(graph: Graph, batch: int, latent_size: tuple[int, int], *, pixels: bool) -> tuple[int | None, ...]:
-    """The shape of a step's result, with any number of frames; of `pixels` (B, T, H, W, C)."""
     (result,) = (tensor for tensor in graph.outputs if tensor.name == "result")
-    shape = expected_shape(result, _sizes(batch, latent_size))
-    return (shape[0], *shape[2:], shape[1]) if pixels else shape
+    shape = expected_shape(result, sizes)
+    return _Shapes(
+        tuple((tensor.name, tensor.shape_for(sizes), tensor.dtype) for tensor in states),
+        (shape[0], *shape[2:], shape[1]) if pixels else shape,
+        any(tensor.name == "last" for tensor in graph.inputs),
+    )
 
 
-def _sizes(batch: int, latent_size: tuple[int, int]) -> dict[str, int]:
-    """The lengths of a streaming graph's named axes."""
-    return {"batch": batch, "height": latent_size[0], "width": latent_size[1]}
+def expected_shape(tensor: TensorInfo, sizes: Mapping[str, int]) -> tuple[int | None, ...]:
+    """The lengths of a graph's output where the axes named in `sizes` have these lengths; None for other axes."""
+
+    def length(axis: int | str) -> int | None:
+        if isinstance(axis, int):
+            return axis
+        factor, _, name = axis.rpartition("*")
+        return int(factor or 1) * sizes[name] if name in sizes else None
+
+    return tuple(length(axis) for axis in tensor.shape)

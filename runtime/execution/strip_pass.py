@@ -1,7 +1,8 @@
-"""Running an exact pass: every step over all tiles, one step after the other, with statistics of the whole picture.
+"""Running the steps of strips: every step over all tiles, one step after the other, with statistics of the whole
+picture.
 
-The numbers are those of a single pass up to rounding, whatever the tiles; nothing is computed twice. The mathematics
-are in docs/exact-strips.md.
+The numbers are those of a single pass up to rounding, for any tiles; nothing is computed twice. The mathematics are in
+docs/exact-strips.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.boundary import check_shape
 from ..bundle.manifest import Graph
 from ..bundle.strip_graph import Segment
 from ..system.page_memory import ReusedPages
 from .activations import Activation, ActivationStore
-from .result_shape import check_shape
 from .row_statistics import GroupStatistics
 from .strip_plan import Step
 
@@ -22,9 +23,9 @@ __all__ = ["Run", "StripPass", "Write"]
 
 Array = NDArray[Any]
 Run = Callable[[Mapping[str, Any], Array | None], Mapping[str, Any]]
-"""One engine call: inputs by name -> outputs by name; the result in the given array, if there is one."""
-Write = Callable[[slice, slice, Array], None]
-"""Told rows, columns and what is there, (B, C, rows, columns), of the last step's result."""
+"""One engine call: inputs by name -> outputs by name, on the host; the result in the given array, if there is one."""
+Write = Callable[[Array, int, int], None]
+"""Called with a tile of the last step's result, (B, C, rows, columns), and its first row and column."""
 
 
 class StripPass:
@@ -83,19 +84,21 @@ class StripPass:
         wanted = {tensor.name for tensor in step.graph.inputs}
         extras = {name: value for name, value in extras.items() if name in wanted}
         merged = GroupStatistics(batch, step.groups) if step.groups else None
-        for number, (rows, columns) in enumerate(step.tiles, 1):
+        for number, (rows, columns) in enumerate(step.tiles):
             shape = (batch, step.channels, rows.stop - rows.start, columns.stop - columns.start)
             place = None if target is None else self._store.place(shape)
-            made = self._made(step, run, self._inputs(step, results, rows, columns) | extras, shape, place, merged)
+            made = self._made(step, run, self._inputs(step, results, number) | extras, shape, place, merged)
             if target is None:
-                write(rows, columns, made)
+                write(made, rows.start, columns.start)
             else:
                 self._store.keep(target, rows, columns, made, place)
             del made, place
-            if number < len(step.tiles):
-                self._drop_above(step, results, step.tiles[number][0])
+            if number + 1 < len(step.tiles):
+                self._drop_above(step, results, number + 1)
             self._on_tile()
-        return {} if merged is None else self._typed(mean=merged.mean, variance=merged.variance)
+        if merged is None:
+            return {}
+        return {name: value.astype(self._store.dtype) for name, value in merged.result.items()}
 
     def _made(
         self,
@@ -108,18 +111,17 @@ class StripPass:
     ) -> Array:
         """A tile of that shape of the step's result, in `place` if there is one; its rows are added to `merged`."""
         outputs = run(inputs, place)
-        check_shape(_host(outputs["result"]), shape, step.graph.file)
+        check_shape(outputs["result"], shape, step.graph.file)
         if merged is not None:
             for name in ("row_mean", "row_variance"):
-                check_shape(_host(outputs[name]), shape[:3], step.graph.file)
-            merged.add(_host(outputs["row_mean"]), _host(outputs["row_variance"]), shape[3])
-        return _host(outputs["result"])
+                check_shape(outputs[name], shape[:3], step.graph.file)
+            merged.add(outputs["row_mean"], outputs["row_variance"], shape[3])
+        result: Array = outputs["result"]
+        return result
 
-    def _inputs(self, step: Step, results: Mapping[int, Activation], rows: slice, columns: slice) -> dict[str, Any]:
-        """What the engine takes for a tile of the result, beside what is the same for all tiles."""
-        segment = step.segment
-        down = segment.window(rows.start, rows.stop, step.source[0])
-        across = segment.window(columns.start, columns.stop, step.source[1])
+    def _inputs(self, step: Step, results: Mapping[int, Activation], number: int) -> dict[str, Any]:
+        """What the engine takes for a tile of the result, without what is the same for all tiles."""
+        segment, (rows, columns), (down, across) = step.segment, step.tiles[number], step.windows[number]
         seen = slice(down.start, down.stop), slice(across.start, across.stop)
         inputs = {"tile": results[segment.source].read(*seen, self._pages["tile"])}
         if any(tensor.name == "top" for tensor in step.graph.inputs):
@@ -130,11 +132,10 @@ class StripPass:
             inputs["skip"] = results[segment.skip].read(rows, columns, self._pages["skip"])
         return inputs
 
-    def _drop_above(self, step: Step, results: Mapping[int, Activation], rows: slice) -> None:
-        """Let go of what only this step reads, and not for a tile of these rows or behind them."""
-        segment = step.segment
-        seen = segment.window(rows.start, rows.stop, step.source[0])
-        for index, row in ((segment.source, seen.start), (segment.skip, rows.start)):
+    def _drop_above(self, step: Step, results: Mapping[int, Activation], number: int) -> None:
+        """Let go of what only this step reads, and not for this tile or those behind it."""
+        segment, (rows, _), (down, _) = step.segment, step.tiles[number], step.windows[number]
+        for index, row in ((segment.source, down.start), (segment.skip, rows.start)):
             if index is not None and self._is_last(index, segment):
                 results[index].drop(row)
 
@@ -151,16 +152,8 @@ class StripPass:
             outputs = run({"tile": source.read(rows, columns, self._pages["tile"]), **statistics}, None)
             stop = start + (rows.stop - rows.start) * (columns.stop - columns.start)
             for name, array in pair.items():
-                check_shape(_host(outputs[name]), (shape[0], stop - start, shape[2]), step.graph.file)
-                array[:, start:stop] = _host(outputs[name])
+                check_shape(outputs[name], (shape[0], stop - start, shape[2]), step.graph.file)
+                array[:, start:stop] = outputs[name]
             start = stop
             self._on_tile()
         return pair
-
-    def _typed(self, **arrays: NDArray[np.float64]) -> dict[str, Array]:
-        return {name: array.astype(self._store.dtype) for name, array in arrays.items()}
-
-
-def _host(value: Any) -> Array:
-    """An output of `step`: an array already, or a value that the backend kept."""
-    return value if isinstance(value, np.ndarray) else np.asarray(value.numpy())

@@ -1,11 +1,12 @@
-"""An exact pass as a value: its steps, the size of what each makes, and the tiles in which it makes it."""
+"""A run in strips as a value: its steps, the size of what each makes, and the tiles in which it makes it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..bundle.manifest import Graph
 from ..bundle.profiles import Profile
-from ..bundle.strip_graph import Segment
+from ..bundle.strip_graph import Segment, Window
 from ..errors import BundleError
 
 __all__ = ["Step", "StripSize", "plan_steps", "queries_within", "strip_for"]
@@ -56,6 +57,18 @@ class Step:
     channels: int
     groups: int
     tiles: tuple[tuple[slice, slice], ...]
+
+    @cached_property
+    def windows(self) -> tuple[tuple[Window, Window], ...]:
+        """The rows and the columns of the source that each tile reads."""
+        down, across = self.source
+        return tuple(
+            (
+                self.segment.window(rows.start, rows.stop, down),
+                self.segment.window(columns.start, columns.stop, across),
+            )
+            for rows, columns in self.tiles
+        )
 
 
 def plan_steps(

@@ -1,13 +1,13 @@
-"""Running one encode or decode as an exact pass: from a checked job to the caller's output."""
+"""Running one job in strips, with the numbers of a single pass."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.boundary import pixel_shape, to_output
 from ..backends.component import CallScope
 from ..backends.opened_ahead import OpenedAhead
 from ..backends.sessions import Sessions
@@ -15,7 +15,8 @@ from ..bundle.manifest import Graph
 from ..bundle.profiles import Profile
 from ..calls.jobs import Job
 from ..calls.strip_settings import StripSettings
-from ..errors import BackendUnavailable, InputError
+from ..calls.workload import Workload
+from ..errors import BackendUnavailable
 from .activations import ActivationStore
 from .strip_pass import StripPass
 from .strip_plan import Step, StripSize, plan_steps, strip_for
@@ -24,21 +25,42 @@ __all__ = ["PART_FOR_TILES", "plan_strips", "run_strips", "strip_rows"]
 
 PART_FOR_TILES = 0.125  # of the budget; the rest is for activations that wait
 _LEAST_SCORES_BYTES = 32 << 20  # queries one by one would take forever
+_KEPT_PLANS = 16  # pictures often have the size of an earlier one
 
 
-def plan_strips(job: Job, profiles: Callable[[Graph], tuple[Profile, ...]] | None = None) -> tuple[Step, ...]:
-    """The steps of the job, or of one of its elements; where steps have `profiles`, in tiles within these."""
-    assert job.exact is not None
-    settings, graphs = job.exact, job.segments
-    batch, _, height, width = job.array.shape
-    cells = min((height, width), job.shape[2:])  # encoding makes them, decoding takes them
-    pixels = max(width, job.shape[3])
-    rows = strip_rows(graphs, settings, batch, (0, pixels), cells)
+def plan_strips(
+    graphs: Sequence[Graph],
+    settings: StripSettings,
+    work: Workload,
+    batch: int,
+    profiles: Callable[[Graph], tuple[Profile, ...]] | None = None,
+) -> tuple[Step, ...]:
+    """The steps for `batch` pictures of the workload's size.
+
+    Args:
+        profiles: the sizes that the engines of a graph were built for; strips then lie within these. None: any.
+    """
+    sized = replace(settings, memory_bytes=settings.budget_bytes)
+    if profiles is None:
+        return _planned(tuple(graphs), sized, work, batch)
+    strip = _strip_size(graphs, sized, work, batch).within(graphs, profiles, work.cells[0] * work.cells[1])
+    return _steps(graphs, strip, work, batch)
+
+
+@lru_cache(_KEPT_PLANS)
+def _planned(graphs: tuple[Graph, ...], settings: StripSettings, work: Workload, batch: int) -> tuple[Step, ...]:
+    return _steps(graphs, _strip_size(graphs, settings, work, batch), work, batch)
+
+
+def _strip_size(graphs: Sequence[Graph], settings: StripSettings, work: Workload, batch: int) -> StripSize:
+    rows = strip_rows(graphs, settings, batch, work.size, work.cells)
     budget = int(PART_FOR_TILES * settings.budget_bytes)
-    strip = StripSize(rows, settings.columns or pixels, max(budget, _LEAST_SCORES_BYTES))
-    if profiles is not None:
-        strip = strip.within(graphs, profiles, cells[0] * cells[1])
-    return plan_steps(graphs, (height, width), (cells[0], cells[1]), batch, strip)
+    return StripSize(rows, settings.columns or work.size[1], max(budget, _LEAST_SCORES_BYTES))
+
+
+def _steps(graphs: Sequence[Graph], strip: StripSize, work: Workload, batch: int) -> tuple[Step, ...]:
+    sample, cells = (work.size[0], work.size[1]), (work.cells[0], work.cells[1])
+    return plan_steps(graphs, cells if work.decodes else sample, cells, batch, strip)
 
 
 def strip_rows(
@@ -49,20 +71,20 @@ def strip_rows(
     return settings.rows or strip_for(graphs, size[1] // cells[1], size[1], batch, budget, settings.columns)
 
 
-def run_strips(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] | None) -> Any:
-    """Run the job; the result in the form `output` and, if that is given, in `out`.
+def run_strips(sessions: Sessions, job: Job, scope: CallScope) -> Any:
+    """The whole result.
 
     Raises:
-        InputError: an output on the device. BackendUnavailable: a backend that has no steps. OutputError: the disk of
-        the temporary folder is full. EngineError, Cancelled: see there.
+        BackendUnavailable: the backend runs no strips. OutputError: the disk of the temporary folder is full.
+        EngineError, Cancelled: see there.
     """
-    assert job.exact is not None
-    if output == "device":
-        raise InputError("output='device' gives the engine's own result: not with exact strips")
-    shape = job.wanted_shape
-    target = np.empty(pixel_shape(shape) if output == "uint8" else shape, output) if out is None else out
-    elements = list(job.elements())
-    plans = [plan_strips(element, sessions.backend.profiles) for element in elements]
+    settings, work = job.strategy.tiling, job.workload
+    assert isinstance(settings, StripSettings)
+    result, profiles = job.result.allocated(), sessions.backend.profiles
+    target = result.out
+    assert target is not None
+    batches = [1] * work.batch if job.strategy.sliced else [work.batch]
+    plans = [plan_strips(job.strip_graphs, settings, work, batch, profiles) for batch in batches]
     total, done = sum(len(step.tiles) for steps in plans for step in steps), 0
 
     def on_tile() -> None:
@@ -70,25 +92,22 @@ def run_strips(sessions: Sessions, job: Job, *, output: str, out: NDArray[Any] |
         done += 1
         job.progress(done, total)
 
-    memory_bytes = int((1 - PART_FOR_TILES) * job.exact.budget_bytes)
-    with sessions.call(job.specialise, token=job.cancel) as call:
-        shared = sessions.backend.shared()
-        start = 0
-        for element, steps in zip(elements, plans, strict=True):
-            stop = start + element.shape[0]
-            stored = np.dtype(job.exact.storage)
-            with (
-                ActivationStore(memory_bytes, job.exact.folder, np.dtype(np.float32), stored) as store,
-                OpenedAhead(sessions.open_once, [step.graph for step in steps]) as engines,
-            ):
-                exact = StripPass(steps, partial(_open, sessions, call, engines), store, on_tile)
-                exact.run(element.array, partial(_write, target[start:stop], job.size, output))
-            start = stop
-        del shared
+    memory_bytes, stored = int((1 - PART_FOR_TILES) * settings.budget_bytes), np.dtype(settings.storage)
+    shared, start = sessions.backend.shared(), 0
+    for batch, steps in zip(batches, plans, strict=True):
+        stop = start + batch
+        with (
+            ActivationStore(memory_bytes, settings.folder, np.dtype(np.float32), stored) as store,
+            OpenedAhead(sessions.open_once, [step.graph for step in steps]) as engines,
+        ):
+            strips = StripPass(steps, partial(_open, sessions, scope, engines), store, on_tile)
+            strips.run(job.array[start:stop], result.elements(start, stop).put)
+        start = stop
+    del shared
     return target
 
 
-def _open(sessions: Sessions, call: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
+def _open(sessions: Sessions, scope: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
     component: Any = engines(graph)
     if not hasattr(component, "step"):
         raise BackendUnavailable(
@@ -96,22 +115,9 @@ def _open(sessions: Sessions, call: CallScope, engines: OpenedAhead, graph: Grap
         )
 
     def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:
-        with sessions.turn(call):
-            return component.step(inputs, call=call, out=out)
+        with sessions.turn(scope):
+            made = component.step(inputs, call=scope, out=out)
+        # A backend may keep what a stream's next step takes; strips are put together on the host.
+        return {name: one if isinstance(one, np.ndarray) else np.asarray(one.numpy()) for name, one in made.items()}
 
     return run
-
-
-def _write(
-    target: NDArray[Any], size: tuple[int, ...], output: str, rows: slice, columns: slice, tile: NDArray[np.float32]
-) -> None:
-    """Put a tile, (B, C, rows, columns), where it belongs in what is wanted of the result."""
-    height, width = size
-    rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return
-    inside = tile[:, :, : rows.stop - rows.start, : columns.stop - columns.start]
-    if output == "uint8":
-        target[:, rows, columns] = to_output(inside, output, None)
-    else:
-        target[:, :, rows, columns] = inside

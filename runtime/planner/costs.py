@@ -186,7 +186,7 @@ class Costs:
         room = work.peak_estimate_bytes
         if strategy.streaming:
             graphs = self._manifest.find_streams(work.component, self._dtype)
-            frames = step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component))
+            frames = tuple(step_frames(graphs, strategy.frames_per_chunk or most_frames(work.component)))
             room = peak_estimate_bytes(graphs, frames, work.batch * math.prod(work.cells[1:]))
         return table_bytes(block_bytes(room))
 
@@ -212,7 +212,7 @@ def _around(work: Workload, strategy: Strategy) -> int:
         return given + (pixels or result)
     if strategy.kind == "tiles" and pixels:
         plan = plan_of(work, strategy)
-        spans = sorted((len(span) for span in plan.groups()), reverse=True)
+        spans = sorted((len(span) for span in plan.groups), reverse=True)
         rows = result // plan.target_size[0]
         held = sum(spans[:2]) * rows
         return given + held + (pixels if work.output == "uint8" else spans[0] * rows // _ITEM_BYTES)

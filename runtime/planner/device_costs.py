@@ -13,10 +13,9 @@ from ..calls.strategy import Strategy
 from ..calls.workload import Workload
 from ..errors import EngineError, InputError
 from ..execution.stream_lengths import most_frames, step_frames
-from ..execution.strips import plan_strips
 from .candidates import TileSizes
 from .costs import Cost, plan_of
-from .strip_costs import strip_job
+from .strip_costs import strip_steps
 
 __all__ = ["DeviceCosts"]
 
@@ -109,8 +108,10 @@ class DeviceCosts:
         return weights + activations + count * (states + between) + made
 
     def _strips(self, work: Workload, strategy: Strategy) -> float:
-        job = strip_job(self._manifest, work, strategy, self._dtype)
-        steps = plan_strips(job, lambda graph: tuple(one for found in self._engines(graph) for one in found.profiles))
+        def profiles(graph: Graph) -> tuple[Profile, ...]:
+            return tuple(one for found in self._engines(graph) for one in found.profiles)
+
+        steps = strip_steps(self._manifest, work, strategy, self._dtype, profiles)
         opened, most = [], 0.0
         for step in steps:
             rows, columns = step.tiles[0]

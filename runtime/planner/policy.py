@@ -1,16 +1,16 @@
-"""How a call of an opened bundle runs: as the user has enabled it, or as it is planned."""
+"""How a call runs: as the user enabled it, or as the planner finds best."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..arrays.grid import Grid
 from ..backends.choose import Backend
 from ..bundle.manifest import Manifest
+from ..calls.jobs import Job
 from ..calls.strategy import Strategy
 from ..calls.strip_settings import StripSettings
-from ..calls.workload import Workload
+from ..calls.workload import Workload, most_bytes
 from ..errors import BackendUnavailable, Cancelled, EngineError, InputError, LatentRTError
 from ..system.budget import DEFAULT_SHARE, default_budget, parse_memory
 
@@ -20,54 +20,63 @@ if TYPE_CHECKING:
 __all__ = ["CallPlanner"]
 
 _log = logging.getLogger(__name__)
-_ALWAYS_FITS_BYTES = 1 << 28  # below this nobody looks at how much memory there is
+_ALWAYS_FITS_BYTES = 1 << 28  # a call that takes no more than this runs without a look at the free memory
 Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class CallPlanner:
-    """Looks at a call before it runs. The fields are what the bundle was opened with; `alternatives`: gives the other
-    backends that may run a call, where the user named none; `planned`: what was found for calls like earlier ones."""
+    """Settles the strategy of each call of one opened bundle.
+
+    Attributes:
+        manifest, backend, dtype, threads, session_options: what the bundle was opened with.
+        alternatives: gives the other backends that may run a call, if the user named none.
+        planned: the strategies of planned calls, by what they depend on.
+    """
 
     manifest: Manifest
     backend: Backend
-    grid: Grid
     dtype: str
     threads: int | None
     session_options: Mapping[str, Any] | None
     alternatives: Callable[[], tuple[Backend, ...]] = tuple
     planned: dict[Any, Strategy] = field(default_factory=dict)
 
+    def settle(self, job: Job, memory: int | str | None, check: Check = lambda: None) -> Job:
+        """The job with the strategy by which it runs. Without `memory` that is what the user enabled, except where the
+        call might not fit into the free memory. `check` is called while something is measured and may raise, to stop.
+
+        Raises:
+            InputError: `memory` with tiling enabled, or nothing fits into it. EngineError: the calibration failed.
+        """
+        work, enabled = job.workload, job.strategy
+        if memory is None:
+            if enabled != Strategy(sliced=enabled.sliced) or self.backend.device != "cpu":
+                return job
+            most = most_bytes(replace(work, batch=1) if enabled.sliced else work)
+            if most <= _ALWAYS_FITS_BYTES or most <= default_budget():
+                return job
+        strategy = self.strategy(work, enabled, memory, may_stream=job.may_stream, check=check)
+        return job if strategy == enabled else replace(job, strategy=strategy)
+
     def strategy(
         self,
-        work: Workload | None,
+        work: Workload,
         enabled: Strategy,
-        *,
         memory: int | str | None,
+        *,
         may_stream: bool,
         check: Check = lambda: None,
     ) -> Strategy:
-        """The strategy for a call; `enabled` is what the user has enabled, and `check` is called while it is planned
-        and may raise, to stop. `work` is None where the call is not legal, which is then refused elsewhere.
+        """The planned strategy for a call; `enabled` is what the user enabled.
 
         Raises:
-            InputError: `memory` beside tiling, or nothing fits into it. EngineError: the calibration failed.
+            InputError: `memory` with tiling enabled, or nothing fits into it. EngineError: the calibration failed.
         """
-        plain = Strategy(sliced=enabled.sliced)
         if memory is not None and not _may_be_planned(enabled):
             raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
         budget = None if memory is None else parse_memory(memory)
-        if work is None or (memory is None and enabled != plain):
-            return enabled
-        if work.in_one_pass and enabled.streaming:
-            raise InputError(
-                "memory: streaming is enabled, and what stays on the device or is made in the caller's stream comes of "
-                "one pass; disable_streaming() first"
-            )
         can_stream = may_stream and self._can_stream(work, enabled)
-        if budget is None and not self._might_not_fit(work, enabled):
-            return enabled
-        (self.grid.check_latents if work.decodes else self.grid.check_sample)(work.cells if work.decodes else work.size)
         key = (work, budget, enabled, can_stream)
         if budget is not None and key in self.planned:
             return self.planned[key]
@@ -89,6 +98,23 @@ class CallPlanner:
         most = None if chosen.cost is None else int(chosen.cost.most_bytes)
         self.planned[key] = replace(chosen.strategy, budgeted=True, backend=other, planned_bytes=most)
         return self.planned[key]
+
+    def plan(
+        self, work: Workload, enabled: Strategy, memory: int | str | None, *, may_stream: bool, complete: bool
+    ) -> "Decision":
+        """What `settle` would decide for a call with this budget (None: the default one), with every strategy that was
+        looked at. With `complete` all are looked at, and measured in as much memory as calls without a budget get.
+
+        Raises:
+            InputError: `memory` is no budget, or tiling is enabled. EngineError: no strategy could be measured.
+        """
+        if not _may_be_planned(enabled):
+            raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
+        default = self.default_budget()
+        budget = default if memory is None else parse_memory(memory)
+        spend = max(budget, default) if complete else None
+        can_stream = may_stream and self._can_stream(work, enabled)
+        return self.decide(work, budget, enabled, may_stream=can_stream, complete=complete, spend=spend)
 
     def decide(
         self,
@@ -147,7 +173,7 @@ class CallPlanner:
         (None where engines' records say what they take).
 
         Raises:
-            BackendUnavailable: the backend runs on a device whose memory nobody knows.
+            BackendUnavailable: the backend runs on a device whose use of memory is not known.
         """
         from .calibration import Calibration  # here: a call that is not planned does not pay for it
         from .costs import Costs
@@ -171,35 +197,14 @@ class CallPlanner:
         return Planner(self.manifest, costs, dtype=backend.graphs, backend=backend.label), calibration
 
     def default_budget(self) -> int:
-        """What a call may take where nobody says how much, in bytes: a share of what is free where it runs."""
+        """What a call without a budget may take, in bytes: a share of the free memory where the engines run."""
         free = self.backend.free_bytes
         return default_budget() if free is None else int(DEFAULT_SHARE * free())
-
-    def workload(self, component: str, batch: int, cells: Sequence[int], output: str, **options: Any) -> Workload:
-        """A call on latents of `cells`, (T,) H, W, as the planner takes it; `options`: further fields of `Workload`."""
-        return Workload(self.manifest.config, self.grid, component, batch, tuple(cells), output, **options)
-
-    def workload_of(self, component: str, array: Any, output: str, *, pad: bool, **options: Any) -> Workload | None:
-        """The call on an array as numbers; None where the array has no shape that is legal."""
-        shape = tuple(getattr(array, "shape", ()))
-        if len(shape) != (5 if self.grid.video else 4) or min(shape) < 1:
-            return None
-        cells = shape[2:]
-        if component == "encoder":
-            cells = self.grid.latent_size(self.grid.padded_size(cells) if pad else cells)
-        return self.workload(component, shape[0], cells, output, **options) if min(cells) > 0 else None
 
     def _can_stream(self, work: Workload, enabled: Strategy) -> bool:
         """Whether a clip can go through in chunks as it was asked for."""
         held = self.manifest.find_streams(work.component, self.backend.graphs)
         return bool(held) and not enabled.sliced and not work.in_one_pass
-
-    def _might_not_fit(self, work: Workload, enabled: Strategy) -> bool:
-        """Whether a whole pass might take more than the default budget, by a bound that costs nothing."""
-        if self.backend.device != "cpu":
-            return False
-        own = replace(work, batch=1) if enabled.sliced else work
-        return own.most_bytes > _ALWAYS_FITS_BYTES and own.most_bytes > default_budget()
 
 
 def _may_be_planned(enabled: Strategy) -> bool:

@@ -58,7 +58,7 @@ def held_bytes(steps: Sequence[Step], batch: int, memory_bytes: int) -> tuple[li
     the bytes that are written to files."""
     ledger = _Ledger(memory_bytes)
     rehearsal = _Rehearsal(steps, ledger)
-    rehearsal.run(_on_paper((batch, 1, *steps[0].source)), lambda rows, columns, tile: None)
+    rehearsal.run(_on_paper((batch, 1, *steps[0].source)), lambda tile, row, column: None)
     return rehearsal.most, ledger.in_files
 
 

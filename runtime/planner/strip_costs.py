@@ -6,19 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-import numpy as np
-
-from ..bundle.manifest import Manifest
-from ..calls.jobs import Job
+from ..bundle.manifest import Graph, Manifest
+from ..bundle.profiles import Profile
 from ..calls.strategy import Strategy
 from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload
+from ..execution.strip_plan import Step
 from ..execution.strips import PART_FOR_TILES, plan_strips
 from .calibration import Points
 from .probe import Probe
 from .rehearsal import held_bytes
 
-__all__ = ["strip_cost", "strip_job"]
+__all__ = ["strip_cost", "strip_steps"]
 
 _ITEM_BYTES = 4
 _SIDES = (12, 24)  # latent cells of the pictures on which strips are measured
@@ -43,15 +42,17 @@ def strip_cost(manifest: Manifest, points: Points, work: Workload, strategy: Str
     return int(_LEAN * (base + steps.most(factor))), seconds
 
 
-def strip_job(manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> Job:
-    """The job of an exact pass in graphs of that precision over an array that takes no memory."""
+def strip_steps(
+    manifest: Manifest,
+    work: Workload,
+    strategy: Strategy,
+    dtype: str,
+    profiles: Callable[[Graph], tuple[Profile, ...]] | None = None,
+) -> tuple[Step, ...]:
+    """The steps of the strips of a call in graphs of that precision; `profiles` as in `plan_strips`."""
     assert isinstance(strategy.tiling, StripSettings)
-    segments = manifest.find_strip_graphs(work.component, dtype)
-    source = work.cells if work.decodes else work.size
-    target = work.size if work.decodes else work.cells
-    array = np.broadcast_to(np.float32(0), (work.batch, 1, *source))
-    shape = (work.batch, 1, *target)
-    return Job(segments[0], "", array, None, shape, target, exact=strategy.tiling, segments=segments)  # type: ignore[arg-type]
+    graphs = manifest.find_strip_graphs(work.component, dtype)
+    return plan_strips(graphs, strategy.tiling, work, work.batch, profiles)
 
 
 def _measured(manifest: Manifest, points: Points, work: Workload, side: int, dtype: str) -> tuple["_Steps", int, float]:
@@ -76,10 +77,9 @@ class _Steps:
 
     @classmethod
     def of(cls, manifest: Manifest, work: Workload, strategy: Strategy, dtype: str) -> "_Steps":
-        job = strip_job(manifest, work, strategy, dtype)
-        assert job.exact is not None
-        steps = plan_strips(job)
-        held, in_files = held_bytes(steps, work.batch, int((1 - PART_FOR_TILES) * job.exact.budget_bytes))
+        assert isinstance(strategy.tiling, StripSettings)
+        steps = strip_steps(manifest, work, strategy, dtype)
+        held, in_files = held_bytes(steps, work.batch, int((1 - PART_FOR_TILES) * strategy.tiling.budget_bytes))
         tiles, scores, keys = [], [], []
         for step in steps:
             rows, columns = step.tiles[0]

@@ -112,17 +112,18 @@ def prepare_models(work: Path, names: Sequence[str]) -> dict[str, Path]:
 def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
     """What was predicted of a case and what it took."""
     from latentrt.runtime import open_bundle
+    from latentrt.runtime.calls.workload import Workload
     from latentrt.runtime.planner.costs import Costs
     from latentrt.runtime.planner.probe import EngineChoice, Probe, measure
 
     with open_bundle(bundle, backend=case.backend, threads=threads) as vae:
-        _, calibration = vae.planner()
+        _, calibration = vae.opened.planning.planner()
         strategy = _strategy(vae, case)
         cells = vae.grid.latent_size(case.size)
-        work = vae.workload(case.component, 1, cells, "frames" if strategy.streaming else "float32")
-        cost = Costs(vae._manifest, case.backend, calibration).of(work, strategy)
+        work = Workload(vae.config, vae.grid, case.component, 1, cells, "frames" if strategy.streaming else "float32")
+        cost = Costs(vae.manifest, case.backend, calibration).of(work, strategy)
         used = calibration.holds(Probe(case.component, cells, strategy))
-        engine = EngineChoice(vae._sessions.backend.name, vae._sessions.backend.provider or None, "float32", threads)
+        engine = EngineChoice(vae.opened.backend.name, vae.opened.backend.provider or None, "float32", threads)
         point = measure(bundle, engine, Probe(case.component, cells, strategy))
     peak = max(point.peak_bytes, point.opening_bytes)
     ratio = cost.bytes / peak
@@ -149,11 +150,12 @@ def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, An
     """What a call that is given a budget takes of it."""
     from latentrt.runtime import open_bundle
     from latentrt.runtime.calls.strategy import WHOLE
+    from latentrt.runtime.calls.workload import Workload
     from latentrt.runtime.system.budget import parse_memory
 
     with open_bundle(bundle, backend=case.backend, threads=threads) as vae:
-        planner, _ = vae.planner()
-        work = vae.workload(case.component, 1, vae.grid.latent_size(case.size))
+        planner, _ = vae.opened.planning.planner()
+        work = Workload(vae.config, vae.grid, case.component, 1, vae.grid.latent_size(case.size))
         if case.share is None:
             refused = planner.decide(work, 1 << 20, WHOLE).reason
             budget = parse_memory(re.search(r", in ([0-9.]+ \w+);", refused)[1])  # type: ignore[index]
@@ -200,13 +202,14 @@ def _peak_within(bundle: Path, case: BudgetCase, budget: int, threads: int) -> i
 
 def _strategy(vae: Any, case: Case) -> Any:
     from latentrt.runtime.calls.strategy import Strategy, linear_tiles
+    from latentrt.runtime.calls.workload import Workload
     from latentrt.runtime.planner.candidates import strips_within
     from latentrt.runtime.system.budget import parse_memory
 
     words = case.strategy.split()
     if words[0] == "strips":
-        work = vae.workload(case.component, 1, vae.grid.latent_size(case.size))
-        return strips_within(vae._manifest, work, parse_memory(words[1]))
+        work = Workload(vae.config, vae.grid, case.component, 1, vae.grid.latent_size(case.size))
+        return strips_within(vae.manifest, work, parse_memory(words[1]))
     frames = int(words[1]) if words[0] == "stream" else None
     tiling = None
     if "tiles" in words:

@@ -72,7 +72,7 @@ def _blending() -> list[dict[str, Any]]:
                 return output[:, :, span.as_slice()]
 
             def blended(plan: Plan = plan, tiles: Any = tiles, view: Any = view) -> None:
-                own = blend_of(plan, Canvas(tuple(plan.groups()), view))
+                own = blend_of(plan, Canvas(plan.groups, view))
                 for tile, result in zip(plan.tiles, tiles, strict=True):
                     own.put(tile, result)
 
@@ -99,7 +99,7 @@ def _host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, i
     with open_bundle(bundle, threads=threads) as vae:
         vae.enable_tiling(**settings)  # type: ignore[call-arg] # the families differ
         z = np.random.default_rng(0).standard_normal((1, vae.config.latent_channels, *cells), np.float32)
-        component = vae._sessions.component(vae._jobs.graph("decoder", None))
+        component = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
         inner, spent = component.run, []
 
         def timed(*arguments: Any, **options: Any) -> Any:

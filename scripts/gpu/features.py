@@ -57,7 +57,7 @@ def tiled(vae: Any, case: Case) -> Iterator[None]:
 
 def _tiles(subject: Subject, *, one_by_one: bool) -> dict[str, Any]:
     """Tiles approximate: how far they are is only told."""
-    sessions = subject.vae._sessions
+    sessions = subject.vae.opened.engines.own
     backend = sessions.backend
     if one_by_one:
         sessions.backend = replace(backend, in_flight=1)

@@ -59,7 +59,7 @@ def _as_it_is() -> Iterator[None]:
 def engine_spans(vae: Any) -> Iterator[list[Span]]:
     """The list that engine calls of an autoencoder are entered in, while the body runs. Its engines are opened anew."""
     spans: list[Span] = []
-    sessions, backend = vae._sessions, vae._sessions.backend
+    sessions, backend = vae.opened.engines.own, vae.opened.engines.own.backend
     sessions.backend = replace(backend, open=lambda path: _Watched(backend.open(path), spans))
     vae.release()
     try:

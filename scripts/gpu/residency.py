@@ -134,7 +134,7 @@ def _needs(subject: Subject) -> tuple[int, int]:
 
     subject.vae.release()
     subject.on_host()
-    held = int(subject.vae._sessions.backend.shared().gpu.ledger.taken)
+    held = int(subject.vae.opened.engines.own.backend.shared().gpu.ledger.taken)
     subject.vae.release()
     shapes = {("sample" if subject.component == "encoder" else "latents"): subject.array.shape}
     wanted = subject.component, subject.contender.kind, subject.contender.dtype, "whole"

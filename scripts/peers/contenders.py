@@ -215,8 +215,7 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
         return Opened(run, lambda: None, spent)
 
     def warm() -> None:
-        with vae._sessions.fitting():  # as `warmup` does, without running the other component
-            run()
+        vae.warmup([array.shape], [case.component])
 
     return Opened(run, warm, spent)
 
@@ -245,7 +244,7 @@ class _Timed:
 def _timed_engines(vae: Any) -> list[tuple[float, float]]:
     """Let the autoencoder's engines note when they are called; loading one counts, as an exact pass loads its own."""
     spent: list[tuple[float, float]] = []
-    opened = vae._sessions.backend.open
+    opened = vae.opened.engines.own.backend.open
 
     def open_timed(path: Path) -> Any:
         started = time.perf_counter()
@@ -253,7 +252,7 @@ def _timed_engines(vae: Any) -> list[tuple[float, float]]:
         spent.append((started, time.perf_counter()))
         return _Timed(component, spent)
 
-    vae._sessions.backend = replace(vae._sessions.backend, open=open_timed)
+    vae.opened.engines.own.backend = replace(vae.opened.engines.own.backend, open=open_timed)
     return spent
 
 

@@ -642,4 +642,4 @@ def test_calls_pixels_and_tiles_of_engines_are_measured(
     assert ways[0]["psnr_db"] == ways[1]["psnr_db"]
     overhead = gpu("overhead").overhead_measures(on_engines)["host overhead, on the host", by]()
     assert 0 < overhead["engine_share"] <= 1
-    assert on_engines.vae._sessions.backend.in_flight == 2
+    assert on_engines.vae.opened.engines.own.backend.in_flight == 2

@@ -77,8 +77,18 @@ Autoencoder.decode = decode
     assert "torch" in imported_by(sneaky + ENCODE_AND_DECODE, str(bundle_of("sd")))
 
 
-def test_importing_runtime_reads_little_beside_numpy() -> None:
-    assert modules_read_by("import latentrt.runtime") <= MODULES_LIMIT
+@pytest.mark.parametrize(
+    "code",
+    ["import latentrt.runtime", "from latentrt.runtime import open_bundle, AutoencoderKL, AutoencoderKLLTX2Video"],
+)
+def test_importing_runtime_reads_little_besides_numpy(code: str) -> None:
+    assert modules_read_by(code) <= MODULES_LIMIT
+
+
+def test_importing_runtime_reads_no_backend_and_no_planner() -> None:
+    code = "import latentrt.runtime, sys; rooms = ('backends', 'planner', 'execution')\n"
+    code += "print(sum(name.startswith(tuple(f'latentrt.runtime.{room}' for room in rooms)) for name in sys.modules))"
+    assert output_of(code) == "0"
 
 
 def test_the_check_of_what_an_import_reads_can_fail() -> None:

@@ -27,7 +27,7 @@ from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import Strategy
-from latentrt.runtime.execution.clip_stream import ClipStream
+from latentrt.runtime.execution import stream
 from latentrt.runtime.planner.decision import Candidate, Decision
 from latentrt.runtime.planner.policy import CallPlanner
 from latentrt.runtime.planner.probe import Point
@@ -117,14 +117,15 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_
     component: str, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    run = ClipStream._run
+    run = stream._chunks
 
     def noted(*given: Any, **options: Any) -> Any:
         steps.append("stream")
         return run(*given, **options)
 
-    monkeypatch.setattr(ClipStream, "_run", noted)
-    monkeypatch.setattr(CallPlanner, "_might_not_fit", lambda *_: True)
+    monkeypatch.setattr(stream, "_chunks", noted)
+    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", 1)
+    monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 1)
     chosen = Candidate(Strategy(streaming=True), "stream", True, None, None)
     planner = SimpleNamespace(decide=lambda *_, **__: Decision(0, (chosen,), chosen, "it was made up"))
     monkeypatch.setattr(CallPlanner, "planner", lambda *_: (planner, None))

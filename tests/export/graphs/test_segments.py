@@ -73,9 +73,10 @@ def exact(model: Any, component: str, array: np.ndarray, strip: StripSize, memor
     specs, steps = steps_of(model, component, array, strip)
     result = np.full((array.shape[0], steps[-1].channels, *steps[-1].size), np.nan)
 
-    def write(rows: slice, columns: slice, tile: np.ndarray) -> None:
-        assert np.isnan(result[:, :, rows, columns]).all(), "every pixel is written once"
-        result[:, :, rows, columns] = tile
+    def write(tile: np.ndarray, row: int, column: int) -> None:
+        target = result[:, :, row : row + tile.shape[2], column : column + tile.shape[3]]
+        assert np.isnan(target).all(), "every pixel is written once"
+        target[...] = tile
 
     with ActivationStore(memory_bytes, None, np.dtype(np.float64)) as store:
         StripPass(steps, in_torch(specs), store).run(array, write)

@@ -24,6 +24,7 @@ from latentrt.export.verify.quality import psnr
 from latentrt.runtime import BundleError, EngineError, InputError, open_bundle
 from latentrt.runtime.bundle.manifest import Graph, Manifest
 from latentrt.runtime.calls.strategy import Strategy
+from latentrt.runtime.calls.workload import Workload
 from latentrt.runtime.planner.candidates import TileSizes, candidates
 
 BOTH = ("float32", "float16")
@@ -190,7 +191,7 @@ def test_a_bundle_without_parts_in_the_precision_says_how_to_get_them(mixed: Mix
 def test_the_planner_streams_in_the_precision_that_there_is(mixed: Mixed) -> None:
     manifest = Manifest.open(mixed("conv_down"))
     with opened(mixed("conv_down"), "float16") as vae:
-        work = vae.workload("decoder", 1, (5, 4, 4))
+        work = Workload(vae.config, vae.grid, "decoder", 1, (5, 4, 4))
     for dtype, streams in (("float16", True), ("bfloat16", False)):
         assert (
             any(one.streaming for one in candidates(manifest, work, Strategy(), dtype=dtype, sizes=TileSizes()))

@@ -123,7 +123,7 @@ def record_batches(vae: Any) -> list[int]:
     """The batch size of every engine call from now on."""
     batches = []
     for component in ("encoder", "decoder"):
-        engine = vae._sessions.component(vae._jobs.graph(component, None))
+        engine = vae.opened.engines.own.component(vae.opened.jobs.graph(component, None))
         original = engine.run
 
         def run(inputs: Any, original: Any = original, **options: Any) -> Any:
@@ -463,7 +463,7 @@ def test_session_options_reach_onnx_runtime_and_unknown_ones_are_refused(bundle_
     options = {"enable_mem_pattern": False, "session.intra_op.allow_spinning": 0}
     with open_bundle(bundle_of(IMAGE), threads=1, session_options=options) as vae:
         wanted = vae.decode(latents_of(vae)).sample
-        engine: Any = vae._sessions.component(vae._jobs.graph("decoder", None))
+        engine: Any = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
         found = engine._session.get_session_options()
         assert found.enable_mem_pattern is False
         assert found.intra_op_num_threads == 1
@@ -481,13 +481,13 @@ def test_session_options_reach_onnx_runtime_and_unknown_ones_are_refused(bundle_
 def opened_engines(vae: Any) -> list[str]:
     """The graphs that this autoencoder has loaded, in order."""
     loaded = []
-    original = vae._sessions.backend.open
+    original = vae.opened.engines.own.backend.open
 
     def open_graph(path: Path) -> Any:
         loaded.append(path.name)
         return original(path)
 
-    object.__setattr__(vae._sessions.backend, "open", open_graph)
+    object.__setattr__(vae.opened.engines.own.backend, "open", open_graph)
     return loaded
 
 

@@ -15,9 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from latentrt.runtime import CancelToken, open_bundle
+from latentrt.runtime.arrays.boundary import check_shape
+from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import Cancelled, EngineError, InputError
-from latentrt.runtime.execution.result_shape import check_shape, expected_shape
+from latentrt.runtime.execution.streaming import expected_shape
 
 BundleOf = Callable[..., Path]
 CALLS = int(os.environ.get("LATENTRT_STORM_CALLS", "120"))  # of each storm; 3,000 find what 120 may miss
@@ -133,7 +135,7 @@ def test_models_of_known_sizes_come_back_after_a_storm(name: str, bundle_of: Bun
 
 
 def _models_of(vae: Any) -> Any:
-    component = vae._sessions.component(vae._jobs.graph("decoder", None))
+    component = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
     return component._models
 
 
@@ -262,6 +264,49 @@ def test_a_token_stops_streams_between_two_steps(bundle_of: BundleOf) -> None:
             list(groups)
 
 
+@pytest.mark.parametrize("memory", [None, "4GiB"])
+@pytest.mark.parametrize("way", ["decode", "decode_frames", "encode"])
+def test_a_call_that_is_cancelled_between_its_plan_and_its_engine_is_cancelled(
+    way: str, memory: str | None, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planning and running are one call."""
+    from latentrt.runtime.planner.policy import CallPlanner
+
+    loaded: list[Any] = []
+    monkeypatch.setattr(Sessions, "component", lambda self, graph: loaded.append(graph))
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+        settle = CallPlanner.settle
+
+        def planned_and_cancelled(self: Any, job: Any, wanted: Any, check: Any) -> Any:
+            settled = settle(self, job, None, check)
+            assert wanted == memory
+            vae.cancel()
+            return settled
+
+        monkeypatch.setattr(CallPlanner, "settle", planned_and_cancelled)
+        array = latents_of(vae, (2, 2, 2))
+        if way == "encode":
+            array = np.zeros((1, vae.config.in_channels, *vae.grid.sample_size((2, 2, 2))), np.float32)
+        with pytest.raises(Cancelled):
+            list(getattr(vae, way)(array, memory=memory))
+        assert vae.opened.engines.calls == ()
+    assert loaded == [], "an engine was loaded for a call that is over"
+
+
+def test_a_stream_that_nobody_reads_leaves_no_call_behind(bundle_of: BundleOf) -> None:
+    with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
+        token = CancelToken()
+        for start in (vae.decode_stream, vae.decode_frames):
+            stream = start(latents_of(vae, (2, 2, 2)), cancel=token)
+            assert len(vae.opened.engines.calls) == 1, "it can be cancelled before it is read"
+            del stream
+            assert vae.opened.engines.calls == ()
+        stream = vae.decode_stream(latents_of(vae, (2, 2, 2)))
+        vae.cancel()
+        with pytest.raises(Cancelled):
+            next(stream)
+
+
 @pytest.mark.parametrize("wrong", [threading.Event(), True, "token"])
 def test_what_is_no_token_is_refused(wrong: Any, bundle_of: BundleOf) -> None:
     with opened(bundle_of("ltx20"), backend="onnxruntime", threads=1) as vae:
@@ -278,10 +323,10 @@ def test_a_call_may_end_or_be_cancelled_wherever_a_lock_is_held(bundle_of: Bundl
         token = CancelToken()
         stream = vae.decode_stream(latents_of(vae, (8, 2, 2)), 8, cancel=token)
         next(stream)
-        (call,) = vae._sessions._calls
+        (call,) = vae.opened.engines.calls
 
         def interrupted() -> None:
-            with vae._engines._lock, vae._sessions._lock, token._lock, call._lock:
+            with vae.opened.engines._lock, vae.opened.engines.own._lock, token._lock, call._lock:
                 vae.cancel()
                 token.cancel()
                 stream.close()
@@ -290,7 +335,7 @@ def test_a_call_may_end_or_be_cancelled_wherever_a_lock_is_held(bundle_of: Bundl
         thread.start()
         thread.join(60)
         assert not thread.is_alive(), "it waits for its own thread"
-        assert not vae._sessions._calls
+        assert not vae.opened.engines.calls
 
 
 def test_a_result_of_another_shape_is_an_error(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:

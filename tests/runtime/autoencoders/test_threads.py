@@ -28,7 +28,7 @@ class Gate:
     def __init__(self, vae: Any) -> None:
         self.entered = threading.Semaphore(0)
         self.opened = threading.Event()
-        component = vae._sessions.component(vae._jobs.graph("decoder", None))
+        component = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
         run = component.run
 
         def wait_and_run(*args: Any, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def test_a_call_cancelled_while_it_waits_for_a_context_raises_at_once(opened: Op
         running = pool.submit(vae.decode, z)
         assert gate.entered.acquire(timeout=60)
         waiting = pool.submit(vae.decode, z)
-        until(lambda: len(vae._sessions._calls) == 2)
+        until(lambda: len(vae.opened.engines.calls) == 2)
         vae.cancel()
         with pytest.raises(Cancelled):
             waiting.result(10)
@@ -138,7 +138,7 @@ def test_a_failed_call_gives_its_context_back(opened: Open) -> None:
         with pytest.raises(LatentRTError):
             vae.decode(np.zeros((1, 9, 4, 4), np.float32))
     assert vae.decode(latents_of(vae, 0, (4, 4))).sample.shape == (1, 3, 32, 32)
-    assert not vae._sessions._calls
+    assert not vae.opened.engines.calls
 
 
 def test_release_during_a_running_call_is_safe(opened: Open) -> None:
@@ -188,7 +188,7 @@ def test_closing_lets_a_running_call_finish_and_refuses_the_one_that_waits(opene
         running = pool.submit(vae.decode, z)
         assert gate.entered.acquire(timeout=60)
         waiting: Future[Any] = pool.submit(vae.decode, z)
-        until(lambda: len(vae._sessions._calls) == 2)
+        until(lambda: len(vae.opened.engines.calls) == 2)
         vae.close()
         gate.opened.set()
         assert np.array_equal(running.result(60).sample, wanted)

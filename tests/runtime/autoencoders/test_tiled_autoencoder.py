@@ -114,7 +114,7 @@ def test_tiles_run_as_one_batch_where_that_is_asked_for(opened: Open) -> None:
     vae = opened(IMAGE)
     z = latents_of(vae, SIZES[IMAGE])
     batches: list[int] = []
-    component = vae._sessions.component(vae._jobs.graph("decoder", None))
+    component = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
     run = component.run
 
     def counting(inputs: Any, **options: Any) -> Any:
@@ -276,7 +276,7 @@ class TestFrames:
         groups = vae.decode_frames(z)
         next(groups)
         groups.close()
-        assert not vae._sessions._calls
+        assert not vae.opened.engines.calls
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("latentrt-tiles")]
         assert np.array_equal(vae.decode(z).sample, wanted)
 

@@ -483,7 +483,7 @@ def test_results_that_were_handed_out_count_beyond_a_release(pair: Callable[...,
     made = vae.decode(latents(1, 4, 8, 8), output="device").sample
     vae.release()
     assert HostGpu.latest.ledger.taken == made._buffer.size == 4 * 3 * 64 * 64
-    shared = vae._sessions.backend.shared()
+    shared = vae.opened.engines.own.backend.shared()
     assert shared.gpu.available == (1 << 20) - made._buffer.size
     del made
     assert shared.gpu.available == 1 << 20

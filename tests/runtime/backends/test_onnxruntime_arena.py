@@ -20,6 +20,7 @@ from latentrt.runtime.backends.onnxruntime.arena import BLOCK_BYTES, Arena, bloc
 from latentrt.runtime.backends.onnxruntime.component import shared_arena
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE
+from latentrt.runtime.calls.workload import Workload
 from latentrt.runtime.planner.probe import EngineChoice, Point, Probe, measure
 
 
@@ -40,7 +41,7 @@ def test_an_arena_that_nobody_holds_is_gone() -> None:
 def test_an_opened_bundle_holds_the_arena_until_it_is_released(bundle_of: Callable[[str], Path]) -> None:
     with open_bundle(bundle_of("sd"), backend="onnxruntime") as vae:
         vae.decode(np.zeros((1, vae.config.latent_channels, 8, 8), np.float32))
-        component: Any = next(iter(vae._sessions._open.values()))
+        component: Any = next(iter(vae.opened.engines.own._open.values()))
         assert component._arena is Arena.of_process(onnxruntime)
 
 
@@ -98,7 +99,7 @@ def test_a_call_makes_room_for_what_it_holds(bundle_of: Callable[[str], Path], m
     vae: Any = open_bundle(bundle_of("sd"), backend="onnxruntime")
     with vae:
         z = np.zeros((2, vae.config.latent_channels, 24, 16), np.float32)
-        whole = vae.workload("decoder", 2, (24, 16)).peak_estimate_bytes
+        whole = Workload(vae.config, vae.grid, "decoder", 2, (24, 16)).peak_estimate_bytes
         assert whole > 4 * 4 * 2 * vae.config.block_out_channels[0] * 192 * 128
         vae.decode(z)
         vae.enable_slicing()

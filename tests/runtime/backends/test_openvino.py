@@ -35,9 +35,10 @@ from latentrt.runtime.backends.openvino.graph import rewrite_for_cpu
 from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.manifest import Manifest
-from latentrt.runtime.calls.conditions import Conditions
+from latentrt.runtime.calls.chunks import with_last
+from latentrt.runtime.calls.conditions import neutral_conditions
 from latentrt.runtime.errors import Cancelled
-from latentrt.runtime.execution.streaming import run_stages, with_last
+from latentrt.runtime.execution.streaming import run_stages
 
 BundleOf = Callable[[str], Path]
 IMAGES = ["sd", "flux", "odd_groups", "mish", "flux2"]
@@ -250,11 +251,10 @@ def test_a_clip_through_the_streaming_stages_is_the_whole_clip(
     with open_bundle(bundle_of(name), backend="openvino", dtype=dtype, threads=1) as vae:
         latents = latents_of(vae, batch=1, size=(7, 3, 2))
         whole = vae.decode(latents).sample
-        sessions = Sessions(manifest, vae._sessions.backend, 1)
+        sessions = Sessions(manifest, vae.opened.engines.own.backend, 1)
         stages = [(graph, 8) for graph in manifest.streams if graph.component == "decoder"]
         pieces = (latents[:, :, start : start + 2] for start in range(0, 7, 2))
-        with sessions.call() as call:
-            chunks = list(run_stages(sessions, call, stages, with_last(pieces), Conditions(), (3, 2)))
+        chunks = list(run_stages(sessions, CallScope(), stages, with_last(pieces), None, (3, 2)))
         assert isinstance(vae, AutoencoderKLLTX2Video)
         own = np.concatenate(list(vae.decode_stream(latents)), axis=2)
     streamed = np.concatenate([chunk.frames for chunk in chunks], axis=2)
@@ -305,7 +305,9 @@ def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: Bun
         one, other = latents_of(vae, batch=1, size=(2, 2, 3)), latents_of(vae, batch=1, size=(3, 2, 2))
         before = vae.decode(one).sample
         vae.warmup([one.shape])
-        component: Any = vae._sessions.component(next(graph for graph in vae.graphs if graph.component == "decoder"))
+        component: Any = vae.opened.engines.own.component(
+            next(graph for graph in vae.graphs if graph.component == "decoder")
+        )
         assert [fit.shapes for fit in component._models._whole] == [(("latents", one.shape),)]
         component._models.for_every_size = None  # whatever would run on it now fails
         assert relative_error(vae.decode(one).sample, before) < 1e-5
@@ -315,9 +317,9 @@ def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: Bun
 
 def stages_of(vae: Any) -> list[Any]:
     """The streaming engines of its decoder."""
-    graphs = [graph for graph in vae._manifest.streams if graph.component == "decoder"]
+    graphs = [graph for graph in vae.manifest.streams if graph.component == "decoder"]
     assert graphs
-    return [vae._sessions.component(graph) for graph in graphs]
+    return [vae.opened.engines.own.component(graph) for graph in graphs]
 
 
 def fitted_frames(vae: Any) -> list[list[int]]:
@@ -348,7 +350,7 @@ def test_warm_streams_have_models_of_their_own_for_the_steps_of_most_frames(
     with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
         assert isinstance(vae, AutoencoderKLLTX2Video)
         shorter, latents = (latents_of(vae, batch=1, size=(frames, 2, 3)) for frames in (30, 40))
-        options: dict[str, Any] = vae._neutral_conditions(1) | ({"rng": 0} if "noise" in name else {})
+        options: dict[str, Any] = neutral_conditions(vae.config, 1) | ({"rng": 0} if "noise" in name else {})
         vae.enable_streaming()
         before = vae.decode(latents, **options).sample
         assert chosen
@@ -417,7 +419,7 @@ def test_the_last_warm_up_of_a_stream_counts_and_tiles_have_one_model_too(bundle
 def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of: BundleOf) -> None:
     with open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae:
         rng = np.random.default_rng(0)
-        graphs = [graph for graph in vae._manifest.streams if graph.component == "decoder"]
+        graphs = [graph for graph in vae.manifest.streams if graph.component == "decoder"]
         for graph, component in zip(graphs, stages_of(vae), strict=True):
             shapes = {t.name: t.shape_for({"batch": 1, "height": 4, "width": 8, "frames": 3}) for t in graph.inputs}
             given = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
@@ -506,7 +508,7 @@ def test_a_result_with_nan_is_run_again_in_float32(
     with open_bundle(bundle_of("sd"), backend="openvino", threads=1) as exact:
         latents = latents_of(exact)
         wanted = exact.decode(latents).sample
-        backend = exact._sessions.backend
+        backend = exact.opened.backend
 
         class Spoiled:
             def run(self, inputs: Any, *, call: CallScope, out: Any = None, keep_on_device: bool = False) -> Any:
@@ -515,6 +517,6 @@ def test_a_result_with_nan_is_run_again_in_float32(
         low = replace(backend, dtype="bfloat16", open=lambda _: Spoiled(), open_wider=backend.open)
         sessions = Sessions(Manifest.open(bundle_of("sd")), low, 1)
         component = sessions.component(next(graph for graph in exact.graphs if graph.component == "decoder"))
-        with caplog.at_level(logging.WARNING), sessions.call() as call:
-            assert np.array_equal(component.run({"latents": latents}, call=call), wanted)
+        with caplog.at_level(logging.WARNING):
+            assert np.array_equal(component.run({"latents": latents}, call=CallScope()), wanted)
     assert "values are NaN or infinite in bfloat16: run again in float32" in caplog.text

@@ -12,6 +12,7 @@ from made_up_points import MIB, MadeUp
 
 from latentrt.runtime import InputError, open_bundle
 from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.calls.workload import Workload
 from latentrt.runtime.planner.calibration import Calibration
 from latentrt.runtime.system.budget import parse_memory
 
@@ -47,8 +48,8 @@ def latents_of(vae: Any) -> Any:
 
 def budget_between(vae: Any) -> int:
     """What ONNX Runtime's least exact strategy takes, and OpenVINO's does not fit into."""
-    work = vae.workload("decoder", 1, SIZE, "float32")
-    every = vae.decide(work, 1 << 20, complete=True, spend=1 << 40).candidates
+    work = Workload(vae.config, vae.grid, "decoder", 1, SIZE, "float32")
+    every = vae.opened.planning.decide(work, 1 << 20, vae.settings, complete=True, spend=1 << 40).candidates
     least: dict[str, int] = {}
     for one in every:
         if one.is_exact and one.cost is not None:
@@ -66,7 +67,7 @@ def test_auto_takes_the_backend_whose_exact_strategy_fits(
         z = latents_of(vae)
         budget = budget_between(vae)
         whole = vae.decode(z).sample
-        loaded = vae._sessions
+        loaded = vae.opened.engines.own
         assert loaded._open
         caplog.set_level(logging.INFO)
         planned = vae.decode(z, memory=budget)
@@ -89,8 +90,8 @@ def test_a_named_backend_is_planned_alone_and_the_sentence_names_it(
         budget = budget_between(vae)
     caplog.set_level(logging.WARNING)
     with opened(bundle_of("ltx20"), backend="openvino") as vae:
-        work = vae.workload("decoder", 1, SIZE, "float32")
-        decision = vae.decide(work, budget, complete=True, spend=1 << 40)
+        work = Workload(vae.config, vae.grid, "decoder", 1, SIZE, "float32")
+        decision = vae.opened.planning.decide(work, budget, vae.settings, complete=True, spend=1 << 40)
         assert decision.backends == ("openvino",)
         if decision.chosen is None:
             with pytest.raises(InputError, match="nothing fits into"):
@@ -105,7 +106,13 @@ def test_a_named_backend_is_planned_alone_and_the_sentence_names_it(
 def test_the_plan_command_says_what_decode_does(bundle_of: BundleOf) -> None:
     with opened(bundle_of("ltx20")) as vae:
         budget = budget_between(vae)
-        decision = vae.decide(vae.workload("decoder", 1, SIZE, "float32"), budget, complete=True, spend=1 << 40)
+        decision = vae.opened.planning.decide(
+            Workload(vae.config, vae.grid, "decoder", 1, SIZE, "float32"),
+            budget,
+            vae.settings,
+            complete=True,
+            spend=1 << 40,
+        )
         assert decision.chosen.is_exact
         assert decision.chosen.backend == decision.to_json()["backend"] == "onnxruntime:cpu"
         assert set(decision.backends) == {"openvino", "onnxruntime:cpu"}
@@ -119,8 +126,8 @@ def test_where_no_backend_has_an_exact_way_the_least_is_named(bundle_of: BundleO
     with opened(bundle_of("ltx20")) as vae:
         with pytest.raises(InputError, match="nothing fits into"):
             vae.decode(latents_of(vae), memory=parse_memory("10MiB"))
-        work = vae.workload("decoder", 1, SIZE, "float32")
-        decision = vae.decide(work, 1 << 20)
+        work = Workload(vae.config, vae.grid, "decoder", 1, SIZE, "float32")
+        decision = vae.opened.planning.decide(work, 1 << 20, vae.settings)
         assert decision.chosen is None
         assert set(decision.backends) == {"openvino", "onnxruntime:cpu"}
         least = min(decision.candidates, key=lambda one: one.most_bytes)
@@ -132,9 +139,12 @@ def test_cancel_and_close_reach_every_backend(bundle_of: BundleOf) -> None:
     from latentrt.runtime.errors import Cancelled, LatentRTError
 
     with opened(bundle_of("ltx20")) as vae:
-        other = vae._engines.of(Strategy(backend="onnxruntime:cpu"))
-        assert other is vae._engines.of(Strategy(backend="onnxruntime:cpu"))
-        with pytest.raises(Cancelled), other.call():
+        engines, graph = vae.opened.engines, vae.graphs[0]
+        other = engines.of(Strategy(backend="onnxruntime:cpu"))
+        assert other is engines.of(Strategy(backend="onnxruntime:cpu"))
+        with pytest.raises(Cancelled), engines.call() as call, other.turn(call):
             vae.cancel()
-    with pytest.raises(LatentRTError, match="was closed"), other.call():
+    with pytest.raises(LatentRTError, match="was closed"), engines.call():
         pass
+    with pytest.raises(LatentRTError, match="was closed"):
+        other.component(graph)

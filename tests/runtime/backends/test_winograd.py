@@ -18,6 +18,7 @@ from latentrt.runtime.backends.openvino.component import OpenVinoComponent
 from latentrt.runtime.backends.openvino.graph import rewrite_for_cpu
 from latentrt.runtime.backends.openvino.winograd import apply_winograd
 from latentrt.runtime.backends.winograd import filtering
+from latentrt.runtime.calls.conditions import neutral_conditions
 from latentrt.runtime.system.processor import Processor
 
 BundleOf = Callable[[str], Path]
@@ -86,7 +87,7 @@ def test_warm_sizes_run_on_it_in_float32(name: str, bundle_of: BundleOf, monkeyp
     with open_bundle(bundle_of(name), backend="openvino", threads=1) as vae:
         size = (4, 4, 5) if vae.video else (8, 12)
         latents = np.random.default_rng(0).standard_normal((1, vae.config.latent_channels, *size), np.float32)
-        options: dict[str, Any] = vae._neutral_conditions(1) | ({"rng": 0} if "noise" in name else {})
+        options: dict[str, Any] = neutral_conditions(vae.config, 1) | ({"rng": 0} if "noise" in name else {})
         before = vae.decode(latents, **options).sample
         assert not found, "a size that nobody has named"
         vae.warmup([latents.shape])

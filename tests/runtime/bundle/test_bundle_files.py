@@ -268,7 +268,7 @@ def test_a_relative_path_and_a_link_are_resolved_when_the_bundle_is_opened(
     (tmp_path / "current").symlink_to(tmp_path / "elsewhere" / "bundle")
     for vae in (relative, linked):
         with vae:
-            assert vae._manifest.folder == bundle.resolve()
+            assert vae.manifest.folder == bundle.resolve()
             assert np.array_equal(vae.decode(Z).sample, wanted)
             assert np.allclose(vae.decode(Z, memory="8GiB").sample, wanted, atol=1e-5)  # planned in another process
 
@@ -282,7 +282,7 @@ def test_a_home_folder_is_expanded_and_a_folder_of_that_name_wins(
     with pytest.raises(BundleError, match="~no-such-user/bundle is not a bundle: there is no such folder"):
         open_bundle("~no-such-user/bundle")
     shutil.copytree(bundle, "~")
-    assert open_bundle("~")._manifest.folder.name == "~"
+    assert open_bundle("~").manifest.folder.name == "~"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -115,7 +115,7 @@ def test_strips_follow_the_budget_and_none_is_wasted(opened: Open) -> None:
         assert {total for _, total in told} == {told[-1][1]}
         return told[-1][1]
 
-    steps = len([graph for graph in Manifest.open(vae._manifest.folder).segments if graph.component == "decoder"])
+    steps = len([graph for graph in Manifest.open(vae.manifest.folder).segments if graph.component == "decoder"])
     assert tiles(strip=CELLS[0] * 8) == steps
     assert tiles() == steps, "a small picture is one strip"
     assert tiles(strip=8) > tiles(strip=16) > tiles(strip=32) > steps

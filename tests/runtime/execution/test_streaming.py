@@ -327,7 +327,7 @@ class TestEnds:
         next(stream)
         stream.close()
         assert closed == [True]
-        assert not vae._sessions._calls
+        assert not vae.opened.engines.calls
         assert threading.active_count() <= threads
 
     @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ class TestEnds:
         vae = opened("ltx20")
         with pytest.raises(InputError, match=sentence):
             list(vae.decode_stream(iter(chunks)))
-        assert not vae._sessions._calls
+        assert not vae.opened.engines.calls
         assert next(iter(vae.decode_stream(latents_of(vae, 1)))).shape == (1, 3, 1, 64, 96)
 
     def test_wrong_arguments_are_refused_at_once(self, opened: Open) -> None:
@@ -382,7 +382,7 @@ class TestEnds:
         vae.cancel()
         with pytest.raises(Cancelled):
             list(stream)
-        assert not vae._sessions._calls
+        assert not vae.opened.engines.calls
 
     def test_a_bundle_without_streaming_graphs_says_how_to_get_them(
         self, checkpoint_of: Callable[[str], Path], tmp_path: Path
@@ -413,8 +413,8 @@ def test_a_queue_gives_frames_in_order(lengths: list[int], data: st.DataObject) 
         queue.put(np.arange(start, start + length, dtype=np.float32).reshape(1, 1, length, 1, 1))
         start += length
     taken: list[float] = []
-    while len(queue):
-        part = queue.take(data.draw(st.integers(1, len(queue))))
+    while queue.count:
+        part = queue.take(data.draw(st.integers(1, queue.count)))
         assert part.flags.c_contiguous
         taken += part.ravel().tolist()
     assert taken == list(range(start))

@@ -12,6 +12,7 @@ import host_device
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from settled import settled
 
 from latentrt.cli.main import cli
 from latentrt.export.bundle import ExportSettings, export_bundle
@@ -90,7 +91,7 @@ def test_what_engines_run_is_chosen_the_exact_before_the_others(
         open_bundle(bundles[name], backend="tensorrt") as vae,
         open_bundle(bundles[name], backend="onnxruntime") as cpu,
     ):
-        chosen = vae._strategy("decoder", z, "8GiB", "float32", None)
+        chosen = settled(vae, z, "8GiB")
         assert chosen.kind == kind
         decoded = vae.decode(z, memory="8GiB")
         assert decoded.exact == (kind != "tiles")
@@ -98,18 +99,18 @@ def test_what_engines_run_is_chosen_the_exact_before_the_others(
             np.testing.assert_allclose(decoded.sample, cpu.decode(z).sample, atol=1e-4)
         with pytest.raises(InputError, match=r"nothing fits into 1 MiB: the least would be .*, in \d+ MiB"):
             vae.decode(z, memory="1MiB")
-        assert vae.default_budget() > 0
+        assert vae.opened.planning.default_budget() > 0
 
 
 def test_a_budget_below_a_pass_is_met_by_less(bundles: dict[str, Path], device: None) -> None:
     with open_bundle(bundles["sd"], backend="tensorrt") as vae:
-        planner, points = vae.planner()
+        planner, points = vae.opened.planning.planner()
         assert points is None, "nothing is measured"
-        decision = planner.decide(vae.workload("decoder", 1, (8, 8)), 1 << 40, WHOLE, complete=True)
+        decision = planner.decide(Workload(vae.config, vae.grid, "decoder", 1, (8, 8)), 1 << 40, WHOLE, complete=True)
         whole = decision.candidates[0]
         assert decision.chosen is whole
         assert whole.cost.seconds is None
-        below = planner.decide(vae.workload("decoder", 1, (8, 8)), whole.cost.bytes - 1, WHOLE)
+        below = planner.decide(Workload(vae.config, vae.grid, "decoder", 1, (8, 8)), whole.cost.bytes - 1, WHOLE)
         assert below.chosen is None or below.chosen.cost.bytes < whole.cost.bytes
 
 
@@ -192,9 +193,9 @@ def test_strips_are_planned_in_the_precision_that_runs(checkpoint_of: Callable[[
 
 def test_what_the_caller_holds_is_not_the_gpus(bundles: dict[str, Path], device: None) -> None:
     with open_bundle(bundles["sd"], backend="tensorrt") as vae:
-        planner, _ = vae.planner()
+        planner, _ = vae.opened.planning.planner()
+        work = Workload(vae.config, vae.grid, "decoder", 1, (8, 8))
         alone, beside = (
-            planner.decide(vae.workload("decoder", 1, (8, 8), beside_bytes=held), 1 << 40, WHOLE).chosen.cost.bytes
-            for held in (0, 1 << 30)
+            planner.decide(replace(work, beside_bytes=held), 1 << 40, WHOLE).chosen.cost.bytes for held in (0, 1 << 30)
         )
         assert alone == beside

@@ -10,9 +10,11 @@ import onnxruntime
 import pytest
 from architectures import LTX
 from made_up_points import MIB, MadeUp
+from settled import settled
 
-from latentrt.runtime import InputError
+from latentrt.runtime import InputError, LatentRTError
 from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE, Strategy
@@ -80,7 +82,7 @@ def test_a_stream_takes_all_of_a_batch_whatever_is_set(bundle_of: Callable[[str]
 def test_with_slicing_enabled_no_stream_is_looked_at(opened: Callable[..., Any], points: MadeUp) -> None:
     vae = opened("ltx20", backend="onnxruntime")
     vae.enable_slicing()
-    assert vae._strategy("decoder", latents(3, 2, 2), "4GiB", "float32", None).sliced
+    assert settled(vae, latents(3, 2, 2), "4GiB").sliced
     assert {probe.strategy.kind for probe in points.asked} == {"whole"}
 
 
@@ -89,15 +91,15 @@ def test_what_stays_on_the_device_or_in_a_stream_comes_of_one_pass(
     kept: dict[str, Any], opened: Callable[..., Any], points: MadeUp
 ) -> None:
     vae = opened("ltx20", backend="onnxruntime")
+    vae.opened.jobs._takes_stream = True
     z = latents(9, 8, 8)
-    asked = {"output": "float32", "causal": None, "stream": None} | kept
-    assert vae._strategy("decoder", z, "600MiB", "float32", None).streaming
+    assert settled(vae, z, "600MiB").streaming
     with pytest.raises(InputError, match="nothing fits into 600 MiB: the least would be whole, in"):
-        vae._strategy("decoder", z, "600MiB", **asked)
-    assert vae._strategy("decoder", z, "60GiB", **asked).kind == "whole"
+        settled(vae, z, "600MiB", **kept)
+    assert settled(vae, z, "60GiB", **kept).kind == "whole"
     vae.enable_streaming()
     with pytest.raises(InputError, match=r"memory: streaming is enabled, and what stays on the device .* of one pass"):
-        vae._strategy("decoder", z, "60GiB", **asked)
+        settled(vae, z, "60GiB", **kept)
 
 
 def test_where_nothing_fits_and_nobody_asked_what_holds_least_runs(
@@ -108,29 +110,31 @@ def test_where_nothing_fits_and_nobody_asked_what_holds_least_runs(
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 20 * MIB)
     monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", MIB)
     z = np.zeros((1, 4, 32, 32), np.float32)
-    chosen = vae._strategy("decoder", z, None, "float32", None)
+    chosen = settled(vae, z, None)
     assert chosen.kind == "strips"
     assert "decoder may not fit: nothing fits into 20 MiB" in caplog.text
     assert "it runs as strips of" in caplog.text
     with pytest.raises(InputError, match="nothing fits into 20 MiB"):
-        vae._strategy("decoder", z, "20MiB", "float32", None)
+        settled(vae, z, "20MiB")
 
 
 def test_frames_within_a_budget_come_from_the_engine_that_was_measured(
     opened: Callable[..., Any], points: MadeUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae = opened("ltx20", backend="onnxruntime")
-    fits: list[bool | None] = []
-    call = Sessions.call
+    specialised: list[bool | None] = []
+    turn = Sessions.turn
 
-    def noted(self: Sessions, wanted: bool | None = None, *rest: Any, **options: Any) -> Any:
-        fits.append(wanted)
-        return call(self, wanted, *rest, **options)
+    def noted(self: Sessions, call: CallScope) -> Any:
+        specialised.append(call.specialise)
+        return turn(self, call)
 
-    monkeypatch.setattr(Sessions, "call", noted)
-    with vae._sessions.fitting(True):
-        assert sum(part.shape[2] for part in vae.decode_frames(latents(2, 2, 2), memory="4GiB")) == 9
-    assert fits[-1] is False
+    monkeypatch.setattr(Sessions, "turn", noted)
+    assert sum(part.shape[2] for part in vae.decode_frames(latents(2, 2, 2), memory="4GiB")) == 9
+    assert set(specialised) == {False}
+    specialised.clear()
+    vae.warmup([latents(2, 2, 2).shape])
+    assert set(specialised) == {True}
 
 
 def test_streaming_that_was_disabled_leaves_nothing_set(opened: Callable[..., Any]) -> None:
@@ -138,6 +142,68 @@ def test_streaming_that_was_disabled_leaves_nothing_set(opened: Callable[..., An
     vae.enable_streaming(8)
     vae.disable_streaming()
     assert vae.settings == WHOLE
+
+
+def test_streaming_that_was_disabled_is_left_to_the_planner_again(opened: Callable[..., Any], points: MadeUp) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    z = latents(9, 8, 8)
+    assert settled(vae, z, "600MiB").kind == "stream"
+    vae.disable_streaming()
+    with pytest.raises(InputError, match="nothing fits"):
+        settled(vae, z, "100MiB")
+    assert settled(vae, z, "600MiB").kind != "stream"
+    vae.reset_streaming()
+    assert settled(vae, z, "600MiB").kind == "stream"
+    vae.disable_streaming()
+    vae.enable_streaming()
+    assert vae.streaming
+    vae.reset_streaming()
+    assert (vae.settings, settled(vae, z, "600MiB").kind) == (WHOLE, "stream")
+
+
+def test_a_plan_says_what_a_call_will_do(opened: Callable[..., Any], points: MadeUp) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    size = vae.grid.sample_size((9, 8, 8))
+    decision = vae.plan(size, memory="600MiB")
+    assert decision.budget == 600 * MIB
+    assert decision.chosen.strategy.kind == settled(vae, latents(9, 8, 8), "600MiB").kind == "stream"
+    kept = vae.plan(size, memory="600MiB", output="frames").chosen.cost.bytes
+    assert kept < decision.chosen.cost.bytes, "frames that nobody keeps"
+    assert vae.plan(size, memory="600MiB", caller_bytes=64 * MIB).chosen.cost.bytes > decision.chosen.cost.bytes
+    assert vae.plan(size, memory="60GiB").chosen.strategy == WHOLE
+    assert vae.plan(size, memory="60GiB", component="encoder").chosen.strategy == WHOLE
+    assert len(vae.plan(size, memory="600MiB", complete=True).candidates) > len(decision.candidates)
+    refused = vae.plan(size, memory="20MiB", batch=2)
+    assert refused.chosen is None
+    assert refused.reason.startswith("nothing fits into 20 MiB")
+    vae.disable_streaming()
+    assert "stream" not in {one.strategy.kind for one in vae.plan(size, memory="60GiB", complete=True).candidates}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": (9, 63, 64)},
+        {"size": (64, 64)},
+        {"size": (9, 64, 64), "output": "mp4"},
+        {"size": (9, 64, 64), "batch": 0},
+        {"size": (9, 64, 64), "memory": "a lot"},
+        {"size": (9, 64, 64), "component": "discriminator"},
+    ],
+)
+def test_a_plan_of_no_legal_call_is_refused(wrong: dict[str, Any], opened: Callable[..., Any], points: MadeUp) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    with pytest.raises(LatentRTError):
+        vae.plan(**wrong)
+    assert points.asked == []
+
+
+def test_with_tiling_enabled_there_is_no_plan(opened: Callable[..., Any], points: MadeUp) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    vae.enable_tiling()
+    with pytest.raises(InputError, match="memory: tiling is enabled"):
+        vae.plan((9, 64, 64))
+    assert points.asked == []
 
 
 def test_an_enumeration_among_the_options_is_measured_by_its_name(

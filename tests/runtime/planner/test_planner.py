@@ -16,6 +16,7 @@ import pytest
 from architectures import LTX
 from click.testing import CliRunner
 from made_up_points import MadeUp
+from settled import settled
 
 from latentrt.cli.main import cli
 from latentrt.runtime import Cancelled, InputError
@@ -24,6 +25,7 @@ from latentrt.runtime.backends.choose import Backend
 from latentrt.runtime.backends.onnxruntime.arena import BLOCK_BYTES, block_bytes, table_bytes
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE, Strategy, linear_tiles
+from latentrt.runtime.calls.strip_settings import StripSettings
 from latentrt.runtime.calls.workload import Workload, volume
 from latentrt.runtime.errors import EngineError
 from latentrt.runtime.execution.stream_lengths import MOST_ENCODER_FRAMES, MOST_FRAMES
@@ -456,7 +458,7 @@ def test_a_clip_that_cannot_be_planned_streams_where_it_may(
     monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", 1)
     monkeypatch.setattr(Workload, "most_bytes", 300 * MIB)
     z = np.zeros((1, LTX["ltx20"]["latent_channels"], 3, 2, 2), np.float32)
-    chosen = vae._strategy("decoder", z, None, "float32", None)
+    chosen = settled(vae, z, None)
     assert (chosen.streaming, chosen.tiling, chosen.budgeted) == (streams, None, False)
     way = "streams, which holds least" if streams else "runs whole"
     assert f"decoder {way}, and may not fit: it was not planned (" in caplog.text
@@ -581,11 +583,11 @@ def test_graphs_of_the_precision_that_runs_are_planned(
         "latentrt.runtime.planner.calibration.Calibration.point", lambda self, probe: points.point(probe)
     )
     lowered = Backend("openvino", "", "cpu", lambda path: None, "bfloat16", "float32")  # type: ignore[arg-type, return-value]
-    planning = CallPlanner(manifest, lowered, grid, "bfloat16", 1, None)
-    work = planning.workload("decoder", 1, (9, 8, 8), "frames")
-    chosen = planning.strategy(work, WHOLE, memory=600 * MIB, may_stream=True)
+    planning = CallPlanner(manifest, lowered, "bfloat16", 1, None)
+    work = Workload(manifest.config, grid, "decoder", 1, (9, 8, 8), "frames")
+    chosen = planning.strategy(work, WHOLE, 600 * MIB, may_stream=True)
     assert chosen.streaming, "float32 streaming graphs run in bfloat16 there"
-    chosen = planning.strategy(work, Strategy(streaming=True), memory=600 * MIB, may_stream=True)
+    chosen = planning.strategy(work, Strategy(streaming=True), 600 * MIB, may_stream=True)
     assert chosen.streaming
 
 
@@ -630,8 +632,9 @@ def test_exact_strips_are_planned_within_the_budget(
     )
     z = np.zeros((1, 4, 32, 32), np.float32)
     vae.enable_tiling(exact=True, storage="float16")
-    chosen = vae._strategy("decoder", z, "200MiB", "float32", None)
+    chosen = settled(vae, z, "200MiB")
     assert chosen.kind == "strips"
+    assert isinstance(chosen.tiling, StripSettings)
     assert chosen.tiling.storage == "float16"
     assert not vae.decode(z, memory="200MiB").exact
     with pytest.raises(InputError, match=r"nothing fits into 1 MiB: the least would be strips of \d+ rows, in"):

@@ -1,0 +1,131 @@
+"""A clip as a stream: in which chunks it runs, and what becomes of the frames that come."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.boundary import to_output
+from ..backends.component import CallScope
+from ..backends.sessions import EngineSets, Sessions
+from ..calls.chunks import Chunk
+from ..calls.conditions import Conditions
+from ..calls.jobs import Job
+from ..calls.stream_jobs import StreamJob
+from ..calls.tiling_settings import stream_tiles
+from ..errors import EngineError
+from ..system.page_memory import trim_heap
+from .run import sessions_for
+from .stream_lengths import frames_per_step, frames_within, peak_estimate_bytes
+from .streaming import run_stages, run_tiles
+
+__all__ = ["run_stream", "stream_frames", "stream_pieces"]
+
+
+def stream_pieces(engines: EngineSets, job: StreamJob, scope: CallScope) -> Iterator[NDArray[Any]]:
+    """What a `decode_stream` or an `encode_stream` gives, one array after the other.
+
+    Raises:
+        EngineError, Cancelled: see there.
+    """
+    left, most = job.out, job.strategy.frames_per_chunk if job.stages[0].component == "decoder" else None
+    for chunk in _chunks(sessions_for(engines, job.strategy, None, scope), job, scope):
+        yield from _split(chunk.frames, most, job.output, left)
+        if left is not None:
+            made = chunk.frames.shape[_time_axis(chunk.frames)]
+            left = left[_behind(_time_axis(left), slice(made, None))]
+        del chunk  # not held while the next one is made
+
+
+def run_stream(sessions: Sessions, job: Job, scope: CallScope) -> Any:
+    """The whole result of a job whose strategy streams.
+
+    Raises:
+        EngineError, Cancelled: see there.
+    """
+    result, done = job.result.allocated(), 0
+    for frames in stream_frames(sessions, job, scope):
+        result.put(frames, done)
+        done += frames.shape[_time_axis(frames)]
+    if done != job.result.size[0]:
+        raise EngineError(
+            f"{job.graph.file}: the stream gave {done} frames of {job.result.size[0]}: run the call again"
+        )
+    return result.out
+
+
+def stream_frames(sessions: Sessions, job: Job, scope: CallScope) -> Iterator[NDArray[Any]]:
+    """The result of a job, cropped, as its frames come: float32 (B, C, t, ...), or uint8 (B, t, ..., C)."""
+    size, left = job.result.size, job.result.size[0]
+    for chunk in _chunks(sessions, StreamJob.of(job), scope):
+        axis = _time_axis(chunk.frames)
+        frames = chunk.frames[_behind(axis, *map(slice, (left, *size[1:])))]
+        del chunk
+        left -= frames.shape[axis]
+        job.progress(size[0] - left, size[0])
+        if frames.shape[axis]:
+            yield from _split(frames, job.strategy.frames_per_chunk, job.result.output)
+        del frames
+
+
+def _chunks(sessions: Sessions, job: StreamJob, scope: CallScope) -> Iterator[Chunk]:
+    """The chunks that come out of the last stage: uint8 if the engine makes pixels and there are no tiles."""
+    stages = job.stages
+    direction = "encode" if stages[0].component == "encoder" else "decode"
+    begin = next(job.chunks)
+    conditions = job.conditions_of(begin.frames)
+    batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]
+    size = (height // job.grid.spatial, width // job.grid.spatial) if direction == "encode" else (height, width)
+    plan = stream_tiles(job.tiling, job.grid, direction, size)
+    cells = batch * prod(plan.largest)
+    most = frames_per_step(stages, job.strategy.frames_per_chunk, cells, job.grid.temporal)
+    if profiles := sessions.backend.profiles:
+        tiles = {(len(tile.pieces[0].cells), len(tile.pieces[1].cells)) for tile in plan.tiles}
+        most = tuple(
+            frames_within(graph, profiles(graph), own, batch, tiles) for graph, own in zip(stages, most, strict=True)
+        )
+    scope.peak_estimate_bytes = peak_estimate_bytes(stages, most, cells)
+    made = job.output == "uint8" and plan.count == 1  # tiles are blended in float32
+
+    def run(source: Iterator[Chunk], own: Conditions | None, latent_size: tuple[int, int]) -> Iterator[Chunk]:
+        return run_stages(sessions, scope, zip(stages, most, strict=True), source, own, latent_size, pixels=made)
+
+    source = _chain(begin, job.chunks)
+    del begin
+    streams = run(source, conditions, size) if plan.count == 1 else run_tiles(plan, run, source, conditions)
+    for chunk in streams:
+        trim_heap()
+        yield chunk
+        del chunk
+
+
+def _chain(begin: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield begin
+    del begin
+    yield from rest
+
+
+def _split(frames: NDArray[Any], most: int | None, output: str, out: NDArray[Any] | None = None) -> Iterator[Any]:
+    """At most `most` frames at a time, in the form `output`; they may be pixels already. `out`: where they go, from its
+    first frame on; then the arrays that come are views of it."""
+    axis = _time_axis(frames)
+    step = most or frames.shape[axis]
+    for start in range(0, frames.shape[axis], step):
+        stop = min(start + step, frames.shape[axis])
+        part = frames[_behind(axis, slice(start, stop))]
+        if out is not None:
+            yield to_output(part, output, out[_behind(_time_axis(out), slice(start, stop))])
+        else:
+            yield to_output(np.ascontiguousarray(part) if frames.dtype == output else part, output, None)
+
+
+def _time_axis(frames: NDArray[Any]) -> int:
+    """Of frames (B, C, T, H, W), or pixels (B, T, H, W, C)."""
+    return 1 if frames.dtype == np.uint8 else 2
+
+
+def _behind(axis: int, *slices: slice) -> tuple[slice, ...]:
+    """Slices of the axes from `axis` on, behind the others."""
+    return (*[slice(None)] * axis, *slices)
