@@ -59,9 +59,9 @@ class _TimedComponent:
     def step(self, *arguments: Any, **options: Any) -> Any:
         return self._timed(self._inner.step, *arguments, **options)
 
-    def _timed(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _timed(self, engine: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
         try:
-            return call(*arguments, **options)
+            return engine(*arguments, **options)
         finally:
             self._spans.append((started, time.perf_counter()))
