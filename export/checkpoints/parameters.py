@@ -1,6 +1,6 @@
-"""Names and shapes of every parameter of a model, from its config alone: the check needs no torch.
+"""Names and shapes of all parameters of a model, computed from its config without torch.
 
-Tests compare these with the reference models and with diffusers, for every architecture.
+Tests compare them with the reference models and with diffusers, for every architecture.
 """
 
 from ...runtime.config import ImageConfig, ModelConfig
@@ -12,7 +12,7 @@ __all__ = ["parameters_of"]
 
 
 def parameters_of(config: ModelConfig) -> Shapes:
-    """Every parameter and buffer of the config's model, by diffusers' name."""
+    """Return the shape of every parameter and buffer of the config's model, by its diffusers name."""
     if isinstance(config, ImageConfig):
         return kl_parameters(config)
     return ltx2_parameters(config)
