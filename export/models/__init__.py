@@ -1,4 +1,4 @@
-"""The PyTorch reference models: what is exported, and what every other backend is compared with."""
+"""The PyTorch reference models: the export traces them, and the tests compare every backend with them."""
 
 from torch import nn
 
@@ -11,7 +11,7 @@ __all__ = ["AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLLTX2Video", "mod
 
 
 def model_from_config(config: ModelConfig) -> nn.Module:
-    """The reference model of the config's family, with fresh weights, in evaluation mode."""
+    """Return the reference model of the config's family, with fresh weights, in evaluation mode."""
     if isinstance(config, AutoencoderKLConfig):
         return AutoencoderKL(config).eval()
     if isinstance(config, AutoencoderKLFlux2Config):
