@@ -1,4 +1,4 @@
-"""How far every backend is from the PyTorch reference: per graph, on random arrays and on the user's own samples."""
+"""Compares backends with the PyTorch reference, per graph, on random arrays and on the user's samples."""
 
 import logging
 import math
@@ -34,10 +34,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Comparison:
-    """One graph on one input. `max_abs` and `relative` (max_abs over the reference's largest magnitude) are of the
-    output; `psnr_db` takes the reference's range (max - min) as its peak; times are of one call, in seconds.
-    `strategy`: how it ran: "whole" (or as it is planned, where that might not fit into memory), as a "stream", or in
-    exact "strips"."""
+    """The comparison of one graph with the reference on one input.
+
+    Attributes:
+        backend: name of the backend, with its provider.
+        dtype: precision of the graph.
+        component: "encoder" or "decoder".
+        causal: causality of a video model's graph; None for image models.
+        sample: "random", or the file name of the sample.
+        shape: shape of the input.
+        max_abs: largest absolute difference of the outputs.
+        relative: `max_abs` over the largest magnitude of the reference's output.
+        psnr_db: PSNR in dB; the range (max - min) of the reference's output is the peak.
+        seconds: time of one call, in seconds.
+        reference_seconds: time of one call of the reference, in seconds.
+        strategy: how the backend ran: "whole" (or the planned strategy, if the whole might not fit into memory),
+            "stream" or "strips".
+    """
 
     backend: str
     dtype: str
@@ -55,7 +68,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class NotCompared:
-    """What should have been compared and was not, and why."""
+    """A comparison that could not be made.
+
+    Attributes:
+        backend: name of the backend, with its provider.
+        dtype: precision of the graph.
+        reason: why there is no comparison.
+    """
 
     backend: str
     dtype: str
@@ -64,7 +83,13 @@ class NotCompared:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All comparisons, and whether each reached `min_psnr_db`. What was not compared has not passed."""
+    """All comparisons of a bundle. A comparison that could not be made counts as failed.
+
+    Attributes:
+        comparisons: the comparisons.
+        min_psnr_db: PSNR in dB that each comparison must reach.
+        not_compared: the comparisons that could not be made.
+    """
 
     comparisons: tuple[Comparison, ...]
     min_psnr_db: float
@@ -72,14 +97,16 @@ class ParityReport:
 
     @property
     def worst_psnr_db(self) -> float:
+        """The lowest PSNR of all comparisons, in dB."""
         return min(row.psnr_db for row in self.comparisons)
 
     @property
     def passed(self) -> bool:
+        """True if every comparison was made and reached `min_psnr_db`."""
         return self.worst_psnr_db >= self.min_psnr_db and not self.not_compared
 
     def to_json(self) -> dict[str, Any]:
-        """For JSON, which has no NaN and no infinity: those become null."""
+        """Return the report as values for JSON. NaN and infinity become null, since JSON has neither."""
         return {
             "passed": self.passed,
             "min_psnr_db": self.min_psnr_db,
@@ -107,17 +134,29 @@ def verify_bundle(
     source_options: SourceOptions | None = None,
     on_row: Callable[[Comparison], None] | None = None,
 ) -> ParityReport:
-    """Compare the bundle's graphs on every backend that can run here with the reference model of `source`: whole, and
-    where the bundle holds graphs for it as streams (and as a plain call of a clip runs) and in exact strips. Of engines
-    each profile is called at least once.
+    """Compare the graphs of a bundle with the PyTorch reference, on every backend that can run here.
 
-    `backend`, `provider` and `dtype` narrow the choice. Clips among `samples` are cut to `max_frames`. The result is
-    stored in the bundle's manifest.
+    Each graph runs whole, and as a stream and in strips if the bundle holds graphs for them. Each profile of an engine
+    runs at least once. The report is stored in the bundle's manifest.
+
+    Args:
+        bundle: the bundle.
+        source: the checkpoint that the bundle was exported from.
+        samples: picture files, clip files, or folders of them, in addition to random arrays.
+        max_frames: number of frames to which clips are cut.
+        min_psnr_db: PSNR in dB that each comparison must reach.
+        backend: the backend to compare; "auto" compares all that can run here.
+        provider: the ONNX Runtime provider to compare.
+        threads: number of threads of an engine; None is the engine's default.
+        dtype: the precision to compare; None compares all precisions of the bundle.
+        source_options: how to read the source.
+        on_row: called with each comparison.
 
     Raises:
-        CheckpointError: the source is not the one that the bundle came from. EngineError: nothing could be compared,
-            or memory ran out.
-        BundleError, ConfigError: see there.
+        CheckpointError: the bundle was not exported from this source.
+        EngineError: nothing could be compared, or memory ran out.
+        BundleError: the bundle is damaged.
+        ConfigError: the config of the source is incomplete or unsupported.
     """
     manifest = Manifest.open(bundle)
     precisions = dict.fromkeys(graph.dtype for graph in manifest.graphs) if dtype is None else (dtype,)
@@ -145,11 +184,15 @@ def verify_bundle(
 
 
 def _matching_checkpoint(manifest: Manifest, source: Path | str, options: SourceOptions | None) -> Checkpoint:
-    """The checkpoint with its own numbers, or with those that the bundle was exported with."""
+    """Open the checkpoint with its own scaling, or with the scaling that the bundle was exported with."""
     config = manifest.config
     numbers = {"scaling_factor": config.scaling_factor, "shift_factor": getattr(config, "shift_factor", None)}
     exported = {key: value for key, value in numbers.items() if value is not None}
-    for overrides in ({}, exported, {"scaling_factor": 1.0, "shift_factor": None}):  # the last one tells the family
+    for overrides in (
+        {},
+        exported,
+        {"scaling_factor": 1.0, "shift_factor": None},
+    ):  # the last one opens any checkpoint, to read its family
         try:
             checkpoint = open_checkpoint(source, overrides, options)
         except MissingScalingFactor:
@@ -168,7 +211,10 @@ def _matching_checkpoint(manifest: Manifest, source: Path | str, options: Source
 def _runs(
     manifest: Manifest, backend: str, provider: str | None, precisions: Iterable[str]
 ) -> list[tuple[str, str | None, str]]:
-    """Every (backend, provider, precision) that can run here, or those asked for: opening them says what is missing."""
+    """Return each (backend, provider, precision) that can run here, or that the user named.
+
+    A named backend that cannot run is included: opening it reports the reason.
+    """
     labels = [label for label, reason in backends_here() if reason is None] or ["onnxruntime:cpu"]
     if provider is not None:
         labels = [f"onnxruntime:{provider}"]
@@ -176,11 +222,11 @@ def _runs(
         labels = [label for label in labels if label.partition(":")[0] == backend] or [backend]
     found: list[tuple[str, str | None, str]] = []
     for label in labels:
-        name, _, of = label.partition(":")
+        name, _, its_provider = label.partition(":")
         for precision in precisions:
-            asked = provider is not None or backend == name
-            if asked or _can_run(manifest, name, of or None, precision):
-                found.append((name, of or None, precision))
+            named = provider is not None or backend == name
+            if named or _can_run(manifest, name, its_provider or None, precision):
+                found.append((name, its_provider or None, precision))
     return found or [(backend, provider, next(iter(precisions)))]
 
 
@@ -189,7 +235,7 @@ def _can_run(manifest: Manifest, name: str, provider: str | None, precision: str
         choose_backend(manifest, backend=name, provider=provider, dtype=precision)
     except (BackendUnavailable, InputError) as reason:
         if any((record.backend, record.dtype) == (name, precision) for record in manifest.engines):
-            _log.warning("not compared: %s", reason)  # built for another GPU, or by another version
+            _log.warning("not compared: %s", reason)  # the engine is for another GPU or another version
         return False
     return True
 
@@ -216,14 +262,14 @@ def _compare(
                 except InputError as refusal:
                     if vae.backend not in LIBRARIES:
                         raise
-                    _log.warning("not compared: %s", refusal)  # an engine takes the sizes it was built for
+                    _log.warning("not compared: %s", refusal)  # an engine takes only the sizes of its profiles
                     continue
-                except EngineError as error:  # in float16 a stream cannot be run again in float32
+                except EngineError as error:  # a float16 stream that overflows cannot run again in float32
                     if way != "stream":
                         raise
                     yield NotCompared(vae.backend, dtype, f"{graph.component}, {strategy}: {error}")
                     continue
-                if wanted is None:  # only of what the engine took
+                if wanted is None:  # the reference runs only on inputs that the engine took
                     wanted, reference_seconds = reference.timed(graph.component, given.array, graph.causal)
                 largest = float(np.abs(got.astype(np.float64) - wanted).max())
                 yield Comparison(
@@ -243,12 +289,12 @@ def _compare(
 
 
 def _strategy_of(vae: Autoencoder, graph: Graph, array: Array, way: str) -> str:
-    """What a row calls the way: what might not fit into memory is planned."""
+    """Return the strategy of a row: the planner chooses it if the whole might not fit into memory."""
     return way if way != "whole" else vae._strategy(graph.component, array, None, "float32", graph.causal).kind
 
 
 def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
-    """Moments of a sample, or the sample of latents."""
+    """Encode a sample to moments, or decode latents to a sample."""
     options: dict[str, Any] = {}
     if graph.component == "decoder":
         options = {"rng": SEED}
@@ -258,7 +304,7 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> Array:
         run = vae.encode_stream if graph.component == "encoder" else vae.decode_stream
         return np.concatenate(list(run(array, **options)), axis=2)
     if way == "whole":
-        options["causal"] = graph.causal  # which leaves streaming graphs out
+        options["causal"] = graph.causal  # an explicit causality runs no streaming graphs
     if way == "strips":
         height = array.shape[2] // (vae.grid.spatial if graph.component == "encoder" else 1)
         vae.enable_tiling(exact=True, strip=max(height // 2, 1) * vae.grid.spatial)
