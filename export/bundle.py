@@ -1,4 +1,4 @@
-"""The steps of an export in order: checkpoint, weights, graphs, manifest, rename."""
+"""Exports a checkpoint to a bundle: open the checkpoint, write weights, graphs and manifest, rename the folder."""
 
 import math
 import os
@@ -26,15 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, bytes done, bytes in all)."""
+"""Called with (name of the step, bytes done, bytes in all)."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """How to export. `dtypes` are the precisions, a graph each. `causal` names further causalities to export for video
-    models beside the config's own. `stream`: also the graphs that run a clip chunk by chunk; `exact`: those
-    that run a picture in strips with the numbers of a single pass. `check_range` are sample pictures or clips: what
-    they show to be too large for float16 stays in float32."""
+    """How to export a checkpoint.
+
+    Attributes:
+        components: "encoder", "decoder" or both.
+        dtypes: precisions of the graphs: "float32", "float16", "bfloat16".
+        attention: form of the attention in the graphs: "sdpa", "eager" or "sliced".
+        fuse_qkv: run the three projections of an attention as one.
+        causal: causalities of a video model to export in addition to the config's own.
+        stream: export the graphs that run a clip chunk by chunk.
+        exact: export the graphs that run a picture in strips with the numbers of a single pass.
+        check_range: sample pictures or clips. Tensors that they show to be too large for float16 stay in float32.
+        overrides: config fields that replace those of the source (scaling_factor, shift_factor).
+        source: how to read the source.
+    """
 
     components: tuple[str, ...] = ("encoder", "decoder")
     dtypes: tuple[str, ...] = ("float32",)
@@ -55,9 +65,17 @@ def export_bundle(
     progress: Progress | None = None,
     range_progress: "RangeProgress | None" = None,
 ) -> Manifest:
-    """Export a checkpoint to a bundle folder, which exists afterwards only if everything succeeded.
+    """Export a checkpoint to a bundle. The folder exists afterwards only if the whole export succeeded.
 
-    `range_progress` is called during a range check, before and after each run.
+    Args:
+        source: a path or a model on the hub, as `open_checkpoint` takes it.
+        folder: the new folder of the bundle.
+        settings: how to export; by default `ExportSettings()`.
+        progress: called before each weight and each graph is written.
+        range_progress: called before and after each run of a range check.
+
+    Returns:
+        The manifest of the bundle.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
@@ -111,7 +129,7 @@ def _check_settings(settings: ExportSettings) -> None:
 
 
 class _Writer:
-    """Writes every component in every precision and remembers the files."""
+    """Writes each component in each precision, and records the files."""
 
     def __init__(
         self,
@@ -163,7 +181,7 @@ class _Writer:
                 yield from written.graphs
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
-        """Run the float32 graphs on the samples; they then are the bundle's own, if it is to hold them."""
+        """Run the float32 graphs on the samples, and return them as written if the bundle has this precision."""
         from .precision.ranges import measure_ranges
 
         scratch = self.folder / "float32"
@@ -213,7 +231,9 @@ def _produced_by(
     checkpoint: Checkpoint, source: Path | str, settings: ExportSettings, seconds: float
 ) -> dict[str, Any]:
     return {
-        **{name: installed_version(name) for name in ("latentrt", "torch", "onnx")},  # None: found by its path alone
+        **{
+            name: installed_version(name) for name in ("latentrt", "torch", "onnx")
+        },  # None for a package without metadata
         "python": platform.python_version(),
         "source": Path(source).name,
         "format": checkpoint.format,

@@ -1,4 +1,4 @@
-"""Any checkpoint to a diffusers folder: `config.json` and float32 safetensors. Needs no torch."""
+"""Converts a checkpoint to a diffusers folder: `config.json` and float32 safetensors. It needs no torch."""
 
 import json
 import math
@@ -24,9 +24,19 @@ def convert_checkpoint(
     options: SourceOptions | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Checkpoint:
-    """Write the checkpoint as a diffusers folder, which exists afterwards only if everything succeeded.
+    """Write a checkpoint as a diffusers folder. The folder exists afterwards only if everything succeeded.
 
-    One tensor is in memory at a time. `progress` is called with (what is being done, bytes done, bytes in all).
+    One tensor is in memory at a time.
+
+    Args:
+        source: a path or a model on the hub, as `open_checkpoint` takes it.
+        folder: the new folder.
+        overrides: config fields that replace those of the source (scaling_factor, shift_factor).
+        options: how to read the source.
+        progress: called before each tensor with (name of the step, bytes done, bytes in all).
+
+    Returns:
+        The checkpoint.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
@@ -55,6 +65,9 @@ def convert_checkpoint(
 
 
 def _diffusers_fields(config: ModelConfig) -> dict[str, Any]:
-    """What `config.json` holds. Statistics that are tensors have no fields there, and none here before
-    `Checkpoint.with_statistics`."""
+    """Return the fields of `config.json`.
+
+    Statistics that are stored as tensors are no fields of it. They are None here, since `Checkpoint.with_statistics`
+    has not run.
+    """
     return {key: value for key, value in config.to_dict().items() if value is not None}
