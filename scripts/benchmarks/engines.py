@@ -36,8 +36,8 @@ def diffusers_eager(checkpoint: Path, bundle: Path, component: str, shape: tuple
     def run() -> Array:
         with torch.inference_mode():
             if component == "encoder":
-                return model.encode(tensor).latent_dist.parameters.numpy()
-            return model.decode(tensor).sample.numpy()
+                return np.asarray(model.encode(tensor).latent_dist.parameters)
+            return np.asarray(model.decode(tensor).sample)
 
     return run
 

@@ -92,7 +92,8 @@ def _diffusers(folder: Path, pixels: int, threads: int, result: Path) -> tuple[f
     import torch
 
     torch.set_num_threads(threads)
-    model = diffusers.AutoencoderKL.from_pretrained(folder / "checkpoint").eval()
+    model_class: Any = diffusers.AutoencoderKL  # its from_pretrained has no types
+    model = model_class.from_pretrained(folder / "checkpoint").eval()
     latents = torch.from_numpy(_latents(model.config.latent_channels, pixels))
     started = time.perf_counter()
     with torch.no_grad():

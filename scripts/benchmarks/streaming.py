@@ -114,7 +114,7 @@ def verdicts(speed: list[dict[str, Any]], length: list[dict[str, Any]]) -> list[
 
 def _median_ratio(row: dict[str, Any], other: dict[str, Any]) -> float:
     """Of the times in the same round: the machine has slow and fast phases, and both see the same one."""
-    return median(one / two for one, two in zip(row["every_seconds"], other["every_seconds"], strict=True))
+    return float(median(one / two for one, two in zip(row["every_seconds"], other["every_seconds"], strict=True)))
 
 
 def _measured(
@@ -123,7 +123,8 @@ def _measured(
     run = (_diffusers if way.startswith("diffusers") else _ours)(way, checkpoint, bundle, cells, threads)
     Path("/proc/self/clear_refs").write_text("5")  # from here on, the peak is counted anew
     before = peak_gib()
-    started, first, parts, saving = time.perf_counter(), None, [], 0.0
+    started, first, saving = time.perf_counter(), None, 0.0
+    parts: list[Path] = []
     for frames in run:  # not enumerated: that holds the last ones while the next are made
         first = time.perf_counter() - started if first is None else first
         if result is not None:  # on disk, as they come: a clip that is kept would be counted
@@ -169,7 +170,8 @@ def _diffusers(way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, 
     import torch
 
     torch.set_num_threads(threads)
-    model: Any = diffusers.AutoencoderKLLTX2Video.from_pretrained(checkpoint).eval()
+    model_class: Any = diffusers.AutoencoderKLLTX2Video  # its from_pretrained has no types
+    model = model_class.from_pretrained(checkpoint).eval()
     if way == "diffusers tiled":
         model.enable_tiling()
         model.use_framewise_decoding = True

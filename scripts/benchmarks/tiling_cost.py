@@ -23,7 +23,7 @@ def measure_blending() -> list[dict[str, Any]]:
     return in_own_process(_blending)  # type: ignore[no-any-return]
 
 
-def measure_host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, int], threads: int) -> Any:
+def measure_host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, Any], threads: int) -> Any:
     """The host's share of a tiled decode: time outside of engine calls, over all of it. Also with nothing done while
     the engine runs (the sum of both, as if one waited for the other)."""
     return in_own_process(_host, name, bundle, cells, settings, threads)
@@ -93,11 +93,11 @@ def _blending() -> list[dict[str, Any]]:
     return rows
 
 
-def _host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, int], threads: int) -> dict[str, Any]:
+def _host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, Any], threads: int) -> dict[str, Any]:
     from latentrt.runtime import open_bundle
 
     with open_bundle(bundle, threads=threads) as vae:
-        vae.enable_tiling(**settings)  # type: ignore[call-arg] # the families differ
+        vae.enable_tiling(**settings)
         z = np.random.default_rng(0).standard_normal((1, vae.config.latent_channels, *cells), np.float32)
         component = vae._sessions.component(vae._jobs.graph("decoder", None))
         inner, spent = component.run, []

@@ -158,13 +158,13 @@ def _rows(case: _Case, work: Path, threads: int) -> list[dict[str, Any]]:
     from latentrt.export.verify.quality import psnr, seam_ratio
     from latentrt.runtime import open_bundle
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     with open_bundle(_bundle(work, case.model), threads=threads) as vae:
         z = _latents(vae, case)
         whole = np.asarray(vae.decode(z).sample)
 
         def measure(label: str, tile: str, **settings: Any) -> None:
-            vae.enable_tiling(**settings)  # type: ignore[call-arg] # the families differ
+            vae.enable_tiling(**settings)
             plan = vae.tile_plan("decoder", whole.shape[2:])
             tiled = np.asarray(vae.decode(z).sample)
             quality = {"psnr_db": psnr(tiled, whole), "seam": seam_ratio(tiled, whole, plan)}

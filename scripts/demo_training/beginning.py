@@ -5,14 +5,16 @@ begins with the colour averages that its residual paths carry down, and each enl
 nearest neighbour (Aitken et al.'s ICNR), with noise around both for all the rest.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 NOISE = 0.3
 
 
 @torch.no_grad()
-def begin_with_averages(model: nn.Module, patch_size: int) -> None:
+def begin_with_averages(model: Any, patch_size: int) -> None:
     """Change freshly initialised weights in place: what they hold stays in as noise."""
     _begin_encoder(model.encoder.conv_in.conv.weight, patch_size)
     for block in model.decoder.up_blocks:

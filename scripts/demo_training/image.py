@@ -16,7 +16,7 @@ PEAK = 2e-3
 SEED = 1
 STATISTICS = 1_000_000  # seeds beyond those of the training steps
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
     "act_fn": "silu",
     "block_out_channels": [16, 32, 64, 64],
@@ -53,7 +53,7 @@ def batches(pool: Pool, steps: int) -> Iterator[Tensor]:
         yield torch.stack([jitter(rng, crop(rng, pool.draw(rng), size)) for _ in range(count)]) * 2 - 1
 
 
-def loss_of(model: nn.Module, pictures: Tensor, noise: torch.Generator) -> Tensor:
+def loss_of(model: Any, pictures: Tensor, noise: torch.Generator) -> Tensor:
     """Reconstruction from one sample of the latent Gaussian, plus a little KL divergence."""
     with torch.autocast("cpu", torch.bfloat16):
         mean, logvar = model.encoder(pictures).float().chunk(2, dim=1)
@@ -76,7 +76,7 @@ def held_out() -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, pictures: Tensor) -> Tensor:
+def reconstruct(model: Any, pictures: Tensor) -> Tensor:
     """Encode, take the mean, decode; float32."""
     return model.decoder(model.encoder(pictures).chunk(2, dim=1)[0])
 
@@ -98,8 +98,8 @@ def statistics_pictures(pool: Pool, count: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def set_statistics(model: nn.Module, config: dict[str, Any], pool: Pool) -> None:
+def set_statistics(model: Any, config: dict[str, Any], pool: Pool) -> None:
     """Put into `config` what makes the training latents (z - shift) * scaling have mean 0 and deviation 1."""
-    values = torch.cat([model.encoder(one).chunk(2, dim=1)[0] for one in statistics_pictures(pool).split(1)])
+    values = torch.cat([model.encoder(one).chunk(2, dim=1)[0] for one in torch.split(statistics_pictures(pool), 1)])
     config["shift_factor"] = round(values.mean().item(), 5)
     config["scaling_factor"] = round(1 / values.std().item(), 5)

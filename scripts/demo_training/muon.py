@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step; every parameter must have a gradient."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # no closure is ever passed
+        """Update all parameters; each of them must have a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]
@@ -29,7 +30,7 @@ class Muon(torch.optim.Optimizer):
                 parameter.sub_(update, alpha=group["lr"])
 
 
-def adam(gradient: Tensor, state: dict) -> Tensor:
+def adam(gradient: Tensor, state: dict[str, Any]) -> Tensor:
     """Adam's direction."""
     state["momentum"].lerp_(gradient, 0.1)
     state["square"].lerp_(gradient.square(), 0.01)
@@ -37,7 +38,7 @@ def adam(gradient: Tensor, state: dict) -> Tensor:
     return mean / ((state["square"] / (1 - 0.99 ** state["count"])).sqrt() + 1e-8)
 
 
-def matrix_step(gradient: Tensor, state: dict) -> Tensor:
+def matrix_step(gradient: Tensor, state: dict[str, Any]) -> Tensor:
     """Muon's direction, as large as Adam's would be on average."""
     state["momentum"].lerp_(gradient, 0.05)
     ahead = gradient.lerp(state["momentum"], 0.95).flatten(1)

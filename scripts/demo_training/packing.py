@@ -37,7 +37,7 @@ def write_folder(model: nn.Module, config: dict[str, Any], folder: Path) -> int:
 
 
 @torch.no_grad()
-def settle(model: nn.Module, sample: Tensor) -> None:
+def limit_activations(model: Any, sample: Tensor) -> None:
     """Bring what runs through an `AutoencoderKL` to a deviation near 1, so that float16 holds it with ease.
 
     Every normalisation divides by the deviation of what it gets, so training is free to let that grow from layer to
@@ -46,7 +46,9 @@ def settle(model: nn.Module, sample: Tensor) -> None:
     for coder, data in ((model.encoder, sample), (model.decoder, model.encoder(sample).chunk(2, dim=1)[0])):
         deviations: dict[nn.Module, float] = {}
 
-        def measure(module: nn.Module, _inputs: object, output: Tensor, seen: dict = deviations) -> None:
+        def measure(
+            module: nn.Module, _inputs: object, output: Tensor, seen: dict[nn.Module, float] = deviations
+        ) -> None:
             seen[module] = output.std().item()
 
         convolutions = [module for module in coder.modules() if isinstance(module, nn.Conv2d)]
@@ -55,7 +57,7 @@ def settle(model: nn.Module, sample: Tensor) -> None:
         for handle in handles:
             handle.remove()
 
-        def factor(convolution: nn.Module, seen: dict = deviations) -> float:
+        def factor(convolution: nn.Module, seen: dict[nn.Module, float] = deviations) -> float:
             return 2.0 ** -round(math.log2(seen[convolution]))
 
         now = 1.0  # the factor on everything that runs between the blocks at this point
@@ -70,7 +72,7 @@ def settle(model: nn.Module, sample: Tensor) -> None:
 
 
 @torch.no_grad()
-def settle_stream(model: nn.Module, sample: Tensor) -> None:
+def limit_video_activations(model: Any, sample: Tensor) -> None:
     """The same for an `AutoencoderKLLTX2Video`: one factor for each half, for its samplers also add their input.
 
     Nothing that runs between the blocks exceeds 64 afterwards, so that even its square fits in float16.
@@ -98,12 +100,13 @@ def settle_stream(model: nn.Module, sample: Tensor) -> None:
 def _scale(convolution: nn.Conv2d | nn.Conv3d, before: float, after: float) -> float:
     """Make a convolution whose input has the factor `before` give its output with the factor `after`."""
     convolution.weight.mul_(after / before)
+    assert convolution.bias is not None
     convolution.bias.mul_(after)
     return after
 
 
 @torch.no_grad()
-def largest_activation(model: nn.Module, sample: Tensor) -> float:
+def largest_activation(model: Any, sample: Tensor) -> float:
     """The largest magnitude that any layer gives while `sample` is encoded and decoded: float16 ends at 65504."""
     largest = 0.0
 

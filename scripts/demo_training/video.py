@@ -1,6 +1,7 @@
 """The video demo model: an `AutoencoderKLLTX2Video` with the layout of LTX-2.0's VAE, narrow."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ SEED = 2
 HELD_OUT_SEED = 3
 STATISTICS = 1_000_000  # seeds beyond those of the training steps
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKLLTX2Video",
     "block_out_channels": [32, 32, 64, 64],
     "decoder_block_out_channels": [16, 16, 64],
@@ -74,7 +75,7 @@ def moments(encoded: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return encoded[:, :channels], encoded[:, channels : channels + 1].clamp(-30, 20)
 
 
-def loss_of(model: nn.Module, clips: Tensor, noise: torch.Generator) -> Tensor:
+def loss_of(model: Any, clips: Tensor, noise: torch.Generator) -> Tensor:
     """Reconstruction from one sample of the latent Gaussian, with weight on colour, plus a little KL divergence."""
     with torch.autocast("cpu", torch.bfloat16):
         mean, logvar = moments(model.encoder(clips).float(), CONFIG["latent_channels"])
@@ -93,7 +94,7 @@ def held_out(count: int = 8) -> list[Tensor]:
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, clips: Tensor) -> Tensor:
+def reconstruct(model: Any, clips: Tensor) -> Tensor:
     """Encode, take the mean, decode; float32."""
     return model.decoder(moments(model.encoder(clips), CONFIG["latent_channels"])[0])
 
@@ -105,7 +106,7 @@ def evaluate(model: nn.Module, clips: list[Tensor]) -> str:
 
 
 @torch.no_grad()
-def set_statistics(model: nn.Module, pool: Pool) -> None:
+def set_statistics(model: Any, pool: Pool) -> None:
     """Fill the buffers `latents_mean` and `latents_std` from training clips, channel by channel."""
     latents = []
     for number in range(96):

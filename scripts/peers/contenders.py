@@ -95,8 +95,8 @@ def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtyp
         def run() -> Array:
             with torch.inference_mode():
                 if case.component == "encoder":
-                    return model.encode(tensor).latent_dist.parameters.float().numpy()
-                return model.decode(tensor).sample.float().numpy()
+                    return np.asarray(model.encode(tensor).latent_dist.parameters.float())
+                return np.asarray(model.decode(tensor).sample.float())
 
         return run
 
@@ -127,18 +127,19 @@ def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=quiet
         )
     atexit.register(child.kill)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    while (said := child.stdout.readline()) != "ready\n":  # its exporter prints too
-        if not said:
+    requests, answers = child.stdin, child.stdout
+    assert requests is not None
+    assert answers is not None
+    while (line := answers.readline()) != "ready\n":  # the exporter prints lines too
+        if not line:
             last = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
             raise RuntimeError(f"optimum-onnx ended with {child.wait()}: {' '.join(last)}")
     peak = 0.0
 
     def run() -> Array:
         nonlocal peak
-        print(folder / "output.npy", file=child.stdin, flush=True)
-        peak = float(child.stdout.readline())
+        print(folder / "output.npy", file=requests, flush=True)
+        peak = float(answers.readline())
         return np.load(folder / "output.npy")  # type: ignore[no-any-return]
 
     return Opened(run, run, peak_gib=lambda: peak)
@@ -158,7 +159,7 @@ def _session(session: Any, case: PeerCase) -> Opened:
     inputs = {session.get_inputs()[0].name: random_input(case.component, case.shape)}
 
     def run() -> Array:
-        return session.run(None, inputs)[0]
+        return np.asarray(session.run(None, inputs)[0])
 
     return Opened(run, run)
 
@@ -185,7 +186,7 @@ def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, d
 
     def run(held: Array = array) -> Array:  # OpenVINO does not keep the array whose memory it shares
         request.infer()
-        return request.get_output_tensor(0).data
+        return np.asarray(request.get_output_tensor(0).data)
 
     return Opened(run, run)
 

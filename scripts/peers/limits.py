@@ -17,7 +17,7 @@ _LEAST_SHARE = {"float32": 0.85, "bfloat16": 0.65}
 _OURS_32 = ("LatentRT openvino float32", "LatentRT onnxruntime float32")
 _OURS_16 = ("LatentRT openvino bfloat16",)
 # (case, how many times as fast, ours: the faster one, the peer)
-_SPEED = (
+_SPEED: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("quarter-decode", 5.0, (*_OURS_16, *_OURS_32), "diffusers tiled float32"),
     ("quarter-decode", 2.4, (*_OURS_16, *_OURS_32), "diffusers float32"),
     ("quarter-decode", 1.4, _OURS_32, "diffusers float32"),
@@ -29,7 +29,7 @@ _SPEED = (
     ("sd-decode", 1.2, _OURS_32, "diffusers float32"),
     ("sd-decode", 2.3, _OURS_16, "diffusers float32"),
 )
-_QUALITY = (("sd-decode", 45.0, "LatentRT openvino bfloat16"),)
+_QUALITY: tuple[tuple[str, float, str], ...] = (("sd-decode", 45.0, "LatentRT openvino bfloat16"),)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def _verdicts(results: Results) -> Iterator[dict[str, Any]]:
             for dtype, least in _LEAST_SHARE.items():
                 share = results.rate_share(case, f"LatentRT openvino {dtype}")
                 yield from _judged(f"{case}: share of the matrix rate, {dtype}", share, least)
-    for case, least, ours, peer in _SPEED:
-        times = [ratio for name in ours if (ratio := results.ratio(case, peer, name)) is not None]
-        named = "best precision" if len(ours) > 2 else ours[0].split()[-1]
+    for case, least, names, peer in _SPEED:
+        times = [ratio for name in names if (ratio := results.ratio(case, peer, name)) is not None]
+        named = "best precision" if len(names) > 2 else names[0].split()[-1]
         yield from _judged(f"{case}: times as fast as {peer}, {named}", max(times, default=None), least)
     for case, least, name in _QUALITY:
         decibels = [row["psnr_db"] for row in results.of(case, name).values()]

@@ -42,7 +42,8 @@ def measure(
         opened = contender.open(case, folder / "checkpoint", folder / "bundle", threads, contender.dtype, contender.way)
         opened.warm()
         ready = time.perf_counter()
-        seconds, shares = [], []
+        seconds: list[float] = []
+        shares: list[float] = []
         while not seconds or (sum(seconds) < _LEAST_SECONDS and len(seconds) < _MOST_CALLS):
             called = time.perf_counter()
             result = opened.run()

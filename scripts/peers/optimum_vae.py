@@ -23,7 +23,8 @@ from optimum.onnxruntime.modeling_diffusion import ORTVaeDecoder, ORTVaeEncoder
 def export_component(checkpoint: Path, component: str, folder: Path) -> Path:
     """The component as `optimum-cli export onnx` writes it of a pipeline: the forward that it gives the VAE, and its
     config of inputs and axes."""
-    vae: Any = AutoencoderKL.from_pretrained(checkpoint).eval()
+    model_class: Any = AutoencoderKL  # its from_pretrained has no types
+    vae = model_class.from_pretrained(checkpoint).eval()
     if component == "encoder":
         vae.forward = lambda sample: {"latent_parameters": vae.encode(x=sample)["latent_dist"].parameters}
         config = VaeEncoderOnnxConfig(vae.config, task="semantic-segmentation")

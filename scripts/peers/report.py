@@ -99,4 +99,4 @@ def _absent(results: Results, case: PeerCase) -> Iterable[str]:
 
 
 def _median(rows: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(row[key] for row in rows)
+    return float(statistics.median(row[key] for row in rows))
