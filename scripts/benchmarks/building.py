@@ -1,4 +1,4 @@
-"""An engine build at full size, without a GPU: how long it takes and how much memory."""
+"""Measures the time and memory of engine builds at full size, without a GPU."""
 
 import shutil
 import sys
@@ -11,13 +11,16 @@ from .worker import in_own_process
 
 __all__ = ["measure_build"]
 
+# Compute capabilities of an engine for many GPUs.
 _PORTABLE = ("8.0", "8.6", "8.9", "12.0")
 
 
 def measure_build(model: str, checkpoint: Path, bundle: Path) -> list[dict[str, Any]]:
-    """Export the decoder in float32 and float16 to `bundle` and build each with tensorrt-rtx, for all its compute
-    capabilities and, in float32, for one. Seconds are of the whole `latentrt build`, hashing and writing included;
-    memory is of the process that builds."""
+    """Export the decoder in float32 and float16 to `bundle`, and build engines with tensorrt-rtx.
+
+    Engines are built for all compute capabilities and, in float32, also for one. Seconds are those of the whole build,
+    with hashing and writing. Memory is that of the process that builds.
+    """
     shutil.rmtree(bundle, ignore_errors=True)
     print(f"{model}: export of the decoder in two precisions", file=sys.stderr)
     in_own_process(_export, checkpoint, bundle)

@@ -1,5 +1,8 @@
-"""From the start of a process to its first decoded frames: run as `python startup_process.py BUNDLE BACKEND DTYPE SHAPE
-THREADS`, by any environment with a LatentRT. Answers with one JSON object."""
+"""Measures the time from the start of a process to its first decoded frames.
+
+Run it as `python startup_process.py BUNDLE BACKEND DTYPE SHAPE THREADS` in any environment with a LatentRT. It prints
+one JSON object.
+"""
 
 import time
 

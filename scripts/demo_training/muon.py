@@ -1,4 +1,4 @@
-"""The optimiser of the video training: far fewer steps than AdamW needs for this deep, narrow model."""
+"""The optimiser of the video training. It needs far fewer steps than AdamW for this deep, narrow model."""
 
 import math
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """Adam, but for convolutions the momentum, made orthogonal (K. Jordan's Muon), sets the step.
+    """Adam, except that the step of a convolution is its orthogonalised momentum (K. Jordan's Muon).
 
-    Each convolution is a matrix (outputs, inputs * kernel); the step is scaled to the size that Adam's would have.
+    A convolution is a matrix (outputs, inputs * kernel). Its step is scaled to the size of Adam's step.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
@@ -31,7 +31,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def adam(gradient: Tensor, state: dict[str, Any]) -> Tensor:
-    """Adam's direction."""
+    """Return Adam's step, without the learning rate."""
     state["momentum"].lerp_(gradient, 0.1)
     state["square"].lerp_(gradient.square(), 0.01)
     mean = state["momentum"] / (1 - 0.9 ** state["count"])
@@ -39,14 +39,14 @@ def adam(gradient: Tensor, state: dict[str, Any]) -> Tensor:
 
 
 def matrix_step(gradient: Tensor, state: dict[str, Any]) -> Tensor:
-    """Muon's direction, as large as Adam's would be on average."""
+    """Return Muon's step, without the learning rate, at the average size of Adam's step."""
     state["momentum"].lerp_(gradient, 0.05)
     ahead = gradient.lerp(state["momentum"], 0.95).flatten(1)
     return (orthogonal(ahead) * (0.2 * math.sqrt(max(ahead.shape)))).view_as(gradient)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the closest matrix with orthonormal rows (or columns), by Newton and Schulz's iteration."""
+    """Approximate the closest matrix with orthonormal rows or columns, by the Newton-Schulz iteration."""
     tall = matrix.shape[0] > matrix.shape[1]
     work = matrix.T if tall else matrix
     work = (work / (work.norm() + 1e-7)).bfloat16()

@@ -1,4 +1,4 @@
-"""What both trainings share: initial weights, losses, the loop, the average of the weights."""
+"""The common parts of both trainings: initial weights, losses, the loop, and the average of the weights."""
 
 import math
 import time
@@ -14,10 +14,10 @@ EVERY = 500  # steps between reports
 
 
 def initialise(model: nn.Module, latent_channels: int, seed: int, bias_spread: float = 0.0) -> None:
-    """Seeded weights, parameter by parameter in the order of their names, whatever order the class made them in.
+    """Draw seeded weights, in the order of the parameters' names.
 
-    A convolution begins as an orthogonal map at the middle of its kernel (the newest frame in a causal one) with
-    a little noise around it: signals and gradients then pass the many layers without being blurred.
+    A convolution starts as an orthogonal map at the centre of its kernel (at the newest frame if it is causal), plus
+    noise. Signals and gradients then pass the many layers without blur.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):

@@ -1,4 +1,4 @@
-"""How much of a call is the host's: what is neither computed nor copied by the GPU."""
+"""Host overhead: the time of a call in which the GPU neither computes nor copies."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,20 +15,22 @@ from .subject import Subject
 __all__ = ["covered_seconds", "engine_spans", "overhead_measures"]
 
 Span = tuple[float, float]
-"""From when to when, in seconds."""
+"""Start and end, in seconds."""
 _WAYS = ("on the host", "uint8", "tiles")
 
 
 def overhead_measures(subject: Subject) -> Measures:
-    """For calls whose result comes to the host, as float32, as pixels, and tile by tile."""
+    """Return the measurements for results on the host: as float32, as pixels, and tile by tile."""
     by = subject.contender.name
     return {(f"host overhead, {way}", by): partial(_overhead, subject, way) for way in _WAYS}
 
 
 def _overhead(subject: Subject, way: str) -> dict[str, Any]:
-    """`host_share`: the part of a call in which the GPU neither computes nor copies, by its own record. `engine_share`:
-    the part that is spent in engine calls, which hold their copies and waits. Without a GPU the host's share is the
-    rest of that."""
+    """Measure the shares of a call.
+
+    `host_share` is the share in which the GPU neither computes nor copies, by CUPTI's record. `engine_share` is the
+    share of engine calls, with their copies and waits. Without a GPU, `host_share` is the rest of `engine_share`.
+    """
     output, vae = "uint8" if way == "uint8" else "float32", subject.vae
     with engine_spans(vae) as spans, tiled(vae, subject.case) if way == "tiles" else _as_it_is():
 
@@ -46,7 +48,9 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
         busy = covered_seconds(_gpu_spans(call))
     found = {"seconds": seconds, "engine_share": engine_share}
     if not busy:
-        return found | {"says": "torch's profiler saw nothing on the GPU: is CUPTI there, and allowed?"}
+        return found | {
+            "says": "torch's profiler recorded nothing on the GPU: is CUPTI installed, and is profiling allowed?"
+        }
     return found | {"gpu_seconds": busy, "host_share": 1 - busy / seconds}
 
 
@@ -57,7 +61,7 @@ def _as_it_is() -> Iterator[None]:
 
 @contextmanager
 def engine_spans(vae: Any) -> Iterator[list[Span]]:
-    """The list that engine calls of an autoencoder are entered in, while the body runs. Its engines are opened anew."""
+    """Yield a list to which the engine calls of an autoencoder are added while the body runs. Engines are reopened."""
     spans: list[Span] = []
     sessions, backend = vae._sessions, vae._sessions.backend
     sessions.backend = replace(backend, open=lambda path: _Watched(backend.open(path), spans))
@@ -70,7 +74,7 @@ def engine_spans(vae: Any) -> Iterator[list[Span]]:
 
 
 class _Watched:
-    """A component whose calls are entered; everything else is its own."""
+    """A component whose calls are recorded. All other attributes are those of the component."""
 
     def __init__(self, inner: Any, spans: list[Span]) -> None:
         self._inner, self._spans = inner, spans
@@ -87,7 +91,7 @@ class _Watched:
 
 
 def _gpu_spans(call: Callable[[], Any]) -> list[Span]:
-    """When the GPU computed or copied during a call, whoever asked it to: CUPTI's record, through torch's profiler."""
+    """Return the spans in which the GPU computed or copied during a call: CUPTI's record, by torch's profiler."""
     import torch
     from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
@@ -104,7 +108,7 @@ def _gpu_spans(call: Callable[[], Any]) -> list[Span]:
 
 
 def covered_seconds(spans: Iterable[Span]) -> float:
-    """The time within any of the spans."""
+    """Return the seconds that are covered by at least one span."""
     total, end = 0.0, float("-inf")
     for start, stop in sorted(spans):
         total += max(stop - max(start, end), 0.0)

@@ -1,4 +1,4 @@
-"""Who is compared: each opens one component in a process of its own and gives the call to time."""
+"""The contenders of the comparison. Each opens one component in a process of its own, and returns the call to time."""
 
 import atexit
 import json
@@ -23,21 +23,26 @@ from .cases import PeerCase
 __all__ = ["CONTENDERS", "OPTIMUM_PYTHON", "Contender", "Opened", "Unavailable", "contenders_of"]
 
 OPTIMUM_PYTHON = "LATENTRT_OPTIMUM_PYTHON"
-"""The variable of the environment that names the Python that has optimum-onnx."""
+"""Environment variable with the path of a Python that has optimum-onnx."""
 
 Array = NDArray[np.float32]
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Unavailable(Exception):
-    """A contender that cannot take part here, and why."""
+    """A contender cannot take part here; the message is the reason."""
 
 
 @dataclass
 class Opened:
-    """`run` is the call to time and `warm` what to do before; `engine_calls`: when each call of an engine began and
-    ended, of a contender that tells (None: it does not). `peak_gib`: of the process that it runs in, where that is
-    another one."""
+    """A contender that has opened its component.
+
+    Attributes:
+        run: the call to time.
+        warm: warm-up to run before.
+        engine_calls: start and end of each engine call, in seconds; None if they are unknown.
+        peak_gib: returns the peak memory in GiB of the contender's own process; None if it has none.
+    """
 
     run: Callable[[], Array]
     warm: Callable[[], Any]
@@ -46,7 +51,7 @@ class Opened:
 
     @property
     def engine_seconds(self) -> float:
-        """In which an engine was at work. Some are opened beside others' calls: no second counts twice."""
+        """Seconds in which at least one engine was running. Engines may be opened during the calls of others."""
         covered, until = 0.0, float("-inf")
         for began, ended in sorted(self.engine_calls or ()):
             covered += max(ended - max(began, until), 0.0)
@@ -56,8 +61,17 @@ class Opened:
 
 @dataclass(frozen=True)
 class Contender:
-    """`open(case, checkpoint, bundle, threads, dtype, way)` opens it. `once`: it is slow, and one round has to do.
-    `models`: only those (none: all)."""
+    """An engine that is compared.
+
+    Attributes:
+        name: its name.
+        open: opens a component: `open(case, checkpoint, bundle, threads, dtype, way)`.
+        dtype: precision.
+        way: how the contender runs; its meaning depends on `open`.
+        once: True for a slow contender that runs in one round only.
+        video: kind of cases: True for video, False for images, None for both.
+        models: models that it takes; () for all.
+    """
 
     name: str
     open: Callable[..., Opened]
@@ -72,7 +86,7 @@ class Contender:
 
 
 def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """diffusers' class as it loads; `way` "tiled": with `enable_tiling()` and, for video, framewise; "compile"."""
+    """Open diffusers' class with its defaults. `way`: "whole", "tiled" (for video also framewise) or "compile"."""
     import diffusers
     import torch
 
@@ -80,7 +94,7 @@ def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtyp
     diffusers.utils.logging.set_verbosity_error()
     kind = json.loads((checkpoint / "config.json").read_text())["_class_name"]
     model: Any = getattr(diffusers, kind).from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype)).eval()
-    setattr(model, "decoder" if case.component == "encoder" else "encoder", None)  # memory
+    setattr(model, "decoder" if case.component == "encoder" else "encoder", None)  # saves memory
     if way == "tiled":
         model.enable_tiling()
         if case.video:
@@ -100,14 +114,14 @@ def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtyp
 
         return run
 
-    # Nothing of eager PyTorch is made for a shape, so that a few frames warm it up as well as all of them.
+    # Eager PyTorch specialises nothing for a shape, so a few frames are enough for its warm-up.
     short = (*case.shape[:2], 2 if case.component == "decoder" else 9, *case.shape[3:])
     eager_video = case.video and part is None
     return Opened(given(case.shape), given(short if eager_video else case.shape))
 
 
 def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """optimum-onnx's session of a VAE, in the environment that it has of its own."""
+    """Open optimum-onnx's session of a VAE, in an environment of its own."""
     if case.video:
         raise Unavailable("optimum-onnx exports AutoencoderKL only")
     python = os.environ.get(OPTIMUM_PYTHON)
@@ -146,7 +160,7 @@ def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype:
 
 
 def raw_onnxruntime(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """A plain session of our whole graph."""
+    """Open our whole graph in a plain ONNX Runtime session."""
     onnxruntime = require("onnxruntime", extra="cpu")
 
     options = onnxruntime.SessionOptions()
@@ -165,8 +179,7 @@ def _session(session: Any, case: PeerCase) -> Opened:
 
 
 def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """OpenVINO on our whole graph, called directly, with the settings that were fastest: sizes known when it compiles,
-    one stream, threads free to move."""
+    """Open our whole graph in OpenVINO, with its fastest settings: fixed sizes, one stream, and no pinned threads."""
     openvino = require("openvino", extra="openvino")
 
     core = openvino.Core()
@@ -192,7 +205,7 @@ def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, d
 
 
 def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """`open_bundle` as a user has it; `way`: an engine's name (whole), "stream", "tiled" or "exact"."""
+    """Open a bundle as a user does. `way`: name of an engine (whole), "stream", "tiled" or "exact" (in strips)."""
     from latentrt.runtime import open_bundle
 
     backend = {"onnxruntime": "onnxruntime", "exact": "onnxruntime"}.get(way, "openvino")
@@ -223,7 +236,7 @@ def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype
 
 
 class _Timed:
-    """A component, or one that steps, and when its calls began and ended."""
+    """A component whose calls are recorded with their start and end."""
 
     def __init__(self, inner: Any, spent: list[tuple[float, float]]) -> None:
         self._inner, self._spent = inner, spent
@@ -244,7 +257,7 @@ class _Timed:
 
 
 def _timed_engines(vae: Any) -> list[tuple[float, float]]:
-    """Let the autoencoder's engines note when they are called; loading one counts, as an exact pass loads its own."""
+    """Record the calls of an autoencoder's engines. Opening an engine counts too: a pass in strips opens its own."""
     spent: list[tuple[float, float]] = []
     opened = vae._sessions.backend.open
 
@@ -275,9 +288,9 @@ CONTENDERS = (
     Contender("LatentRT tiled float32", latentrt, "float32", "tiled", once=True),
     Contender("LatentRT exact float32", latentrt, "float32", "exact", once=True, video=False),
 )
-"""In the order of their turns: an engine called directly stands beside ours on it."""
+"""The contenders in the order of their turns. An engine called directly precedes LatentRT on that engine."""
 
 
 def contenders_of(case: PeerCase) -> tuple[Contender, ...]:
-    """Who takes part in a case, the reference first."""
+    """Return the contenders of a case, the reference first."""
     return tuple(contender for contender in CONTENDERS if contender.takes(case))
