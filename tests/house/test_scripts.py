@@ -213,3 +213,16 @@ def bash(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
         text=True,
         check=False,
     )
+
+
+def test_types_of_every_python_script_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    checked = {found for pattern in settings["files"] for found in ROOT.glob(pattern)}
+    own = [path for path in (ROOT / "scripts").rglob("*") if "namespace" not in path.relative_to(ROOT).parts]
+    scripts = [path for path in own if path.is_file() and is_python(path)]
+    assert len(scripts) > 50
+    assert [path.name for path in scripts if not checked.intersection((path, *path.parents))] == []
+
+
+def is_python(path: Path) -> bool:
+    return path.suffix == ".py" or (not path.suffix and b"python" in path.read_bytes().partition(b"\n")[0])
