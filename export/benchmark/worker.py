@@ -1,6 +1,7 @@
-"""The measuring process: one case in, its numbers out. Run as `python -m latentrt.export.benchmark.worker`.
+"""The process that measures one case. Run as `python -m latentrt.export.benchmark.worker`.
 
-A process of its own because memory at its peak is a process's, and because engines keep memory and threads.
+Each case has a process of its own, because peak memory is a number of a process, and because engines keep memory and
+threads.
 """
 
 import time
@@ -14,12 +15,12 @@ __all__ = ["main", "measured"]
 
 
 def main() -> None:
-    """Read the case, measure, answer with one JSON object on standard output."""
+    """Read a case, measure it, and answer with one JSON object on standard output."""
     serve_one_call(lambda order: measured(Path(order["bundle"]), order["case"]))
 
 
 def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a case, in this process, for JSON."""
+    """Measure a case in this process, and return the fields of its `Measurement` as values for JSON."""
     import numpy as np
 
     from ...runtime import open_bundle
@@ -39,7 +40,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             vae.enable_tiling(**tiling_arguments(vae, tile, overlap, case["blend"] or "linear"))
             tiles = vae.tile_plan(case["component"], case["size"]).count
             if tiles == 1:
-                return {"error": "one tile holds it, which is the same as whole"}
+                return {"error": "the sample fits into one tile, which is the same as whole"}
         elif strategy == "stream":
             vae.enable_streaming()
         elif strategy == "strips":
@@ -47,7 +48,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
         config, generator = vae.config, np.random.default_rng(0)
 
         def run() -> None:
-            if strategy == "whole":  # also where a plain call of that size would stream, or be planned
+            if strategy == "whole":  # a plain call of this size might stream or be planned
                 vae.run_strategy(WHOLE, case["component"], array)
             elif case["component"] == "encoder":
                 vae.encode(array, memory=memory)
@@ -63,7 +64,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
         else:
             shape = (case["batch"], config.latent_channels, *vae.grid.latent_size(case["size"]))
             array = generator.standard_normal(shape, np.float32)
-        # What `warmup` does with a size, for one component: the other one's engine is not in the memory then.
+        # Specialise one component as `warmup` does it. `warmup` itself would load the other component's engine too.
         with vae._sessions.fitting() if case["warm"] else nullcontext():  # noqa: SLF001
             run()
         first_seconds = time.perf_counter() - started
