@@ -1,4 +1,4 @@
-"""The profiles of the graphs that run a picture in strips."""
+"""The profiles of the stages of strips."""
 
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph

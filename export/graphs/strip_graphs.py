@@ -1,8 +1,7 @@
-"""The graphs of an exact pass over a picture: encoder and decoder as chains of steps, each run tile by tile.
+"""The graphs that run a picture in strips: encoder and decoder as chains of stages, each run tile by tile.
 
-A graph takes `tile`, for each side the number of `zeros` outside the picture, and what its step needs beside them
-(`export/models/strip_modules.py`); it gives `result`, or `keys` and `values`, and statistics of its rows. The
-weights are those of the whole graph.
+`export/models/strip_modules.py` has the modules of the stages, and `runtime/bundle/ports.py` the names of their inputs
+and outputs. The weights are those of the whole graph.
 """
 
 from collections.abc import Iterator
@@ -14,14 +13,14 @@ from ...runtime.bundle import ports
 from ...runtime.bundle.strip_stage import StripStage
 from ...runtime.config.model_config import ModelConfig
 from ..lowering.graph import TensorSpec
-from ..models.strip_modules import AttentionStep, ConvolutionStep, KeysStep
+from ..models.strip_modules import AttentionStage, ConvolutionStage, KeysStage
 from .components import GraphSpec
 
 __all__ = ["strip_specs"]
 
 
 def strip_specs(config: ModelConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
-    """The steps of one component, in their order."""
+    """The stages of one component, in their order."""
     chain = _Chain(component, model)
     if component == "encoder":
         _encoder(chain, model, config.in_channels)
@@ -31,34 +30,34 @@ def strip_specs(config: ModelConfig, model: nn.Module, component: str) -> Iterat
 
 
 class _Chain:
-    """Steps in their order; each reads what the one before gave, and may add what an earlier one gave."""
+    """Collects the stages in their order. A stage reads the result of the one before, and may add an earlier result."""
 
     def __init__(self, component: str, model: nn.Module) -> None:
         self.component, self.model = component, model
         self.specs: list[GraphSpec] = []
-        self.channels = {-1: 0}  # of each step's result
+        self.channels = {-1: 0}  # of each stage's result
 
     @property
     def last(self) -> int:
-        """The last step whose result is a picture: keys are not."""
-        steps = [
+        """The last stage whose result is a picture, which keys are not."""
+        stages = [
             spec.strip_stage for spec in self.specs if spec.strip_stage is not None and spec.strip_stage.kind != "keys"
         ]
-        return steps[-1].index if steps else -1
+        return stages[-1].index if stages else -1
 
     def convolution(self, layer: Any, *, skip: int | None = None, down: int = 1, **options: Any) -> None:
-        step = ConvolutionStep(self.model, layer, adds=skip is not None, **options)
+        module = ConvolutionStage(self.model, layer, adds=skip is not None, **options)
         inputs = [_tile(layer.in_channels), *_zeros()]
-        if step.norm is not None:
-            inputs += _statistics(step.norm)
+        if module.norm is not None:
+            inputs += _statistics(module.norm)
         if skip is not None:
             # The input's own width: with a shortcut it is not the result's.
             shape = (ports.BATCH, self.channels[skip], ports.RESULT_ROWS, ports.RESULT_COLUMNS)
             inputs.append(TensorSpec(ports.SKIP, "float32", shape))
-        up, before = 1 if step.upsample is None else 2, 0 if down == 2 else 1
+        up, before = 1 if module.upsample is None else 2, 0 if down == 2 else 1
         index = len(self.specs)
         stage = StripStage(index, "convolution", self.last, skip, up=up, down=down, before=before, after=1)
-        self._add(stage, step, inputs, layer.out_channels, tells_rows=not step.last)
+        self._add(stage, module, inputs, layer.out_channels, gives_rows=not module.last)
 
     def resnet(self, block: Any) -> None:
         skip = self.last
@@ -84,26 +83,26 @@ class _Chain:
             TensorSpec(name, "float32", (ports.BATCH, ports.POSITIONS, channels)) for name in (ports.KEYS, ports.VALUES)
         ]
         keys = StripStage(len(self.specs), "keys", source)
-        self.specs.append(self._spec(keys, KeysStep(self.model, layer), inputs, pair))
-        step = AttentionStep(self.model, layer)
-        self._add(StripStage(len(self.specs), "attention", source), step, [*inputs, *pair], channels, tells_rows=True)
+        self.specs.append(self._spec(keys, KeysStage(self.model, layer), inputs, pair))
+        module = AttentionStage(self.model, layer)
+        self._add(StripStage(len(self.specs), "attention", source), module, [*inputs, *pair], channels, gives_rows=True)
 
     def _add(
-        self, stage: StripStage, step: nn.Module, inputs: list[TensorSpec], channels: int, *, tells_rows: bool
+        self, stage: StripStage, module: nn.Module, inputs: list[TensorSpec], channels: int, *, gives_rows: bool
     ) -> None:
         rows = TensorSpec(ports.ROW_MEAN, "float32", (ports.BATCH, channels, ports.RESULT_ROWS))
         shape = (ports.BATCH, channels, ports.RESULT_ROWS, ports.RESULT_COLUMNS)
         outputs = [TensorSpec(ports.RESULT, "float32", shape)]
-        if tells_rows:
+        if gives_rows:
             outputs += [rows, TensorSpec(ports.ROW_VARIANCE, "float32", rows.shape)]
         self.channels[stage.index] = channels
-        self.specs.append(self._spec(stage, step, inputs, outputs))
+        self.specs.append(self._spec(stage, module, inputs, outputs))
 
     def _spec(
-        self, stage: StripStage, step: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
+        self, stage: StripStage, module: nn.Module, inputs: list[TensorSpec], outputs: list[TensorSpec]
     ) -> GraphSpec:
         name = f"exact_{stage.index:02d}"
-        return GraphSpec(self.component, name, step, tuple(inputs), tuple(outputs), None, strip_stage=stage)
+        return GraphSpec(self.component, name, module, tuple(inputs), tuple(outputs), None, strip_stage=stage)
 
 
 def _encoder(chain: _Chain, model: Any, channels: int) -> None:

@@ -1,10 +1,11 @@
-"""The image VAE cut into steps that need only a tile with one row and column around it: the same layers, the same
-numbers, whatever the tiles.
+"""The image VAE cut into stages for strips. A stage needs a tile of its source with one row and column around it. The
+layers are the model's own, and tiles of any size give the numbers of a single pass.
 
-Everything but group norm and attention is local. So a step begins with normalising, given the statistics of the whole
-picture, ends with a convolution, and tells mean and variance of every row it made, from which those of the whole
-follow. Attention is a step that makes keys and values, and one that asks them. Zeros of the padding stand outside
-the picture only, and after the normalisation, so each step is told how many of them: `top`, `left`, `bottom`, `right`.
+Group norm and attention are the only layers that need the whole picture. So a stage begins with the normalisation,
+given the statistics of the whole picture, and ends with a convolution. It also gives the mean and variance of each row
+of its result, from which the statistics of the whole result follow. Attention is two stages: the first makes keys and
+values, and the second uses them. The zeros of the padding stand outside the picture only, and after the normalisation,
+so a stage takes their number at each side: `top`, `left`, `bottom`, `right`.
 """
 
 from collections.abc import Sequence
@@ -15,15 +16,15 @@ from torch import Tensor, nn
 from .attention import Attention
 from .autoencoder_kl import Upsample
 
-__all__ = ["AttentionStep", "ConvolutionStep", "KeysStep"]
+__all__ = ["AttentionStage", "ConvolutionStage", "KeysStage"]
 
 
-class ConvolutionStep(nn.Module):
-    """Normalise, activate, resize, convolve, add: each of them where it is given.
+class ConvolutionStage(nn.Module):
+    """Normalise, activate, resize, convolve, add. Only the convolution is in every stage.
 
-    tile (B, Cin, h, w), with the surroundings that the convolution needs; zeros outside (whole numbers); `statistics`
-    if there is a norm: mean and variance (B, groups); `skip` (B, Cskip, H, W) if something is added -> result
-    (B, Cout, H, W) and, unless it is the `last` step, mean and variance of its rows (B, Cout, H).
+    Inputs: the tile (B, Cin, h, w) with the rows and columns around it that the convolution needs; the zeros at each
+    side (whole numbers); with a norm, mean and variance (B, groups); with `adds`, the skip (B, Cskip, H, W). Outputs:
+    the result (B, Cout, H, W) and, except in the `last` stage, mean and variance of its rows, (B, Cout, H) each.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ConvolutionStep(nn.Module):
         return (result,) if self.last else (result, *row_statistics(result))
 
 
-class KeysStep(nn.Module):
+class KeysStage(nn.Module):
     """tile (B, C, h, w), mean and variance (B, groups) -> keys and values (B, h * w, C) of its positions."""
 
     def __init__(self, model: nn.Module, attention: Attention) -> None:
@@ -82,9 +83,9 @@ class KeysStep(nn.Module):
         return self.attention.to_k(tokens), self.attention.to_v(tokens)
 
 
-class AttentionStep(nn.Module):
+class AttentionStage(nn.Module):
     """tile (B, C, h, w), mean and variance (B, groups), keys and values (B, N, C) of all positions -> the tile after
-    attention, and mean and variance of its rows (B, C, h)."""
+    attention, and mean and variance of its rows, (B, C, h) each."""
 
     def __init__(self, model: nn.Module, attention: Attention) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class AttentionStep(nn.Module):
 
 
 def normalise(hidden: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor) -> Tensor:
-    """What `norm` makes of (B, C, h, w) in a whole whose groups have that mean and variance (B, groups)."""
+    """`norm` of a part (B, C, h, w) of a picture whose groups have this mean and variance, (B, groups) each."""
     groups, channels = norm.num_groups, norm.num_channels
     weight, bias = (parameter.reshape(groups, channels // groups) for parameter in (norm.weight, norm.bias))
     scale = weight / torch.sqrt(variance + norm.eps).reshape(-1, groups, 1)
@@ -111,7 +112,7 @@ def normalise(hidden: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor
 
 
 def row_statistics(result: Tensor) -> Sequence[Tensor]:
-    """Mean and variance of every row of (B, C, H, W), (B, C, H) each. Rows are short enough for float32 sums; the
+    """Mean and variance of each row of (B, C, H, W), (B, C, H) each. Rows are short enough for sums in float32; the
     host merges them in float64."""
     mean = torch.mean(result, dim=3, keepdim=True)
     deviation = result - mean

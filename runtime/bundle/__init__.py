@@ -1,5 +1,5 @@
-"""What a bundle holds: its manifest, graphs and their weights, engine records and the sizes they were built for.
+"""What a bundle holds: its manifest, graphs and weights, engine records and the sizes that engines were built for.
 
-Everything here is a frozen value or a check of a file of the bundle. Nothing here runs an engine (`backends` does) or
-writes a bundle from a checkpoint (`latentrt.export` does).
+Modules here are frozen values, or checks of files of the bundle. `ports` holds the names that exporter and runtime
+share. Running an engine belongs to `backends`, and writing a bundle from a checkpoint belongs to `latentrt.export`.
 """

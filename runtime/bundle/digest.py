@@ -1,16 +1,16 @@
-"""One digest for a bundle: the same for every copy of it, and another one if anything that makes pixels differs.
+"""One digest for a bundle: every copy has the same digest, and it changes with anything that changes pixels.
 
 The digest is "sha256:" and the hexadecimal SHA-256 of a JSON text. The text is an object with these keys:
 
     "schema_version", "family", "config", "latent_statistics", "components"   as in manifest.json
     "files"    a list of [name, size in bytes, SHA-256], one for each graph and weights file, sorted by name
 
-It is written as `json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)` after every key whose
-value is null has been left out. So a later version may add a field that is null for older bundles, and digests stay.
+The text is `json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)`, without keys whose value is
+null. So a later version may add a field that is null for older bundles, and their digests stay.
 
-Left out are the engines (each has a record with its own hash, and building one does not change the bundle's digest),
-what `verify` and `--check-range` recorded, and what produced the bundle. The digest covers the hashes in the manifest;
-that the files have these hashes is a check of its own.
+The digest does not cover the engines (each has a record with its own hash, and building an engine does not change the
+bundle's digest), the reports of `verify` and `--check-range`, and the versions that produced the bundle. It covers the
+hashes in the manifest. `Manifest.verify_hashes` compares these with the files.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ def bundle_digest(values: Mapping[str, Any], files: Sequence[tuple[str, int, str
 
 
 def checked_digest(digest: object) -> str:
-    """A digest as a user gives it.
+    """The digest that a user gives, if it is one.
 
     Raises:
-        InputError: it has not the form that `latentrt inspect` prints.
+        InputError: it does not have the form that `latentrt inspect` prints.
     """
     if not isinstance(digest, str) or not _FORM.fullmatch(digest):
         raise InputError(

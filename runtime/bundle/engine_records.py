@@ -1,8 +1,8 @@
-"""What a compiled engine was built from and for, and the refusal of one that does not fit.
+"""The record of a compiled engine: what it was built from and for, and the checks before it is loaded.
 
 An engine's file name and key follow from everything that went into it: graph, weights, profiles, settings, library and
-version, compute capabilities. What does not match is never loaded: the library would misread it, or worse, run it.
-An engine that takes other weights (`--refit`) is not of its weights: it runs for every bundle with the same graph.
+version, compute capabilities. An engine that does not match is never loaded, because the library could misread it or
+compute wrong pixels. An engine that takes other weights (`--refit`) runs for every bundle with the same graph.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from .profiles import EngineKind, Profile
 __all__ = ["EngineRecord", "build_command", "engine_key", "warmup_command"]
 
 _KEY_DIGITS = 16
-_AMPERE = "8.0"  # and later: what TensorRT calls hardware-compatible
+_AMPERE = "8.0"  # The first compute capability that TensorRT's hardware-compatible engines run on.
 _OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
 _WARMED_UP: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
@@ -29,10 +29,27 @@ _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """One engine file of a bundle. `compute_capabilities` are those it runs on ("8.9"); `activation_bytes` is the
-    device memory that the library says one context needs beside the weights, or None where it said nothing. `kind`:
-    what its graph is for. `stripped_bytes`: of weights that are not in the file, and come from the bundle's when it is
-    loaded. `weights_sha256`: those that it was built with."""
+    """One engine file of a bundle.
+
+    Attributes:
+        component: "encoder" or "decoder".
+        causal: the graph's causality; None for image models.
+        dtype: the precision of the graph.
+        backend: "tensorrt" or "tensorrt-rtx".
+        graph: the name of the ONNX file.
+        graph_sha256, weights_sha256: the hashes of the files that the engine was built from.
+        library_version: the version of the library that built it.
+        compute_capabilities: of the GPUs that it runs on, such as "8.9".
+        profiles: the sizes that it takes.
+        settings: the build settings that change its content.
+        key: a name for everything that went into it (`engine_key`).
+        file: its name in the bundle.
+        bytes, sha256: of the file.
+        activation_bytes: the GPU memory that the library reports for one context, weights not included, or None.
+        stripped_bytes: of weights that are not in the file. Loading takes them from the bundle.
+        kind: what its graph is for.
+        built: when and how long it was built, for reports.
+    """
 
     component: str
     causal: bool | None
@@ -56,7 +73,7 @@ class EngineRecord:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError where a field is missing or of the wrong kind."""
+        """Raises KeyError, TypeError or ValueError if a field is missing or of the wrong kind."""
         known: dict[str, Any] = {name: values[name] for name in (*_TEXTS, *_MORE_TEXTS)}
         numbers = (values["bytes"], values.get("stripped_bytes", 0))
         if not all(isinstance(text, str) for text in known.values()) or any(type(size) is not int for size in numbers):
@@ -82,18 +99,18 @@ class EngineRecord:
 
     @property
     def takes_any_weights(self) -> bool:
-        """Whether it runs with the weights of any bundle that has its graph."""
+        """Whether the engine runs with the weights of any bundle that has its graph."""
         return bool(self.settings.get("refit"))
 
     def is_of(self, graph_sha256: str, weights_sha256: str) -> bool:
-        """Whether it can run a graph and weights with these hashes."""
+        """Whether the engine can run a graph and weights with these hashes."""
         return self.graph_sha256 == graph_sha256 and (self.takes_any_weights or self.weights_sha256 == weights_sha256)
 
     def check_origin(self, graph_sha256: str, weights_sha256: str) -> None:
-        """Refuse an engine that was built from other files than these.
+        """Refuse an engine that was built from other files.
 
         Raises:
-            EngineError: names what changed, with both values.
+            EngineError: the graph or the weights changed; the message holds both hashes.
         """
         if self.is_of(graph_sha256, weights_sha256):
             return
@@ -108,11 +125,11 @@ class EngineRecord:
                 )
 
     def check_machine(self, library_version: str, compute_capability: str) -> None:
-        """Refuse an engine that another library version wrote, or that is for other GPUs. One that was built to be
-        compatible runs with later versions, or on GPUs from Ampere on.
+        """Refuse an engine of another library version or for other GPUs. An engine that was built to be compatible runs
+        with later versions, or on GPUs from Ampere on.
 
         Raises:
-            EngineError: holds both values.
+            EngineError: the message holds both values.
         """
         runs_newer = self.settings.get("version_compatible") and _reaches(library_version, self.library_version)
         if library_version != self.library_version and not runs_newer:
@@ -128,10 +145,10 @@ class EngineRecord:
             )
 
     def check_file(self, folder: Path) -> None:
-        """Refuse a file that is not, byte for byte, the one that was built.
+        """Refuse a file that is not byte for byte the engine that was built.
 
         Raises:
-            EngineError: missing, truncated or foreign.
+            EngineError: the file is missing, truncated or altered.
         """
         path = folder / self.file
         if not path.is_file():
@@ -148,17 +165,17 @@ class EngineRecord:
 
     @property
     def build_again(self) -> str:
-        """What the user runs to get one that fits."""
+        """The command that builds an engine that fits."""
         return f"run `{build_command('BUNDLE', self.backend, self.dtype, self.kind)}`"
 
 
 def build_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind) -> str:
-    """The command that builds engines of such graphs."""
+    """The command that builds the engines of graphs of a kind."""
     return f"latentrt build {bundle} --backend {backend} --dtype {dtype}{_OPTIONS[kind]}"
 
 
 def warmup_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind) -> str:
-    """The command that has the kernels of such an engine compiled."""
+    """The command that compiles the kernels of an engine of a kind."""
     return f"latentrt warmup {bundle} --backend {backend} --dtype {dtype}{_WARMED_UP[kind]} --size HxW[xT]"
 
 
@@ -173,8 +190,8 @@ def engine_key(
     profiles: Sequence[Profile],
     settings: Mapping[str, Any],
 ) -> str:
-    """The name of everything that goes into an engine: a SHA-256 over it, cut to 16 digits. Weights go into none that
-    takes others (`refit` in the settings)."""
+    """A name for everything that goes into an engine: 16 digits of a SHA-256. The weights do not count for an engine
+    that takes other weights (`refit` in the settings)."""
     content = {
         "backend": backend,
         "library_version": library_version,
@@ -189,7 +206,7 @@ def engine_key(
 
 
 def _reaches(version: str, least: str) -> bool:
-    """Whether a version ("11.3.0"), or a compute capability, is that one or a later one."""
+    """Whether a version ("11.3.0") or a compute capability is `least` or later."""
     left, right = (
         tuple(int(part) for part in text.split(".") if part.isdecimal() and len(part) < 10) for text in (version, least)
     )

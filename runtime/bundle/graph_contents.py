@@ -1,9 +1,9 @@
-"""What an ONNX file refers to, read from its bytes before any library sees the file.
+"""What an ONNX file refers to, read from its bytes before a library opens the file.
 
-A graph can name files of its own: a tensor's "external data" is a path, an offset and a length, and libraries follow
-it. Old versions of ONNX Runtime and OpenVINO follow it anywhere, and newer ones follow links. So this module walks the
-whole file and accepts external data only where it is a byte range of the one weights file that the manifest names. It
-also refuses operators outside ONNX's own domain, because some of them name files or hold compiled code.
+A graph can name other files: a tensor's "external data" is a path, an offset and a length, and libraries follow it. Old
+versions of ONNX Runtime and OpenVINO follow any path, and newer versions follow links. So this module walks the whole
+file and accepts external data only if it is a byte range of the weights file that the manifest names. It also refuses
+operators outside ONNX's own domain, because some of them name files or hold compiled code.
 
 The reader knows the messages of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) and refuses
 everything else: unknown fields, repeated fields that must be single, lengths beyond the end, deep nesting. The
@@ -22,20 +22,20 @@ from ..errors import BundleError
 
 __all__ = ["ExternalTensor", "check_graph_file", "external_tensors"]
 
-_MOST_BYTES = 16 << 20  # the largest graph that export writes has less than 2 MB
+_MOST_BYTES = 16 << 20  # The largest exported graph has less than 2 MB.
 _MOST_FIELDS = 2_000_000
-_MOST_DEPTH = 48  # subgraphs and functions take four levels each
+_MOST_DEPTH = 48  # Subgraphs and functions take four levels each.
 _MOST_DIMENSIONS = 16
-_MOST_ELEMENTS = 1 << 40  # along one dimension
-_PLAIN_TEXT = re.compile(rb"[\x20-\x7e]*")  # libraries print names of nodes and tensors to the terminal
+_MOST_ELEMENTS = 1 << 40  # Along one dimension.
+_PLAIN_TEXT = re.compile(rb"[\x20-\x7e]*")  # Libraries print names of nodes and tensors to the terminal.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 _WIRE_TYPES = {"int": (_VARINT,), "float": (_FIXED32,), "double": (_FIXED64,)}
-# The fields of each message: number, and kind; a star marks a field that may be repeated. Messages and fields that are
-# not listed here are refused. "data" is bytes that name nothing.
+# The fields of each message: number and kind. A star marks a field that may be repeated. Messages and fields that are
+# not listed here are refused. "data" stands for bytes that hold no name.
 _FIELDS = {
     "model": "1 int, 2 text, 3 text, 4 text, 5 int, 6 text, 7 graph, 8 opset*, 14 entry*, 20 training*, 25 function*",
     "graph": "1 node*, 2 text, 5 tensor*, 10 text, 11 value*, 12 value*, 13 value*, 14 annotation*, 15 sparse*, "
@@ -60,7 +60,7 @@ _FIELDS = {
     "shape": "1 dimension*",
     "dimension": "1 int, 2 text, 3 text",
 }
-# Of TensorProto, AttributeProto, NodeProto and ModelProto.
+# Field numbers of TensorProto, AttributeProto, NodeProto and ModelProto.
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 8, 13, 14
 _OP_TYPE, _DOMAIN = 4, 7
 _GRAPH, _INITIALIZER, _METADATA = 7, 5, 14
@@ -82,16 +82,23 @@ _ITEM_BYTES = {
     16: 2,
 }  # by TensorProto.DataType
 _OWN_DOMAINS = ("", "ai.onnx")
-# ONNX Runtime's operator that holds another provider's compiled model, or names its file.
+# ONNX Runtime's operator that holds the compiled model of another provider, or names its file.
 _COMPILED = "EPContext"
-# Metadata from which ONNX Runtime takes session options when an environment variable asks it to.
+# Metadata from which ONNX Runtime takes session options if an environment variable asks for it.
 _SESSION_OPTIONS = "ort_config"
 
 
 @dataclass(frozen=True)
 class ExternalTensor:
-    """A tensor whose values lie in another file: its name, that file, the byte range there, its shape, and its type as
-    a number of TensorProto.DataType."""
+    """A tensor whose values lie in another file.
+
+    Attributes:
+        name: the tensor's name in the graph.
+        location: the name of the other file.
+        offset_bytes, length_bytes: the byte range in that file.
+        shape: the tensor's shape.
+        data_type: a number of TensorProto.DataType.
+    """
 
     name: str
     location: str
@@ -102,11 +109,11 @@ class ExternalTensor:
 
 
 class _Refused(Exception):
-    """What is wrong with a graph, as the end of a sentence."""
+    """The reason for refusing a graph, as the end of a sentence."""
 
 
 def check_graph_file(path: Path, weights: str, weights_bytes: int) -> None:
-    """Refuse a graph that reads anything but its weights file.
+    """Refuse a graph that reads any other file than its weights file.
 
     Args:
         path: the graph file, which lies at the top of its bundle.
@@ -138,7 +145,7 @@ def external_tensors(path: Path) -> tuple[ExternalTensor, ...]:
     """The initializers of a graph's top level whose values lie in its weights file.
 
     Raises:
-        BundleError: the file is no graph that export writes.
+        BundleError: the file has not the form of an exported graph.
     """
     try:
         return _read(path).initializers
@@ -169,12 +176,16 @@ def _parsed(fields: str) -> dict[int, tuple[str, bool, tuple[int, ...]]]:
 
 
 _RULES = {message: _parsed(fields) for message, fields in _FIELDS.items()}
-_KEPT = {"tensor", "node", "entry", "opset", "model", "graph"}  # messages whose fields are looked at
+_KEPT = {"tensor", "node", "entry", "opset", "model", "graph"}  # Messages whose fields are used.
 
 
 class _Reader:
-    """Walks a serialised ModelProto. `external`: every external tensor, wherever it stands; `initializers`: those of
-    the main graph."""
+    """Walks a serialised ModelProto.
+
+    Attributes:
+        external: the external tensors of all graphs and functions.
+        initializers: the external tensors of the main graph.
+    """
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -243,7 +254,7 @@ class _Reader:
         return self._finished(message, found)
 
     def _finished(self, message: str, found: dict[int, list[Any]]) -> Any:
-        """What the message that holds this one needs to know of it."""
+        """The part of a message that the message around it uses."""
         if message == "entry":
             return found.get(_KEY, [""])[0], found.get(_VALUE, [""])[0]
         if message == "tensor":
@@ -282,7 +293,7 @@ class _Reader:
             yield value
 
     def _varint(self, place: int, end: int) -> tuple[int, int]:
-        """A number, seven bits a byte with the lowest first, and where the next field begins."""
+        """A number, stored seven bits a byte with the lowest first, and the place of the next field."""
         value = 0
         for shift in range(0, 70, 7):
             if place >= end:

@@ -1,4 +1,4 @@
-"""The sizes that engines were built for: ranges per input, several in one engine, and which one fits a call."""
+"""The sizes that engines were built for: an engine has several profiles, and a call runs in one of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ __all__ = ["EngineKind", "Profile", "ShapeRange", "choose_profile", "sizes_of"]
 
 Shape = tuple[int, ...]
 EngineKind = Literal["whole", "stream", "exact"]
-"""What an engine's graph is for: the whole at once, a stream, or exact strips."""
+"""What an engine's graph is for: a whole sample at once, a stream, or ("exact") strips."""
 
 _CURES: dict[EngineKind, str] = {
     "whole": "decode in tiles, or build for this size with `latentrt build --tile`",
@@ -38,7 +38,7 @@ class ShapeRange:
 
 @dataclass(frozen=True)
 class Profile:
-    """A range per input, by the input's name."""
+    """A range per input, by its name: of its shape, or of its values if they are whole numbers that decide sizes."""
 
     ranges: Mapping[str, ShapeRange]
 
@@ -71,13 +71,19 @@ class Profile:
 
 
 def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[int]], kind: EngineKind = "whole") -> int:
-    """The index of the profile that holds these input shapes (of whole numbers, which decide sizes, the values) and was
-    made closest to them: the one with the smallest maximum, which memory follows; of equal ones that with the nearest
-    optimum, which the library chose its kernels for; then that with the largest minimum; then the first. `kind` of the
-    engine: for what to do where none holds them.
+    """The index of the profile that a call runs in.
+
+    Several profiles may hold the shapes. The profile with the smallest maximum wins, because it takes the least memory.
+    Among equal ones the nearest optimum wins, for which the library chose its kernels; then the largest minimum; then
+    the first profile.
+
+    Args:
+        profiles: of one engine.
+        shapes: the shape of each input, or the values of an input of whole numbers.
+        kind: of the engine, for the message.
 
     Raises:
-        InputError: none does; the message holds the shapes and what the engine takes.
+        InputError: no profile holds the shapes; the message holds them and the sizes that the engine takes.
     """
     fitting = [index for index, profile in enumerate(profiles) if profile.holds(shapes)]
     if not fitting:
@@ -95,17 +101,17 @@ def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Sequence[in
 
 
 def sizes_of(inputs: Mapping[str, Any]) -> dict[str, Shape]:
-    """What a profile speaks of: shapes, and of whole numbers the values, since those decide sizes."""
+    """The sizes of inputs as profiles count them: shapes, and the values of whole numbers, which decide sizes."""
 
     def size(array: Any) -> Shape:
-        tells_sizes = isinstance(array, np.ndarray) and array.dtype.kind == "i"
-        return tuple(map(int, array)) if tells_sizes else tuple(array.shape)
+        decides_sizes = isinstance(array, np.ndarray) and array.dtype.kind == "i"
+        return tuple(map(int, array)) if decides_sizes else tuple(array.shape)
 
     return {name: size(array) for name, array in inputs.items()}
 
 
 def _apart(one: Sequence[int], other: Sequence[int]) -> float:
-    """How many times larger or smaller, over all axes; values may be 0."""
+    """The distance of two shapes: the logarithms of the ratios of their axes, summed. Values may be 0."""
     return sum(abs(math.log((a + 1) / (b + 1))) for a, b in zip(one, other, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The files of an opened bundle: the same ones that were there when it was opened, with the content of the manifest."""
+"""The checks of an open bundle's files: they are still the files that were opened, with the content of the manifest."""
 
 import threading
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from .manifest import Manifest
 __all__ = ["BundleFiles", "Verify"]
 
 Verify = Literal["once", "always", "never"]
-"""When the weights are compared with the manifest's SHA-256: once for each file (remembered in the cache folder), at
-every load, or never. Graphs are compared at every load: they are small."""
+"""When the weights are compared with the manifest's SHA-256: once for each file (the cache folder remembers it), at
+every load, or never. Graphs are small and are compared at every load."""
 
 
 class BundleFiles:
     """Checks a bundle's files before an engine loads them.
 
     Raises:
-        InputError: `verify` is none of "once", "always" and "never".
+        InputError: `verify` is not "once", "always" or "never".
     """
 
     def __init__(self, manifest: Manifest, verify: Verify = "once") -> None:
@@ -28,32 +28,32 @@ class BundleFiles:
             raise InputError(f"verify must be one of {', '.join(get_args(Verify))}, got {verify!r}")
         self._manifest, self._verify = manifest, verify
         self._sha256 = {entry.name: entry.sha256 for entry in manifest.files}
-        self._compared: set[str] = set()  # for "once" where the cache folder cannot remember it
+        self._compared: set[str] = set()  # for "once" if the cache folder cannot remember it
         self._unchanged = UnchangedFiles({manifest.path_of(name): sha256 for name, sha256 in self._sha256.items()})
 
     def check_graph(self, name: str) -> None:
         """Compare a graph file with the manifest.
 
         Raises:
-            BundleError: it changed after the bundle was opened, or was altered before.
+            BundleError: the file changed after the bundle was opened, or was altered before.
         """
         self._unchanged.check(self._manifest.path_of(name))
         self._manifest.verify_hash(name)
 
     @contextmanager
     def checking(self, graph: str, weights: str) -> Iterator[None]:
-        """Load a graph, which `check_graph` has compared, with these weights within this context: they are read and
-        compared meanwhile, in a thread. What was loaded is not to be used before the context ends.
+        """A context in which an engine loads a graph, which `check_graph` has compared, and these weights. A thread
+        reads and compares the weights meanwhile. The engine must not be used before the context ends.
 
         Raises:
-            BundleError: one of them changed after the bundle was opened, or the weights were altered before.
+            BundleError: a file changed after the bundle was opened, or the weights were altered before.
         """
         path = self._manifest.path_of(weights)
         self._unchanged.check(path)
         check = _Check(self, weights)
         try:
             yield
-        finally:  # altered weights are the better reason for an engine that does not load
+        finally:  # if the engine does not load, altered weights are the better reason
             check.finish()
         self._unchanged.check(self._manifest.path_of(graph), path)
 
@@ -79,7 +79,7 @@ class BundleFiles:
 
 
 class _Check:
-    """One comparison, in a thread of its own."""
+    """One comparison, in its own thread."""
 
     def __init__(self, files: BundleFiles, name: str) -> None:
         self._error: BaseException | None = None
@@ -94,7 +94,7 @@ class _Check:
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait for it, and raise what it found."""
+        """Wait for the comparison, and raise its error."""
         self._thread.join()
         if self._error is not None:
             raise self._error

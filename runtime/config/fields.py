@@ -1,4 +1,7 @@
-"""Checking config fields, each with one sentence, and the JSON form that diffusers keeps in `config.json`."""
+"""Checks of config fields, each with a message of one sentence, and the JSON form of diffusers' `config.json`.
+
+Each `require_` function raises `ConfigError` if the field has another type or value.
+"""
 
 import dataclasses
 import logging
@@ -21,18 +24,18 @@ __all__ = [
     "require_statistics",
 ]
 
-_MOST = 1 << 31  # no channels, layers or sizes are as many
+_LIMIT = 1 << 31  # Channels, layers and sizes stay below this number.
 _log = logging.getLogger(__name__)
 
 
 class FromDict:
-    """Reading and writing the JSON form that diffusers keeps in `config.json`."""
+    """A dataclass that is read from and written to the JSON form of diffusers' `config.json`."""
 
     family: ClassVar[str]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make a config from parsed JSON. Keys with a leading underscore are notes, not fields.
+        """Make a config from parsed JSON. Keys with a leading underscore are notes and not fields.
 
         Raises:
             ConfigError: a value has the wrong type, contradicts another, or names something unsupported.
@@ -61,24 +64,27 @@ def _is_finite(value: object) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # JSON's whole numbers have no limit
+    except OverflowError:  # whole numbers in JSON have no limit
         return False
 
 
 def require_ints(config: object, names: Sequence[str]) -> None:
+    """Whole numbers of at least 1."""
     for name in names:
         value = getattr(config, name)
-        if not _is_int(value) or not 1 <= value < _MOST:
+        if not _is_int(value) or not 1 <= value < _LIMIT:
             raise ConfigError(f"config: {name} must be a whole number of at least 1, got {shown(value)}")
 
 
 def require_bools(config: object, names: Sequence[str]) -> None:
+    """True or false."""
     for name in names:
         if not isinstance(getattr(config, name), bool):
             raise ConfigError(f"config: {name} must be true or false, got {shown(getattr(config, name))}")
 
 
 def require_flags(config: object, names: Sequence[str]) -> None:
+    """True or false, or a tuple of these."""
     for name in names:
         value = getattr(config, name)
         if not all(isinstance(item, bool) for item in (value if isinstance(value, tuple) else (value,))):
@@ -86,16 +92,18 @@ def require_flags(config: object, names: Sequence[str]) -> None:
 
 
 def require_int_tuple(config: object, name: str, minimum: int = 1) -> None:
+    """A tuple of whole numbers, at least one."""
     value = getattr(config, name)
     if (
         not isinstance(value, tuple)
         or not value
-        or not all(_is_int(item) and minimum <= item < _MOST for item in value)
+        or not all(_is_int(item) and minimum <= item < _LIMIT for item in value)
     ):
         raise ConfigError(f"config: {name} must be a list of whole numbers of at least {minimum}, got {shown(value)}")
 
 
 def require_choices(config: object, name: str, choices: Sequence[str]) -> None:
+    """A tuple of names out of `choices`, at least one."""
     value = getattr(config, name)
     if not isinstance(value, tuple) or not value:
         raise ConfigError(f"config: {name} must be a list of names, got {shown(value)}")
@@ -107,6 +115,7 @@ def require_choices(config: object, name: str, choices: Sequence[str]) -> None:
 
 
 def require_number(config: object, name: str, *, positive: bool = False, optional: bool = False) -> None:
+    """A finite number, or with `optional` None."""
     value = getattr(config, name)
     if optional and value is None:
         return
@@ -116,7 +125,7 @@ def require_number(config: object, name: str, *, positive: bool = False, optiona
 
 
 def require_numbers(config: object, name: str, length: int) -> None:
-    """One finite number per channel, or None."""
+    """A tuple of `length` finite numbers, or None."""
     value = getattr(config, name)
     if value is None:
         return
@@ -128,6 +137,7 @@ def require_numbers(config: object, name: str, length: int) -> None:
 
 
 def require_statistics(config: Any) -> None:
+    """`latents_mean` and `latents_std`: both or neither, a number per latent channel, and positive deviations."""
     if (config.latents_mean is None) != (config.latents_std is None):
         raise ConfigError("config: latents_mean and latents_std come together, and only one of them is given")
     for name in ("latents_mean", "latents_std"):

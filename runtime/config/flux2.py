@@ -13,7 +13,7 @@ __all__ = ["AutoencoderKLFlux2Config"]
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderKLFlux2Config(ImageConfig):
-    """Config of the image VAE of FLUX.2: `AutoencoderKL`'s structure, and latents that are packed 2x2 and normalised.
+    """Config of the image VAE of FLUX.2: `AutoencoderKL`'s structure, with latents that are packed 2x2 and normalised.
 
     `bn_running_mean` and `bn_running_var` are the checkpoint's batch-norm buffers, one number per packed channel
     (4 * latent_channels).
@@ -59,7 +59,7 @@ class AutoencoderKLFlux2Config(ImageConfig):
 
     @property
     def decoder_widths(self) -> tuple[int, ...]:
-        """The decoder's channels, from the picture to the latents as `block_out_channels`."""
+        """The decoder's channels, in the order of `block_out_channels`: from the picture to the latents."""
         return self.decoder_block_out_channels or self.block_out_channels
 
     @property

@@ -55,7 +55,7 @@ class ImageConfig(ModelConfig):
 
     @property
     def decoder_widths(self) -> tuple[int, ...]:
-        """The decoder's channels, from the picture to the latents as `block_out_channels`."""
+        """The decoder's channels, in the order of `block_out_channels`: from the picture to the latents."""
         return self.block_out_channels
 
     @property

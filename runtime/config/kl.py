@@ -11,7 +11,7 @@ __all__ = ["AutoencoderKLConfig", "MissingScalingFactor"]
 
 
 class MissingScalingFactor(ConfigError):
-    """An AutoencoderKL config without `scaling_factor` or its `shift_factor`: numbers that are never guessed.
+    """An AutoencoderKL config lacks `scaling_factor` or `shift_factor`: numbers that change pixels are never guessed.
 
     Attributes:
         fields: the config fields that are missing.
@@ -26,8 +26,8 @@ class MissingScalingFactor(ConfigError):
 class AutoencoderKLConfig(ImageConfig):
     """Config of the image VAE (Stable Diffusion, SDXL, SD3, FLUX.1).
 
-    `scaling_factor` has no default: Stable Diffusion needs 0.18215, SDXL 0.13025, and folders of SD 1.x and 2.x
-    that lack it exist. `latents_mean` and `latents_std`, where given, hold one number per latent channel.
+    `scaling_factor` has no default: Stable Diffusion needs 0.18215 and SDXL 0.13025, and some folders of SD 1.x and
+    2.x lack it. `latents_mean` and `latents_std` hold one number per latent channel, or are None.
     """
 
     family: ClassVar[str] = "AutoencoderKL"

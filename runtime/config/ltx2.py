@@ -32,8 +32,8 @@ SAMPLING_STRIDES = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal
 class AutoencoderKLLTX2VideoConfig(ModelConfig):
     """Config of the LTX-2 video VAE.
 
-    As in diffusers, the `decoder_*` and `upsample_*` tuples are listed from the picture towards the latents (the
-    decoder walks them backwards), except `upsample_type`, which is in decoding order. `latents_mean` and
+    As in diffusers, the `decoder_*` and `upsample_*` tuples are listed from the picture to the latents, which is the
+    reverse of the decoder's order. Only `upsample_type` is in decoding order. `latents_mean` and
     `latents_std` are the checkpoint's buffers, one number per latent channel.
     """
 
@@ -115,7 +115,7 @@ class AutoencoderKLLTX2VideoConfig(ModelConfig):
 
     @property
     def inject_noise(self) -> tuple[bool, ...]:
-        """Whether the mid block and then each up block adds noise, in decoding order."""
+        """Whether the mid block, and then each up block, adds noise, in decoding order."""
         blocks = len(self.decoder_block_out_channels) + 1
         return _spread(self.decoder_inject_noise, len(self.decoder_layers_per_block))[::-1][:blocks]
 
@@ -126,7 +126,7 @@ class AutoencoderKLLTX2VideoConfig(ModelConfig):
 
     @property
     def noise_stacks(self) -> tuple[NoiseStack, ...]:
-        """The noise that a decode consumes, in order: one stack of maps per block that injects it."""
+        """The noise that one decode consumes, in order: one stack of maps per block that injects noise."""
         stacks, scale = [], 1
         layers = self.decoder_layers_per_block[::-1]
         for index, noisy in enumerate(self.inject_noise):
@@ -138,8 +138,8 @@ class AutoencoderKLLTX2VideoConfig(ModelConfig):
 
     @property
     def spatial_ratio(self) -> int:
-        """Pixels per latent cell along height and width, counted from the blocks (diffusers' default for
-        `spatial_compression_ratio` counts every block as spatial and is wrong for LTX-2)."""
+        """Pixels per latent cell along height and width, counted from the blocks. (diffusers' default for
+        `spatial_compression_ratio` counts every block as spatial, which is wrong for LTX-2.)"""
         return self._decoder_ratios()[1]
 
     @property

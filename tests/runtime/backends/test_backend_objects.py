@@ -1,5 +1,6 @@
 """A backend that is an object of the caller's runs a bundle: `open_bundle(backend=...)`."""
 
+import ast
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from double_backend import DoubleBackend, DoubleComponent
 
+import latentrt.runtime
 from latentrt.runtime import BackendUnavailable, EngineError, InputError, open_bundle
 from latentrt.runtime.backends.choose import choose_backend
 from latentrt.runtime.backends.onnxruntime.options import OnnxRuntimeOptions
@@ -18,6 +20,7 @@ from latentrt.runtime.backends.wrapped import WrappedBackend
 from latentrt.runtime.bundle.manifest import Manifest
 
 BundleOf = Callable[[str], Path]
+RUNTIME = Path(latentrt.runtime.__file__).parent
 LINES_LIMIT = 40
 
 
@@ -46,6 +49,21 @@ def test_the_double_is_short() -> None:
     code = [line for line in inspect.getsource(double_backend).splitlines() if line.strip()]
     start = next(number for number, line in enumerate(code) if line.startswith("class DoubleBackend"))
     assert len(code) - start < LINES_LIMIT, "a backend of the caller's has to bring too much"
+
+
+def asked_by_name(code: str) -> list[str]:
+    """The names that a module asks an object for with hasattr or getattr."""
+    calls = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
+    asking = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("hasattr", "getattr"))
+    return [ast.unparse(call.args[1]) for call in asking]
+
+
+def test_capabilities_are_values_and_not_looked_for() -> None:
+    rooms = [*RUNTIME.glob("execution/*.py"), *RUNTIME.glob("planner/*.py"), *RUNTIME.glob("backends/*.py")]
+    assert len(rooms) > 30
+    found = {(path.name, name) for path in rooms for name in asked_by_name(path.read_text())}
+    assert {name for _, name in found} <= {"'__dlpack__'", "'shape'"}, f"of arrays of the caller's alone: {found}"
+    assert asked_by_name("getattr(component, 'gives_pixels', False)") == ["'gives_pixels'"]
 
 
 def test_tiles_and_slices_run_in_a_double(bundle_of: BundleOf) -> None:

@@ -400,7 +400,7 @@ def test_memory_that_an_engine_does_not_work_in() -> None:
         (
             "CUDA_ERROR_OUT_OF_MEMORY: too much",
             DeviceMemoryError,
-            "the GPU has no room for 1 MiB of activations: 5 MiB",
+            "the GPU has no memory for 1 MiB of activations: 5 MiB",
         ),
         ("CUDA_ERROR_ILLEGAL_ADDRESS: wrong", EngineError, "CUDA gives no 1 MiB for activations: CUDA_ERROR_ILLEGAL_A"),
     ],
