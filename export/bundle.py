@@ -1,4 +1,4 @@
-"""The steps of an export in order: checkpoint, weights, graphs, manifest, rename."""
+"""Exports a checkpoint to a bundle: open the checkpoint, write weights, graphs and manifest, rename the folder."""
 
 import math
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportSettings", "Progress", "export_bundle"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (the step, bytes done, bytes in all); may raise, to stop."""
+"""Called with (name of the step, bytes done, bytes in all). It may raise an exception to stop the export."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class ExportSettings:
     """How `export_bundle` exports.
 
     Attributes:
-        components: the components to export, each once.
-        dtypes: the precisions of the computation; each gets graphs of its own.
-        attention: "sdpa" (the pattern that engines fuse), "eager" (plain operators) or "sliced" (queries in pieces, in
-            bounded memory).
-        fuse_qkv: compute q, k and v in one projection.
-        causal: for video models: further causalities to export graphs for, in addition to the config's own.
-        stream: for video models: also export graphs that run a clip chunk by chunk.
-        exact: for image models: also export graphs that run a picture in strips, with the numbers of a single pass.
-        check_range: sample pictures or clips; layers that overflow float16 on them stay in float32.
-        overrides: config fields that replace the checkpoint's, such as {"scaling_factor": 0.18215}.
-        source: how to read the checkpoint.
+        components: "encoder", "decoder" or both, each once.
+        dtypes: precisions of the computation: "float32", "float16", "bfloat16". Each has graphs of its own.
+        attention: form of the attention in the graphs: "sdpa" (the pattern that engines fuse), "eager" (plain
+            operators) or "sliced" (queries in pieces, in bounded memory).
+        fuse_qkv: run the three projections of an attention as one.
+        causal: causalities of a video model to export in addition to the config's own.
+        stream: for video models: export the graphs that run a clip chunk by chunk.
+        exact: for image models: export the graphs that run a picture in strips with the numbers of a single pass.
+        check_range: sample pictures or clips. Tensors that they show to be too large for float16 stay in float32.
+        overrides: config fields that replace those of the source, such as {"scaling_factor": 0.18215}.
+        source: how to read the source.
     """
 
     components: tuple[str, ...] = ("encoder", "decoder")
@@ -67,18 +67,19 @@ def export_bundle(
     progress: Progress | None = None,
     range_progress: "RangeProgress | None" = None,
 ) -> Manifest:
-    """Export a checkpoint to a bundle folder, which exists afterwards only if the whole export succeeded.
+    """Export a checkpoint to a bundle. The folder exists afterwards only if the whole export succeeded.
 
     Args:
-        source: a folder of diffusers or Flax, or of a pipeline that holds a vae; a single checkpoint file; or a model
-            on the Hugging Face hub (org/name).
-        folder: the bundle to write, which does not exist yet.
-        settings: how to export; None takes the defaults.
-        progress: is called with (the step, bytes done, bytes in all), and may raise, to stop.
-        range_progress: is called during a range check, before and after each run.
+        source: a folder of diffusers or Flax, or of a pipeline that holds a VAE; a single checkpoint file; or a model
+            on the hub, as `open_checkpoint` takes it.
+        folder: the new folder of the bundle.
+        settings: how to export; by default `ExportSettings()`.
+        progress: called before each weight and each graph is written with (name of the step, bytes done, bytes in
+            all). It may raise an exception to stop the export.
+        range_progress: called before and after each run of a range check.
 
     Returns:
-        The manifest of the bundle, which says what the bundle holds.
+        The manifest of the bundle.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
@@ -134,7 +135,7 @@ def _check_settings(settings: ExportSettings) -> None:
 
 
 class _Writer:
-    """Writes every component in every precision and remembers the files."""
+    """Writes each component in each precision, and records the files."""
 
     def __init__(
         self,
@@ -188,7 +189,7 @@ class _Writer:
                 yield from written.graphs
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
-        """Run the float32 graphs on the samples; they then are the bundle's own, if it is to hold them."""
+        """Run the float32 graphs on the samples, and return them as written if the bundle has this precision."""
         from .precision.ranges import measure_ranges
 
         scratch = self.folder / "float32"
@@ -238,7 +239,9 @@ def _produced_by(
     checkpoint: Checkpoint, source: Path | str, settings: ExportSettings, seconds: float
 ) -> dict[str, Any]:
     return {
-        **{name: installed_version(name) for name in ("latentrt", "torch", "onnx")},  # None: found by its path alone
+        **{
+            name: installed_version(name) for name in ("latentrt", "torch", "onnx")
+        },  # None for a package without metadata
         "python": platform.python_version(),
         "source": Path(source).name,
         "format": checkpoint.format,

@@ -1,4 +1,4 @@
-"""Any checkpoint to a diffusers folder: `config.json` and float32 safetensors, without PyTorch."""
+"""Converts a checkpoint to a diffusers folder: `config.json` and float32 safetensors. It needs no torch."""
 
 import json
 import math
@@ -72,15 +72,19 @@ def convert_checkpoint(
     settings: ConvertSettings | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> ConversionReport:
-    """Convert a checkpoint to a diffusers folder, which exists afterwards only if the whole conversion succeeded.
+    """Write a checkpoint as a diffusers folder. The folder exists afterwards only if everything succeeded.
 
-    The function needs no PyTorch, and one tensor is in memory at a time.
+    The function needs no PyTorch. One tensor is in memory at a time.
 
     Args:
-        source: the checkpoint, as `export_bundle` takes it.
-        folder: the folder to write, which does not exist yet.
-        settings: how to read the checkpoint; None takes the defaults.
-        progress: is called with ("weights", bytes done, bytes in all), and may raise, to stop.
+        source: a path or a model on the hub, as `export_bundle` takes it.
+        folder: the new folder.
+        settings: how to read the source; by default `ConvertSettings()`.
+        progress: called before each tensor with (name of the step, bytes done, bytes in all). It may raise an exception
+            to stop the conversion.
+
+    Returns:
+        The folder, its model, and what is known about the source.
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
@@ -113,9 +117,9 @@ def convert_checkpoint(
 
 
 def _diffusers_fields(config: ModelConfig) -> dict[str, Any]:
-    """The fields of `config.json`.
+    """Return the fields of `config.json`.
 
-    Latent statistics that are tensors of the checkpoint have no fields there, and none here before
-    `Checkpoint.with_statistics`.
+    Statistics that are stored as tensors are no fields of it. They are None here, since `Checkpoint.with_statistics`
+    has not run.
     """
     return {key: value for key, value in config.to_dict().items() if value is not None}

@@ -1,7 +1,7 @@
-"""The families of the exporter: where the reference model and the parameters of each one stand. A new family is one
-line here, next to its line in `latentrt.runtime.config.families`.
+"""The families of the exporter: the reference model and the parameters of each family.
 
-Modules are named as text and imported when they are first needed: a checkpoint is read without torch.
+A new family is one line here and one line in `latentrt.runtime.config.families`. Modules are named as text and imported
+when they are first needed, so that a checkpoint is read without torch.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["EXPORTED_FAMILIES", "ExportedFamily"]
 
 @dataclass(frozen=True)
 class ExportedFamily:
-    """Where the parts of a family stand in the exporter, each as "module:name".
+    """The parts of a family in the exporter, each as "module:name".
 
     Attributes:
         model: the reference model, a `torch.nn.Module` made from a config; relative to `latentrt.export.models`.

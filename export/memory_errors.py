@@ -1,4 +1,4 @@
-"""The many ways in which libraries say that memory ran out, as one sentence that says what to do."""
+"""Recognises the errors with which libraries report that memory ran out, and turns them into one sentence."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,9 +7,8 @@ from ..runtime.errors import DeviceMemoryError, EngineError
 
 __all__ = ["is_memory_error", "memory_errors"]
 
-
 SMALLER_SAMPLE = "give a smaller picture or clip, or a shorter clip"
-# ONNX Runtime's arena, C++'s std::bad_alloc in ONNX Runtime and OpenVINO, PyTorch's CPU allocator, and mmap.
+# Phrases of ONNX Runtime's arena, C++'s std::bad_alloc in ONNX Runtime and OpenVINO, PyTorch's CPU allocator, and mmap.
 _PHRASES = (
     "failed to allocate",
     "bad_alloc",
@@ -22,19 +21,20 @@ _PHRASES = (
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether an exception of any library means that memory ran out."""
+    """Return True if an exception of any library means that memory ran out."""
     return isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in _PHRASES)
 
 
 @contextlib.contextmanager
 def memory_errors(task: str, advice: str = SMALLER_SAMPLE) -> Iterator[None]:
-    """Turn an exception of the body that means that memory ran out into one sentence.
+    """Translate an exception of the body to an EngineError with one sentence if it means that memory ran out.
 
     Args:
-        task: its subject. advice: what the user can do.
+        task: subject of the sentence.
+        advice: what the user can do.
 
     Raises:
-        EngineError: memory ran out. A `DeviceMemoryError`, which has advice of its own, passes as it is.
+        EngineError: memory ran out. A `DeviceMemoryError` has advice of its own and passes unchanged.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The size of a picture or clip, as the command line takes it and as models do."""
+"""Translates the size of a picture or clip from the form of the command line to the form of models."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,18 @@ __all__ = ["sample_size"]
 
 
 def sample_size(size: Sequence[int], family: str, grid: Grid) -> tuple[int, ...]:
-    """What --size says, (H, W) or (H, W, T) in pixels and frames, as a sample's size, (H, W) or (T, H, W), padded to
-    the model's grid.
+    """Translate a value of --size to the size of a sample, padded to the model's grid.
+
+    Args:
+        size: (H, W) or (H, W, T), in pixels and frames.
+        family: the model's family, for the message.
+        grid: the model's grid.
+
+    Returns:
+        (H, W) or (T, H, W), in pixels and frames.
 
     Raises:
-        InputError: frames for an image model, or none for a video model.
+        InputError: the size has frames for an image model, or no frames for a video model.
     """
     if len(size) != (3 if grid.video else 2):
         wanted = "HxWxT" if grid.video else "HxW"

@@ -1,4 +1,4 @@
-"""Measuring a bundle: cases, one process per case, rounds in turns, and the report.
+"""Measures a bundle: the cases, one process per case, rounds in turns, and the report.
 
-The scripts that measure LatentRT itself stand under `scripts/`.
+The scripts that measure LatentRT itself are under `scripts/`.
 """

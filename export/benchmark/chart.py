@@ -1,4 +1,4 @@
-"""Measurements as a picture: seconds with their spread, and memory, case by case."""
+"""Draws measurements: time with its spread, and memory, case by case."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,16 @@ __all__ = ["draw_chart"]
 
 
 def draw_chart(rows: Sequence[Measurement], path: Path, *, title: str = "") -> None:
-    """Draw to a `.png`, `.svg` or `.pdf` file: a bar per measurement, medians of the seconds with the fastest and the
-    slowest call as a line, and beside them the peak memory where it is known. An existing file is replaced.
+    """Draw a bar per measurement: the median time with a line from the fastest to the slowest call, and peak memory.
+
+    Args:
+        rows: the measurements.
+        path: a `.png`, `.svg` or `.pdf` file. An existing file is replaced.
+        title: title of the figure.
 
     Raises:
-        OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
+        OutputError: the file has another ending, or cannot be written.
+        MissingExtra: matplotlib is not installed.
     """
     figure = new_figure(0.35 * len(rows) + 1.6)
     time, memory = figure.subplots(1, 2, sharey=True, width_ratios=[1.4, 1])

@@ -1,4 +1,4 @@
-"""What a benchmark was run on."""
+"""Describes the machine of a benchmark."""
 
 import os
 import platform
@@ -10,11 +10,12 @@ from ...runtime.system.processor import processor
 __all__ = ["describe_machine", "machine_sentence"]
 
 _PACKAGES = ("latentrt", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
-_WIDE = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+# Instruction sets that a description of the CPU names.
+_INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores that may be used, memory, system, versions, and how busy it is (None where that is not known)."""
+    """Return CPU, usable cores, memory in bytes, system, versions and load average; None for unknown values."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -27,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def machine_sentence(machine: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return a description by `describe_machine` as a sentence."""
     memory = machine["memory_bytes"]
     load = machine["load_average"]
     parts = [
@@ -45,12 +46,12 @@ def machine_sentence(machine: dict[str, Any]) -> str:
 def _cpu_model() -> str:
     found = processor()
     name = found.name or "unknown CPU"
-    wide = [flag for flag in _WIDE if flag in found.instructions]
-    return f"{name} ({', '.join(wide)})" if wide else name
+    sets = [flag for flag in _INSTRUCTION_SETS if flag in found.instructions]
+    return f"{name} ({', '.join(sets)})" if sets else name
 
 
 def _memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and others not every name
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and other systems lack some names
         return None

@@ -1,4 +1,4 @@
-"""One case in a process of its own, heard out."""
+"""Measures one case in a process of its own."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ __all__ = ["measure"]
 
 
 def measure(bundle: Path, case: Case) -> Measurement:
-    """Measure a case of a bundle. On an exception, KeyboardInterrupt too, the process is ended first.
+    """Measure a case of a bundle. An exception, also KeyboardInterrupt, leaves this function after the process ended.
 
     Raises:
-        EngineError: it does not run, whatever the reason: what the runtime says, or how the process ended.
+        EngineError: the case does not run. The message is that of the runtime, or says how the process ended.
     """
     result = call_in_subprocess("latentrt.export.benchmark.worker", {"bundle": str(bundle), "case": case.to_json()})
     answer = result.answer

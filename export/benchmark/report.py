@@ -1,4 +1,4 @@
-"""Measurements as tables and as values for JSON."""
+"""The report of a benchmark, as tables and as values for JSON."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,20 @@ from .selection import Skipped
 __all__ = ["BenchReport"]
 
 _HEAD = ("component", "size", "backend", "dtype", "strategy", "median s", "from", "to", "slower", "first s", "peak MiB")
-_TEXT_COLUMNS = 5
+_TEXT_COLUMNS = 5  # the other columns are numbers
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All measurements of one run. `machine`: see `describe_machine`."""
+    """All measurements of one run.
+
+    Attributes:
+        bundle: name of the bundle.
+        family: family of the model.
+        machine: description of the machine, by `describe_machine`.
+        measurements: the measurements.
+        skipped: the engines that are not measured.
+    """
 
     bundle: str
     family: str
@@ -24,6 +32,7 @@ class BenchReport:
     skipped: tuple[Skipped, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as values for JSON."""
         return {
             "bundle": self.bundle,
             "family": self.family,
@@ -33,8 +42,11 @@ class BenchReport:
         }
 
     def table(self) -> str:
-        """For the terminal: rows of one component and size together, and beside each how many times as long it takes as
-        the fastest of them."""
+        """Return a table for the terminal.
+
+        Rows of one component and size stand together. The column "slower" is the time of a row over the time of the
+        fastest of them.
+        """
         rows = [_HEAD, *self._rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
         return "\n".join(
@@ -46,7 +58,7 @@ class BenchReport:
         )
 
     def markdown(self) -> str:
-        """The table, what it was measured on and how, and what was not measured."""
+        """Return the table, the machine, the method, and the list of what was not measured, in Markdown."""
         rules = ["---"] * _TEXT_COLUMNS + ["---:"] * (len(_HEAD) - _TEXT_COLUMNS)
         lines = ["| " + " | ".join(row) + " |" for row in (_HEAD, rules, *self._rows())]
         parts = [f"# {self.bundle} ({self.family})", machine_sentence(self.machine), self.method(), "\n".join(lines)]
@@ -55,15 +67,15 @@ class BenchReport:
         return "\n\n".join(parts) + "\n"
 
     def method(self) -> str:
-        """How it was measured, in a few sentences."""
+        """Return the method of the measurements, in a few sentences."""
         first = self.measurements[0].case
         threads = "all threads" if first.threads is None else f"{first.threads} thread{'s' * (first.threads > 1)}"
         batch = "" if first.batch == 1 else f" of a batch of {first.batch}"
-        warm = " Sizes are warmed up: OpenVINO then has a model for each." if first.warm else ""
+        warm = " Engines are warmed up: OpenVINO then has a model for each size." if first.warm else ""
         return (
             f"Each row is a process of its own: {first.repeats} calls{batch} one after the other with {threads}, their "
-            f"median, the fastest and the slowest; 'first' is from opening the bundle to the end of a call before "
-            f"them, and 'peak' the most memory that the process held. Inputs are random.{warm}"
+            f"median, the fastest and the slowest. 'first' is the time from opening the bundle to the end of a call "
+            f"before them, and 'peak' the peak memory of the process. Inputs are random.{warm}"
         )
 
     def _rows(self) -> list[tuple[str, ...]]:

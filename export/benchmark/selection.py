@@ -1,4 +1,4 @@
-"""Which cases of a bundle there are to measure here, and why others are not among them."""
+"""Selects the cases of a bundle that can be measured here, and the reasons why others cannot."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,20 @@ from .case import Case
 __all__ = ["STRATEGIES", "Selection", "Skipped", "select_cases"]
 
 STRATEGIES = ("default", "whole", "tiled", "stream", "strips")
-_IMAGE_SIZE = (512, 512)
-_VIDEO_SIZE = (256, 256, 17)
+_IMAGE_SIZE = (512, 512)  # default size, (H, W)
+_VIDEO_SIZE = (256, 256, 17)  # default size, (H, W, T)
 _Engine = tuple[str, str | None, str]
 """Backend, provider, precision."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that is not measured, and why."""
+    """A backend or an engine that is not measured.
+
+    Attributes:
+        what: the backend, or the backend and a precision.
+        reason: why it is not measured.
+    """
 
     what: str
     reason: str
@@ -30,9 +35,24 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to measure. Empty: every size, component, backend or precision by default, and the strategies that
-    `chosen_strategies` tells. `sizes`: (H, W) or (H, W, T), as the command line takes them; `tile`, `overlap`, `blend`
-    and `memory` too. `warm`: name the size to `warmup` before."""
+    """What to measure. An empty sequence takes the default.
+
+    Attributes:
+        sizes: (H, W) or (H, W, T), as the command line takes them; by default one size per kind of model.
+        components: "encoder" or "decoder"; by default all of the bundle.
+        backends: names of backends; by default all that can run here.
+        dtypes: precisions; by default float32.
+        strategies: names of `STRATEGIES`; by default those of `chosen_strategies`.
+        provider: ONNX Runtime provider.
+        threads: number of threads; None is the engine's default.
+        batch: number of samples in a call.
+        repeats: number of measured calls of a case.
+        tile: sizes of tiles, as --tile gives them.
+        overlap: overlaps of tiles, as --overlap gives them.
+        blend: blend of tiles, as --blend gives it.
+        warm: specialise the engine for the size first, as `warmup` does it.
+        memory: the `memory=` argument of calls.
+    """
 
     sizes: Sequence[tuple[int, ...]] = ()
     components: Sequence[str] = ()
@@ -51,24 +71,26 @@ class Selection:
 
     @property
     def chosen_strategies(self) -> Sequence[str]:
-        """Those that were asked for; else what a plain call does, and tiles where there are options for them."""
+        """The given strategies; by default a plain call, and tiles if an option for tiles is given."""
         tiled = any(option is not None for option in (self.tile, self.overlap, self.blend))
         return tuple(dict.fromkeys(self.strategies)) or (("default", "tiled") if tiled else ("default",))
 
 
 def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], list[Skipped]]:
-    """The cases in the order in which they are measured, and what cannot run here. Sizes off the model's grid are
-    padded, as `encode` does.
+    """Return the cases in the order of their measurement, and the engines that cannot run here.
+
+    Sizes are padded to the model's grid, as `encode` does it.
 
     Raises:
-        InputError: a size or strategy of the wrong kind, or a component, or the one precision, that the bundle lacks.
-        BackendUnavailable: the one backend and precision that was named cannot run here, or none of several can.
+        InputError: a size or strategy is for another kind of model, or the bundle lacks a component or the only
+            precision.
+        BackendUnavailable: the only named backend and precision cannot run here, or none of several can.
     """
     config = manifest.config
     video, grid = config.video, Grid.of(config)
     by_default = (_VIDEO_SIZE if video else _IMAGE_SIZE,)
     sizes = [sample_size(size, manifest.family, grid) for size in wanted.sizes or by_default]
-    supported = {"stream": config.supports_streams, "exact": config.supports_strips}
+    supported = {"stream": config.supports_streams, "strips": config.supports_strips}
     for strategy in wanted.chosen_strategies:
         if not supported.get(strategy, True):
             raise InputError(
@@ -76,7 +98,7 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
             )
     components = wanted.components or manifest.components
     for component in components:
-        manifest.find_graphs(component)  # says what is missing
+        manifest.find_graphs(component)  # raises an error for a missing component
     engines, skipped = _engines(manifest, wanted)
     cases = [
         Case(
@@ -112,7 +134,7 @@ def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[_Engine], list
         except (BackendUnavailable, InputError) as error:
             if named and len(pairs) == 1:
                 raise
-            reason = str(error).replace(str(manifest.folder), "the bundle")  # reports are for others, too
+            reason = str(error).replace(str(manifest.folder), "the bundle")  # a report is published without local paths
             skipped.append(Skipped(f"{label} {dtype}", reason))
         else:
             own, _, own_provider = chosen.label.partition(":")
@@ -123,7 +145,7 @@ def _engines(manifest: Manifest, wanted: Selection) -> tuple[list[_Engine], list
 
 
 def _those_here(skipped: list[Skipped]) -> Iterator[tuple[str, str, str | None]]:
-    """Label, backend and provider of all that can run here; `skipped` gets the others."""
+    """Yield label, backend and provider of each backend that can run here. The others are appended to `skipped`."""
     for label, reason in backends_here():
         if reason is None:
             name, _, provider = label.partition(":")
@@ -133,6 +155,6 @@ def _those_here(skipped: list[Skipped]) -> Iterator[tuple[str, str, str | None]]
 
 
 def _named(wanted: Selection) -> Iterator[tuple[str, str, str | None]]:
-    """The same of the backends that were named; a provider is of ONNX Runtime's alone."""
+    """Yield label, backend and provider of each named backend. Only ONNX Runtime has providers."""
     for name in wanted.backends or ("onnxruntime",):
         yield name, name, wanted.provider if name == "onnxruntime" or len(wanted.backends) == 1 else None

@@ -1,4 +1,4 @@
-"""Tiles by their sizes and overlaps, as --tile and --overlap give them, for `enable_tiling`."""
+"""Translates the values of --tile and --overlap to arguments of `enable_tiling`."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ TILED_AXES = ("height", "width", "num_frames")
 
 
 def tiling_arguments(vae: Autoencoder, sizes: tuple[int, ...], overlaps: tuple[int, ...], blend: str) -> dict[str, Any]:
-    """The arguments of `vae.enable_tiling` for tiles of these sizes.
+    """Return the arguments of `vae.enable_tiling` for tiles of given sizes.
 
     Args:
         vae: the autoencoder that will run in tiles.
-        sizes: height, width and, for clips, frames of a tile, in pixels; () takes the blend's own.
-        overlaps: by how much tiles overlap along the same axes; one number is for height and width.
+        sizes: height, width and, for clips, frames of a tile, in pixels and frames; () takes the default of the blend.
+        overlaps: overlap of tiles along the same axes; a single number is for height and width.
         blend: "linear", "diffusers" or "ltx2".
 
     Raises:
-        InputError: more sizes than the model has axes.
+        InputError: there are more sizes than the model has axes.
     """
     for name, given in (("--tile", sizes), ("--overlap", overlaps)):
         if len(given) > (3 if vae.video else 2):
@@ -28,7 +28,8 @@ def tiling_arguments(vae: Autoencoder, sizes: tuple[int, ...], overlaps: tuple[i
     if len(overlaps) == 1:
         overlaps = overlaps * 2
     if not overlaps and blend == "diffusers":
-        # Its default strides belong to its default tiles; 64 pixels and a quarter are the overlaps that they make.
+        # diffusers' default strides fit only its default tiles. These are the overlaps of its defaults: 64 pixels and
+        # 8 frames for video, and a quarter of a tile for images.
         overlaps = (64, 64, 8) if vae.video else tuple(size // 4 for size in sizes)
     arguments: dict[str, Any] = {"blend": blend}
     for axis, size in zip(TILED_AXES, sizes, strict=False):

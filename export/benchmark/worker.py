@@ -1,6 +1,7 @@
-"""The measuring process: one case in, its numbers out. Run as `python -m latentrt.export.benchmark.worker`.
+"""The process that measures one case. Run as `python -m latentrt.export.benchmark.worker`.
 
-A process of its own because memory at its peak is a process's, and because engines keep memory and threads.
+Each case has a process of its own, because peak memory is a number of a process, and because engines keep memory and
+threads.
 """
 
 import time
@@ -13,12 +14,12 @@ __all__ = ["main", "measured"]
 
 
 def main() -> None:
-    """Read the case, measure, answer with one JSON object on standard output."""
+    """Read a case, measure it, and answer with one JSON object on standard output."""
     serve_one_call(lambda order: measured(Path(order["bundle"]), order["case"]))
 
 
 def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a case, in this process, for JSON."""
+    """Measure a case in this process, and return the fields of its `Measurement` as values for JSON."""
     import numpy as np
 
     from ...runtime import open_bundle
@@ -38,7 +39,7 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
             vae.enable_tiling(**tiling_arguments(vae, tile, overlap, case["blend"] or "linear"))
             tiles = vae.tile_plan(case["component"], case["size"]).count
             if tiles == 1:
-                return {"error": "one tile holds it, which is the same as whole"}
+                return {"error": "the sample fits into one tile, which is the same as whole"}
         elif strategy == "stream":
             vae.enable_streaming()
         elif strategy == "strips":
@@ -46,8 +47,8 @@ def measured(bundle: Path, case: dict[str, Any]) -> dict[str, Any]:
         config, generator = vae.config, np.random.default_rng(0)
 
         def run() -> str | None:
-            """Make the call; gives how it ran, if that was for the runtime to choose."""
-            if strategy == "whole":  # also if a plain call of that size would stream, or be planned
+            """Make the call, and return how it ran if the runtime chose that."""
+            if strategy == "whole":  # a plain call of this size might stream or be planned
                 vae.run_strategy(WHOLE, case["component"], array)
                 return None
             if case["component"] == "encoder":

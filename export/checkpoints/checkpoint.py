@@ -1,4 +1,4 @@
-"""A checkpoint as a value: a config, and tensors that are read when they are needed."""
+"""A checkpoint as a value: a config, and tensors that are read on demand."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,14 +13,21 @@ from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import CheckpointError
 from .listing import listed
 
-__all__ = ["CONFIG_BESIDE", "Checkpoint", "LazyTensor"]
+__all__ = ["CONFIG_QUESTION", "Checkpoint", "LazyTensor"]
 
-CONFIG_BESIDE = "is config.json the one that came with these weights?"
+# Ends the message about weights that do not fit their config.json.
+CONFIG_QUESTION = "is config.json the one that came with these weights?"
 
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor in a file: its shape and stored dtype, and a function that reads it as float32."""
+    """A tensor in a file, read on demand.
+
+    Attributes:
+        shape: sizes of the axes.
+        dtype: stored dtype, for display.
+        read: reads the values as float32.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -36,11 +43,17 @@ class LazyTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` are named as diffusers names the parameters of the config's class.
+    """A config and the tensors of its model.
 
-    `format` says what was read and `variant` which published model it is, "" where nothing tells. `notes` are the
-    assumptions that were made, each a sentence. `question` ends the message about weights that do not fit.
-    `statistics`: the config's field for each buffer that holds statistics of the latents, by the buffer's name.
+    Attributes:
+        source: the folder or file.
+        config: the model's config.
+        tensors: the tensors by the names that diffusers gives the parameters of the config's class.
+        format: description of the source's format.
+        variant: name of the published model; "" if it is unknown.
+        notes: assumptions that were made, each a sentence.
+        question: ends the message about weights that do not fit the config.
+        statistics: fields of the config for the buffers that hold statistics of the latents, by name of the buffer.
     """
 
     source: Path
@@ -49,18 +62,25 @@ class Checkpoint:
     format: str = "diffusers folder"
     variant: str = ""
     notes: tuple[str, ...] = ()
-    question: str = CONFIG_BESIDE
+    question: str = CONFIG_QUESTION
     statistics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameter_count(self) -> int:
+        """Number of elements of all tensors."""
         return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self.tensors.values())
 
     def checked(self, expected: Mapping[str, tuple[int, ...]]) -> "Checkpoint":
-        """This checkpoint, after every parameter that the model has was found once, in the right shape.
+        """Check that the tensors are exactly the parameters of the model.
+
+        Args:
+            expected: shape of every parameter and buffer of the model, by its name.
+
+        Returns:
+            This checkpoint.
 
         Raises:
-            CheckpointError: missing, unknown or wrongly shaped tensors; the message lists the first few.
+            CheckpointError: tensors are missing, unknown or of a wrong shape; the message lists the first few.
         """
         for problem, names in {
             "tensors are missing": sorted(expected.keys() - self.tensors.keys()),
@@ -83,7 +103,7 @@ class Checkpoint:
         return self
 
     def finite(self) -> "Checkpoint":
-        """This checkpoint with tensors that refuse to be read where they hold NaN or infinity."""
+        """Return this checkpoint with tensors whose `read` raises CheckpointError if they hold NaN or infinity."""
 
         def guarded(tensor: LazyTensor) -> LazyTensor:
             def read() -> NDArray[np.float32]:
@@ -100,12 +120,15 @@ class Checkpoint:
     def _not_finite(self) -> str:
         bad = listed(name for name, tensor in self.tensors.items() if not np.isfinite(tensor.read()).all())
         return (
-            f"{self.source}: weights are NaN or infinite ({bad}), so every picture would be too: "
+            f"{self.source}: weights are NaN or infinite ({bad}), so every picture would be NaN or infinite too: "
             f"the file is damaged; fetch it again"
         )
 
     def with_statistics(self) -> "Checkpoint":
-        """This checkpoint with the buffers that hold the latents' statistics copied into the config, where they are."""
+        """Return this checkpoint with the statistics of the latents copied from its buffers into the config.
+
+        A checkpoint without such buffers is returned unchanged.
+        """
         if not self.statistics or not self.tensors.keys() >= self.statistics.keys():
             return self
         read: dict[str, Any] = {

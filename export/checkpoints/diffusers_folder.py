@@ -1,4 +1,4 @@
-"""diffusers folders: `config.json` beside weights that are whole, sharded, or of a variant (fp16, bf16, ema)."""
+"""diffusers folders: `config.json` next to weights in one file, in shards, or in variants (fp16, bf16, ema)."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import CheckpointError
-from .candidate import Candidate
 from .checkpoint import LazyTensor
+from .found_checkpoint import FoundCheckpoint
 from .json_file import read_json_object
 from .listing import listed
 from .pickle_file import PICKLE_ENDINGS
@@ -31,20 +31,26 @@ CONFIG_NAME = "config.json"
 WEIGHTS_STEM = "diffusion_pytorch_model"
 WEIGHTS_NAME = f"{WEIGHTS_STEM}.safetensors"
 
-# Attention's parameter names before diffusers 0.17.
+# Parameter names of the attention before diffusers 0.17, and their present names.
 _OLD_ATTENTION = re.compile(r"(mid_block\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 _FORMAT = "diffusers folder"
-TRAINING_COUNTER = "bn.num_batches_tracked"  # of FLUX.2's batch norm; used in training alone, and no float
-# How diffusers names a file of weights or an index of shards; the variant stands before the last ending.
+TRAINING_COUNTER = "bn.num_batches_tracked"  # an integer of FLUX.2's batch norm that only training uses
+# Names that diffusers gives to a file of weights, and to an index of shards. The variant stands before the last ending.
 _FILE = re.compile(rf"{WEIGHTS_STEM}(?:\.(?P<variant>[^.]+))?\.(?P<ending>safetensors|bin)")
 _INDEX = re.compile(rf"{WEIGHTS_STEM}\.(?P<ending>safetensors|bin)\.index(?:\.(?P<variant>[^.]+))?\.json")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file that stands for all weights; `variant` is "" for the plain ones."""
+    """A file that stands for all weights of a folder: a file of weights, or an index of shards.
+
+    Attributes:
+        name: name of the file.
+        variant: name of the variant; "" for the plain weights.
+        pickle: True for a pickle, False for safetensors.
+    """
 
     name: str
     variant: str
@@ -52,47 +58,58 @@ class WeightsFile:
 
     @property
     def sharded(self) -> bool:
+        """True if the file is an index of shards."""
         return self.name.endswith(".json")
 
 
 def open_diffusers_folder(
     folder: Path, *, variant: str | None = None, file: str | None = None, allow_pickle: bool = False
-) -> Candidate:
-    """Read a folder's config and its weights' headers.
+) -> FoundCheckpoint:
+    """Read the config of a folder and the headers of its weights.
 
-    Without `variant` the plain weights are taken, and where there are none, the only variant that there is. `file`
-    names the weights instead.
+    Args:
+        folder: the folder.
+        variant: the variant to take. None takes the plain weights, or the only variant of a folder without them.
+        file: name of the weights file; replaces the choice by `variant`.
+        allow_pickle: let torch read the tensors of a pickle.
 
     Raises:
-        CheckpointError: config or weights are missing, damaged or ambiguous, or the weights are a pickle.
+        CheckpointError: the config or the weights are missing, damaged or ambiguous, or the weights are a pickle.
     """
     fields = read_config(folder)
     names = [path.name for path in folder.iterdir() if path.is_file()]
     if file is not None:
         opener = open_shards if file.endswith(".json") else open_weights
         weights = opener(folder / file, allow_pickle=allow_pickle)
-        return Candidate(folder / file, fields, _renamed(weights), _FORMAT)
+        return FoundCheckpoint(folder / file, fields, _renamed(weights), _FORMAT)
     chosen = choose_weights(folder, names, variant, allow_pickle)
     opener = open_shards if chosen.sharded else open_weights
     weights = opener(folder / chosen.name, allow_pickle=allow_pickle)
     notes = () if chosen.variant == (variant or "") else (f"the weights are the variant {chosen.variant}",)
-    return Candidate(folder, fields, _renamed(weights), _format(chosen), notes=notes)
+    return FoundCheckpoint(folder, fields, _renamed(weights), _format(chosen), notes=notes)
 
 
 def weights_files(names: list[str]) -> list[WeightsFile]:
-    """Which of a folder's files stand for all its weights: safetensors before pickles, plain before variants, whole
-    before sharded."""
+    """List the files that each stand for all weights of a folder.
+
+    Args:
+        names: names of the folder's files.
+
+    Returns:
+        The files in order of preference: safetensors before pickles, plain weights before variants, one file before
+        shards.
+    """
     found = []
     for name in names:
         match = _FILE.fullmatch(name) or _INDEX.fullmatch(name)
-        # `diffusion_pytorch_model.fp16-00001-of-00002.safetensors` is one shard, which only an index stands for.
+        # `diffusion_pytorch_model.fp16-00001-of-00002.safetensors` is one shard; its index stands for it.
         if match and name.isprintable() and not re.search(r"-\d+-of-\d+", match["variant"] or ""):
             found.append(WeightsFile(name, match["variant"] or "", match["ending"] == "bin"))
     return sorted(found, key=lambda file: (file.pickle, file.variant, file.sharded))
 
 
 def rename_old_attention(name: str) -> str:
-    """A parameter's name of today, for the attention names of old files; other names as they are."""
+    """Translate an attention parameter's name of diffusers < 0.17; other names are returned unchanged."""
     match = _OLD_ATTENTION.search(name)
     if match is None:
         return name
@@ -116,10 +133,10 @@ def _renamed(weights: Weights) -> dict[str, LazyTensor]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's `config.json`.
+    """Read the `config.json` of a folder.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: the file is missing or damaged.
     """
     try:
         return read_json_object(folder / CONFIG_NAME)
@@ -132,10 +149,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def choose_weights(place: object, names: list[str], variant: str | None, allow_pickle: bool) -> WeightsFile:
-    """Which of the files called `names` to read; `place` is where they are, for messages.
+    """Choose the file of weights to read.
+
+    Args:
+        place: the folder or model, for messages.
+        names: names of the files there.
+        variant: the variant to take. None takes the plain weights, or the only variant if there are none.
+        allow_pickle: accept pickles.
 
     Raises:
-        CheckpointError: none, or several and no way to tell.
+        CheckpointError: no file fits, or several variants do.
     """
     usable = [file for file in weights_files(names) if allow_pickle or not file.pickle]
     if variant is not None:
@@ -164,7 +187,7 @@ def _no_weights(place: object, names: list[str]) -> str:
             f"or pass --allow-pickle, which reads tensors and nothing else"
         )
     others = sorted(name for name in names if name.endswith(".safetensors"))
-    hint = f"; it has {listed(others)}, which diffusers would not read either: rename it" if others else ""
+    hint = f"; it has {listed(others)}, a name that diffusers would not read either: rename it" if others else ""
     return f"{place} has {CONFIG_NAME} but no {WEIGHTS_NAME}: the weights are missing{hint}"
 
 

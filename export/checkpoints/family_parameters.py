@@ -1,4 +1,4 @@
-"""What the exporter knows about the parameters of one family, without torch."""
+"""The parameters of a family's models, known without torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ class FamilyParameters:
     """The parameters of one family's models.
 
     Attributes:
-        shapes: from a config of the family to the shape of every parameter and buffer, by diffusers' name.
-        statistics: the config's field for each buffer that holds statistics of the latents, by the buffer's name.
-        published: from a config to the name of the published model that has its numbers, or "".
+        shapes: returns the shape of every parameter and buffer of a config's model, by its diffusers name.
+        statistics: fields of the config for the buffers that hold statistics of the latents, by name of the buffer.
+        published: returns the name of the published model that has the numbers of a config, or "".
     """
 
     shapes: Callable[[Any], Shapes]

@@ -1,16 +1,16 @@
 """Flax folders: `config.json` and `diffusion_flax_model.msgpack`, as diffusers' FlaxAutoencoderKL wrote them.
 
-diffusers dropped Flax; the rules are those of its converter (last in modeling_pytorch_flax_utils): a trailing `_0` of a
-name is a list's index, convolutions are HWIO and matrices transposed.
+diffusers has dropped Flax. The rules are those of its converter (last in modeling_pytorch_flax_utils): a trailing `_0`
+of a name is the index of a list, convolutions have the layout HWIO, and matrices are transposed.
 """
 
 import re
 from pathlib import Path
 
 from ...runtime.errors import CheckpointError
-from .candidate import Candidate
 from .checkpoint import LazyTensor
 from .diffusers_folder import read_config, rename_old_attention
+from .found_checkpoint import FoundCheckpoint
 from .listing import listed
 from .msgpack_file import read_flax_arrays
 
@@ -20,17 +20,17 @@ FLAX_NAME = "diffusion_flax_model.msgpack"
 _INDEX = re.compile(r"_(\d+)$")
 
 
-def open_flax_folder(folder: Path) -> Candidate:
-    """Read a folder's config and its weights' bytes.
+def open_flax_folder(folder: Path) -> FoundCheckpoint:
+    """Read the config and the weights of a folder into memory.
 
     Raises:
-        CheckpointError: config or weights are missing or damaged.
+        CheckpointError: the config or the weights are missing or damaged.
         MissingExtra: msgpack is not installed.
     """
     fields = read_config(folder)
     if fields.get("_class_name") == "FlaxAutoencoderKL":
         fields["_class_name"] = "AutoencoderKL"
-    fields.pop("dtype", None)  # of the computation
+    fields.pop("dtype", None)  # Flax's computation dtype, which is not a field of the config
     arrays = read_flax_arrays(folder / FLAX_NAME)
     if {names[:1] for names in arrays} == {("params",)}:
         arrays = {names[1:]: tensor for names, tensor in arrays.items()}
@@ -40,7 +40,7 @@ def open_flax_folder(folder: Path) -> Candidate:
         if name in tensors:
             raise CheckpointError(f"{folder / FLAX_NAME} holds {listed([name])} twice: it is damaged; fetch it again")
         tensors[name] = renamed
-    return Candidate(folder, fields, tensors, format="Flax folder")
+    return FoundCheckpoint(folder, fields, tensors, format="Flax folder")
 
 
 def _diffusers_tensor(names: tuple[str, ...], tensor: LazyTensor) -> tuple[str, LazyTensor]:

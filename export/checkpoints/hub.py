@@ -1,6 +1,6 @@
-"""Models on the Hugging Face hub (`org/name`): which files a VAE needs, and fetching these into the hub's own cache.
+"""Models on the Hugging Face hub (`org/name`): find the files that a VAE needs, and fetch them into the hub's cache.
 
-This is the only place that opens a connection, and only for a name that the user gave.
+This is the only module that opens a connection, and it does so only for a name that the user gave.
 """
 
 import os
@@ -23,20 +23,20 @@ _EXPLICIT = re.compile(rf"hf://(?P<id>{_PART}/{_PART})")
 
 
 def has_form_of_id(source: str) -> bool:
-    """Whether a source is of the form `org/name`, without the ending of a file."""
+    """Return True if a source has the form `org/name` and not the ending of a file."""
     return _ID.fullmatch(source) is not None
 
 
 def hub_id(source: str) -> str | None:
-    """The model on the hub that a source names, or None if it can only be a local path.
+    """Return the model on the hub that a source names, or None if the source can only be a local path.
 
-    `hf://org/name` always names a model. `org/name` does if neither such a path nor a file or folder `org` exists here:
-    with one, the source is more likely a path with a spelling mistake, and such a path must not be sent over the
-    network. A source that starts with a dot, a slash, a tilde or a drive, has another number of parts or the ending of
-    a file is never a model's name.
+    `hf://org/name` always names a model. `org/name` names a model unless a file or folder `org` exists here: then the
+    source is more likely a path with a spelling mistake, which must not be sent over the network. A source never names
+    a model if it starts with a dot, a slash, a tilde or a drive, has another number of parts, or has the ending of a
+    file.
 
     Args:
-        source: exactly what the user typed. (`pathlib` drops a leading `./`.)
+        source: the string exactly as the user typed it. (`pathlib` drops a leading `./`.)
     """
     explicit = _EXPLICIT.fullmatch(source)
     if explicit is not None:
@@ -53,17 +53,27 @@ def fetch_from_hub(
     variant: str | None = None,
     allow_pickle: bool = False,
 ) -> Path:
-    """The local folder with the VAE's config and one set of its weights; nothing else of the repository is fetched,
-    nor what the cache has. Without a connection the cache is all that there is.
+    """Fetch the config and one set of weights of a VAE, and return the local folder that holds them.
+
+    No other file of the repository is fetched, and no file that the cache holds already. Without a connection, the
+    folder in the cache is returned.
+
+    Args:
+        name: the model, as `org/name`.
+        subfolder: folder of the repository that holds the VAE. None looks at the root and in `vae`.
+        revision: branch, tag or commit; None takes the default branch.
+        variant: variant of the weights, as in `choose_weights`.
+        allow_pickle: accept weights in a pickle.
 
     Raises:
-        CheckpointError: no such model or revision, no permission, no connection, or no VAE in it.
+        CheckpointError: the model or revision does not exist, there is no permission or no connection, or the
+            repository holds no VAE.
         MissingExtra: huggingface_hub is not installed.
     """
     try:
         hub = require("huggingface_hub", extra="hub")
     except MissingExtra as error:
-        raise MissingExtra(f"{name} is no local path, and as a model on the hub {error}") from error
+        raise MissingExtra(f"{name} is not a local path, and as a model on the hub {error}") from error
     where = f"{name}{f' at {revision}' if revision else ''}"
     try:
         listing = hub.HfApi().model_info(name, revision=revision)
@@ -75,7 +85,7 @@ def fetch_from_hub(
             root = _snapshot(hub, name, revision, place, [*wanted, *shard_names(root / place / wanted[-1])])
     except CheckpointError:
         raise
-    except Exception as error:  # the hub's library raises its own errors, those of its HTTP client, and OSError
+    except Exception as error:  # the library raises its own errors, those of its HTTP client, and OSError
         if not _answered(error):
             return _cached(hub, name, where, subfolder, revision)
         raise CheckpointError(_refusal(where, error)) from error
@@ -83,7 +93,7 @@ def fetch_from_hub(
 
 
 def _place(where: str, names: list[str], subfolder: str | None) -> str:
-    """The folder of the repository that holds the VAE, "" being its root."""
+    """Return the folder of the repository that holds the VAE; "" is the root."""
     if subfolder is not None:
         if f"{subfolder}/{CONFIG_NAME}" not in names:
             raise CheckpointError(f"{where} has no {subfolder}/{CONFIG_NAME}: correct --subfolder")
@@ -91,11 +101,11 @@ def _place(where: str, names: list[str], subfolder: str | None) -> str:
     for place in ("", "vae"):
         if _inside(place, CONFIG_NAME) in names:
             return place
-    raise CheckpointError(f"{where} has no {CONFIG_NAME} at its root nor in vae: say where it is with --subfolder")
+    raise CheckpointError(f"{where} has no {CONFIG_NAME} at its root or in vae: name its folder with --subfolder")
 
 
 def _weights(where: str, names: list[str], place: str, variant: str | None, allow_pickle: bool) -> list[str]:
-    """The file that stands for the weights: safetensors, an index of shards, or Flax's."""
+    """Return the file that stands for the weights: safetensors, an index of shards, a pickle, or Flax weights."""
     prefix = _inside(place, "")
     here = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     here = [name for name in here if "/" not in name]
@@ -105,8 +115,11 @@ def _weights(where: str, names: list[str], place: str, variant: str | None, allo
 
 
 def _snapshot(hub: Any, name: str, revision: str | None, place: str, wanted: list[str]) -> Path:
-    """Fetch files, with progress bars; the revision's folder in the cache. (By the revision's name and not its commit:
-    only so the cache knows the name later, without a connection.)"""
+    """Fetch files with progress bars, and return the folder of the revision in the cache.
+
+    The revision is passed by its name, not by its commit. Otherwise the cache could not resolve the name later without
+    a connection.
+    """
     patterns = [_inside(place, file) for file in wanted]
     return Path(hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
 
@@ -116,19 +129,19 @@ def _inside(place: str, file: str) -> str:
 
 
 def _cached(hub: Any, name: str, where: str, subfolder: str | None, revision: str | None) -> Path:
-    """The folder in the cache, which need not hold the whole repository."""
+    """Return the folder in the cache. The cache may hold only a part of the repository."""
     for place in ("", "vae") if subfolder is None else (subfolder,):
         config = hub.try_to_load_from_cache(name, _inside(place, CONFIG_NAME), revision=revision)
         if isinstance(config, str):
             return Path(config).parent
     raise CheckpointError(
-        f"{where} is no local path, the hub cannot be reached, and its cache does not hold it: "
+        f"{where} is not a local path, the hub cannot be reached, and its cache does not hold the model: "
         f"connect, or give a local folder or file"
     )
 
 
 def _answered(error: Exception) -> bool:
-    """Whether the hub answered, though with a refusal."""
+    """Return True if the hub answered, though with a refusal."""
     from huggingface_hub import errors
 
     return isinstance(error, errors.HfHubHTTPError | errors.HFValidationError) and not isinstance(
@@ -145,7 +158,7 @@ def _refusal(where: str, error: Exception) -> str:
         return f"{where} is gated: accept its terms on the hub, then log in with `hf auth login`"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"{where} is neither a local path nor a model on the hub that can be seen: correct the name, or log in "
+            f"{where} is neither a local path nor a model on the hub that you can see: correct the name, or log in "
             f"with `hf auth login` if it is private"
         )
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

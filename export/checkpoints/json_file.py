@@ -1,4 +1,4 @@
-"""JSON objects beside weights: config.json and shard indices."""
+"""JSON files of a checkpoint: config.json and indices of shards."""
 
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,19 @@ from ...runtime.system.json_file import read_json
 
 __all__ = ["read_json_object"]
 
-_MOST_BYTES = 8 << 20  # a config has a few kilobytes, and the index of a very large model has less than 1 MB
+# Largest file that is parsed. A config has a few kilobytes, and the index of a very large model has less than 1 MB.
+_MAX_BYTES = 8 << 20
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Parse a file that holds one JSON object.
 
     Raises:
-        FileNotFoundError: it does not exist.
-        CheckpointError: it cannot be read, is larger than any such file, or holds something else.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file cannot be read, is larger than 8 MiB, or does not hold a JSON object.
     """
     try:
-        values = read_json(path, _MOST_BYTES)
+        values = read_json(path, _MAX_BYTES)
     except FileNotFoundError:
         raise
     except OSError as error:

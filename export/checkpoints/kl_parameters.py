@@ -1,4 +1,4 @@
-"""Image VAEs: from a config to the names and shapes of its parameters, and from these back to the config."""
+"""Image VAEs: the names and shapes of the parameters of a config, and the config that fits given shapes."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ __all__ = ["KL", "kl_fields", "kl_parameters"]
 
 
 def kl_parameters(config: ImageConfig) -> Shapes:
-    """Every parameter of the model by diffusers' name."""
+    """Return the shape of every parameter and buffer of the model, by its diffusers name."""
     latents = config.latent_channels
     shapes: Shapes = _encoder(config) | _decoder(config)
     if config.use_quant_conv:
@@ -25,13 +25,17 @@ def kl_parameters(config: ImageConfig) -> Shapes:
 
 
 def kl_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The config fields that the shapes of diffusers-named parameters tell.
+    """Derive config fields from the shapes of parameters.
 
-    They do not tell the groups of the norms (32 in every LDM model), the activation, the scaling, nor `sample_size`,
-    from which diffusers takes its default tile: 512, since no model is known for its class's default of 32.
+    Shapes determine neither the activation nor the scaling, which stay out. Two other fields are set to known values:
+    `norm_num_groups` to 32, as in every LDM model, and `sample_size` to 512. diffusers derives its default tile from
+    `sample_size`, and its class's default of 32 is that of no known model.
+
+    Args:
+        shapes: shape of each parameter, by its diffusers name.
 
     Raises:
-        KeyError: a tensor that this needs is missing.
+        KeyError: a tensor that determines a field is missing.
     """
     if "bn.running_mean" in shapes:
         return _flux2_fields(shapes)

@@ -1,7 +1,8 @@
-"""Image VAEs in single files, in the names of the LDM / CompVis code (SD 1.x, 2.x, SDXL, SD3, FLUX) or diffusers'.
+"""Image VAEs in single files, with the tensor names of the LDM / CompVis code (SD 1.x, 2.x, SDXL, SD3, FLUX) or of
+diffusers.
 
-The key map is that of the published models; block indices of the decoder count from the picture in LDM and from the
-latents in diffusers.
+The map of names follows the published models. LDM counts the blocks of the decoder from the picture, diffusers from the
+latents.
 """
 
 import re
@@ -9,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...runtime.errors import CheckpointError
-from .candidate import Candidate
 from .checkpoint import LazyTensor
 from .diffusers_folder import TRAINING_COUNTER, rename_old_attention
+from .found_checkpoint import FoundCheckpoint
 from .kl_parameters import kl_fields
 from .listing import listed
 from .published import missing_scaling, published_model
@@ -25,16 +26,17 @@ _MID_ATTENTION = re.compile(r"(encoder|decoder)\.mid\.attn_1\.(norm|q|k|v|proj_o
 _NORM_OUT = re.compile(r"(encoder|decoder)\.norm_out\.(weight|bias)")
 _ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 _MATRIX = re.compile(r"\.attentions\.0\.to_(q|k|v|out\.0)\.weight$")  # 1x1 convolutions in LDM, linear in diffusers
+# Prefixes of FLUX.2's original files -> prefixes in diffusers.
 _FLUX2 = {"encoder.quant_conv.": "quant_conv.", "decoder.post_quant_conv.": "post_quant_conv."}
-_TRAINING = ("loss.", "model_ema.")  # the discriminator and the moving averages of a training run
+_TRAINING = ("loss.", "model_ema.")  # prefixes of the discriminator and the moving averages of a training run
 _QUESTION = "these are diffusers' names; is the file whole, and a VAE of this kind and nothing more?"
 
 
-def open_ldm(weights: Weights, prefix: str) -> Candidate:
-    """The image VAE whose names start with `prefix`.
+def open_ldm(weights: Weights, prefix: str) -> FoundCheckpoint:
+    """Open the image VAE whose tensor names start with `prefix`.
 
     Raises:
-        CheckpointError: it is incomplete, or holds a tensor twice.
+        CheckpointError: the VAE is incomplete, or holds a tensor twice.
     """
     own, others = _split(weights.tensors, prefix)
     levels = 1 + max((int(match[2]) for match in map(_LEVEL.fullmatch, own) if match), default=0)
@@ -52,10 +54,10 @@ def open_ldm(weights: Weights, prefix: str) -> Candidate:
         fields = kl_fields({name: tensor.shape for name, tensor in tensors.items()})
     except (KeyError, IndexError) as error:
         raise CheckpointError(
-            f"{weights.path}: its VAE is incomplete or damaged ({error} by diffusers' name): fetch it again"
+            f"{weights.path}: its VAE is incomplete or damaged ({error}, in diffusers' names): fetch it again"
         ) from error
     model = published_model(fields, others, weights)
-    return Candidate(
+    return FoundCheckpoint(
         weights.path,
         {**fields, **(model.fields if model else {})},
         tensors,
@@ -68,9 +70,11 @@ def open_ldm(weights: Weights, prefix: str) -> Candidate:
 
 
 def diffusers_name(name: str, levels: int) -> str:
-    """diffusers' name of an LDM parameter; an unknown one, and one of diffusers already, as it is.
+    """Translate the name of an LDM parameter to diffusers; names of diffusers and unknown names stay unchanged.
 
-    `levels`: resolutions of the decoder, in whose opposite order diffusers counts them.
+    Args:
+        name: name of the parameter, without the prefix of the VAE.
+        levels: number of resolutions of the decoder. LDM and diffusers count them in opposite orders.
     """
     if match := _LEVEL.fullmatch(name):
         side, level, block, sampler, rest = match.groups()
@@ -94,7 +98,7 @@ def _shortcut(rest: str) -> str:
 
 
 def _split(tensors: Mapping[str, LazyTensor], prefix: str) -> tuple[dict[str, LazyTensor], dict[str, LazyTensor]]:
-    """The VAE's tensors by their names without the prefix, and all others."""
+    """Return the tensors of the VAE by their names without the prefix, and all other tensors."""
     own, others = {}, {}
     for name, tensor in tensors.items():
         inner = name.removeprefix(prefix)

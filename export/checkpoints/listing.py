@@ -1,4 +1,4 @@
-"""Names of tensors in messages. They come from files, so they may be of any length and hold anything."""
+"""Lists of tensor names for messages. Names come from files: they may have any length and hold any character."""
 
 import itertools
 from collections.abc import Iterable
@@ -6,11 +6,14 @@ from collections.abc import Iterable
 __all__ = ["listed"]
 
 _MAX_NAMES = 3
-_MAX_LENGTH = 120
+_MAX_LENGTH = 120  # characters of a name
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first few names, on one line. Of an iterator no more is taken than is shown, and one."""
+    """Return the first three names on one line, and "..." if there are more.
+
+    An iterator is advanced by at most four names.
+    """
     remaining = iter(names)
     shown = [_printable(name) for name in itertools.islice(remaining, _MAX_NAMES)]
     return ", ".join(shown) + (", ..." if next(remaining, None) is not None else "")

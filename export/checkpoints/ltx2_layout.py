@@ -1,7 +1,7 @@
-"""LTX-2's own description of its VAE (`config.vae`: lists of blocks), as diffusers' config and as a map of names.
+"""The description that LTX-2 files give of their VAE (`config.vae`), translated to diffusers' config and names.
 
-`encoder_blocks` stand in encoding order; `decoder_blocks` from the picture to the latents, and the decoder's tensors
-count them backwards. A block is `[kind, options]`.
+The description lists blocks, each `[kind, options]`. `encoder_blocks` are in encoding order. `decoder_blocks` go from
+the picture to the latents, and the tensors of the decoder number them backwards.
 """
 
 import math
@@ -19,14 +19,22 @@ __all__ = ["Ltx2Layout"]
 
 _BLOCK = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d{1,4})\.(.+)")
 _LAST = re.compile(r"decoder\.last_(time_embedder|scale_shift_table)\b")
-_MAX = 1 << 20  # no count in a real config comes near
+_MAX_COUNT = 1 << 20  # far above every count in a real config
 
 _Block = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What differs between encoder and decoder; `backwards`: tensors count the listed blocks from the end."""
+    """The differences between encoder and decoder.
+
+    Attributes:
+        name: prefix of the tensor names, up to "_blocks".
+        sampler_name: diffusers name of a sampler within its block.
+        samplers: kind of a sampler in the description -> its kind in diffusers.
+        multiplier: default factor between the channels of a sampler's two sides.
+        backwards: True if tensors number the listed blocks from the end.
+    """
 
     name: str
     sampler_name: str
@@ -35,7 +43,7 @@ class _Side:
     backwards: bool
 
     def place(self, stage: int, mid: int) -> str:
-        """Where diffusers has a stage, the one numbered `mid` being the mid block."""
+        """Return the diffusers name of a stage. The stage numbered `mid` is the mid block."""
         if stage == mid:
             return f"{self.name.partition('.')[0]}.mid_block"
         return f"{self.name}_blocks.{mid - 1 - stage if self.backwards else stage}"
@@ -59,7 +67,15 @@ _DECODER = _Side(
 
 @dataclass(frozen=True)
 class _Stage:
-    """Residual blocks and the sampler listed after them; `multiplier` is how much wider the side of the latents is."""
+    """Residual blocks and the sampler that is listed after them.
+
+    Attributes:
+        layers: number of residual blocks.
+        noise: True if the residual blocks inject noise.
+        sampler: kind of the sampler in diffusers; None for the mid block.
+        multiplier: channels on the latents' side of the sampler, as a multiple of those on the picture's side.
+        residual: True if the sampler adds its input.
+    """
 
     layers: int
     noise: bool
@@ -71,8 +87,12 @@ class _Stage:
 class Ltx2Layout:
     """The blocks of an original checkpoint.
 
+    Args:
+        vae: the description, `config.vae` of the file's header.
+        path: the file, for messages.
+
     Raises:
-        CheckpointError: `vae` is damaged, or names something that the model of diffusers does not have.
+        CheckpointError: the description is damaged, or names a part that diffusers' model does not have.
     """
 
     def __init__(self, vae: Mapping[str, Any], path: Path) -> None:
@@ -91,20 +111,22 @@ class Ltx2Layout:
 
     @property
     def upsampling(self) -> tuple[str, ...]:
-        """The kinds of the upsamplers, in decoding order."""
+        """Kinds of the upsamplers, in decoding order."""
         return tuple(stage.sampler for stage in self._decoder[::-1] if stage.sampler)
 
     def diffusers_name(self, name: str) -> str:
-        """diffusers' name of an original parameter; an unknown one as it is."""
+        """Translate the name of an original parameter to diffusers; an unknown name stays unchanged."""
         if match := _BLOCK.fullmatch(name):
             place = self._names.get((match[1], int(match[2])))
             return name if place is None else f"{place}.{re.sub(r'^res_blocks[.]', 'resnets.', match[3])}"
         return _LAST.sub(r"decoder.\1", name)
 
     def fields(self, decoder_width: int, *, timestep_conditioning: bool) -> dict[str, Any]:
-        """The config as diffusers has it. `decoder_width`: channels after the decoder's first convolution.
+        """Return the config in diffusers' JSON form.
 
-        `timestep_conditioning`: whether the tensors have it, for descriptions that do not say.
+        Args:
+            decoder_width: channels after the first convolution of the decoder.
+            timestep_conditioning: value for a description without this entry.
         """
         vae = self._vae
         latents = self._whole(vae, "latent_channels", 128)
@@ -151,12 +173,12 @@ class Ltx2Layout:
 
     def _blocks(self, name: str) -> list[_Block]:
         entries = self._vae.get(name)
-        if not isinstance(entries, Sequence) or isinstance(entries, str) or not 0 < len(entries) < _MAX:
+        if not isinstance(entries, Sequence) or isinstance(entries, str) or not 0 < len(entries) < _MAX_COUNT:
             raise self._error(f"{name} must be a list of blocks")
         blocks: list[_Block] = []
         for entry in entries:
             match entry:
-                case [str(kind), int(layers)]:  # a short form of residual blocks
+                case [str(kind), int(layers)]:  # the short form of residual blocks
                     blocks.append((kind, {"num_layers": layers}))
                 case [str(kind), dict() as options]:
                     blocks.append((kind, options))
@@ -165,10 +187,12 @@ class Ltx2Layout:
         return blocks
 
     def _walk(self, blocks: Sequence[_Block], side: _Side) -> list[_Stage]:
-        """Group each sampler with the residual blocks listed before it, and note the names; the last one is the mid
-        block, whose sampler is None."""
+        """Group each sampler with the residual blocks listed before it, and record the diffusers names of the blocks.
+
+        The last stage is the mid block, whose sampler is None.
+        """
         stages: list[_Stage] = []
-        places: list[tuple[int, bool]] = []  # per block: its stage, and whether it is the sampler
+        places: list[tuple[int, bool]] = []  # per block: index of its stage, and True for a sampler
         resnets: Mapping[str, Any] | None = None
         for kind, options in blocks:
             if kind != "res_x" and kind not in side.samplers:
@@ -202,7 +226,7 @@ class Ltx2Layout:
 
     def _whole(self, values: Mapping[str, Any], name: str, default: int) -> int:
         value = values.get(name, default)
-        if type(value) is not int or not 1 <= value < _MAX:
+        if type(value) is not int or not 1 <= value < _MAX_COUNT:
             raise self._error(f"{name} must be a whole number of at least 1, got {shown(value)}")
         return value
 

@@ -1,4 +1,4 @@
-"""The video VAE of LTX-2 in its original files: alone, or inside the combined model beside transformer and audio VAE.
+"""The video VAE of LTX-2 in its original files: alone, or in the combined model with transformer and audio VAE.
 
 Source of names and description: Lightricks LTX-2 (`config.vae` in the safetensors metadata).
 """
@@ -12,8 +12,8 @@ import numpy as np
 from ...runtime.errors import CheckpointError
 from ...runtime.system.json_file import json_value
 from ...tiling.plain_text import shown
-from .candidate import Candidate
 from .checkpoint import LazyTensor
+from .found_checkpoint import FoundCheckpoint
 from .listing import listed
 from .ltx2_layout import Ltx2Layout
 from .ltx2_shapes import ltx2_description
@@ -26,29 +26,30 @@ _CONVOLUTIONAL, _DIFFUSION = "CausalVideoAutoencoder", "CausalDiffusionVAE"
 _STATISTICS = {"mean-of-means": "latents_mean", "std-of-means": "latents_std"}
 _STATISTICS_NAME = re.compile(r"(?:encoder\.|decoder\.)?per_channel_statistics\.(.+)")
 _DIFFUSION_DECODER = ("decoder.det_stages.", "decoder.diff_stages.", "decoder.upsamples.", "decoder.t_embedder.")
-# What only a description in the header says, told by the published model: (residual upsampling, decoder padding).
+# Properties that only a description in the header states, by published model: (residual upsampling, decoder padding).
 _BY_MODEL = {"LTX-2.0": (True, "reflect"), "LTX-2.3 or 2.5": (False, "zeros")}
 _LTX_VIDEO_TRANSFORMER = "Transformer3DModel"  # LTX-2's is AVTransformer3DModel
-# In the decoders of LTX-Video 0.9.1 and later; no LTX-2 has them.
+# Tensors of the decoders of LTX-Video 0.9.1 and later; no LTX-2 has them.
 _LTX_VIDEO_TENSOR = re.compile(r"decoder\.(?:timestep_scale_multiplier|.+\.per_channel_scale[12])")
-_QUESTION = "is the file whole, and the description in its header that of these weights?"
+_QUESTION = "is the file whole, and does the description in its header belong to these weights?"
 
 
-def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
-    """The video VAE whose names start with `prefix`.
+def open_ltx2_original(weights: Weights, prefix: str) -> FoundCheckpoint:
+    """Open the video VAE whose tensor names start with `prefix`.
 
     Raises:
-        CheckpointError: it is LTX-2.5's diffusion decoder, is incomplete, or has contradictory statistics.
+        CheckpointError: the file holds LTX-2.5's diffusion decoder, or the VAE is incomplete or has contradictory
+            statistics.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in weights.tensors.items() if name.startswith(prefix)}
     described, transformer = _descriptions(weights)
     class_name = (described or {}).get("_class_name", _CONVOLUTIONAL)
     refuse_diffusion_decoder(weights, own, class_name)
     if class_name != _CONVOLUTIONAL:
-        raise CheckpointError(f"{weights.path} holds a {shown(class_name)}, and of LTX-2 {_CONVOLUTIONAL} is supported")
+        raise CheckpointError(f"{weights.path} holds a {shown(class_name)}; of LTX-2, {_CONVOLUTIONAL} is supported")
     if any(".downsamplers." in name or ".resnets." in name for name in own):
         raise CheckpointError(
-            f"{weights.path} has diffusers' names but no config: give the folder that it came in, with its config.json"
+            f"{weights.path} has diffusers' names but no config: give the folder that holds it and its config.json"
         )
     notes: tuple[str, ...] = ()
     if described is None:
@@ -71,7 +72,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
     if first is None or len(first.shape) != 5:
         raise CheckpointError(f"{weights.path}: its video VAE has no decoder (decoder.conv_in is missing or damaged)")
     conditioned = "decoder.timestep_scale_multiplier" in own
-    return Candidate(
+    return FoundCheckpoint(
         weights.path,
         layout.fields(first.shape[0], timestep_conditioning=conditioned),
         tensors,
@@ -83,7 +84,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> Candidate:
 
 
 def _descriptions(weights: Weights) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """`config.vae` of the file's header, or None, and `config.transformer`, or an empty one."""
+    """Return `config.vae` of the file's header, or None, and `config.transformer`, or an empty dict."""
     text = weights.metadata.get("config")
     if not isinstance(text, str):
         return None, {}
@@ -102,11 +103,12 @@ def _descriptions(weights: Weights) -> tuple[dict[str, Any] | None, dict[str, An
 
 
 def _refuse_ltx_video(weights: Weights, described: Mapping[str, Any], transformer: Mapping[str, Any]) -> None:
-    """Refuse a description of LTX-Video (0.9.x) that leaves the decoder's padding to a default: LTX-Video's is zeros,
-    LTX-2's reflects.
+    """Refuse a description of LTX-Video (0.9.x) that leaves the padding of the decoder to a default.
+
+    LTX-Video pads with zeros by default, LTX-2 by reflection.
 
     Raises:
-        CheckpointError: it is that.
+        CheckpointError: the description is of that kind.
     """
     padded = {"spatial_padding_mode", "decoder_spatial_padding_mode"} & described.keys()
     if transformer.get("_class_name") == _LTX_VIDEO_TRANSFORMER and not padded:
@@ -117,10 +119,15 @@ def _refuse_ltx_video(weights: Weights, described: Mapping[str, Any], transforme
 
 
 def refuse_diffusion_decoder(weights: Weights, names: Collection[str], class_name: object = None) -> None:
-    """Refuse LTX-2.5's other decoder, which its description or its tensors' names tell.
+    """Refuse LTX-2.5's diffusion decoder, recognised by its description or by the names of its tensors.
+
+    Args:
+        weights: the file.
+        names: names of the tensors, without the prefix of the VAE.
+        class_name: `_class_name` of the description.
 
     Raises:
-        CheckpointError: it is that.
+        CheckpointError: the file holds the diffusion decoder.
     """
     if class_name == _DIFFUSION or any(name.startswith(_DIFFUSION_DECODER) for name in names):
         raise CheckpointError(
@@ -131,10 +138,10 @@ def refuse_diffusion_decoder(weights: Weights, names: Collection[str], class_nam
 
 def _from_shapes(weights: Weights, own: Mapping[str, LazyTensor]) -> tuple[Ltx2Layout, str]:
     foreign = [name for name in own if _LTX_VIDEO_TENSOR.fullmatch(name)]
-    if foreign:  # LTX-Video 0.9.5 has the layout of LTX-2.0, and pads with zeros where that reflects
+    if foreign:  # LTX-Video 0.9.5 has the layout of LTX-2.0, but pads with zeros instead of by reflection
         raise CheckpointError(
-            f"{weights.path} has no description of its VAE in its header, and {listed(foreign)}, which LTX-Video has "
-            f"and no published LTX-2: take the original file, whose header has the description"
+            f"{weights.path} has no description of its VAE in its header, and holds {listed(foreign)}, which LTX-Video "
+            f"has and no published LTX-2 has: take the original file, whose header has the description"
         )
     try:
         described = ltx2_description({name: tensor.shape for name, tensor in own.items()})
@@ -148,7 +155,8 @@ def _from_shapes(weights: Weights, own: Mapping[str, LazyTensor]) -> tuple[Ltx2L
     if variant is None:
         raise CheckpointError(
             f"{weights.path} has no description of its VAE in its header, and its upsamplers "
-            f"({', '.join(layout.upsampling)}) are of no published model: take the original file, whose header has it"
+            f"({', '.join(layout.upsampling)}) are of no published model: take the original file, whose header has "
+            f"the description"
         )
     residual, padding = _BY_MODEL[variant]
     for kind, options in described["decoder_blocks"]:
@@ -156,12 +164,16 @@ def _from_shapes(weights: Weights, own: Mapping[str, LazyTensor]) -> tuple[Ltx2L
             options["residual"] = residual
     described |= {"encoder_spatial_padding_mode": "zeros", "decoder_spatial_padding_mode": padding}
     assumed = f"{padding} padding, {'residual' if residual else 'plain'} upsampling, a decoder that is not causal"
-    note = f"its header has no description; taken for {variant} by its upsamplers, hence {assumed}"
+    note = f"its header has no description; its upsamplers are those of {variant}, so assumed: {assumed}"
     return Ltx2Layout(described, weights.path), note
 
 
 def _statistics(weights: Weights, prefix: str) -> dict[str, LazyTensor]:
-    """The latents' means and deviations, inside or outside the prefix; where they are several times, all alike."""
+    """Return the means and standard deviations of the latents, stored with or without the prefix.
+
+    Raises:
+        CheckpointError: they are stored more than once, with different values.
+    """
     found: dict[str, LazyTensor] = {}
     for name, tensor in weights.tensors.items():
         match = _STATISTICS_NAME.fullmatch(name.removeprefix(prefix))

@@ -1,4 +1,4 @@
-"""AutoencoderKLLTX2Video: from its config to the names and shapes of its parameters."""
+"""AutoencoderKLLTX2Video: the names and shapes of the parameters of a config."""
 
 import math
 
@@ -11,11 +11,11 @@ __all__ = ["LTX2", "ltx2_parameters"]
 
 Config = AutoencoderKLLTX2VideoConfig
 _STATISTICS = {"latents_mean": "latents_mean", "latents_std": "latents_std"}
-_FREQUENCIES = 256  # of the timestep embedding
+_FREQUENCIES = 256  # inputs of the timestep embedding
 
 
 def ltx2_parameters(config: Config) -> Shapes:
-    """Every parameter and buffer of the model by diffusers' name."""
+    """Return the shape of every parameter and buffer of the model, by its diffusers name."""
     statistics = dict.fromkeys(_STATISTICS, (config.latent_channels,))
     return _encoder(config) | _decoder(config) | statistics
 
@@ -62,7 +62,7 @@ def _decoder(config: Config) -> Shapes:
 
 
 def _stack(name: str, width: int, layers: int, index: int, config: Config) -> Shapes:
-    """A block's residual blocks, with noise and conditioning where the decoder has them."""
+    """Return the parameters of a block's residual blocks, with those for noise and conditioning if there are any."""
     shapes = _resnets(name, width, layers)
     for layer in range(layers):
         resnet = f"{name}.resnets.{layer}"

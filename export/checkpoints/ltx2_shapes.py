@@ -1,4 +1,4 @@
-"""LTX-2's description of its VAE, put together from the tensors of a file that has none."""
+"""Builds the description of an LTX-2 VAE from the shapes of its tensors, for files without a description."""
 
 import re
 from collections.abc import Mapping
@@ -7,17 +7,21 @@ from typing import Any
 __all__ = ["ltx2_description"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Values per cell that a sampler moves between space-time and channels -> its kind in the description.
 _KINDS = {2: "compress_time", 4: "compress_space", 8: "compress_all"}
 
 
 def ltx2_description(shapes: Shapes) -> dict[str, Any]:
-    """What names and shapes of the original tensors tell, in the form of `config.vae`.
+    """Derive a description in the form of `config.vae`.
 
-    They do not tell the padding nor which upsamplers are residual.
+    The shapes determine neither the padding nor which upsamplers are residual; these entries stay out.
+
+    Args:
+        shapes: shape of each tensor, by its original name without the prefix of the VAE.
 
     Raises:
-        KeyError: a tensor that this needs is missing.
-        ValueError: the shapes are of no LTX-2 VAE.
+        KeyError: a tensor that determines an entry is missing.
+        ValueError: the shapes are not those of an LTX-2 VAE.
     """
     latents = shapes["encoder.conv_in.conv.weight"][0]
     patch = round((shapes["encoder.conv_in.conv.weight"][1] / 3) ** 0.5)
@@ -38,7 +42,7 @@ def _down(kind: str) -> str:
 
 
 def _blocks(shapes: Shapes, side: str, width_out: int) -> list[tuple[str, dict[str, Any]]]:
-    """The blocks in the order of their tensors."""
+    """Return the blocks in the order in which the tensors number them."""
     numbered: dict[int, set[str]] = {}
     for name in shapes:
         if match := re.match(rf"{re.escape(side)}\.(\d{{1,4}})\.(.+)", name):
@@ -60,7 +64,14 @@ def _blocks(shapes: Shapes, side: str, width_out: int) -> list[tuple[str, dict[s
 
 
 def _sampler(rows: int, inputs: int, outputs: int, *, encoder: bool) -> tuple[str, dict[str, Any]]:
-    """A sampler's kind and multiplier from its convolution (`rows` x `inputs`) and what comes out of it."""
+    """Derive the kind and the multiplier of a sampler.
+
+    Args:
+        rows: output channels of its convolution.
+        inputs: input channels of its convolution.
+        outputs: channels of its result.
+        encoder: True for a downsampler.
+    """
     small, large = (rows, outputs) if encoder else (outputs, rows)
     before, after = (inputs, outputs) if encoder else (outputs, inputs)
     if not small or not before or large % small or large // small not in _KINDS or after % before:

@@ -1,8 +1,8 @@
 """The msgpack files that Flax writes, read with msgpack and NumPy: maps of maps, with arrays as extension types.
 
-Format (flax.serialization): extension 1 is an array and 3 a NumPy scalar, each a packed (shape, dtype name, bytes in C
-order); an array above 1 GiB is a map of its shape and of flat pieces. Everything is bounded before it is believed: what
-a file of a given size can make this allocate is that size, and some room for 100,000 names.
+Format (flax.serialization): extension 1 is an array and extension 3 a NumPy scalar, each a packed (shape, dtype name,
+bytes in C order). An array above 1 GiB is a map of its shape and of flat pieces. Every length is checked against a
+bound before memory is allocated: a file makes this module allocate at most its own size, and memory for 100,000 names.
 """
 
 import math
@@ -25,17 +25,23 @@ __all__ = ["read_flax_arrays"]
 
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _ARRAY, _SCALAR = 1, 3
-_CHUNKED = "__msgpack_chunked_array__"
-_MAX_ENTRIES = 100_000
+_CHUNKED = "__msgpack_chunked_array__"  # key of the map of an array above 1 GiB
+_MAX_ENTRIES = 100_000  # names in all maps together
 _MAX_NAME_BYTES = 1024
-_MAX_DEPTH = 32
-_MAX_RANK = 8
-_PIECE_BYTES = 1 << 20
+_MAX_DEPTH = 32  # maps within maps
+_MAX_RANK = 8  # axes of an array
+_PIECE_BYTES = 1 << 20  # read from the file at a time
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """An array's bytes, not yet widened."""
+    """An array as it is stored.
+
+    Attributes:
+        shape: sizes of the axes.
+        dtype: stored dtype by its safetensors name.
+        data: the bytes, in C order.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -46,15 +52,17 @@ class _Stored:
 
 
 def read_flax_arrays(path: Path) -> dict[tuple[str, ...], LazyTensor]:
-    """Every array of the file by its path of names. The stored bytes are in memory; reading one widens it.
+    """Read a file into memory, and return its arrays by their paths of names.
+
+    The arrays keep their stored dtypes in memory; reading one converts it to float32.
 
     Raises:
-        CheckpointError: the file is damaged, is no tree of arrays, or holds arrays that are not floating point.
+        CheckpointError: the file is damaged, is not a tree of arrays, or holds arrays that are not floating-point.
         MissingExtra: msgpack is not installed.
     """
     msgpack = require("msgpack", extra="flax")
     if not path.is_file():  # opening a pipe waits until something is written to it
-        raise CheckpointError(f"cannot read {path}: it is no ordinary file")
+        raise CheckpointError(f"cannot read {path}: it is not a regular file")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -63,16 +71,16 @@ def read_flax_arrays(path: Path) -> dict[tuple[str, ...], LazyTensor]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except _Damaged as error:
         raise CheckpointError(f"{path} is not a usable Flax file: {error}") from error
-    # Errors of msgpack and of the hooks below: truncated, of impossible lengths, not UTF-8, nested too deep.
+    # msgpack and the hooks below raise these for a truncated file, impossible lengths, broken UTF-8 and deep nesting.
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise CheckpointError(
-            f"{path} is not a usable Flax file: it is not msgpack, or it is cut short; fetch it again"
+            f"{path} is not a usable Flax file: it is not msgpack, or it is truncated; fetch it again"
         ) from error
     return {names: LazyTensor(stored.shape, stored.dtype, stored.read) for names, stored in tree.items()}
 
 
 class _Damaged(Exception):
-    """What is wrong with a file that is msgpack, as the end of a sentence."""
+    """A msgpack file is damaged. The message is the end of a sentence that begins with the file."""
 
 
 def _unpack(msgpack: Any, file: Any, size: int) -> dict[tuple[str, ...], _Stored]:
@@ -82,10 +90,10 @@ def _unpack(msgpack: Any, file: Any, size: int) -> dict[tuple[str, ...], _Stored
         nonlocal entries
         entries += len(pairs)
         if entries > _MAX_ENTRIES:
-            raise _Damaged(f"it holds more than {_MAX_ENTRIES} names, and a VAE has hundreds")
+            raise _Damaged(f"it holds more than {_MAX_ENTRIES} names; a VAE has hundreds")
         values = dict(pairs)
         if len(values) != len(pairs) or not all(isinstance(key, str) for key in values):
-            raise _Damaged("a name is there twice, or is no text")
+            raise _Damaged("a name occurs twice, or is not text")
         return values
 
     unpacker = msgpack.Unpacker(
@@ -103,7 +111,7 @@ def _unpack(msgpack: Any, file: Any, size: int) -> dict[tuple[str, ...], _Stored
     )
     tree = unpacker.unpack()
     if unpacker.tell() != size:
-        raise _Damaged("it goes on after its end")
+        raise _Damaged("it has bytes after its end")
     arrays: dict[tuple[str, ...], _Stored] = {}
     _flatten(tree, (), arrays)
     return arrays
@@ -111,7 +119,7 @@ def _unpack(msgpack: Any, file: Any, size: int) -> dict[tuple[str, ...], _Stored
 
 def _array(msgpack: Any, code: int, data: bytes) -> _Stored:
     if code not in (_ARRAY, _SCALAR):
-        raise _Damaged(f"it holds an extension of type {code}, which is no array of real numbers")
+        raise _Damaged(f"it holds an extension of type {code}, which is not an array of real numbers")
     content = msgpack.unpackb(
         data, raw=False, max_array_len=_MAX_RANK, max_map_len=0, max_str_len=32, max_ext_len=0, max_bin_len=len(data)
     )
@@ -134,11 +142,13 @@ def _flatten(tree: Any, names: tuple[str, ...], arrays: dict[tuple[str, ...], _S
         for name, inner in tree.items():
             _flatten(inner, (*names, name), arrays)
     else:
-        raise _Damaged(f"it holds something else than maps and arrays, at {listed(['/'.join(names)]) or 'its top'}")
+        raise _Damaged(
+            f"it holds a value that is neither a map nor an array, at {listed(['/'.join(names)]) or 'its top'}"
+        )
 
 
 def _joined(tree: Mapping[str, Any]) -> _Stored:
-    """An array that was stored in flat pieces; the maps stand for tuples, with the positions as names."""
+    """Join an array that is stored in flat pieces. Maps whose names are positions stand for tuples."""
     shape, chunks = _in_order(tree.get("shape")), _in_order(tree.get("chunks"))
     pieces = [chunk for chunk in chunks if isinstance(chunk, _Stored)]
     dtypes = {piece.dtype for piece in pieces}

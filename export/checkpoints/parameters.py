@@ -1,6 +1,6 @@
-"""The parameters of a model, from its config alone: the check of a checkpoint needs no torch.
+"""Names and shapes of all parameters of a model, computed from its config without torch.
 
-Tests compare the shapes with the reference models and with diffusers, for every architecture.
+Tests compare them with the reference models and with diffusers, for every architecture.
 """
 
 from ...runtime.config.families import loaded
@@ -13,11 +13,11 @@ __all__ = ["family_parameters", "parameters_of"]
 
 
 def family_parameters(config: ModelConfig) -> FamilyParameters:
-    """What is known about the parameters of the config's family."""
+    """Return the parameters of the config's family."""
     found: FamilyParameters = loaded(__package__, EXPORTED_FAMILIES[config.family].parameters)
     return found
 
 
 def parameters_of(config: ModelConfig) -> Shapes:
-    """The shape of every parameter and buffer of the config's model, by diffusers' name."""
+    """Return the shape of every parameter and buffer of the config's model, by its diffusers name."""
     return family_parameters(config).shapes(config)

@@ -1,4 +1,4 @@
-"""Pickles (`.bin`, `.pt`, `.pth`, `.ckpt`): refused, or read by torch with `weights_only=True` where that is asked."""
+"""Pickles (`.bin`, `.pt`, `.pth`, `.ckpt`): refused, or read by torch with `weights_only=True` if allowed."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def open_pickle(path: Path, *, allowed: bool) -> dict[str, LazyTensor]:
-    """The tensors of a pickled state dict, or of the one under `state_dict`.
+    """Open the tensors of a pickled state dict, or of the state dict under the key `state_dict`.
 
-    torch maps the file where its format lets it, and reads the whole of older ones.
+    torch maps the file into memory, except for files of its older format, which it reads completely.
+
+    Args:
+        path: the file.
+        allowed: False refuses the file.
 
     Raises:
-        CheckpointError: not allowed, damaged, or a pickle that holds more than tensors.
+        CheckpointError: pickles are not allowed, or the file is damaged or holds more than tensors.
         MissingExtra: torch is not installed.
     """
     if not allowed:
@@ -42,15 +46,13 @@ def open_pickle(path: Path, *, allowed: bool) -> dict[str, LazyTensor]:
         ) from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (
-        Exception
-    ) as error:  # on damaged bytes, torch's reader raises whatever it runs into: IndexError, struct.error
+    except Exception as error:  # on damaged bytes, torch raises errors of any kind, as IndexError and struct.error
         raise CheckpointError(f"{path} is not a pickle that torch can read: it is damaged; fetch it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a dict of tensors, got {type(content).__name__}")
-    # Counters and settings beside the tensors (global_step, ...) are left out.
+    # Counters and settings (global_step, ...) are left out.
     return {str(name): _lazy(value) for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 

@@ -1,6 +1,6 @@
-"""Published VAE files, known by their size and SHA-256: their names and shapes leave open which model they are of.
+"""Published VAE files, recognised by size and SHA-256: their names and shapes do not determine the model.
 
-Each digest stands in several public repositories that download the file and check it; one is named per row.
+Each digest occurs in several public repositories that download the file and check it. One of them is named per row.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from ...runtime.system.hashing import sha256_of
 
 __all__ = ["PUBLISHED_FILES", "model_of_file"]
 
+# (size in bytes, SHA-256) -> model.
 PUBLISHED_FILES: dict[tuple[int, str], str] = {
     # stabilityai/sd-vae-ft-mse-original, vae-ft-mse-840000-ema-pruned.safetensors
     (334_641_190, "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75"): "Stable Diffusion 1.x or 2.x",
@@ -26,7 +27,10 @@ PUBLISHED_FILES: dict[tuple[int, str], str] = {
 
 
 def model_of_file(path: Path) -> str | None:
-    """The published model whose file this is, byte for byte; a file of no published size is not read."""
+    """Return the published model whose file this is, byte for byte, or None.
+
+    The file is read only if it has the size of a published file.
+    """
     size = path.stat().st_size
     if all(size != known for known, _ in PUBLISHED_FILES):
         return None

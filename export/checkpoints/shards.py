@@ -1,4 +1,4 @@
-"""Sharded weights: an index that says which file holds which tensor."""
+"""Sharded weights: an index file names the file of each tensor."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["open_shards", "shard_names"]
 
 
 def shard_names(index: Path) -> list[str]:
-    """The files that an index names.
+    """Return the files that an index names.
 
     Raises:
         CheckpointError: the index is damaged, or names files outside its folder.
@@ -26,7 +26,11 @@ def shard_names(index: Path) -> list[str]:
 
 
 def open_shards(index: Path, *, allow_pickle: bool = False) -> Weights:
-    """The tensors of all shards that an index (`*.index.json`) names; each tensor is in exactly the file it names.
+    """Open the tensors of all shards that an index (`*.index.json`) names.
+
+    Args:
+        index: the index.
+        allow_pickle: accept shards that are pickles.
 
     Raises:
         CheckpointError: the index is damaged, names files outside its folder, or disagrees with the shards.
@@ -42,7 +46,7 @@ def open_shards(index: Path, *, allow_pickle: bool = False) -> Weights:
         if misplaced or absent:
             raise CheckpointError(
                 f"{index.name} and {file} disagree about where tensors are ({listed(misplaced + absent)}): "
-                f"they are of different downloads; fetch the folder again"
+                f"they are from different downloads; fetch the folder again"
             )
         tensors |= shard
     return Weights(index, tensors)

@@ -1,9 +1,9 @@
-"""One file with a VAE in it, alone or among other models: where it is, and in whose names."""
+"""Single files with a VAE in them, alone or among other models: find the VAE and the convention of its names."""
 
 from pathlib import Path
 
 from ...runtime.errors import CheckpointError
-from .candidate import Candidate
+from .found_checkpoint import FoundCheckpoint
 from .ldm import open_ldm
 from .listing import listed
 from .ltx2_original import open_ltx2_original, refuse_diffusion_decoder
@@ -11,17 +11,22 @@ from .weights import Weights, open_weights
 
 __all__ = ["open_single_file"]
 
-# Anchored, so that `audio_vae.encoder` is nobody's.
+# Prefixes of the VAE's tensors. They are matched from the start of a name, so `audio_vae.encoder` does not match.
 _PREFIXES = ("first_stage_model.", "vae.", "")
+# Tensors that show an image VAE and a video VAE.
 _IMAGE = ("encoder.conv_in.weight", "decoder.conv_in.weight")
 _VIDEO = ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight")
 
 
-def open_single_file(path: Path, *, allow_pickle: bool = False) -> Candidate:
-    """Find the VAE in a file and name its tensors as diffusers does. Only the header is read.
+def open_single_file(path: Path, *, allow_pickle: bool = False) -> FoundCheckpoint:
+    """Find the VAE in a file and give its tensors their diffusers names. Only the header is read.
+
+    Args:
+        path: the file.
+        allow_pickle: let torch read the tensors of a pickle.
 
     Raises:
-        CheckpointError: there is no VAE that is known, or more than one.
+        CheckpointError: the file holds no known VAE, or more than one.
     """
     weights = open_weights(path, allow_pickle=allow_pickle)
     found = [
@@ -31,12 +36,14 @@ def open_single_file(path: Path, *, allow_pickle: bool = False) -> Candidate:
         if any(prefix + marker in weights.tensors for marker in markers)
     ]
     if not found:
-        for prefix in _PREFIXES:  # its decoder alone
+        for prefix in _PREFIXES:  # the file may hold LTX-2.5's diffusion decoder alone
             refuse_diffusion_decoder(weights, [name.removeprefix(prefix) for name in weights.tensors])
         raise CheckpointError(_nothing(weights))
     if len(found) > 1:
         places = ", ".join(f"{prefix}encoder/decoder" for prefix, _ in found)
-        raise CheckpointError(f"{path} holds {len(found)} VAEs ({places}): save the one that you want in its own file")
+        raise CheckpointError(
+            f"{path} holds {len(found)} VAEs ({places}): save the VAE that you want in a file of its own"
+        )
     prefix, opener = found[0]
     return opener(weights, prefix)
 
@@ -44,7 +51,7 @@ def open_single_file(path: Path, *, allow_pickle: bool = False) -> Candidate:
 def _nothing(weights: Weights) -> str:
     names = list(weights.tensors)
     if any(name.startswith("audio_vae.") for name in names):
-        return f"{weights.path} holds an audio VAE and none for pictures or video: take the file with the video VAE"
+        return f"{weights.path} holds an audio VAE and no VAE for pictures or video: take the file with the video VAE"
     has = f"it has {listed(names)}" if names else "it has no tensors"
     wanted = ", ".join(prefix + _IMAGE[0] for prefix in _PREFIXES) + f" or {_VIDEO[0]}"
     return f"{weights.path} holds no VAE that is known here: {has}, and a VAE would have {wanted}"

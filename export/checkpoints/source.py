@@ -1,4 +1,4 @@
-"""From what the user typed to a checkpoint: one function that recognises the kind of source."""
+"""Opens the checkpoint that the user named: one function that recognises the kind of source."""
 
 import logging
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from typing import Any
 from ...runtime.config.families import config_from_dict
 from ...runtime.config.kl import MissingScalingFactor
 from ...runtime.errors import CheckpointError, ConfigError
-from .candidate import Candidate
 from .checkpoint import Checkpoint
 from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
 from .flax_folder import FLAX_NAME, open_flax_folder
+from .found_checkpoint import FoundCheckpoint
 from .hub import fetch_from_hub, has_form_of_id, hub_id
 from .parameters import family_parameters, parameters_of
 from .published import missing_shift
@@ -25,8 +25,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to read a source: `subfolder` and `variant` of a folder, `revision` of a hub id; `allow_pickle` lets torch
-    read the tensors of a pickle."""
+    """How to read a source.
+
+    Attributes:
+        subfolder: subfolder that holds the VAE; None looks at the folder itself and in `vae`.
+        revision: branch, tag or commit of a model on the hub; None takes the default branch.
+        variant: variant of the weights (fp16, ...); None takes the plain weights.
+        allow_pickle: let torch read the tensors of a pickle.
+    """
 
     subfolder: str | None = None
     revision: str | None = None
@@ -37,19 +43,21 @@ class SourceOptions:
 def open_checkpoint(
     source: Path | str, overrides: Mapping[str, Any] | None = None, options: SourceOptions | None = None
 ) -> Checkpoint:
-    """Open a checkpoint: recognise it, name its tensors as diffusers does, and check that they fit its config.
+    """Open a checkpoint: recognise it, give its tensors their diffusers names, and check that they fit its config.
 
-    `source` is a path, or a model on the hub: `org/name`, or `hf://org/name` if a file or folder `org` exists here too.
-    A string is taken as it was typed: `./models/vae` is a path and nothing else. A `Path` is never a model on the hub:
-    `Path("./models/vae")` has lost its `./`.
+    Weights are not read yet. Reading a weight that is not finite raises CheckpointError.
 
-    `overrides` replace config fields where they are given (scaling_factor, shift_factor). Weights are not read yet;
-    reading one that is not finite is an error.
+    Args:
+        source: a path, or a model on the hub: `org/name`, or `hf://org/name` if a file or folder `org` exists here too.
+            A string is taken as typed: `./models/vae` is always a path. A `Path` is never a model on the hub, since
+            `Path("./models/vae")` has lost its `./`.
+        overrides: config fields that replace those of the source (scaling_factor, shift_factor).
+        options: how to read the source.
 
     Raises:
-        CheckpointError: the source is missing, is not a checkpoint, is of a kind that is not read, or its tensors do
-            not fit its config.
-        ConfigError: its config is incomplete or unsupported.
+        CheckpointError: the source is missing, is not a checkpoint, is of an unsupported kind, or its tensors do not
+            fit its config.
+        ConfigError: the config is incomplete or unsupported.
     """
     found = _recognised(source, options or SourceOptions())
     overrides = overrides or {}
@@ -78,22 +86,22 @@ def open_checkpoint(
 
 
 def _check_size(checkpoint: Checkpoint) -> None:
-    """Refuse a config of more layers than there are tensors, before anything is built of that size."""
+    """Refuse a config with more layers than the source has tensors, before anything of that size is built."""
     total = checkpoint.config.layer_count
     if total > len(checkpoint.tensors):
         raise CheckpointError(
-            f"{checkpoint.source}: the weights do not fit the config of {checkpoint.config.family}: it says {total} "
-            f"layers and there are {len(checkpoint.tensors)} tensors; {checkpoint.question}"
+            f"{checkpoint.source}: the weights do not fit the config of {checkpoint.config.family}: it has {total} "
+            f"layers, and there are {len(checkpoint.tensors)} tensors; {checkpoint.question}"
         )
 
 
-def _recognised(typed: Path | str, options: SourceOptions) -> Candidate:
+def _recognised(typed: Path | str, options: SourceOptions) -> FoundCheckpoint:
     source = Path(typed)
     if source.is_dir():
         return _open_folder(source, options)
     if source.exists():
         if not source.is_file():
-            raise CheckpointError(f"{source} is no ordinary file: give a folder or a file with weights")
+            raise CheckpointError(f"{source} is not a regular file: give a folder or a file with weights")
         if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
             return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
         if source.name == FLAX_NAME:
@@ -108,7 +116,7 @@ def _recognised(typed: Path | str, options: SourceOptions) -> Candidate:
 
 
 def _missing(typed: Path | str) -> str:
-    """Why a source that does not exist is not looked up on the hub."""
+    """Explain why a source that does not exist is not looked up on the hub."""
     if isinstance(typed, Path):
         return f"{typed} does not exist: give a folder or a file, or a model on the hub as the string org/name"
     if has_form_of_id(typed):
@@ -123,7 +131,7 @@ def _missing(typed: Path | str) -> str:
     )
 
 
-def _open_folder(folder: Path, options: SourceOptions) -> Candidate:
+def _open_folder(folder: Path, options: SourceOptions) -> FoundCheckpoint:
     if options.subfolder is not None:
         if not (folder / options.subfolder).is_dir():
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The tensors of a source by the names that they have there, each read when it is needed."""
+"""The tensors of a source under their original names, read on demand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,13 @@ SAFETENSORS_ENDINGS = (".safetensors", ".sft")
 
 @dataclass(frozen=True)
 class Weights:
-    """`metadata` is what the file's header says beside the tensors (safetensors: strings)."""
+    """The tensors of a source.
+
+    Attributes:
+        path: the file of weights, or the index of shards.
+        tensors: the tensors by their original names.
+        metadata: the `__metadata__` of a safetensors header; empty for other kinds of files.
+    """
 
     path: Path
     tensors: Mapping[str, LazyTensor]
@@ -24,10 +30,14 @@ class Weights:
 
 
 def open_weights(path: Path, *, allow_pickle: bool = False) -> Weights:
-    """Open a weights file by its ending; of a safetensors file only the header is read.
+    """Open a weights file by its ending. Only the header of a safetensors file is read.
+
+    Args:
+        path: the file.
+        allow_pickle: let torch read the tensors of a pickle.
 
     Raises:
-        CheckpointError: the file is damaged, is a pickle that was not allowed, or is of no known kind.
+        CheckpointError: the file is damaged, is a pickle and pickles are not allowed, or is of an unknown kind.
     """
     if path.suffix in PICKLE_ENDINGS:
         return Weights(path, open_pickle(path, allowed=allow_pickle))

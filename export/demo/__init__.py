@@ -1,1 +1,1 @@
-"""The demo: embedded models, and a picture and a clip that go through them."""
+"""The demo: embedded models, and a run that sends pictures and a clip through them."""

@@ -1,4 +1,4 @@
-"""The demo run: model, bundle, latents, reconstruction and a side-by-side view, for a picture and for a clip."""
+"""The demo run: model, bundle, latents, reconstruction and a side-by-side view, for pictures and for a clip."""
 
 import importlib.resources
 import shutil
@@ -25,13 +25,20 @@ from ..verify.quality import psnr
 __all__ = ["run_demo"]
 
 Pixels = NDArray[np.uint8]
-_RATE = Fraction(24)
-_FRAMES = 49
-_SIZE = 256
+_RATE = Fraction(24)  # frames per second of the clip
+_FRAMES = 49  # of the clip
+_SIZE = 256  # height and width of the picture and the clip, in pixels
 
 
 def run_demo(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Make the new folder `folder`, whole or not at all; returns what a report says. `say` gets a line per step.
+    """Run the demo. The folder exists afterwards only if everything succeeded.
+
+    Args:
+        folder: the new folder.
+        say: called with a line of text after each step.
+
+    Returns:
+        The report, as values for JSON.
 
     Raises:
         OutputError: the folder exists already or cannot be written.

@@ -1,1 +1,1 @@
-"""Pictures and plots that we draw: plans, charts, side-by-side pictures, and samples drawn with NumPy."""
+"""Drawing: tile plans, charts, pictures side by side, and sample pictures and clips drawn with NumPy."""

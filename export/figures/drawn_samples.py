@@ -1,5 +1,8 @@
-"""A picture and a clip to try the demo models on, drawn with NumPy: a landscape with sun, clouds, hills, a house
-and a tree; in the clip the clouds drift and two balls bounce."""
+"""Draws a sample picture and a sample clip with NumPy.
+
+The picture is a landscape with sun, clouds, hills, a house and a tree. In the clip the clouds drift and two balls
+bounce.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +16,17 @@ Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[np.uint8]
 
 _BALLS = ((214, 62, 52), (250, 200, 60))  # red, yellow
-_RADIUS = 0.07  # of a ball, in picture heights
-_BOUNCES = 24  # frames from one bounce to the next
+_RADIUS = 0.07  # radius of a ball, in picture heights
+_BOUNCE_FRAMES = 24  # frames from one bounce to the next
 
 
 def demo_picture(height: int = 256, width: int = 256, seed: int = 0) -> Pixels:
-    """The landscape, uint8 (height, width, 3). Another seed draws another one."""
+    """Draw the landscape, uint8 (height, width, 3). Each seed draws another landscape."""
     return _eight_bits(_Landscape(height, width, seed).view(0.0))
 
 
 def demo_clip(frames: int = 25, height: int = 256, width: int = 256, seed: int = 0) -> Iterator[Pixels]:
-    """The landscape with drifting clouds and bouncing balls: `frames` pictures, uint8 (height, width, 3)."""
+    """Draw the landscape with drifting clouds and bouncing balls; yields the frames, uint8 (height, width, 3)."""
     landscape = _Landscape(height, width, seed)
     for frame in range(frames):
         view = landscape.view(0.006 * frame)
@@ -33,7 +36,7 @@ def demo_clip(frames: int = 25, height: int = 256, width: int = 256, seed: int =
 
 
 class _Landscape:
-    """Everything that stays the same from frame to frame. Lengths are in picture heights, y grows downwards."""
+    """The parts of a clip that are the same in all frames. Lengths are in picture heights; y grows downwards."""
 
     def __init__(self, height: int, width: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -51,14 +54,14 @@ class _Landscape:
         self._draw_tree(self.wide * rng.uniform(0.7, 0.8), 0.84)
 
     def view(self, drift: float) -> Floats:
-        """One frame, 0..255; `drift` says how far the clouds have gone."""
+        """Draw a frame (H, W, 3) in 0..255. `drift` is the distance that the clouds have moved, in picture heights."""
         sky = self._sky(drift)
         return sky + (self.ground - sky) * self.is_ground
 
     def add_ball(self, view: Floats, frame: int, index: int, colour: tuple[int, int, int]) -> None:
         """Draw one ball and its shadow into `view`."""
         across = self.wide * (0.15 + 0.45 * index) + self.wide * 0.011 * frame * (1 - 2 * index)
-        phase = (frame / _BOUNCES + 0.3 + 0.45 * index) % 1.0
+        phase = (frame / _BOUNCE_FRAMES + 0.3 + 0.45 * index) % 1.0
         ground = 0.93
         centre = ground - _RADIUS - 0.42 * 4 * phase * (1 - phase)
         shadow = np.hypot((self.x - across) / 1.4, (self.y - ground) / 0.35)
@@ -124,7 +127,7 @@ class _Landscape:
         self.is_ground = np.maximum(self.is_ground, mask)
 
     def _inside(self, distance: Floats) -> Floats:
-        """Mask (H, W, 1) of where a signed distance is negative, its edge one pixel wide."""
+        """Return a mask (H, W, 1) that is 1 where a signed distance is negative, with an edge of one pixel."""
         soft: Floats = np.clip(0.5 - distance / self.pixel, 0, 1).astype(np.float32)
         return np.broadcast_to(soft, (self.y.shape[0], self.x.shape[1]))[..., None]
 
@@ -132,7 +135,7 @@ class _Landscape:
         return self._inside(np.maximum(np.abs(self.x - x) - half_width, np.abs(self.y - y) - half_height))
 
     def _noise(self, frequency: float, drift: float = 0.0) -> Floats:
-        """Soft noise 0..1 (H, W): a lattice of random numbers, `frequency` to a picture height, interpolated."""
+        """Return soft noise (H, W) in 0..1: interpolated random numbers, `frequency` of them per picture height."""
         across, down = (self.x + drift) * frequency + 31, self.y * frequency
         column, row = np.floor(across).astype(np.int64), np.floor(down).astype(np.int64)
         u, v = _ease(across - column), _ease(down - row)
@@ -148,7 +151,7 @@ def _ease(value: Floats) -> Floats:
 
 
 def _mix(first: npt.ArrayLike, second: npt.ArrayLike, weight: Floats) -> Floats:
-    """From `first` (weight 0) to `second` (weight 1)."""
+    """Interpolate from `first` (weight 0) to `second` (weight 1)."""
     start = np.asarray(first, np.float32)
     mixed: Floats = start + (np.asarray(second, np.float32) - start) * weight.astype(np.float32)
     return mixed

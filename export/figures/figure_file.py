@@ -1,4 +1,4 @@
-"""A picture that is drawn to a file: checked before there is anything to draw, written whole or not at all."""
+"""Files that figures are drawn to: checked before the drawing, and written whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ _WIDTH = 12.0  # inches
 
 
 def check_figure_file(path: Path) -> None:
-    """Refuse what could not be drawn to.
+    """Check that a figure can be drawn to a file.
 
     Raises:
-        OutputError: another ending than .png, .svg and .pdf, or no such folder. MissingExtra: matplotlib is not
-            installed.
+        OutputError: the file ends in none of .png, .svg and .pdf, or its folder does not exist.
+        MissingExtra: matplotlib is not installed.
     """
     if path.suffix.lower() not in _ENDINGS:
         raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
@@ -28,7 +28,7 @@ def check_figure_file(path: Path) -> None:
 
 
 def new_figure(height: float) -> Any:
-    """A matplotlib `Figure` that high, in inches.
+    """Return a matplotlib `Figure` of that height, in inches, and 12 inches wide.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -37,10 +37,10 @@ def new_figure(height: float) -> Any:
 
 
 def write_figure(figure: Any, path: Path) -> None:
-    """Write it to a `.png`, `.svg` or `.pdf` file. An existing file is replaced.
+    """Write a figure to a `.png`, `.svg` or `.pdf` file. An existing file is replaced.
 
     Raises:
-        OutputError: as `check_figure_file`, or the file cannot be written.
+        OutputError: as in `check_figure_file`, or the file cannot be written.
     """
     check_figure_file(path)
     with partial_output(path, overwrite=True) as partial, translated_errors(path):

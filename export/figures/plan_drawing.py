@@ -1,4 +1,4 @@
-"""A tile plan as a picture: where tiles lie, where they overlap, and their weights along each axis."""
+"""Draws tile plans (places, overlaps and weights of the tiles) and decisions of the planner."""
 
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ __all__ = ["draw_decision", "draw_plan"]
 
 
 def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
-    """Draw the plan to a `.png`, `.svg` or `.pdf` file: the tiles of the last two axes, each more opaque where more of
-    them overlap, and for every axis the weights of its tiles. An existing file is replaced.
+    """Draw a plan: the tiles of the last two axes, more opaque where they overlap, and the weights along each axis.
+
+    Args:
+        plan: the plan.
+        path: a `.png`, `.svg` or `.pdf` file. An existing file is replaced.
+        title: beginning of the figure's title.
 
     Raises:
-        OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
+        OutputError: the file has another ending, or cannot be written.
+        MissingExtra: matplotlib is not installed.
     """
     rectangle = require("matplotlib.patches", extra="plot").Rectangle
     spatial, rows = plan.lines[-2:], len(plan.lines)
@@ -39,11 +44,18 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
 
 
 def draw_decision(decision: Decision, path: Path, *, title: str = "") -> None:
-    """Draw a planner's decision to a `.png`, `.svg` or `.pdf` file: memory of every strategy against the budget, and
-    its seconds, the chosen one filled; or why it is out, where its cost is not known. An existing file is replaced.
+    """Draw a decision of the planner: memory and time of each strategy, and the budget.
+
+    The chosen strategy is dark. A strategy without a known cost has the reason for its refusal instead of bars.
+
+    Args:
+        decision: the decision.
+        path: a `.png`, `.svg` or `.pdf` file. An existing file is replaced.
+        title: beginning of the figure's title.
 
     Raises:
-        OutputError: another ending, or the file cannot be written. MissingExtra: matplotlib is not installed.
+        OutputError: the file has another ending, or cannot be written.
+        MissingExtra: matplotlib is not installed.
     """
     rows = decision.candidates
     figure = new_figure(0.3 * len(rows) + 1.6)
@@ -62,10 +74,10 @@ def draw_decision(decision: Decision, path: Path, *, title: str = "") -> None:
     memory.invert_yaxis()
     for place, row in enumerate(rows):
         if row.cost is None:
-            beside = {"transform": memory.get_yaxis_transform(), "va": "center", "fontsize": "x-small"}
-            memory.text(0.02, place, row.refused, **beside)
+            style = {"transform": memory.get_yaxis_transform(), "va": "center", "fontsize": "x-small"}
+            memory.text(0.02, place, row.refused, **style)
     time.barh(places, [row.cost.seconds or 0 if row.cost else 0 for row in rows], color=colours)
-    if any(row.cost.seconds for row in rows if row.cost):  # on a device nobody knows
+    if any(row.cost.seconds for row in rows if row.cost):  # the seconds of an unknown device are not known
         time.set(xlabel="seconds", xscale="log")
     for axes in (memory, time):  # plain numbers on a logarithmic axis
         axes.xaxis.set_major_formatter("{x:g}")

@@ -1,4 +1,4 @@
-"""Labelled pictures next to each other, for people who look rather than read."""
+"""Pictures side by side, with labels."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,21 @@ from ...runtime.extras import require
 __all__ = ["side_by_side"]
 
 Pixels = NDArray[np.uint8]
-_GAP = 8
-_BAR = 30
+_GAP = 8  # pixels between panels
+_BAR = 30  # height of the labels, in pixels
 _PAPER = (250, 250, 248)
 _INK = (30, 30, 30)
 
 
 def side_by_side(panels: Sequence[tuple[str, Pixels]]) -> Pixels:
-    """One picture, uint8 (H, W, 3), of several of one height, each under its label; sides are even."""
+    """Join pictures of one height to one picture, each under its label.
+
+    Args:
+        panels: pairs of a label and a picture, uint8 (H, W, 3).
+
+    Returns:
+        The picture, uint8 (H, W, 3); H and W are even.
+    """
     image_module, draw_module = require("PIL.Image", extra="media"), require("PIL.ImageDraw", extra="media")
     font = require("PIL.ImageFont", extra="media").load_default(size=15)
     height = max(pixels.shape[0] for _, pixels in panels) + _BAR + _GAP

@@ -1,4 +1,4 @@
-"""The graphs of a bundle: whole components, streams and exact strips, written as ONNX files with their weights.
+"""The graphs of a bundle: whole components, streams and strips, written as ONNX files with their weights.
 
-How one node becomes ONNX belongs to `lowering`.
+The translation of single operations to ONNX belongs to `lowering`.
 """

@@ -1,4 +1,4 @@
-"""The graphs of a model: one small module per graph, with the names and axes of its inputs and outputs."""
+"""The graphs of whole components: for each graph a small module, and the names and axes of its inputs and outputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,10 +23,17 @@ _PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "po
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph to export: the module to trace, its inputs in forward's order, and its outputs.
+    """A graph to export.
 
-    `variant` is "" for the model's own graph, and names how a further one differs. `stage`: of a streaming
-    graph; `strip_stage`: of one that runs in strips.
+    Attributes:
+        component: "encoder" or "decoder".
+        variant: part of the file name; "" for the component's default graph.
+        module: the module to trace.
+        inputs: the inputs, in the order of the module's `forward`.
+        outputs: the outputs.
+        causal: causality of a video model's graph; None for image models.
+        stage: place of the graph in a stream; None for other graphs.
+        strip_stage: place of the graph in a pass in strips; None for other graphs.
     """
 
     component: str
@@ -40,20 +47,23 @@ class GraphSpec:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it runs all at once."""
+        """True if the graph is the whole component."""
         return self.stage is None and self.strip_stage is None
 
     @property
     def has_cpu_form(self) -> bool:
-        """Whether ONNX Runtime runs it faster on a CPU in another form: what decodes a picture or makes it larger, and
-        streams. (Whole clips would take twice the memory.)"""
+        """True if the bundle also gets the graph in the form that ONNX Runtime runs faster on a CPU.
+
+        These are the decoders of pictures, the strip graphs that double a picture, and streams. Graphs of whole clips
+        have no such form, since it would take twice the memory.
+        """
         if self.strip_stage is not None:
             return self.strip_stage.up == 2
         return self.stage is not None or (self.causal is None and self.component == "decoder")
 
 
 class EncoderGraph(nn.Module):
-    """sample -> moments."""
+    """The encoder of a model: sample -> moments."""
 
     def __init__(self, model: Any, options: dict[str, Any]) -> None:
         super().__init__()
@@ -65,7 +75,7 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """latents (, temb) (, noise per block) -> sample."""
+    """The decoder of a model: latents, temb if it is conditioned, noise for each noisy block -> sample."""
 
     def __init__(self, model: Any, options: dict[str, Any], conditioned: bool, noisy_blocks: tuple[bool, ...]) -> None:
         super().__init__()
@@ -85,7 +95,7 @@ class DecoderGraph(nn.Module):
 
 
 def component_of(parameter: str) -> str | None:
-    """Which component a parameter belongs to, or None for the latent statistics."""
+    """Return the component to which a parameter belongs, or None for the statistics of the latents."""
     for component, prefixes in _PREFIXES.items():
         if parameter.startswith(prefixes):
             return component
@@ -93,7 +103,13 @@ def component_of(parameter: str) -> str | None:
 
 
 def meta_model(config: ModelConfig, *, attention: str = "sdpa", fuse_qkv: bool = True) -> nn.Module:
-    """The reference model without memory for its weights, ready to trace."""
+    """Return the reference model on the "meta" device, without memory for its weights, ready to trace.
+
+    Args:
+        config: the model's config.
+        attention: one of `ATTENTION_KINDS`.
+        fuse_qkv: run the three projections of an attention as one.
+    """
     with torch.device("meta"):
         model = model_from_config(config)
     for module in model.modules():
@@ -106,8 +122,14 @@ def meta_model(config: ModelConfig, *, attention: str = "sdpa", fuse_qkv: bool =
 def graph_specs(
     config: ModelConfig, model: nn.Module, component: str, causal: tuple[bool, ...] = ()
 ) -> Iterator[GraphSpec]:
-    """The graphs to export for one component: one for images, and for video one per wanted causality, the config's
-    own first."""
+    """Yield the graphs of a whole component: one for images, and for video one per causality.
+
+    Args:
+        config: the model's config.
+        model: the reference model.
+        component: "encoder" or "decoder".
+        causal: causalities of a video model to export in addition to the config's own, which comes first.
+    """
     default = config.causal(component)
     yield _spec(config, model, component, default, "")
     for choice in dict.fromkeys(causal):

@@ -1,4 +1,4 @@
-"""The graphs of one component, written in every precision that is asked for, each precision with its weights."""
+"""Writes the graphs of a component in each precision, together with the weights of that precision."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,13 +28,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class WrittenGraphs:
-    """What was written in one precision.
+    """The files of one component in one precision.
 
     Attributes:
         graphs: the graphs, as the manifest describes them.
-        files: the files of the graphs and their weights.
-        float32_nodes: by graph file, the nodes that stayed in float32.
-        weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file.
+        files: all files, with their sizes and hashes.
+        float32_nodes: by graph file, the names of the nodes that stayed in float32.
+        weight_bytes: by graph file, the size in bytes of each initializer whose values are in the weights file.
     """
 
     graphs: tuple[Graph, ...]
@@ -44,7 +44,13 @@ class WrittenGraphs:
 
 
 class ComponentGraphs:
-    """One component's graphs, lowered once in float32; `write` puts one precision of them into a folder."""
+    """The graphs of one component, lowered once in float32. `write` writes them in one precision.
+
+    Args:
+        component: "encoder" or "decoder".
+        specs: the graphs.
+        shapes: shape of each weight of the component, by its name.
+    """
 
     def __init__(self, component: str, specs: Iterable[GraphSpec], shapes: Shapes) -> None:
         self.component = component
@@ -65,7 +71,7 @@ class ComponentGraphs:
                 self._for_cpu[name] = lowered(spec, for_cpu=True)
 
     def bytes_in(self, dtype: str) -> int:
-        """About how large the weights are in a precision."""
+        """Return the approximate size of the weights in a precision, in bytes."""
         return ITEM_BYTES[dtype] * sum(map(math.prod, self.shapes.values()))
 
     def write(
@@ -76,11 +82,18 @@ class ComponentGraphs:
         keep: Mapping[str, frozenset[str]] | None = None,
         on_graph: Callable[[], None] = lambda: None,
     ) -> WrittenGraphs:
-        """Write weights and graphs; `keep` names, per float32 graph file, the tensors that stay in float32, and
-        `on_graph` is called before each graph.
+        """Write the weights and the graphs in one precision.
+
+        Args:
+            folder: the folder to write to.
+            dtype: "float32", "float16" or "bfloat16".
+            read: returns the values of a weight.
+            keep: by float32 graph file, the tensors that stay in float32.
+            on_graph: called before each graph is written.
 
         Raises:
-            CheckpointError: a weight that the precision cannot hold. OSError: the folder cannot be written.
+            CheckpointError: the precision cannot hold a weight.
+            OSError: the folder cannot be written.
         """
         plans = {} if dtype == "float32" else self._plans(dtype, keep or {})
         stored_wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
@@ -121,8 +134,10 @@ class ComponentGraphs:
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes, weight_bytes)
 
     def _plans(self, dtype: str, keep: Mapping[str, Collection[str]]) -> dict[str, PrecisionPlan]:
-        """The plan of every graph, by its float32 file. What streams and exact steps keep in float32 follows from the
-        graphs of the whole: a range check runs only those."""
+        """Return the precision plan of every graph, by its float32 file.
+
+        A range check runs only the graphs of whole components. The plans of streams and strips follow from theirs.
+        """
         whole = {name: model for name, (spec, model) in self.models.items() if spec.is_whole}
         plans = {name: plan_precision(model, dtype, keep.get(name, ())) for name, model in whole.items()}
         wide = frozenset().union(*(plan.float32_weights for plan in plans.values()))
@@ -131,11 +146,12 @@ class ComponentGraphs:
         for name, (_, model) in self.models.items():
             if name not in whole:
                 plans[name] = plan_precision(model, dtype, kept | ahead, wide)
-                # What a stage gives is named otherwise where the next one takes it.
+                # The next stage takes this stage's `result` under the name `chunk`.
                 ahead = {ports.CHUNK} if _maker(model, ports.RESULT) in kept else set()
         return plans
 
     def file_name(self, spec: GraphSpec, dtype: str) -> str:
+        """Return the name of a graph's file in a precision."""
         parts = [self.component, spec.variant, "" if dtype == "float32" else dtype, "onnx"]
         return ".".join(filter(None, parts))
 
@@ -148,7 +164,10 @@ def _infos(tensors: Iterable[TensorSpec], dtype: str, low: Collection[str]) -> t
 
 
 def _maker(model: ModelProto, output: str) -> str:
-    """The node that makes it, by name: which is that of its result, wherever it is no graph's output."""
+    """Return the name of the node that computes an output of the graph, or "".
+
+    A node has the name of its result, unless the result was renamed to a graph output.
+    """
     return next((node.name for node in model.graph.node if output in node.output), "")
 
 

@@ -1,8 +1,9 @@
-"""The graphs that run a clip chunk after chunk: one per stage of the decoder, and one for the encoder.
+"""The graphs that run a clip chunk by chunk: one per stage of the decoder, and one for the encoder.
 
-Each takes `chunk` (frames as they come), `first` and, if not causal, `last` (int64 (1,), 0 or 1), what its whole-clip
-graph takes beside its latents, and every layer's state; it gives `result` and the next states. A non-causal decoder's
-layers are late by one frame a convolution, so a stage's first chunk needs `lead` frames before anything comes out.
+The inputs of a graph are `chunk` (the next frames), `first` and, if not causal, `last` (int64 (1,), 0 or 1), the inputs
+of the whole-clip graph other than latents, and the state of every layer. The outputs are `result` and the next states.
+The layers of a non-causal decoder are late by one frame per convolution, so the first chunk of a stage needs `lead`
+frames before the stage returns a frame.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,15 @@ from .components import GraphSpec, Stage, meta_model
 __all__ = ["stream_specs"]
 
 Shape = tuple[int, ...]
-_PROBE_CELLS = 4  # latent height and width when shapes are looked up
-_MOST_LEAD = 1024
+_PROBE_CELLS = 4  # height and width of the latents with which shapes are looked up
+_MAX_LEAD = 1024  # frames
 
 
 class EncoderStream(nn.Module):
-    """A chunk of a clip -> moments. The first chunk has 1 + a multiple of the temporal ratio of frames, later ones a
-    multiple."""
+    """The encoder: a chunk of a clip -> moments.
+
+    The first chunk has one frame and a multiple of the temporal ratio; later chunks have a multiple of the ratio.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -38,12 +41,13 @@ class EncoderStream(nn.Module):
         return (self.run(chunk, ()), *self.stream.states)
 
     def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
+        """Run the encoder with the stream begun before. `extras` is empty."""
         moments: Tensor = self.model.encoder(chunk, self.stream)
         return moments
 
 
 class DecoderStream(nn.Module):
-    """One stage of the decoder: latents, or what the stage before gave -> what the next one takes, or the clip."""
+    """One stage of the decoder: latents or the previous stage's result -> the next stage's input, or the clip."""
 
     def __init__(self, model: Any, index: int, causal: bool, conditioned: bool, noisy: bool) -> None:
         super().__init__()
@@ -55,12 +59,13 @@ class DecoderStream(nn.Module):
         self.extras = conditioned + noisy
 
     def forward(self, chunk: Tensor, first: Any, *rest: Any) -> tuple[Tensor, ...]:
-        after = 0 if self.stream.causal else 1  # a causal stage does not ask which chunk is the last
+        after = 0 if self.stream.causal else 1  # a causal stage has no input `last`
         extras = [rest[after + index] for index in range(self.extras)]
         self.stream.begin(_from(rest, after + self.extras), first, rest[0] if after else 0)
         return (self.run(chunk, extras), *self.stream.states)
 
     def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
+        """Run the stage with the stream begun before. `extras` is temb and noise, as far as the stage takes them."""
         temb = extras[0] if self.conditioned else None
         noise = extras[int(self.conditioned)] if self.noisy else None
         result: Tensor = self.model.decoder.stage(self.index, chunk, self.stream, temb, noise)
@@ -68,15 +73,17 @@ class DecoderStream(nn.Module):
 
 
 def stream_specs(config: ModelConfig, model: nn.Module, component: str) -> Iterator[GraphSpec]:
-    """The streaming graphs of a component, stage by stage. None for an encoder that is not causal: it looks ahead
-    from its very first frame to the last."""
+    """Yield the streaming graphs of a component, stage by stage.
+
+    An encoder that is not causal has none: its first frame depends on frames up to the last.
+    """
     causal = bool(config.causal(component))
     if component == "encoder":
         if causal:
             yield _encoder_spec(config, model)
         return
     noise = {stack.block: stack for stack in config.noise_stacks}
-    # Neither timesteps nor noise change a shape, so shapes are looked up in a model without them.
+    # Timesteps and noise change no shape, so shapes are looked up in a model without them.
     plain: Any = meta_model(config.without_conditions())
     shape: Shape = (1, config.latent_channels, 1, _PROBE_CELLS, _PROBE_CELLS)
     for index, part in enumerate(plain.decoder.stages):
@@ -90,7 +97,7 @@ def stream_specs(config: ModelConfig, model: nn.Module, component: str) -> Itera
 
 
 def _from(rest: Any, index: int) -> Iterator[Any]:
-    """`rest` from an index on: while it is traced it can be indexed and has no length."""
+    """Yield `rest` from an index on. While it is traced, `rest` has no length and cannot be sliced."""
     while True:
         yield rest[index]
         index += 1
@@ -117,19 +124,19 @@ def _axis(name: str, scale: int) -> str:
 
 
 def _probe(module: EncoderStream | DecoderStream, shape: Shape) -> tuple[int, list[Shape]]:
-    """The fewest frames of a first chunk out of which something comes, and the shapes of result and states."""
-    for frames in range(1, _MOST_LEAD + 1):
+    """Return the fewest frames of a first chunk that give a result, and the shapes of the result and the states."""
+    for frames in range(1, _MAX_LEAD + 1):
         chunk = torch.empty((*shape[:2], frames, *shape[3:]), device="meta")
         module.stream.begin(None, first=1, last=0)
         try:
             result = module.run(chunk, ())
         except RuntimeError:
-            if frames < _MOST_LEAD:  # a convolution got fewer frames than it has taps
+            if frames < _MAX_LEAD:  # a convolution has fewer frames than taps
                 continue
             raise
         if result.shape[2] > 0:
             return frames, [tuple(result.shape), *(tuple(state.shape) for state in module.stream.states)]
-    raise AssertionError(f"nothing comes out of {_MOST_LEAD} frames")
+    raise AssertionError(f"{_MAX_LEAD} frames give no result")
 
 
 def _spec(
@@ -142,7 +149,7 @@ def _spec(
     causal: bool,
 ) -> GraphSpec:
     def space(own: Shape) -> tuple[str, str]:
-        factor = own[-1] // _PROBE_CELLS  # pixels of the encoder and cells of the decoder are counted from latents
+        factor = own[-1] // _PROBE_CELLS  # axes are named as multiples of the latents' axes
         return _axis(ports.HEIGHT, factor), _axis(ports.WIDTH, factor)
 
     def spec(name: str, own: Shape, frames: int | str) -> TensorSpec:

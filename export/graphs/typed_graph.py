@@ -1,5 +1,4 @@
-"""Writes a float32 graph in the precision that a plan gives each of its nodes: every cast is there, nothing is left to
-the engine."""
+"""Rewrites a float32 graph with the precision that a plan gives each node. All casts are explicit nodes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,17 @@ from ..weights.safetensors_file import StoredTensor
 
 __all__ = ["apply_precision"]
 
-_IR_VERSIONS = {18: 9, 22: 10}
+_IR_VERSIONS = {18: 9, 22: 10}  # ONNX IR version of each opset
 
 
 def apply_precision(model: ModelProto, plan: PrecisionPlan, weights: Mapping[str, StoredTensor]) -> ModelProto:
-    """The graph of `plan`, its weights read where `weights` says (float32 those that the plan names, else low)."""
+    """Return a float32 model rewritten to the precisions of a plan.
+
+    Args:
+        model: the float32 model.
+        plan: the precision of each node.
+        weights: place and dtype of each weight: float32 for the weights that the plan names, else the plan's dtype.
+    """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     top = _Typed(plan, weights, constants, dict.fromkeys(plan.sizes, "int64"))
     result = ModelProto()
@@ -31,8 +36,17 @@ def apply_precision(model: ModelProto, plan: PrecisionPlan, weights: Mapping[str
 
 @dataclass
 class _Typed:
-    """Writes one graph (or a body within it) with casts. `types` holds the dtype of every tensor seen so far, and from
-    the start those that are "int64"; `casts` the name that a tensor has in another dtype within this graph."""
+    """Writes one graph, or the body of a node within it, with casts.
+
+    Attributes:
+        plan: the precision of each node.
+        weights: place and dtype of each weight.
+        constants: initializers of the float32 model, by name.
+        types: dtype of each tensor so far; from the start, the tensors of whole numbers ("int64").
+        casts: (tensor, dtype) -> name of the tensor in that dtype within this graph.
+        nodes: the nodes so far.
+        initializers: the initializers so far, by name.
+    """
 
     plan: PrecisionPlan
     weights: Mapping[str, StoredTensor]
@@ -43,7 +57,7 @@ class _Typed:
     initializers: dict[str, TensorProto] = field(default_factory=dict)
 
     def graph(self, graph: GraphProto, *, outputs: str) -> GraphProto:
-        """`graph`, typed; its inputs and outputs are of the dtype `outputs`, where the plan says nothing else."""
+        """Return a graph with casts. Its inputs and outputs have the dtype `outputs`, unless the plan differs."""
         result = GraphProto()
         result.CopyFrom(graph)
         wanted = {value.name: self._port(value.name, outputs) for value in result.output}
@@ -60,7 +74,7 @@ class _Typed:
         return result
 
     def _port(self, name: str, others: str) -> str:
-        """The dtype of an input or output; `others`: of those about which the plan says nothing."""
+        """Return the dtype of an input or output; `others` is the default."""
         return self.plan.dtype if name in self.plan.low_ports else self.types.get(name, others)
 
     def _node(self, node: NodeProto, wanted: Mapping[str, str]) -> None:
@@ -68,14 +82,14 @@ class _Typed:
         copy.CopyFrom(node)
         kind = self.types.get(node.output[0]) or self._dtype(node)
         for position, name in enumerate(node.input):
-            fixed = node.op_type == "Resize" and position > 0  # its scales are float32 whatever it resizes
+            fixed = node.op_type == "Resize" and position > 0  # the scales are float32 in every precision
             if name and kind != "int64" and self.types.get(name) != "int64":
                 copy.input[position] = self._as(name, "float32" if fixed else kind)
             elif name in self.constants:
                 self.initializers[name] = self.constants[name]
         for attribute in copy.attribute:
             if attribute.type == AttributeProto.GRAPH:
-                # A body's casts are its own; what it sees from outside it casts within.
+                # A body has casts of its own, for the tensors of the outer graph too.
                 body = _Typed(self.plan, self.weights, self.constants, dict(self.types))
                 attribute.g.CopyFrom(body.graph(attribute.g, outputs=self._dtype(node)))
                 self.initializers |= body.initializers
@@ -119,7 +133,7 @@ class _Typed:
             self.initializers[name] = proto
         if stored.dtype == dtype:
             return name
-        if (name, dtype) not in self.casts:  # read in both precisions: stored in the wider one
+        if (name, dtype) not in self.casts:  # a weight that nodes of both precisions read is stored in the wider one
             self.casts[name, dtype] = f"{name}:{dtype}"
             self.nodes.append(_cast(name, f"{name}:{dtype}", dtype))
         return self.casts[name, dtype]

@@ -1,4 +1,4 @@
-"""From a traced PyTorch model to an ONNX graph, node by node.
+"""Turns a PyTorch module into an ONNX graph, node by node.
 
-Which graphs a bundle gets belongs to `graphs`; the PyTorch models belong to `models`.
+The choice of the graphs in a bundle belongs to `graphs`. The PyTorch models belong to `models`.
 """

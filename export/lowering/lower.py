@@ -1,7 +1,7 @@
-"""Which ONNX nodes each PyTorch operation becomes. One function per operation, and a table that names them: here those
-of functions and methods, in `module_nodes.py` those of modules.
+"""The ONNX nodes of each PyTorch function and tensor method: one function per operation, and a table of them.
 
-The set is what the reference models use, no more: an operation without an entry is an error that names the layer.
+`module_nodes.py` has the same for modules. Both support exactly the operations that the reference models use. An
+operation without an entry is an error that names the layer.
 """
 
 import operator
@@ -23,11 +23,21 @@ Number = int | float
 
 
 class LoweringError(LatentRTError):
-    """A model uses an operation that the export does not know."""
+    """A model uses an operation that the export does not support."""
 
 
 def lower_module(builder: GraphBuilder, module: nn.Module, name: str, *inputs: Value) -> Value:
-    """Nodes for one leaf module; `name` is its path, under which its weights are stored."""
+    """Add the nodes of one leaf module.
+
+    Args:
+        builder: the graph.
+        module: the module.
+        name: path of the module in the model, and prefix of its weights' names.
+        inputs: inputs of its `forward`.
+
+    Raises:
+        LoweringError: the module is of an unsupported kind.
+    """
     for kind, handler in MODULES.items():
         if isinstance(module, kind):
             return handler(builder, module, name, *inputs)
@@ -35,7 +45,11 @@ def lower_module(builder: GraphBuilder, module: nn.Module, name: str, *inputs: V
 
 
 def lower_call(builder: GraphBuilder, target: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Any:
-    """Nodes for one function or tensor method."""
+    """Add the nodes of one function or tensor method.
+
+    Raises:
+        LoweringError: the function is not supported.
+    """
     if target not in _CALLS:
         raise LoweringError(f"no ONNX lowering for {getattr(target, '__name__', target)}")
     return _CALLS[target](builder, *args, **kwargs)
@@ -89,7 +103,7 @@ def _reshape(builder: GraphBuilder, value: Value, *shape: Any) -> Value:
     sizes: Sequence[Whole] = shape
     if value.weight is not None and all(isinstance(size, int) for size in sizes):
         return Value(builder.weight(value.weight, _resolved(builder.weight_shape(value.weight), sizes)))
-    # In ONNX a 0 copies the input's size at that place, and one -1 is whatever remains.
+    # In ONNX, 0 copies the input's size of that axis, and one -1 is computed from the other sizes.
     sizes = [0 if size == Dimension(value.name, axis) else size for axis, size in enumerate(sizes)]
     unknown = [axis for axis, size in enumerate(sizes) if not isinstance(size, int)]
     if len(unknown) == 1 and -1 not in sizes:
@@ -115,7 +129,7 @@ def _permute(builder: GraphBuilder, value: Value, *axes: int) -> Value:
 
 
 def _transpose(builder: GraphBuilder, value: Value, first: int, second: int) -> Value:
-    # Only three-dimensional tensors are transposed so in the reference models.
+    # The reference models call `transpose` on three-dimensional tensors only.
     axes = [0, 1, 2]
     axes[first], axes[second] = second, first
     return _permute(builder, value, *axes)

@@ -1,4 +1,4 @@
-"""Which ONNX nodes each leaf module becomes: one function per module, and the table that names them."""
+"""The ONNX nodes of each leaf module: one function per kind of module, and a table of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 from ..models.attention import ScaledDotProduct
 from ..models.autoencoder_kl import Upsample
-from ..models.time_axis import Delayed, Window
+from ..models.time_axis import Delayed, StreamWindow
 from .graph import GraphBuilder
 from .phases import doubling_convolution
 from .planar import is_planar, planar_convolution
@@ -55,9 +55,12 @@ def _nearest(builder: GraphBuilder, hidden: str, factor: float) -> str:
 
 
 def _group_norm(builder: GraphBuilder, module: nn.GroupNorm, name: str, hidden: Value) -> Value:
-    """Means of rows first, then of a group's rows, and deviations from the mean squared: the error of a float32 sum
-    grows with its length, and ONNX Runtime's InstanceNormalization, which sums a group in one go, loses a digit and a
-    half over 4 million elements. (ONNX's own GroupNormalization was redefined between opsets 18 and 21.)"""
+    """Write a group norm with means of rows, then means over the rows of a group, and squared deviations.
+
+    The error of a float32 sum grows with its length. ONNX Runtime's InstanceNormalization sums a group at once and
+    loses one and a half decimal digits over 4 million elements. ONNX redefined its GroupNormalization between opsets
+    18 and 21, so the export does not use it.
+    """
     groups, channels = module.num_groups, module.num_channels
     rows, per_channel = builder.constant([0, groups, -1], "int64"), builder.constant([0, channels, 1, 1], "int64")
 
@@ -116,7 +119,7 @@ def _attention(
         return _sliced_attention(builder, module, scaled, key.name, value.name)
     if module.kind == "eager":
         return Value(_attend(builder, scaled, builder.node("Transpose", key.name, perm=(0, 2, 1)), value.name))
-    # One head, (B, 1, N, C): the form of multi-head attention that engines match and fuse.
+    # One head, (B, 1, N, C): engines recognise and fuse this form of multi-head attention.
     head = builder.constant([1], "int64")
     heads = [builder.node("Unsqueeze", tensor, head) for tensor in (scaled, key.name, value.name)]
     keys = builder.node("Transpose", heads[1], perm=(0, 1, 3, 2))
@@ -129,10 +132,10 @@ def _attend(builder: GraphBuilder, query: str, keys: str, value: str) -> str:
 
 
 def _sliced_attention(builder: GraphBuilder, module: ScaledDotProduct, query: str, key: str, value: str) -> Value:
-    # A Scan over slices of `step` queries, the last one padded with zeros; keys and values are seen from outside.
+    # A Scan over slices of `step` queries. Zeros pad the last slice. The body reads keys and values of the outer graph.
     count = as_size_tensor(builder, Dimension(query, 1))
     step = builder.node("Min", builder.constant([module.queries_per_slice], "int64"), count)
-    missing = builder.node("Mod", builder.node("Neg", count), step)  # like Python's: never negative
+    missing = builder.node("Mod", builder.node("Neg", count), step)  # as in Python, never negative
     nothing = builder.constant([0, 0, 0, 0], "int64")
     amounts = builder.node("Concat", nothing, missing, builder.constant([0], "int64"), axis=0)
     padded = builder.node("Pad", query, amounts)
@@ -150,10 +153,10 @@ def _sliced_attention(builder: GraphBuilder, module: ScaledDotProduct, query: st
 
 
 def _window(
-    builder: GraphBuilder, module: Window, name: str, state: Value, chunk: Value, first: Size, last: Size
+    builder: GraphBuilder, module: StreamWindow, name: str, state: Value, chunk: Value, first: Size, last: Size
 ) -> Value:
-    # In front: of the state's two frames and the first of the chunk, those from `start` on, in the first chunk all of
-    # them the chunk's. Behind, if not causal: in the last chunk its last frame once more.
+    # In front of the chunk stand the state's frames from `start` to the second. In a clip's first chunk, copies of the
+    # chunk's first frame stand for them. Behind the last chunk of a non-causal stream stands its last frame again.
     two = builder.constant([2], "int64")
     offset, factor = (builder.constant([number], "int64") for number in module.head)
     start = builder.shared_node("Add", builder.shared_node("Mul", first.name, factor), offset)
@@ -176,7 +179,8 @@ def _delayed(builder: GraphBuilder, module: Delayed, name: str, joined: Value, f
 
 
 def linear(builder: GraphBuilder, hidden: Value, weight: Value, bias: Value) -> Value:
-    # The weight stays as it is stored (out, in); engines fold the transposition when they load.
+    """Add the nodes of a linear layer: hidden (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    # The weight keeps its stored layout (out, in). Engines fold the transposition when they load the graph.
     product = builder.node("MatMul", hidden.name, builder.node("Transpose", weight.name, perm=(1, 0)))
     return Value(builder.node("Add", product, bias.name))
 
@@ -192,7 +196,7 @@ MODULES: dict[type[nn.Module], Callable[..., Value]] = {
     nn.Mish: _mish,
     nn.ReLU: _relu,
     ScaledDotProduct: _attention,
-    Window: _window,
+    StreamWindow: _window,
     Delayed: _delayed,
     Upsample: _upsample,
 }

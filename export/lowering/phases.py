@@ -1,10 +1,11 @@
-"""A 3x3 convolution after doubling height and width (nearest neighbour), written as four 2x2 convolutions before it.
+"""A 3x3 convolution of a picture after doubling (nearest neighbour), as four 2x2 convolutions before doubling.
 
-Of a doubled picture, a 3x3 window sees two rows and two columns only, one of them twice. So the results on even and odd
-rows and columns are four convolutions of the small picture, whose weights are sums of the 3x3 ones, and then stand side
-by side: 4/9 of the multiplications, the same numbers up to rounding.
+A 3x3 window on the doubled picture covers only two different rows and two different columns of the small picture. So
+the results on even and odd rows and columns (the four phases) are four convolutions of the small picture, with sums of
+the 3x3 weights as their weights. Interleaving the phases gives the doubled picture. This takes 4/9 of the
+multiplications and gives the same numbers up to rounding.
 
-For ONNX Runtime on a CPU (0.45 to 0.5 of the time, benchmarks/profile.md).
+The form is for ONNX Runtime on a CPU, where it takes 0.45 to 0.5 of the time (benchmarks/profile.md).
 """
 
 import numpy as np
@@ -19,8 +20,16 @@ __all__ = ["doubling_convolution"]
 def doubling_convolution(
     builder: GraphBuilder, weight: str, bias: str | None, hidden: Value, *, surrounded: bool
 ) -> Value:
-    """Nodes for hidden (B, C, H, W) -> (B, O, 2 H, 2 W), with zeros around it; `surrounded`: hidden brings one row and
-    column more at each side instead. `weight`: its name in the weights file."""
+    """Add the nodes of a doubling and its 3x3 convolution: hidden (B, C, H, W) -> (B, O, 2 H, 2 W).
+
+    Args:
+        builder: the graph.
+        weight: name of the weight (O, C, 3, 3) in the weights file.
+        bias: graph value (O,), or None.
+        hidden: the input.
+        surrounded: True if hidden has one more row and column at each side, (B, C, H + 2, W + 2). False pads the
+            doubled picture with zeros.
+    """
     rows = []
     for down in (0, 1):
         columns = []
@@ -30,8 +39,8 @@ def doubling_convolution(
             inputs = [source, _kernel(builder, weight, down, across), *([] if bias is None else [bias])]
             phase = builder.node("Conv", *inputs, kernel_shape=(2, 2), pads=pads)
             columns.append(builder.node("Unsqueeze", phase, builder.constant([4], "int64")))
-        beside = builder.node("Concat", *columns, axis=4)
-        joined = builder.node("Reshape", beside, builder.constant([0, 0, 0, -1], "int64"))
+        interleaved = builder.node("Concat", *columns, axis=4)
+        joined = builder.node("Reshape", interleaved, builder.constant([0, 0, 0, -1], "int64"))
         rows.append(builder.node("Unsqueeze", joined, builder.constant([3], "int64")))
     width = as_size_tensor(builder, Dimension(joined, 3))
     shape = builder.node("Concat", builder.constant([0, 0, -1], "int64"), width, axis=0)
@@ -39,8 +48,10 @@ def doubling_convolution(
 
 
 def _kernel(builder: GraphBuilder, weight: str, down: int, across: int) -> str:
-    """(O, C, 2, 2); engines compute it when they load: all four kernels as one product, since millions of products of
-    3x3 matrices take a quarter of a second a layer."""
+    """Add the nodes of one phase's kernel (O, C, 2, 2), which engines compute when they load the graph.
+
+    All four kernels come from one product: millions of products of 3x3 matrices take a quarter of a second per layer.
+    """
     shape = builder.weight_shape(weight)
     taps = np.stack([np.kron(PHASE_TAPS[a], PHASE_TAPS[b]) for a in (0, 1) for b in (0, 1)])  # (4, 2 * 2, 3 * 3)
     flat = builder.weight(weight, (shape[0] * shape[1], 9))
@@ -51,6 +62,6 @@ def _kernel(builder: GraphBuilder, weight: str, down: int, across: int) -> str:
 
 
 def _shifted(builder: GraphBuilder, hidden: str, down: int, across: int) -> str:
-    """Without the last row, or the first; likewise the columns."""
+    """Cut off the last row (`down` 0) or the first (`down` 1), and likewise a column."""
     rows = cut(builder, hidden, down, -1 + down or END, 2)
     return cut(builder, rows, across, -1 + across or END, 3)

@@ -1,4 +1,4 @@
-"""What flows through a lowering: tensors by name, and sizes that are only known when the graph runs."""
+"""The values of a lowering: tensors by name, and sizes that are known only when the graph runs."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,17 @@ from .graph import GraphBuilder
 __all__ = ["END", "Dimension", "Shape", "Size", "Value", "Whole", "as_size_tensor", "cut"]
 
 END = np.iinfo(np.int64).max
-"""Of an axis, whatever its length."""
+"""End of a slice that reaches to the end of its axis."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph; `weight` is its name in the weights file where it is one."""
+    """A tensor of the graph.
+
+    Attributes:
+        name: name of the graph value.
+        weight: name in the weights file if the tensor is a weight, else None.
+    """
 
     name: str
     weight: str | None = None
@@ -22,14 +27,23 @@ class Value:
 
 @dataclass(frozen=True)
 class Size:
-    """A whole number that the graph computes, as an int64 tensor of shape (1,)."""
+    """A whole number that the graph computes.
+
+    Attributes:
+        name: name of its graph value, an int64 tensor of shape (1,).
+    """
 
     name: str
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """The size of one axis of a tensor, read from the graph only where it has to be."""
+    """The size of one axis of a tensor. A node reads it only if an operation needs it.
+
+    Attributes:
+        tensor: name of the graph value.
+        axis: index of the axis.
+    """
 
     tensor: str
     axis: int
@@ -37,7 +51,11 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Shape:
-    """All sizes of a tensor."""
+    """All sizes of a tensor.
+
+    Attributes:
+        tensor: name of the graph value.
+    """
 
     tensor: str
 
@@ -46,11 +64,11 @@ class Shape:
 
 
 Whole = int | Size | Dimension
-"""A whole number, known now or when the graph runs."""
+"""A whole number that is known now, or when the graph runs."""
 
 
 def as_size_tensor(builder: GraphBuilder, size: Whole) -> str:
-    """The int64 tensor of shape (1,) that holds `size`."""
+    """Return the name of an int64 tensor of shape (1,) that holds `size`."""
     if isinstance(size, Size):
         return size.name
     if isinstance(size, Dimension):
@@ -59,6 +77,6 @@ def as_size_tensor(builder: GraphBuilder, size: Whole) -> str:
 
 
 def cut(builder: GraphBuilder, tensor: str, start: Whole, end: Whole, axis: int) -> str:
-    """Of a tensor the elements from `start` up to `end` along an axis."""
+    """Add the slice of a tensor from `start` up to `end` (exclusive) along an axis, and return its name."""
     bounds = (as_size_tensor(builder, bound) for bound in (start, end, axis))
     return str(builder.node("Slice", tensor, *bounds))

@@ -1,11 +1,11 @@
-"""From a PyTorch module to an ONNX graph.
+"""Walks a PyTorch module and adds its operations to an ONNX graph.
 
-The module's `forward` is traced symbolically (torch.fx): nothing is computed, sizes stay symbols, and weights may
-live on the "meta" device, so a model of any size is traced in seconds without memory. Each traced operation is then
-lowered to ONNX nodes (`lowering.py`).
+torch.fx traces the module's `forward` symbolically: nothing is computed, sizes stay symbols, and weights may be on the
+"meta" device. So a model of any size is traced in seconds, without memory for its weights. Each traced operation then
+becomes ONNX nodes (`lower.py`).
 
-Why not `torch.onnx.export`: its shape reasoning took minutes on these models (measured: 442 s for a narrow LTX-2
-encoder), it needs the weights in memory, and it decides the patterns that engines must recognise.
+`torch.onnx.export` is not used for three reasons: its shape inference took minutes on these models (442 s for a narrow
+LTX-2 encoder), it needs the weights in memory, and it chooses the patterns of nodes that engines must recognise.
 """
 
 from collections.abc import Sequence
@@ -36,14 +36,18 @@ def lower(
     *,
     prefix: str,
 ) -> None:
-    """Add `module`'s forward to `builder`.
+    """Add the `forward` of a module to a graph.
 
-    `inputs` are forward's positional inputs (an int64 one is a whole number to it); the results become the graph values
-    `outputs`. `prefix` is
-    cut from the module's parameter names to get the names in the weights file ("model." for a wrapped model).
+    Args:
+        module: the module; its weights may be on the "meta" device.
+        inputs: the positional inputs of `forward`. An int64 input is a whole number to it.
+        outputs: the graph outputs that the results become.
+        builder: the graph.
+        prefix: prefix that is cut from the module's parameter names to get the names in the weights file ("model." for
+            a wrapped model).
 
     Raises:
-        LoweringError: forward uses an operation that has no lowering; the message names the layer.
+        LoweringError: `forward` uses an unsupported operation; the message names the layer.
     """
     remaining = [Size(spec.name) if spec.dtype == "int64" else Value(spec.name) for spec in inputs]
     env: dict[fx.Node, Any] = {}
@@ -76,7 +80,7 @@ def lower(
 
 
 def _attribute(builder: GraphBuilder, module: nn.Module, target: str, prefix: str) -> Value:
-    """A parameter that forward reads by itself, or a constant tensor that it computes from nothing."""
+    """Return a parameter that `forward` reads directly, or a constant tensor that the trace created."""
     name = target.removeprefix(prefix)
     if builder.has_weight(name):
         return Value(builder.weight(name), weight=name)
@@ -84,7 +88,7 @@ def _attribute(builder: GraphBuilder, module: nn.Module, target: str, prefix: st
 
 
 def _scope(node: fx.Node, prefix: str) -> str:
-    """The path of the layer that a traced operation belongs to."""
+    """Return the path of the layer to which a traced operation belongs."""
     stack = node.meta.get("nn_module_stack") or {}
     path = str(node.target) if node.op == "call_module" else str(next(reversed(stack), ""))
     return "" if path + "." == prefix else path.removeprefix(prefix)

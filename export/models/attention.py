@@ -1,4 +1,4 @@
-"""The mid block's self-attention: one head as wide as the channels, over every position of the latent grid."""
+"""The self-attention of the mid block: one head over all channels, across all positions of the latent grid."""
 
 import math
 
@@ -8,15 +8,18 @@ from torch import Tensor, nn
 __all__ = ["ATTENTION_KINDS", "Attention", "ScaledDotProduct"]
 
 ATTENTION_KINDS = ("sdpa", "eager", "sliced")
-_QUERIES_PER_SLICE = 1024
+_QUERIES_PER_SLICE = 1024  # default for "sliced" attention
 
 
 class ScaledDotProduct(nn.Module):
     """softmax(q k^T / sqrt(channels)) v for q, k, v of shape (B, N, C).
 
-    `kind` chooses how: "sdpa" is PyTorch's fused kernel, and in the exported graph the four-dimensional pattern that
-    engines recognise and fuse; "eager" writes the product out in three dimensions; "sliced" walks the queries in
-    pieces of `queries_per_slice`, so that the score matrix never exceeds queries_per_slice x N.
+    Args:
+        channels: number of channels C.
+        kind: "sdpa" for PyTorch's fused kernel, which becomes the four-dimensional pattern that engines recognise and
+            fuse; "eager" for products in three dimensions; "sliced" for slices of the queries, which limit the score
+            matrix to queries_per_slice x N.
+        queries_per_slice: number of queries in a slice of "sliced" attention.
     """
 
     def __init__(self, channels: int, kind: str = "sdpa", queries_per_slice: int = _QUERIES_PER_SLICE) -> None:
@@ -39,7 +42,10 @@ class ScaledDotProduct(nn.Module):
 class Attention(nn.Module):
     """Normalise, attend over all positions, project, add the input. (B, C, H, W) -> (B, C, H, W).
 
-    Parameters are named as in diffusers' `Attention`. With `fuse_qkv` the three projections run as one.
+    Parameters have the names of diffusers' `Attention`.
+
+    Attributes:
+        fuse_qkv: True runs the three projections as one.
     """
 
     def __init__(self, channels: int, groups: int) -> None:

@@ -1,8 +1,8 @@
 """The image VAE of Stable Diffusion, SDXL, SD3 and FLUX.1.
 
-Architecture: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (2022), the
-convolutional autoencoder of VQGAN with a Gaussian latent. Parameter names are diffusers' (`AutoencoderKL`), so a
-diffusers folder loads with `strict=True`.
+Architecture: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models" (2022), the convolutional
+autoencoder of VQGAN with Gaussian latents. Parameters have the names of diffusers' `AutoencoderKL`, so the weights of a
+diffusers folder load with `strict=True`.
 """
 
 from itertools import pairwise
@@ -25,7 +25,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class ResnetBlock(nn.Module):
-    """Norm, activation, convolution, twice; plus the input. (B, Cin, H, W) -> (B, Cout, H, W)."""
+    """Norm, activation and convolution, twice, plus the input. (B, Cin, H, W) -> (B, Cout, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, config: ImageConfig) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve height and width: a stride-2 convolution, padded at the right and the bottom only."""
+    """Halve height and width: a convolution of stride 2, padded only at the right and the bottom."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -55,8 +55,11 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width: nearest neighbour, then a convolution. `surrounded`: hidden (B, C, H + 2, W + 2) brings
-    what lies around it, instead of zeros around the double -> (B, C, 2 H, 2 W)."""
+    """Double height and width: nearest neighbour, then a convolution. (B, C, H, W) -> (B, C, 2 H, 2 W).
+
+    With `surrounded`, the input (B, C, H + 2, W + 2) has one more row and column at each side, and the doubled picture
+    is not padded with zeros.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """diffusers' `UpDecoderBlock2D`: one residual block more than on the way down."""
+    """diffusers' `UpDecoderBlock2D`: one more residual block than in a down block."""
 
     def __init__(self, in_channels: int, out_channels: int, upsample: bool, config: ImageConfig) -> None:
         super().__init__()
@@ -100,7 +103,7 @@ class UpBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """A residual block, attention where the config has it, and a residual block."""
+    """A residual block, attention if the config has it, and a residual block."""
 
     def __init__(self, channels: int, config: ImageConfig) -> None:
         super().__init__()
@@ -139,7 +142,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, latent_channels, h, w), after `post_quant_conv` -> picture (B, Cout, H, W)."""
+    """Latents (B, latent_channels, h, w) after `post_quant_conv` -> picture (B, Cout, H, W)."""
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
@@ -162,7 +165,7 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """The reference model. `encode` gives moments and `decode` a picture; sampling and scaling are the runtime's."""
+    """The reference model. `encode` returns moments and `decode` a picture; the runtime samples and scales latents."""
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The image VAE of FLUX.2: `AutoencoderKL`'s networks, with the statistics of its packed latents beside them.
+"""The image VAE of FLUX.2: the networks of `AutoencoderKL`, and the statistics of the packed latents.
 
-Source: diffusers' `AutoencoderKLFlux2`, whose parameter names these are.
+Source of the architecture and of the parameter names: diffusers' `AutoencoderKLFlux2`.
 """
 
 import torch
@@ -13,7 +13,7 @@ __all__ = ["AutoencoderKLFlux2"]
 
 
 class LatentStatistics(nn.Module):
-    """Running mean and variance of diffusers' batch norm, (4 * latent_channels,) each; carried, not used."""
+    """Running mean and variance of diffusers' batch norm, (4 * latent_channels,) each. The model does not use them."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -25,7 +25,7 @@ class LatentStatistics(nn.Module):
 
 
 class AutoencoderKLFlux2(AutoencoderKL):
-    """The reference model; packing and normalising latents are the runtime's."""
+    """The reference model; the runtime packs and normalises latents."""
 
     def __init__(self, config: AutoencoderKLFlux2Config) -> None:
         super().__init__(config)

@@ -1,6 +1,6 @@
 """The video VAE of LTX-2, in the layouts of LTX-2.0, 2.3 and 2.5 (convolutional decoder).
 
-Source: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`, whose parameter names these are.
+Source of the architecture: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`. Parameters have diffusers' names.
 """
 
 import math
@@ -17,11 +17,11 @@ from .timestep_embedding import TimestepEmbedding
 __all__ = ["AutoencoderKLLTX2Video"]
 
 Config = AutoencoderKLLTX2VideoConfig
-_MOST_LAYERS = 2
+_MAX_STAGE_LAYERS = 2  # residual blocks in a stage of the last up block
 
 
 class DownBlock(nn.Module):
-    """Residual blocks, then one downsampler where the config has it."""
+    """Residual blocks, then a downsampler if the config has one."""
 
     def __init__(self, in_channels: int, index: int, config: Config) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(Stack):
-    """One upsampler where the config has it, then residual blocks."""
+    """An upsampler if the config has one, then residual blocks."""
 
     def __init__(self, in_channels: int, index: int, config: Config) -> None:
         factor = config.upsample_factor[::-1][index]
@@ -76,7 +76,7 @@ class UpBlock(Stack):
         noise: Tensor | None = None,
         layers: range | None = None,
     ) -> Tensor:
-        """As `Stack.forward`; what stands before the residual blocks goes with the first of them."""
+        """Run as `Stack.forward`. The layers before the residual blocks run with the first residual block."""
         if layers is None or layers.start == 0:
             if self.conv_in is not None:
                 hidden = self.conv_in(hidden, time)
@@ -109,15 +109,20 @@ class Encoder(nn.Module):
             hidden = block(hidden, time)
         hidden = self.mid_block(hidden, time)
         hidden = self.conv_out(self.conv_act(self.norm_out(hidden)), time)
-        # The last channel is the log-variance that all latent channels share; the first one stands in `hidden`.
+        # All latent channels share the log-variance in the last channel. `hidden` ends with its first copy.
         logvar = hidden[:, self.latent_channels :]
         return torch.cat([hidden] + [logvar] * (self.latent_channels - 1), dim=1)
 
 
 @dataclass(frozen=True)
 class DecoderStage:
-    """A part of the decoder that runs by itself in a stream: `layers` (residual blocks) of a block, the mid block being
-    0, with what stands before the first of them. `ratio`: frames of the clip per frame that goes in."""
+    """A part of the decoder that is a graph of its own in a stream.
+
+    Attributes:
+        block: index of the block; 0 is the mid block, and 1 the first up block.
+        layers: residual blocks of the block. The layers before the first residual block run with it.
+        ratio: frames of the clip per input frame of the stage.
+    """
 
     block: int
     layers: range
@@ -160,20 +165,23 @@ class Decoder(nn.Module):
 
     @property
     def stages(self) -> tuple["DecoderStage", ...]:
-        """The mid block with the convolution before it, and each up block; the last of these, where frames are the
-        largest, in pieces of `_MOST_LAYERS` residual blocks: a stage's first step has to see as many frames as all its
-        convolutions look ahead, and that would be what holds the most."""
+        """The stages of a stream: the mid block with the convolution before it, and each up block.
+
+        The last up block, which has the largest frames, is divided into stages of `_MAX_STAGE_LAYERS` residual blocks.
+        The first chunk of a stage needs as many frames as its convolutions look ahead; for the whole last up block
+        these frames would determine the peak memory.
+        """
         blocks: list[Stack] = [self.mid_block, *self.up_blocks]
         ratios = self._ratios
         parts = [
             DecoderStage(index, range(len(block.resnets)), ratios[index]) for index, block in enumerate(blocks[:-1])
         ]
         count = len(blocks[-1].resnets)
-        starts = range(0, max(count, 1), _MOST_LAYERS)
+        starts = range(0, max(count, 1), _MAX_STAGE_LAYERS)
         last = len(parts)
         for start in starts:  # upsampling goes with the first residual blocks
             ratio = ratios[last if start == 0 else last + 1]
-            parts.append(DecoderStage(last, range(start, min(start + _MOST_LAYERS, count)), ratio))
+            parts.append(DecoderStage(last, range(start, min(start + _MAX_STAGE_LAYERS, count)), ratio))
         return tuple(parts)
 
     @property
@@ -198,8 +206,18 @@ class Decoder(nn.Module):
     def stage(
         self, index: int, hidden: Tensor, time: TimeAxis, temb: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
-        """One of `stages`: what the one before gave (latents, for the first) to what the next one takes, or the clip.
-        `noise`: that of its block."""
+        """Run one of `stages`.
+
+        Args:
+            index: index of the stage.
+            hidden: the result of the previous stage; latents for the first stage.
+            time: the time axis.
+            temb: timesteps (B,), for decoders with timestep conditioning.
+            noise: noise maps of the stage's block, as for `decode`.
+
+        Returns:
+            The input of the next stage, or the clip for the last stage.
+        """
         stage, timesteps = self.stages[index], self._scaled(temb)
         hidden = self._block(stage.block, stage.layers, hidden, time, timesteps, noise)
         return hidden if index + 1 < len(self.stages) else self._picture(hidden, time, timesteps)
@@ -233,8 +251,10 @@ class Decoder(nn.Module):
 
 
 def patchify(sample: Tensor, size: int) -> Tensor:
-    """(B, C, T, H, W) -> (B, C * size^2, T, H / size, W / size); within a channel, columns are slower than rows. In two
-    steps, as in `pack`."""
+    """Pack patches into channels: (B, C, T, H, W) -> (B, C * size^2, T, H / size, W / size).
+
+    Within a channel, columns vary more slowly than rows. The move takes two steps, for the reason given in `pack`.
+    """
     batch, channels, frames, height, width = sample.shape
     rows = sample.reshape(batch, channels, frames, height // size, size, width).permute(0, 1, 4, 2, 3, 5)
     split = rows.reshape(batch, channels, size, frames, height // size, width // size, size)
@@ -243,7 +263,7 @@ def patchify(sample: Tensor, size: int) -> Tensor:
 
 
 def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
-    """The reverse of `patchify`."""
+    """Undo `patchify`: (B, channels * size^2, T, H, W) -> (B, channels, T, H * size, W * size)."""
     batch, _, frames, height, width = hidden.shape
     split = hidden.reshape(batch, channels, size, size, frames, height, width)
     rows = split.permute(0, 1, 3, 4, 5, 6, 2).reshape(batch, channels, size, frames, height, width * size)
@@ -252,9 +272,9 @@ def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
 
 
 class AutoencoderKLLTX2Video(nn.Module):
-    """The reference model. `encode` gives moments and `decode` a clip; sampling and statistics are the runtime's.
+    """The reference model. `encode` returns moments and `decode` a clip; the runtime samples and normalises latents.
 
-    The buffers `latents_mean` and `latents_std` (latent_channels,) are carried for checkpoints, not used here.
+    The buffers `latents_mean` and `latents_std` (latent_channels,) belong to checkpoints. The model does not use them.
     """
 
     latents_mean: Tensor
@@ -271,7 +291,7 @@ class AutoencoderKLLTX2Video(nn.Module):
     def encode(self, sample: Tensor, causal: bool | None = None) -> Tensor:
         """Clip (B, Cin, 1+8k, H, W) in [-1, 1] -> moments (B, 2 * latent_channels, 1+k, h, w).
 
-        `causal`: None takes the config's `encoder_causal`; unlike diffusers', an explicit False is obeyed.
+        `causal`: None takes the config's `encoder_causal`. An explicit False takes effect, unlike in diffusers.
         """
         return self.encoder(sample, None if causal is None else WholeClip(causal))
 
@@ -284,8 +304,12 @@ class AutoencoderKLLTX2Video(nn.Module):
     ) -> Tensor:
         """Model latents (B, latent_channels, 1+k, h, w) -> clip (B, Cout, 1+8k, H, W), about [-1, 1], not clipped.
 
-        `temb`: timesteps (B,), for timestep-conditioned decoders. `noise`: for decoders that inject it, per block
-        (mid, then up blocks) None or a tensor (2 * residual blocks, block height, block width).
+        Args:
+            latents: model latents.
+            temb: timesteps (B,), for decoders with timestep conditioning.
+            noise: for decoders that inject noise: per block (the mid block, then the up blocks) None or a tensor
+                (2 * residual blocks, block height, block width).
+            causal: None takes the config's `decoder_causal`.
         """
         return self.decoder(latents, temb, noise, None if causal is None else WholeClip(causal))
 

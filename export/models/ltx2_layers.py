@@ -1,8 +1,9 @@
-"""The layers of the LTX-2 video VAE: convolutions that pad time by repeating frames, pixel norms, residual blocks,
-space-to-depth and depth-to-space samplers. Arrays are (B, C, T, H, W).
+"""The layers of the LTX-2 video VAE: convolutions, pixel norms, residual blocks and samplers.
 
-Source of the architecture: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`, whose parameter names these are.
-Reshapes are written with plain sizes rather than symbolic unflattening, so that they export to one node each.
+Arrays are (B, C, T, H, W). Convolutions pad the time axis by repeating frames. Samplers are space-to-depth and
+depth-to-space. Reshapes use plain sizes and no symbolic unflattening, so each of them exports to one node.
+
+Source of the architecture: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Video`. Parameters have diffusers' names.
 """
 
 import math
@@ -42,7 +43,7 @@ class PixelNorm(nn.Module):
 class CausalConv3d(nn.Module):
     """A 3x3x3 convolution that keeps the number of frames.
 
-    Time is padded by repeating frames, as the time axis says. Space is padded by one, with zeros or by reflection.
+    The time axis pads the frames. Height and width are padded by one, with zeros or by reflection.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding_mode: str, stride: Stride = (1, 1, 1)) -> None:
@@ -55,12 +56,12 @@ class CausalConv3d(nn.Module):
 
 
 def modulate(hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Adaptive norm's affine part; scale and shift are (B, C, 1, 1, 1)."""
+    """Apply the affine part of an adaptive norm; scale and shift are (B, C, 1, 1, 1)."""
     return hidden * (1 + scale) + shift
 
 
 class ResnetBlock(nn.Module):
-    """Norm, (modulation,) SiLU, convolution, (noise,) twice; plus the input."""
+    """Norm, SiLU and convolution, twice, plus the input; with modulation and noise if the decoder has them."""
 
     def __init__(
         self,
@@ -96,7 +97,14 @@ class ResnetBlock(nn.Module):
         embedding: Tensor | None = None,
         noise: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """`embedding`: (B, 4 * C) of the block's time embedder; `noise`: two maps (H, W), one per convolution."""
+        """Run the block.
+
+        Args:
+            inputs: (B, C, T, H, W).
+            time: the time axis.
+            embedding: (B, 4 * C), result of the time embedder of the stack.
+            noise: two maps (H, W), one per convolution.
+        """
         hidden = self.norm1(inputs)
         if self.scale_shift_table is not None:
             assert embedding is not None
@@ -120,14 +128,14 @@ class ResnetBlock(nn.Module):
 
 
 def affine(embedding: Tensor, table: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Embedding (B, parts * C) plus a learned table (parts, C), cut into `parts` tensors (B, C, 1, 1, 1)."""
+    """Add a learned table (parts, C) to an embedding (B, parts * C), and cut the sum into tensors (B, C, 1, 1, 1)."""
     sums = embedding + table.reshape(1, -1)
     pieces = sums.reshape(sums.shape[0], parts, -1, 1, 1, 1)
     return tuple(pieces[:, index] for index in range(parts))
 
 
 class Stack(nn.Module):
-    """A mid block: residual blocks of one width, with their own time embedder where the decoder is conditioned."""
+    """Residual blocks of one width, with a time embedder of their own if the decoder has timestep conditioning."""
 
     def __init__(
         self,
@@ -161,7 +169,15 @@ class Stack(nn.Module):
         noise: Tensor | None = None,
         layers: range | None = None,
     ) -> Tensor:
-        """`timesteps`: (B,), scaled; `noise`: (2 * layers, H, W), two maps per residual block; `layers`: only those."""
+        """Run the residual blocks.
+
+        Args:
+            hidden: (B, C, T, H, W).
+            time: the time axis.
+            timesteps: scaled timesteps (B,), for decoders with timestep conditioning.
+            noise: (2 * residual blocks, H, W), two maps per residual block.
+            layers: the residual blocks to run; None runs all.
+        """
         embedding = None if self.time_embedder is None else self.time_embedder(timesteps)
         for index in range(len(self.resnets)) if layers is None else layers:
             maps = None if noise is None else (noise[2 * index], noise[2 * index + 1])
@@ -172,8 +188,8 @@ class Stack(nn.Module):
 def pack(hidden: Tensor, stride: Stride) -> Tensor:
     """Space to depth: (B, C, T, H, W) -> (B, C * prod(stride), T / s0, H / s1, W / s2), channel slowest.
 
-    Whole rows are moved first, which is copying, and then single values within them; in one step an engine on a CPU
-    moves value by value, which takes three times as long (benchmarks/profile.md).
+    The first step moves whole rows, and the second step moves values within rows. In a single step, an engine on a CPU
+    would move value by value, which takes three times as long (benchmarks/profile.md).
     """
     batch, channels, frames, height, width = hidden.shape
     s0, s1, s2 = stride
@@ -185,7 +201,7 @@ def pack(hidden: Tensor, stride: Stride) -> Tensor:
 
 
 def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
-    """Depth to space, the reverse of `pack`: (B, channels * prod(stride), T, H, W) -> (B, channels, ...)."""
+    """Depth to space, which undoes `pack`: (B, channels * prod(stride), T, H, W) -> (B, channels, T s0, H s1, W s2)."""
     batch, _, frames, height, width = hidden.shape
     s0, s1, s2 = stride
     columns = hidden.reshape(batch, channels * s0 * s1, s2, frames, height, width).permute(0, 1, 3, 4, 5, 2)
@@ -194,9 +210,9 @@ def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
 
 
 class SpaceToDepth(nn.Module):
-    """Downsampling: a convolution then space to depth, plus the input packed and averaged over channel groups.
+    """Downsampling: a convolution and space to depth, plus the packed input averaged over groups of channels.
 
-    With a temporal stride of 2 the first frame is repeated once in front, so that 8k+1 frames halve evenly.
+    With a temporal stride of 2 the first frame is repeated once in front, so that 2n - 1 frames become n.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: Stride, padding_mode: str) -> None:
@@ -216,9 +232,9 @@ class SpaceToDepth(nn.Module):
 
 
 class DepthToSpace(nn.Module):
-    """Upsampling: a convolution, plus (if residual) the input repeated over its channels, then depth to space.
+    """Upsampling: a convolution, plus (if residual) the input repeated over the channels, then depth to space.
 
-    (diffusers unpacks both and then adds: the sums are the same, and one of the two large moves is saved.) With a
+    diffusers unpacks both terms before it adds them. Adding first gives the same sums and saves one large move. With a
     temporal stride of 2 the first frame is dropped: n frames become 2n - 1.
     """
 

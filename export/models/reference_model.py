@@ -1,4 +1,4 @@
-"""The PyTorch reference model of a config: what is exported, and what every backend is compared with."""
+"""Makes the PyTorch reference model of a config."""
 
 from torch import nn
 
@@ -10,6 +10,6 @@ __all__ = ["model_from_config"]
 
 
 def model_from_config(config: ModelConfig) -> nn.Module:
-    """The reference model of the config's family, with fresh weights, in evaluation mode."""
+    """Return the reference model of the config's family, with fresh weights, in evaluation mode."""
     model: nn.Module = loaded(__package__, EXPORTED_FAMILIES[config.family].model)(config)
     return model.eval()

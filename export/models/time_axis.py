@@ -1,8 +1,9 @@
-"""How the layers of the video VAE see time: a whole clip at once, or chunk after chunk with what they remember.
+"""The time axis of the video VAE: a whole clip at once, or a stream of chunks with a state per layer.
 
-All mixing over time in this model is convolution with three taps, so a clip can be run in chunks with the same
-numbers: each convolution keeps the last two frames it saw, and paths beside a convolution are delayed as it is. A
-non-causal convolution needs the frame after, so its output is one frame late; at the end of the clip it catches up.
+Only convolutions over three frames mix values over time. So a clip can run in chunks with the same numbers: each
+convolution keeps the last two frames of its input as its state, and a path parallel to a convolution is delayed by the
+same number of frames. A non-causal convolution needs the next frame, so its result is one frame late. At the end of the
+clip it returns the frame that is left.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,28 +12,31 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Delayed", "Stream", "TimeAxis", "WholeClip", "Window"]
+__all__ = ["Delayed", "Stream", "StreamWindow", "TimeAxis", "WholeClip"]
 
 
 class TimeAxis(Protocol):
-    """What a layer asks of time. Arrays are (B, C, T, H, W)."""
+    """The operations over time that a layer needs. Arrays are (B, C, T, H, W)."""
 
     def window(self, hidden: Tensor, stride: int) -> Tensor:
-        """The frames that a convolution of three taps and that stride runs over, its padding included."""
+        """Return the frames over which a convolution of three taps and that stride runs, with its padding."""
 
     def delayed(self, hidden: Tensor, frames: int) -> Tensor:
-        """The frames that belong beside the result of `frames` convolutions one after the other."""
+        """Return the frames that correspond to the result of `frames` convolutions in sequence."""
 
     def first_twice(self, hidden: Tensor) -> Tensor:
-        """With the clip's first frame repeated."""
+        """Return the frames with the first frame of the clip repeated."""
 
     def without_first(self, hidden: Tensor) -> Tensor:
-        """Without the clip's first frame."""
+        """Return the frames without the first frame of the clip."""
 
 
 class WholeClip:
-    """The clip in one piece. `causal`: its first frame stands twice in front; otherwise its first and last at the
-    ends."""
+    """The time axis of a clip in one piece.
+
+    Attributes:
+        causal: True repeats the first frame twice in front; False repeats the first and the last frame once.
+    """
 
     def __init__(self, causal: bool) -> None:
         self.causal = causal
@@ -52,13 +56,17 @@ class WholeClip:
         return hidden[:, :, 1:]
 
 
-class Window(nn.Module):
-    """A convolution's window over one chunk: what it remembers, the chunk, and at the end of a clip the last frame
-    again. `state` holds two frames, whatever they are in the first chunk; `first` and `last` are 0 or 1.
+class StreamWindow(nn.Module):
+    """Builds the input of a convolution for one chunk: frames of the state, the chunk, and padding at a clip's ends.
 
-    Causal: the first chunk has its first frame twice in front, later ones the two frames of the state (one, if the
-    convolution's stride is 2: then chunks bring an even number of frames, the first one an odd number). Not causal:
-    the first chunk has its first frame once in front.
+    `state` (B, C, 2, H, W) holds the last two frames of the previous input; the first chunk ignores it. `first` and
+    `last` are 1 for the first and the last chunk of a clip, otherwise 0.
+
+    Causal: the first frame stands twice in front of the first chunk. The two frames of the state stand in front of
+    later chunks, or only the second frame if the stride is 2. With a stride of 2, the first chunk must have an odd
+    number of frames, and later chunks an even number. Not causal: the first frame stands once in front of the first
+    chunk, the two frames of the state stand in front of later chunks, and the last frame stands once behind the last
+    chunk.
     """
 
     def __init__(self, causal: bool, stride: int = 1) -> None:
@@ -68,8 +76,11 @@ class Window(nn.Module):
 
     @property
     def head(self) -> tuple[int, int]:
-        """Of state and first frame, three frames in all, those from `head[0] + head[1] * first` up to the second one
-        stand in front of the chunk; in the first chunk all of them are the first frame."""
+        """Offset and factor of the index of the first frame of the state that stands in front of a chunk.
+
+        The frames of the state from index `head[0] + head[1] * first` on stand in front of the chunk. In front of the
+        first chunk, copies of its first frame stand for them.
+        """
         return (self.stride - 1, 1 - self.stride) if self.causal else (0, 1)
 
     def forward(self, state: Tensor, chunk: Tensor, first: int, last: int) -> Tensor:
@@ -80,8 +91,12 @@ class Window(nn.Module):
 
 
 class Delayed(nn.Module):
-    """Of the state's two frames and the chunk behind them, those that stand beside the result of `frames` (1 or 2)
-    convolutions: that many frames late, and at the end of a clip all that are left."""
+    """Delays a path by as many frames as the convolutions parallel to it.
+
+    `joined` is the state's two frames and the chunk behind them. The result starts `frames` (1 or 2) frames before the
+    chunk and ends as many before its end. The result of a clip's first chunk starts with the chunk, and that of the
+    last chunk ends with it.
+    """
 
     def __init__(self, frames: int) -> None:
         super().__init__()
@@ -93,21 +108,28 @@ class Delayed(nn.Module):
 
 
 class Stream(nn.Module):
-    """One chunk of a clip: reads each layer's state and writes its next one, in the order in which layers run. One
-    operation reads a state, and the next one is cut out of its result, so that both may lie in the same memory.
+    """The time axis of one chunk: it reads the state of each layer and writes the next, in the order of the layers.
 
-    A stream is made once for its module; `begin` starts a chunk and `states` is what it leaves. Begun without states
-    it starts from zeros, whose shapes are then those of `states`.
+    Exactly one operation reads a state, and the next state is a slice of its result, so both may use the same memory.
+    A stream is made once for its module. `begin` starts a chunk, and `states` then collects the next states. Without
+    states, `begin` starts from zeros.
     """
 
     def __init__(self, causal: bool) -> None:
         super().__init__()
         self.causal = causal
-        self.windows = nn.ModuleList(Window(causal, stride) for stride in (1, 2))
+        self.windows = nn.ModuleList(StreamWindow(causal, stride) for stride in (1, 2))
         self.delays = nn.ModuleList(Delayed(frames) for frames in (1, 2))
         self.begin([], 0, 0)
 
     def begin(self, states: Iterable[Tensor] | None, first: int, last: int) -> None:
+        """Start a chunk.
+
+        Args:
+            states: the state of each layer, (B, C, 2, H, W); None starts from zeros.
+            first: 1 for the first chunk of a clip, otherwise 0.
+            last: 1 for the last chunk of a clip, otherwise 0.
+        """
         self._before: Iterator[Tensor] | None = None if states is None else iter(states)
         self._first, self._last = first, last
         self.states: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The timestep embedding of timestep-conditioned decoders."""
+"""The timestep embedding of decoders with timestep conditioning."""
 
 import math
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 __all__ = ["TimestepEmbedding"]
 
-_FREQUENCIES = 256
-_MAX_PERIOD = 10000.0
+_FREQUENCIES = 256  # cosines and sines together
+_MAX_PERIOD = 10000.0  # period of the lowest frequency over 2 pi, in timesteps
 
 
 class Projection(nn.Module):
-    """Two linear layers with SiLU between."""
+    """Two linear layers with SiLU in between."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -25,9 +25,12 @@ class Projection(nn.Module):
 
 
 class TimestepEmbedding(nn.Module):
-    """Timesteps (B,) -> embeddings (B, channels): cosines and sines of 128 geometric frequencies (Vaswani et al.,
-    2017, in the cosine-first order of PixArt-alpha), then a small network. Named as diffusers'
-    `PixArtAlphaCombinedTimestepSizeEmbeddings` without sizes."""
+    """Timesteps (B,) -> embeddings (B, channels).
+
+    Cosines and sines of 128 geometric frequencies (Vaswani et al., 2017, in the cosine-first order of PixArt-alpha),
+    then a small network. Parameters have the names of diffusers' `PixArtAlphaCombinedTimestepSizeEmbeddings` without
+    sizes.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

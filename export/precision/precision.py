@@ -1,14 +1,17 @@
-"""Which parts of a graph compute in float16 or bfloat16, and which stay in float32.
+"""Decides which nodes of a graph compute in float16 or bfloat16, and which stay in float32.
 
-Islands stay in float32, where range or rounding needs it: means with what subtracts them or scales by them, softmax,
-squares, the angles of timestep embeddings, and every tensor that a range check found too large (`keep`). In float16 a
-pixel norm's square overflows above |x| = 255, and the norm then gives 0 without a NaN to tell. Inputs and outputs of
-the graph are float32, so that whoever feeds it needs no bfloat16; only a stream's states, which come back as they went,
-are float16 where what they remember is. Parts of a model, for streams and exact strips, agree with the whole on what
-stays in float32 through the weights that they share.
+These nodes stay in float32, since they need its range or its digits: means, the nodes that subtract a mean or scale by
+one, softmax, squares, the angles of timestep embeddings, and all nodes that make or read a tensor that a range check
+found too large (`keep`). In float16 the square in a pixel norm overflows above |x| = 255, and the norm then returns 0
+and no NaN.
 
-Works on the finished ONNX graph, not within the lowering: one place decides precision for every operation, by rules
-that name operators, and the names of a range check's table are those of the float32 graph.
+The inputs and outputs of a graph are float32, since NumPy has no bfloat16. The states of a stream are an exception:
+an output of one call is an input of the next, so they are float16 if the tensors that they hold are float16. The graphs
+of streams and strips keep the same nodes in float32 as the graph of the whole component, because they share its
+weights.
+
+The module works on the finished ONNX graph and not within the lowering. So one place decides the precision of all
+operations, by rules that name operators, and a range check uses the tensor names of the float32 graph.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,18 +24,26 @@ from ...runtime.bundle import ports
 __all__ = ["LOW_PRECISIONS", "PrecisionPlan", "opset_for", "plan_precision"]
 
 LOW_PRECISIONS = ("float16", "bfloat16")
-_OPSETS = {"float32": 18, "float16": 18, "bfloat16": 22}  # the first with a bfloat16 Conv
+_OPSETS = {"float32": 18, "float16": 18, "bfloat16": 22}  # Conv takes bfloat16 from opset 22 on
+# Operators that move values without changing them.
 _MOVES = {"Concat", "Gather", "Pad", "Reshape", "Resize", "Slice", "Split", "Transpose"}
 _PRODUCTS = {"Conv", "MatMul", "Scan"}
 _STATISTICS = {"LayerNormalization", "ReduceMean", "Softmax", "Softplus", "Sqrt"}
-_GIVEN_STATISTICS = {ports.MEAN, ports.VARIANCE}  # Of the whole picture: inputs of a stage of strips.
+_STATISTICS_INPUTS = {ports.MEAN, ports.VARIANCE}  # inputs of a strip graph: statistics of the whole picture
 _ANGLES = {"Cos", "Sin"}
 
 
 @dataclass(frozen=True)
 class PrecisionPlan:
-    """Which nodes compute in float32, by name, and which weights they read, by their name in the weights file. `sizes`:
-    the values that are whole numbers. `low_ports`: the graph's inputs and outputs that are of `dtype`."""
+    """The precision of each node of a graph.
+
+    Attributes:
+        dtype: the low precision, "float16" or "bfloat16".
+        float32_nodes: names of the nodes that compute in float32.
+        float32_weights: weights that these nodes read, by their names in the weights file.
+        sizes: names of the int64 values.
+        low_ports: names of the graph's inputs and outputs in `dtype`.
+    """
 
     dtype: str
     float32_nodes: frozenset[str]
@@ -42,21 +53,32 @@ class PrecisionPlan:
 
 
 def opset_for(dtype: str) -> int:
-    """ONNX's Conv takes bfloat16 from opset 22; the other precisions stay where every provider has kernels."""
+    """Return the ONNX opset of a precision.
+
+    bfloat16 needs opset 22 for its Conv. The other precisions keep opset 18, for which every provider has kernels.
+    """
     return _OPSETS[dtype]
 
 
 def plan_precision(
     model: ModelProto, dtype: str, keep: Collection[str] = (), wide: Collection[str] = ()
 ) -> PrecisionPlan:
-    """Decide for each node of a float32 graph. `keep` are tensors that `dtype` cannot hold: the nodes that make or
-    read one stay in float32. `wide` are weights that are stored in float32: what reads one computes in it. Sums that
-    leave the graph, which is where what adds up over many layers shows, are not rounded on the way."""
+    """Decide the precision of each node of a float32 graph.
+
+    A sum that is an output of the graph stays in float32: it accumulates the values of many layers, and rounding it
+    would show.
+
+    Args:
+        model: the float32 graph.
+        dtype: the low precision.
+        keep: tensors that `dtype` cannot hold. Nodes that make or read one of them stay in float32.
+        wide: weights that are stored in float32. Nodes that read one of them stay in float32.
+    """
     sizes = _sizes(model.graph)
     nodes = [node for node in _every_node(model.graph) if node.output[0] not in sizes]
     constants = {tensor.name for tensor in model.graph.initializer}
     weights = {
-        tensor.name: tensor.name.partition(":")[0]  # one may be seen with another shape
+        tensor.name: tensor.name.partition(":")[0]  # a weight with another shape has a suffix
         for tensor in model.graph.initializer
         if tensor.data_location == TensorProto.EXTERNAL
     }
@@ -79,14 +101,17 @@ def plan_precision(
             break
         states -= wider
     reads = {weights[name] for node in nodes if node.name in high for name in node.input if name in weights}
-    # Whoever feeds the graph has no bfloat16.
+    # The runtime passes states as NumPy arrays, and NumPy has no bfloat16.
     low = {port for name in states for port in (name, ports.next_state(name))} if dtype == "float16" else set()
     return PrecisionPlan(dtype, frozenset(high), frozenset(reads), frozenset(sizes), frozenset(low))
 
 
 def _kept(nodes: Sequence[NodeProto], keep: Collection[str], inputs: Collection[str]) -> set[str]:
-    """The tensors of `keep`, by their own name or that of the node that makes them (a graph's outputs have others), and
-    what only moves their values, from one step of a stream to the next too."""
+    """Return the tensors of `keep`, and the tensors to which moves copy their values.
+
+    `keep` names a tensor by its name or by the name of its node (outputs of the graph have other names than their
+    nodes). A state of a stream also carries values from one call to the next.
+    """
     found = set(keep) | {name for node in nodes if node.name in keep for name in node.output}
     before = -1
     while before != len(found):
@@ -101,8 +126,11 @@ def _kept(nodes: Sequence[NodeProto], keep: Collection[str], inputs: Collection[
 def _between(
     nodes: Sequence[NodeProto], high: Collection[str], inputs: Collection[str], fixed: Collection[str]
 ) -> set[str]:
-    """What comes from float32 alone and goes to float32 alone, by name: low precision would only lose digits there.
-    (Products are not looked at: between a graph's inputs and its outputs that would be everything.)"""
+    """Return the nodes whose inputs all come from float32 and whose results all go to float32, by name.
+
+    Low precision would only lose digits there. Products are excluded: otherwise every node between the inputs and the
+    outputs of the graph would qualify.
+    """
     found = set(high) | {node.name for node in nodes if node.op_type not in _PRODUCTS}
     makers = {output: node.name for node in nodes for output in node.output}
     before = -1
@@ -129,8 +157,8 @@ def _needs_float32(node: NodeProto, dtype: str, constants: Collection[str]) -> b
 
 
 def _made_of_means(nodes: Iterable[NodeProto], fixed: Collection[str], inputs: Collection[str]) -> set[str]:
-    """Means, and what is computed of them and constants alone: what a norm subtracts, and scales and shifts by."""
-    found = _GIVEN_STATISTICS.intersection(inputs)
+    """Return the means, and the tensors computed only from means and constants: a norm subtracts and scales by them."""
+    found = _STATISTICS_INPUTS.intersection(inputs)
     for node in nodes:
         data = [name for name in node.input if name and name not in fixed]
         if node.op_type == "ReduceMean" or (data and found.issuperset(data)):
@@ -158,7 +186,7 @@ def _every_node(graph: GraphProto) -> Iterable[NodeProto]:
 
 
 def _sizes(graph: GraphProto) -> set[str]:
-    """The int64 values: shapes, inputs that decide sizes, and what is computed from them."""
+    """Return the int64 values: shapes, inputs that determine sizes, and the results computed from them."""
     found = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT64}
     found |= {value.name for value in graph.input if value.type.tensor_type.elem_type == TensorProto.INT64}
     for node in _every_node(graph):

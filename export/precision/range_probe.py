@@ -1,4 +1,4 @@
-"""A graph whose outputs are the largest magnitude of each of its tensors: no tensor outlives the nodes that read it."""
+"""Measures the largest magnitude of each tensor of a graph, without keeping a tensor longer than its readers."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,15 @@ from .precision import plan_precision
 __all__ = ["RangeProbe", "with_reductions"]
 
 Feed = Mapping[str, NDArray[np.float32]]
-_REDUCTIONS = ("ReduceMax", "ReduceMin")  # together |x| at its largest, without the copy that an Abs would make
+# Together they give the largest |x|, without the copy that an Abs would make.
+_REDUCTIONS = ("ReduceMax", "ReduceMin")
 
 
 class RangeProbe:
-    """A float32 graph of a bundle, opened to measure its tensors. It is a context manager: it holds the weights.
+    """A float32 graph of a bundle, opened to measure its tensors. A context manager, since it holds the weights.
 
     Attributes:
-        names: every float tensor of the graph, in the order in which it is computed.
+        names: the float tensors of the graph, in the order in which they are computed.
         narrowed: the tensors that a float16 graph holds in float16 by default.
     """
 
@@ -56,13 +57,16 @@ class RangeProbe:
         del self._session
 
     def run(self, feed: Feed) -> Iterator[tuple[str, float]]:
-        """The name and the largest magnitude of every tensor for one input; NaN where a tensor holds NaN.
+        """Run the graph, and yield the name and the largest magnitude of each tensor; NaN if a tensor holds NaN.
+
+        Args:
+            feed: array of each input, by its name.
 
         Raises:
             EngineError: there is not enough memory.
         """
         options = self._runtime.RunOptions()
-        options.log_severity_level = 4  # a failed run raises, and need not log as well
+        options.log_severity_level = 4  # a failed run raises, so it need not log
         sizes = ", ".join("x".join(map(str, array.shape)) for array in feed.values())
         with memory_errors(f"the range check of {self._graph} at {sizes}"):
             if self._arena is not None:
@@ -71,16 +75,16 @@ class RangeProbe:
         return zip(self.names, map(float, np.maximum(values[0::2], values[1::2])), strict=True)
 
     def held_bytes(self, feed: Feed) -> int:
-        """The least memory that a run takes: the tensors that are alive at one time, at most. 0 if it is not known."""
+        """Return the least memory that a run takes, in bytes: the largest sum of live tensors. 0 if it is unknown."""
         return held_bytes(self._plain, {name: array.shape for name, array in feed.items()})
 
 
 def with_reductions(model: ModelProto) -> tuple[ModelProto, list[str]]:
-    """The model with the maximum and the minimum of each float tensor as its outputs, and the names of the tensors.
+    """Return the model with the maximum and the minimum of each float tensor as its outputs, and the tensors' names.
 
     Each reduction stands directly behind the node that makes its tensor. With the execution order that `_options`
-    sets, ONNX Runtime runs nodes in the order of the file as far as it can, so the tensor is free after its last
-    reader. Behind the whole graph, the reductions would keep every tensor alive.
+    sets, ONNX Runtime runs nodes in the order of the file as far as it can, so a tensor is freed after its last
+    reader. If the reductions stood behind the whole graph, they would keep every tensor alive.
     """
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = (*inferred.input, *inferred.value_info, *inferred.output)
@@ -112,9 +116,9 @@ def with_reductions(model: ModelProto) -> tuple[ModelProto, list[str]]:
 
 
 def held_bytes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
-    """The largest sum of the tensors that are alive at one node, if the nodes run in their order; without weights.
+    """Return the largest sum of live tensors at any node, in bytes, without weights. The nodes run in their order.
 
-    Returns 0 if ONNX cannot tell the shape of a tensor.
+    Returns 0 if ONNX cannot infer the shape of a tensor.
     """
     sized = ModelProto()
     sized.CopyFrom(model)
@@ -145,10 +149,10 @@ def _options(runtime: Any, arena: Arena | None) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
-    # A memory pattern is one more block, as large as the arena's, from the second run of a shape on.
+    # From the second run of a shape on, a memory pattern would hold another block as large as the arena's.
     options.enable_mem_pattern = False
     if arena is not None:
-        # The encoder that gives the decoder its latents computes there too. With an arena of the session's own, the
-        # export at SDXL's width held 1.7 to 2.0 GiB for a picture of 451x300, and 1.5 with this one.
+        # The encoder that computes the latents for the decoder uses the same arena. With an arena per session, the
+        # export at SDXL's width held 1.7 to 2.0 GiB for a picture of 451x300; with a shared arena it held 1.5 GiB.
         arena.use_for(options)
     return options

@@ -1,6 +1,7 @@
-"""How large every activation gets on sample inputs: what float16 cannot hold is found by running, not by guessing.
+"""Measures the largest value of each activation on sample inputs, to find the tensors that float16 cannot hold.
 
-SDXL's VAE is the classic case: its decoder's residual stream passes 65504 and plain float16 gives a black picture.
+SDXL's VAE is the classic case: the residual stream of its decoder exceeds 65504, and plain float16 gives a black
+picture.
 """
 
 import logging
@@ -27,13 +28,14 @@ from .range_probe import Feed, RangeProbe
 __all__ = ["RangeProgress", "RangeTable", "measure_ranges"]
 
 RangeProgress = Callable[[str, int, int], None]
-"""Called with (component and sample that run now, runs done, runs in all)."""
+"""Called with (component and sample of the current run, number of finished runs, number of all runs)."""
 
-# float16's largest number over 4: other inputs than the samples may make an activation some times larger.
+# Largest activation that may be float16: a quarter of float16's largest number, since other inputs than the samples may
+# give activations that are several times larger.
 LIMIT = 65504.0 / 4
-_MAX_FRAMES = 17
-# Activations take memory with the area, and the whole picture at a usual size shows the ranges that such pictures
-# have. A crop would miss the brightest and the busiest places.
+_MAX_FRAMES = 17  # to which clips are cut
+# Height and width in pixels to which larger samples are scaled down. Activations take memory in proportion to the area,
+# and a whole picture of usual size shows the usual ranges. A crop could miss its brightest and most detailed parts.
 _LARGEST_SIDE = 1024
 _SEED = 0
 _log = logging.getLogger(__name__)
@@ -41,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RangeTable:
-    """The largest |activation| of every tensor, over all samples.
+    """The largest |activation| of each tensor, over all samples.
 
     Attributes:
-        samples: file names.
-        largest: by graph file and tensor name.
+        samples: file names of the samples.
+        largest: the values, by graph file and tensor name.
         narrowed: by graph file, the tensors that a float16 graph holds in float16 by default.
         limit: tensors with a larger value stay in float32.
-        scaled_down: by file name, (H, W) of a sample and (H, W) at which it ran.
+        scaled_down: by file name, (H, W) of a sample and (H, W) at which it ran, in pixels.
     """
 
     samples: tuple[str, ...]
@@ -58,11 +60,12 @@ class RangeTable:
     scaled_down: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
     def kept(self, file: str) -> frozenset[str]:
-        """The tensors of a graph that float16 is not trusted with."""
+        """Return the tensors of a graph that must stay in float32."""
         largest = self.largest.get(file, {})
         return frozenset(name for name in self.narrowed.get(file, ()) if largest.get(name, 0.0) > self.limit)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the table as values for JSON."""
         scaled = {name: {"from": list(full), "to": list(run)} for name, (full, run) in self.scaled_down.items()}
         return {
             "samples": list(self.samples),
@@ -74,15 +77,22 @@ class RangeTable:
 
 
 def measure_ranges(bundle: Path, samples: Sequence[Path], progress: RangeProgress | None = None) -> RangeTable:
-    """Run the float32 graphs of a bundle on pictures or clips; the decoder on their mean latents.
+    """Run the float32 graphs of a bundle on pictures or clips; the decoder runs on their mean latents.
 
     Clips are cut to 17 frames, and samples larger than 1024x1024 are scaled down to it. One graph is open at a time,
     and one sample is in memory.
 
+    Args:
+        bundle: the bundle.
+        samples: picture files, clip files, or folders of them.
+        progress: called before and after each run.
+
     Raises:
-        InputError: a sample on which float32 itself overflows, or that takes more memory than there is.
-        EngineError: memory ran out. BundleError: encoder or decoder is missing.
-        MediaError: a sample cannot be read. MissingExtra: ONNX Runtime is not installed.
+        InputError: float32 overflows on a sample, or a sample needs more memory than is free.
+        EngineError: memory ran out.
+        BundleError: the encoder or the decoder is missing.
+        MediaError: a sample cannot be read.
+        MissingExtra: ONNX Runtime is not installed.
     """
     manifest = Manifest.open(bundle)
     progress = progress or (lambda *_: None)
@@ -114,7 +124,7 @@ def measure_ranges(bundle: Path, samples: Sequence[Path], progress: RangeProgres
 def _measure(
     probe: RangeProbe, graph: Graph, file: Path, sample: NDArray[np.float32], vae: Autoencoder, table: dict[str, float]
 ) -> None:
-    """Raise the entries of `table` to what the graph's tensors reach on one sample, (1, C, H, W) or (1, C, T, H, W)."""
+    """Raise the entries of `table` to the values on one sample, (1, C, H, W) or (1, C, T, H, W)."""
     feed: Feed = {ports.SAMPLE: sample} if graph.component == "encoder" else _decoder_feed(file, sample, vae)
     needed, free = probe.held_bytes(feed), available_bytes()
     if needed > free:

@@ -1,1 +1,1 @@
-"""Parity and quality: a bundle compared with its PyTorch reference, and tiles compared with one pass."""
+"""Compares a bundle with its PyTorch reference (parity), and results in tiles with a single pass (tiling quality)."""

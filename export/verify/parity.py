@@ -1,4 +1,4 @@
-"""How far every backend is from the PyTorch reference: per graph, on random arrays and on the user's own samples."""
+"""Compares backends with the PyTorch reference, per graph, on random arrays and on the user's samples."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,17 +43,17 @@ def verify_bundle(
     settings: VerifySettings | None = None,
     on_row: Callable[[Comparison], None] | None = None,
 ) -> ParityReport:
-    """Compare the graphs of a bundle with the PyTorch model of `source`, on every backend that can run on this machine.
+    """Compare the graphs of a bundle with the PyTorch reference, on every backend that can run here.
 
-    The graphs run on random arrays and on the samples of the settings: in a single pass, and as streams and in strips
-    if the bundle holds graphs for these. Each profile of an engine is called at least once. The report is stored in the
+    Each graph runs whole, and as a stream and in strips if the bundle holds graphs for them. The inputs are random
+    arrays and the samples of the settings. Each profile of an engine runs at least once. The report is stored in the
     bundle's manifest.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: the bundle.
         source: the checkpoint that the bundle was exported from, as `export_bundle` takes it.
-        settings: what to compare; None takes the defaults.
-        on_row: is called with each comparison as soon as it is made.
+        settings: what to compare; by default `VerifySettings()`.
+        on_row: called with each comparison as soon as it is made.
 
     Raises:
         CheckpointError: `source` is not the checkpoint that the bundle was exported from.
@@ -92,11 +92,15 @@ def verify_bundle(
 
 
 def _matching_checkpoint(manifest: Manifest, source: Path | str, options: SourceOptions | None) -> Checkpoint:
-    """The checkpoint with its own numbers, or with those that the bundle was exported with."""
+    """Open the checkpoint with its own scaling, or with the scaling that the bundle was exported with."""
     config = manifest.config
     numbers = {"scaling_factor": config.scaling_factor, "shift_factor": config.shift_factor}
     exported = {key: value for key, value in numbers.items() if value is not None}
-    for overrides in ({}, exported, {"scaling_factor": 1.0, "shift_factor": None}):  # the last one tells the family
+    for overrides in (
+        {},
+        exported,
+        {"scaling_factor": 1.0, "shift_factor": None},
+    ):  # the last one opens any checkpoint, to read its family
         try:
             checkpoint = open_checkpoint(source, overrides, options)
         except MissingScalingFactor:
@@ -115,7 +119,10 @@ def _matching_checkpoint(manifest: Manifest, source: Path | str, options: Source
 def _runs(
     manifest: Manifest, backend: BackendName, provider: ProviderName | None, precisions: Iterable[Dtype]
 ) -> list[_Run]:
-    """Every (backend, provider, precision) that can run here, or those asked for: opening them says what is missing."""
+    """Return each (backend, provider, precision) that can run here, or that the user named.
+
+    A named backend that cannot run is included: opening it reports the reason.
+    """
     labels = [label for label, reason in backends_here() if reason is None] or ["onnxruntime:cpu"]
     if provider is not None:
         labels = [f"onnxruntime:{provider}"]
@@ -123,11 +130,11 @@ def _runs(
         labels = [label for label in labels if label.partition(":")[0] == backend] or [backend]
     found: list[_Run] = []
     for label in labels:
-        name, _, of = label.partition(":")
+        name, _, its_provider = label.partition(":")
         for precision in precisions:
-            asked = provider is not None or backend == name
-            if asked or _can_run(manifest, name, of or None, precision):
-                found.append(cast("_Run", (name, of or None, precision)))
+            named = provider is not None or backend == name
+            if named or _can_run(manifest, name, its_provider or None, precision):
+                found.append(cast("_Run", (name, its_provider or None, precision)))
     return found or [(backend, provider, next(iter(precisions)))]
 
 
@@ -136,7 +143,7 @@ def _can_run(manifest: Manifest, name: str, provider: str | None, precision: str
         choose_backend(manifest, backend=name, provider=provider, dtype=precision)
     except (BackendUnavailable, InputError) as reason:
         if any((record.backend, record.dtype) == (name, precision) for record in manifest.engines):
-            _log.warning("not compared: %s", reason)  # built for another GPU, or by another version
+            _log.warning("not compared: %s", reason)  # the engine is for another GPU or another version
         return False
     return True
 
@@ -162,14 +169,14 @@ def _compare(
                 except InputError as refusal:
                     if vae.backend not in LIBRARIES:
                         raise
-                    _log.warning("not compared: %s", refusal)  # an engine takes the sizes it was built for
+                    _log.warning("not compared: %s", refusal)  # an engine takes only the sizes of its profiles
                     continue
-                except EngineError as error:  # in float16 a stream cannot be run again in float32
+                except EngineError as error:  # a float16 stream that overflows cannot run again in float32
                     if way != "stream":
                         raise
                     yield NotCompared(vae.backend, dtype, f"{graph.component}, {way}: {error}")
                     continue
-                if wanted is None:  # only of what the engine took
+                if wanted is None:  # the reference runs only on inputs that the engine took
                     wanted, reference_seconds = reference.timed(graph.component, given.array, graph.causal)
                 largest = float(np.abs(got.astype(np.float64) - wanted).max())
                 yield Comparison(
@@ -189,7 +196,8 @@ def _compare(
 
 
 def _run(vae: Any, graph: Graph, array: Array, way: str) -> tuple[Array, str]:
-    """Moments of a sample, or the sample of latents, and how it ran: what might not fit into memory is planned."""
+    """Encode a sample to moments, or decode latents to a sample. Returns the result and the strategy of the row: the
+    planner chooses it if the whole might not fit into memory."""
     options: dict[str, Any] = {}
     if graph.component == "decoder":
         options = {"rng": SEED}
@@ -199,7 +207,7 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> tuple[Array, str]:
         run = vae.encode_stream if graph.component == "encoder" else vae.decode_stream
         return np.concatenate(list(run(array, **options)), axis=2), way
     if way == "whole":
-        options["causal"] = graph.causal  # which leaves streaming graphs out
+        options["causal"] = graph.causal  # an explicit causality runs no streaming graphs
     if way == "strips":
         height = array.shape[2] // (vae.grid.spatial if graph.component == "encoder" else 1)
         vae.enable_tiling(exact=True, strip=max(height // 2, 1) * vae.grid.spatial)

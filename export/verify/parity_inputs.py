@@ -1,4 +1,4 @@
-"""What a bundle is compared on: random arrays of the sizes that each backend takes, and the user's samples."""
+"""The inputs of a comparison: random arrays of the sizes that a backend takes, and the user's samples."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +22,19 @@ __all__ = ["ParityInput", "ParityInputs"]
 
 Array = NDArray[np.float32]
 _SEED = 0
-_MOST_STREAM_CELLS = 2048  # of the clip that goes through a stream: the reference takes it whole
+# Largest latent size of a clip that runs as a stream, in cells (frames * height * width). The reference runs it whole.
+_MAX_STREAM_CELLS = 2048
 
 
 @dataclass(frozen=True, eq=False)
 class ParityInput:
-    """A sample or latents, and how it goes through: some of "whole", "stream" and "strips"."""
+    """An input of a comparison.
+
+    Attributes:
+        label: "random", or the file name of a sample.
+        array: a sample or latents.
+        ways: strategies with which the backend runs it: some of "whole", "stream" and "strips".
+    """
 
     label: str
     array: Array
@@ -35,7 +42,7 @@ class ParityInput:
 
 
 class ParityInputs:
-    """What one backend is compared on. Where it runs engines, their profiles say what they take."""
+    """The inputs on which one backend is compared. The profiles of engines determine the sizes that they take."""
 
     def __init__(self, vae: Autoencoder, manifest: Manifest) -> None:
         self._manifest, self._config, self._grid = manifest, manifest.config, vae.grid
@@ -43,7 +50,7 @@ class ParityInputs:
         self._base = max(self._grid.encoder_minimum, self._grid.decoder_minimum, 64 // self._grid.spatial)
 
     def random(self, graph: Graph) -> Iterator[ParityInput]:
-        """Arrays of several sizes; of engines as many more as it takes for each profile to be called."""
+        """Yield random arrays of several sizes, and enough further sizes that each profile of an engine runs."""
         streams, strips, profiles = self._streams(graph), self._strips(graph), self._profiles(graph)
         wide = self._default_shapes(graph)[-1]
         for shape in self._default_shapes(graph) if self._engines is None else self._held_shapes(graph, profiles):
@@ -54,7 +61,7 @@ class ParityInputs:
             yield _random(graph, shape, ("stream",))
 
     def own(self, graph: Graph, samples: Iterable[tuple[str, Array]], reference: Reference) -> Iterator[ParityInput]:
-        """The user's samples; for the decoder what the reference encodes them to."""
+        """Yield the user's samples, or for the decoder the latents to which the reference encodes them."""
         whole = self._engines is None or self._profiles(graph)
         ways = (*(("whole",) if whole else ()), *(("stream",) if self._streams(graph) else ()))
         for label, sample in samples if ways else ():
@@ -65,20 +72,21 @@ class ParityInputs:
             yield ParityInput(label, array, ways)
 
     def _default_shapes(self, graph: Graph) -> list[tuple[int, ...]]:
-        """Square, a batch of two that is not square, and a wider (for video: longer) one."""
+        """Return the shapes of a square input, a batch of two oblong inputs, and a wider (for video longer) input."""
         base = self._base
         sizes = ((1, 2, base, base), (2, 1, base, base + 1), (1, 3, base + 1, 2 * base))
         return [self._shape(graph, batch, cells if self._grid.video else cells[1:]) for batch, *cells in sizes]
 
     def _held_shapes(self, graph: Graph, profiles: Sequence[Profile]) -> Iterable[tuple[int, ...]]:
-        """Those of the default ones that an engine takes, and one for each profile."""
+        """Return the default shapes that an engine takes, and a shape for each profile."""
         name = ports.MAIN_INPUT[graph.component]
-        shapes = [of for of in self._default_shapes(graph) if any(one.ranges[name].holds(of) for one in profiles)]
+        defaults = self._default_shapes(graph)
+        shapes = [shape for shape in defaults if any(one.ranges[name].holds(shape) for one in profiles)]
         chosen = (_shape_choosing(profiles, index, name) for index in range(len(profiles)))
         return dict.fromkeys([*shapes, *filter(None, chosen)])
 
     def _stream_shapes(self, graph: Graph, streams: Sequence[Graph]) -> Iterator[tuple[int, ...]]:
-        """Clips that go through in several steps, of heights and widths that the engines take."""
+        """Yield shapes of clips that take several chunks, with heights and widths that the engines take."""
         if not streams:
             return
         chunks: Iterable[tuple[int, ...]] = [(1, self._base, self._base)]
@@ -88,11 +96,11 @@ class ParityInputs:
             chosen = filter(None, (_shape_choosing(later, index, ports.CHUNK) for index in range(len(later))))
             chunks = dict.fromkeys((shape[0], shape[-2] // ratio, shape[-1] // ratio) for shape in chosen)
         for batch, height, width in chunks:
-            most = max(_MOST_STREAM_CELLS // (height * width), 3)
+            most = max(_MAX_STREAM_CELLS // (height * width), 3)
             yield self._shape(graph, batch, (min(self._stream_frames(streams), most), height, width))
 
     def _stream_frames(self, streams: Sequence[Graph]) -> int:
-        """Latent frames: what the stages hold back until the first frame comes, and a few."""
+        """Return the latent frames that the stages need before the first result, and a few more."""
         return math.ceil(frames_ahead(streams) / self._config.temporal_ratio) + 4
 
     def _shape(self, graph: Graph, batch: int, cells: Sequence[int]) -> tuple[int, ...]:
@@ -106,13 +114,13 @@ class ParityInputs:
     def _strips(self, graph: Graph) -> Sequence[Graph]:
         return self._usable(graph, self._manifest.find_strip_graphs(graph.component, graph.dtype))
 
-    def _usable(self, graph: Graph, steps: Sequence[Graph]) -> Sequence[Graph]:
-        """The steps of what `graph` does at once; none where another causality was cut, or an engine is missing."""
-        runs = self._engines is None or all(map(self._profiles, steps))
-        return steps if runs and all(step.causal == graph.causal for step in steps) else ()
+    def _usable(self, graph: Graph, parts: Sequence[Graph]) -> Sequence[Graph]:
+        """Return the partial graphs of a whole graph; none if their causality differs or an engine is missing."""
+        runs = self._engines is None or all(map(self._profiles, parts))
+        return parts if runs and all(part.causal == graph.causal for part in parts) else ()
 
     def _profiles(self, graph: Graph) -> tuple[Profile, ...]:
-        """Of the engines of a graph; none where there are none."""
+        """Return the profiles of a graph's engines; none if the graph has no engine."""
         try:
             return () if self._engines is None else self._engines.profiles(graph)
         except EngineError:
@@ -120,10 +128,12 @@ class ParityInputs:
 
 
 def _shape_choosing(profiles: Sequence[Profile], index: int, name: str) -> tuple[int, ...] | None:
-    """The smallest shape of the input `name` with which a call runs in a profile; None where others take all its
-    calls."""
-    of, alone = profiles[index].ranges[name], [Profile({name: one.ranges[name]}) for one in profiles]
-    shapes = sorted(product(*map(set, zip(of.minimum, of.optimum, of.maximum, strict=True))), key=math.prod)
+    """Return the smallest shape of the input `name` for which a call runs in a profile.
+
+    Returns None if other profiles take all calls of this profile.
+    """
+    own, alone = profiles[index].ranges[name], [Profile({name: one.ranges[name]}) for one in profiles]
+    shapes = sorted(product(*map(set, zip(own.minimum, own.optimum, own.maximum, strict=True))), key=math.prod)
     return next((shape for shape in shapes if choose_profile(alone, {name: shape}) == index), None)
 
 

@@ -1,4 +1,4 @@
-"""Two numbers for how close a result is to a reference: PSNR, and how much tile borders stand out."""
+"""Two measures of a result against a reference: PSNR, and the visibility of tile borders."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,17 @@ from ...tiling import Plan
 
 __all__ = ["psnr", "seam_ratio"]
 
-_TINY = 1e-30  # a constant array has no gradient
+_TINY = 1e-30  # added to energies, since the gradient of a constant array is 0
 
 
 def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, at most 200 (equal arrays); `peak` defaults to the reference's range."""
+    """Return the peak signal-to-noise ratio in dB: 200 for equal arrays, -inf for NaN or infinity.
+
+    Args:
+        ours: the result.
+        reference: the reference, of the same shape.
+        peak: the peak; by default the range (max - min) of the reference.
+    """
     peak = float(np.ptp(reference)) if peak is None else peak
     error = float(np.mean(np.square(ours.astype(np.float64) - reference)))
     if not np.isfinite(error):
@@ -23,10 +29,16 @@ def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None)
 
 
 def seam_ratio(tiled: NDArray[np.float32], whole: NDArray[np.float32], plan: Plan) -> float:
-    """How much the borders of tiles stand out: the gradient energy of `tiled`, (B, C, ...), across tile borders over
-    that elsewhere, divided by the same of `whole`; of all tiled axes the largest. 1: not at all.
+    """Return how much the borders of tiles stand out; 1 means not at all.
 
-    A border is where a tile's weights begin, or end.
+    For each tiled axis, the share of a result is its gradient energy across tile borders over that at other places. The
+    ratio is the share of `tiled` over the share of `whole`, and the largest ratio of all axes is returned. Borders are
+    the places where the weights of a tile begin or end.
+
+    Args:
+        tiled: the result in tiles, (B, C, ...).
+        whole: the result of a single pass, of the same shape.
+        plan: the plan of the tiles.
     """
     ratios = []
     for axis, line in enumerate(plan.lines, 2):
@@ -38,7 +50,7 @@ def seam_ratio(tiled: NDArray[np.float32], whole: NDArray[np.float32], plan: Pla
 
 
 def _share_at(array: NDArray[np.float32], axis: int, places: Sequence[int]) -> float:
-    """Mean gradient energy at `places` (place k lies between elements k and k + 1) over that at all other places."""
+    """Return the mean gradient energy at `places` over that elsewhere. Place k is between elements k and k + 1."""
     gradient = np.square(np.diff(array.astype(np.float64), axis=axis))
     energy = gradient.mean(axis=tuple(other for other in range(gradient.ndim) if other != axis)) + _TINY
     elsewhere = np.delete(energy, places)

@@ -20,12 +20,13 @@ __all__ = ["SEED", "Reference", "timed"]
 Array = NDArray[np.float32]
 _Result = TypeVar("_Result")
 SEED = 0
-"""Of a decoder's noise."""
-_KEPT_BYTES = 16 << 20  # of one result: random arrays' are smaller, and every backend asks for them
+"""Seed of the noise that decoders inject."""
+# Largest result that is kept. The results on random arrays are smaller, and every backend is compared with them.
+_KEPT_BYTES = 16 << 20
 
 
 class Reference:
-    """The PyTorch model with the checkpoint's weights, on NumPy arrays. Small results are kept, with their seconds.
+    """The PyTorch model with the checkpoint's weights, on NumPy arrays. Small results and their times are kept.
 
     Raises:
         EngineError: the weights do not fit into memory.
@@ -40,7 +41,12 @@ class Reference:
         self._kept: dict[tuple[str, bool | None, tuple[int, ...], bytes], tuple[Array, float]] = {}
 
     def timed(self, component: str, array: Array, causal: bool | None) -> tuple[Array, float]:
-        """What the component makes of a sample or of latents, and the seconds that it took.
+        """Run a component, and return its result and the time that it took, in seconds.
+
+        Args:
+            component: "encoder" or "decoder".
+            array: a sample or latents.
+            causal: causality of a video model; None for the config's own.
 
         Raises:
             EngineError: memory ran out.
@@ -56,10 +62,12 @@ class Reference:
         return found
 
     def encode(self, sample: Array, causal: bool | None) -> Array:
+        """Encode a sample to moments (B, 2 * latent_channels, ...)."""
         with torch.no_grad():
             return np.asarray(self.model.encode(torch.from_numpy(sample), **self._causal(causal)))
 
     def decode(self, latents: Array, causal: bool | None) -> Array:
+        """Decode model latents to a sample, with the noise of `SEED` and the default timestep."""
         options: dict[str, Any] = self._causal(causal)
         if self.config.noise_stacks:
             height, width = latents.shape[-2:]
@@ -76,7 +84,7 @@ class Reference:
 
 
 def timed(function: Callable[[], _Result]) -> tuple[_Result, float]:
-    """The result, and the seconds that it took."""
+    """Call a function, and return its result and the time that it took, in seconds."""
     started = time.perf_counter()
     result = function()
     return result, time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What a comparison with the PyTorch reference found."""
+"""The report of a comparison with the PyTorch reference."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,22 +9,22 @@ __all__ = ["Comparison", "NotCompared", "ParityReport"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One graph on one input.
+    """The comparison of one graph with the reference on one input.
 
     Attributes:
-        backend: the backend and provider, such as "onnxruntime:cpu".
-        dtype: the precision of the computation.
+        backend: name of the backend, with its provider, such as "onnxruntime:cpu".
+        dtype: precision of the graph.
         component: "encoder" or "decoder".
-        causal: the causality of a video model's graph; None for image models.
-        sample: the name of the input.
-        shape: the shape of the input.
-        max_abs: the largest difference of the outputs.
+        causal: causality of a video model's graph; None for image models.
+        sample: "random", or the file name of the sample.
+        shape: shape of the input.
+        max_abs: largest absolute difference of the outputs.
         relative: `max_abs` over the largest magnitude of the reference's output.
-        psnr_db: the PSNR of the output in dB; the reference's range (max - min) is the peak.
-        seconds: the seconds of one call.
-        reference_seconds: the seconds of one call of the reference.
-        strategy: how the call ran: "whole" (or as planned, if a single pass might not fit into memory), "stream",
-            "default" or "strips".
+        psnr_db: PSNR in dB; the range (max - min) of the reference's output is the peak.
+        seconds: time of one call, in seconds.
+        reference_seconds: time of one call of the reference, in seconds.
+        strategy: how the backend ran: "whole" (or the planned strategy, if the whole might not fit into memory),
+            "stream" or "strips".
     """
 
     backend: str
@@ -43,7 +43,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class NotCompared:
-    """A backend and precision that could not be compared, with the reason."""
+    """A comparison that could not be made.
+
+    Attributes:
+        backend: name of the backend, with its provider.
+        dtype: precision of the graph.
+        reason: why there is no comparison.
+    """
 
     backend: str
     dtype: str
@@ -52,12 +58,12 @@ class NotCompared:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All comparisons of a bundle.
+    """All comparisons of a bundle. A comparison that could not be made counts as failed.
 
     Attributes:
-        comparisons: one entry for each graph and input; at least one.
-        min_psnr_db: the least PSNR that was asked for, in dB.
-        not_compared: what could not be compared, and so has not passed.
+        comparisons: the comparisons; at least one.
+        min_psnr_db: PSNR in dB that each comparison must reach.
+        not_compared: the comparisons that could not be made.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -66,16 +72,16 @@ class ParityReport:
 
     @property
     def worst_psnr_db(self) -> float:
-        """The smallest PSNR of all comparisons, in dB."""
+        """The lowest PSNR of all comparisons, in dB."""
         return min(row.psnr_db for row in self.comparisons)
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison reached `min_psnr_db`, and nothing was left out."""
+        """True if every comparison was made and reached `min_psnr_db`."""
         return self.worst_psnr_db >= self.min_psnr_db and not self.not_compared
 
     def to_json(self) -> dict[str, Any]:
-        """The report as values for JSON. NaN and infinity, which JSON does not have, become None."""
+        """Return the report as values for JSON. NaN and infinity become None, since JSON has neither."""
         return {
             "passed": self.passed,
             "min_psnr_db": self.min_psnr_db,

@@ -1,4 +1,4 @@
-"""What to compare with the PyTorch reference, and how close the results must be."""
+"""The settings of a comparison with the PyTorch reference."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,15 @@ class VerifySettings:
     """How `verify_bundle` compares a bundle.
 
     Attributes:
-        samples: your own pictures or clips, or folders of them, in addition to random arrays.
-        max_frames: the number of frames that clips among the samples are cut to.
-        min_psnr_db: the least PSNR of every comparison, in dB; the reference's range (max - min) is the peak.
-        backend: the backend to compare; "auto" compares every backend that can run on this machine.
-        provider: the provider of ONNX Runtime to compare; None compares all.
-        threads: CPU threads of one engine call; None takes all cores.
-        dtype: the precision to compare; None compares every precision of the bundle.
-        source: how to read the checkpoint.
+        samples: picture files, clip files, or folders of them, in addition to random arrays.
+        max_frames: number of frames to which clips are cut.
+        min_psnr_db: PSNR in dB that each comparison must reach; the range (max - min) of the reference's output is the
+            peak.
+        backend: the backend to compare; "auto" compares all that can run here.
+        provider: the ONNX Runtime provider to compare; None compares all that can run here.
+        threads: number of threads of an engine; None is the engine's default.
+        dtype: the precision to compare; None compares all precisions of the bundle.
+        source: how to read the source.
     """
 
     samples: tuple[Path, ...] = ()

@@ -1,4 +1,4 @@
-"""What tiling costs and how well it hides: tiled against whole, both by the bundle's own engines."""
+"""Measures the cost of tiling and the visibility of tiles: tiled results against a single pass, on the same engines."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +25,25 @@ __all__ = ["TiledComparison", "compare_tiling"]
 
 Array = NDArray[np.float32]
 _SEED = 0
-_DRAWN_SIZE = (49, 512, 640)  # frames, height, width of the sample that is drawn where the user gives none
-_GAIN = 8  # of the difference in the picture
+_DRAWN_SIZE = (49, 512, 640)  # frames, height and width of the sample that is drawn if the user gives no sample
+_GAIN = 8  # factor of the difference in the picture
 
 
 @dataclass(frozen=True)
 class TiledComparison:
-    """One component on one sample. `work`: latent cells run for each that there is. `psnr_db` takes the range of the
-    whole result as its peak; `seam`: see `quality.seam_ratio`; seconds are of one call each."""
+    """The comparison of a tiled result with a single pass, for one component on one sample.
+
+    Attributes:
+        sample: "drawn", or the file name of the sample.
+        component: "encoder" or "decoder".
+        blend: name of the tiling settings.
+        tiles: number of tiles along each axis.
+        work: latent cells that run in tiles over the latent cells of the sample.
+        psnr_db: PSNR in dB; the range of the single pass is the peak.
+        seam: visibility of tile borders, as `quality.seam_ratio` returns it.
+        whole_seconds: time of the single pass, in seconds.
+        tiled_seconds: time of the tiled call, in seconds.
+    """
 
     sample: str
     component: str
@@ -45,6 +56,7 @@ class TiledComparison:
     tiled_seconds: float
 
     def to_json(self) -> dict[str, Any]:
+        """Return the comparison as values for JSON."""
         return asdict(self)
 
 
@@ -56,15 +68,22 @@ def compare_tiling(
     max_frames: int = 49,
     draw: Path | None = None,
 ) -> Iterator[TiledComparison]:
-    """Encode and decode each sample whole and tiled.
+    """Encode and decode each sample in a single pass and in tiles.
 
-    `settings`: pairs of a name and what enables that tiling on `vae`. Without `samples` one is drawn: 640 x 512
-    pixels, and 49 frames for video. `draw` gets the first decoded sample: whole, tiled with the first of the settings,
-    and their difference, eight times.
+    Args:
+        vae: the autoencoder.
+        settings: pairs of a name and a function that enables that tiling on `vae`.
+        samples: picture files, clip files, or folders of them. Without samples, one of 640 x 512 pixels is drawn, with
+            49 frames for video.
+        max_frames: number of frames to which clips are cut.
+        draw: file for a picture of the first decoded sample: single pass, tiles of the first settings, and their
+            difference, multiplied by 8.
 
     Raises:
-        InputError: a sample fits into one tile. EngineError: memory ran out.
-        OutputError, MediaError: a file cannot be written, or read.
+        InputError: a sample fits into one tile.
+        EngineError: memory ran out.
+        OutputError: a file cannot be written.
+        MediaError: a sample cannot be read.
     """
     for label, sample in _samples(vae, samples, max_frames):
         conditioned = vae.config.timestep_conditioning
@@ -127,7 +146,7 @@ def _decode(vae: Autoencoder, latents: Array, temb: float | None) -> Array:
 
 
 def _draw(path: Path, whole: Array, tiled: Array, name: str) -> None:
-    """The frame with the largest difference, of clips."""
+    """Draw the first sample of a batch; of a clip, the frame with the largest difference."""
     difference = tiled[:1] - whole[:1]
     if whole.ndim == 5:
         worst = int(np.square(difference).mean(axis=(0, 1, 3, 4)).argmax())

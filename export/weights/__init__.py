@@ -1,4 +1,4 @@
-"""Tensors in files: safetensors read and written without a framework, and rounding to narrower precisions.
+"""Tensors in files: reading and writing safetensors without a framework, and rounding to float16 and bfloat16.
 
-What the tensors of a checkpoint mean belongs to `checkpoints`.
+The meaning of a checkpoint's tensors belongs to `checkpoints`.
 """

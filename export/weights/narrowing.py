@@ -1,4 +1,4 @@
-"""float32 arrays in a narrower precision, rounded to nearest, ties to even."""
+"""Rounding float32 arrays to a narrower precision: to the nearest value, ties to even."""
 
 from typing import Any
 
@@ -9,14 +9,23 @@ from ...runtime.errors import CheckpointError
 
 __all__ = ["ITEM_BYTES", "narrowed"]
 
+# Bytes per element of the precisions that a bundle can store.
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def narrowed(values: NDArray[np.float32], dtype: str, what: str) -> NDArray[Any]:
-    """`values` as float32, float16, or the 16 raw bits of bfloat16 (uint16: NumPy has no bfloat16).
+def narrowed(values: NDArray[np.float32], dtype: str, name: str) -> NDArray[Any]:
+    """Round an array to `dtype`.
+
+    Args:
+        values: array of any shape.
+        dtype: "float32", "float16" or "bfloat16".
+        name: name of the tensor, for the error message.
+
+    Returns:
+        An array of the same shape: float32, float16, or the raw bits of bfloat16 as uint16. (NumPy has no bfloat16.)
 
     Raises:
-        CheckpointError: a finite value that float16 cannot hold; `what` names the tensor.
+        CheckpointError: float16 cannot hold a finite value.
     """
     if dtype == "float32":
         return np.ascontiguousarray(values, "<f4")
@@ -25,7 +34,7 @@ def narrowed(values: NDArray[np.float32], dtype: str, what: str) -> NDArray[Any]
             result = values.astype("<f2")
         if np.isinf(result).any() and not np.isinf(values).any():
             raise CheckpointError(
-                f"{what} holds {float(np.abs(values).max()):g}, which float16 cannot (65504 is its largest): "
+                f"{name} holds {float(np.abs(values).max()):g}, which float16 cannot hold (its largest is 65504): "
                 f"export bfloat16 or float32"
             )
         return result

@@ -1,8 +1,9 @@
-"""Safetensors files, read lazily and written as a stream, so that a file of any size needs memory for one tensor.
+"""Safetensors files, read lazily and written as a stream: a file of any size needs memory for one tensor only.
 
-Format: 8 bytes little-endian header length, a JSON header of name -> {dtype, shape, data_offsets}, then the data.
-(https://github.com/huggingface/safetensors). Written here rather than with the safetensors package because NumPy has
-no bfloat16, the package's writer takes all tensors at once, and ONNX external data needs each tensor's byte offset.
+Format (https://github.com/huggingface/safetensors): the length of the header in 8 little-endian bytes, a JSON header of
+name -> {dtype, shape, data_offsets}, then the data. This module replaces the safetensors package for three reasons:
+NumPy has no bfloat16, the package's writer needs all tensors in memory, and ONNX external data needs the byte offset of
+each tensor.
 """
 
 import json
@@ -28,20 +29,28 @@ if TYPE_CHECKING:
 
 __all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "planned_safetensors", "write_safetensors"]
 
-# The format's own reader takes 100 MB, but a hostile header becomes thirty times its size as Python objects; that of a
-# combined LTX-2 checkpoint has 0.7 MB.
+# Largest header that is parsed. The reference reader accepts 100 MB, but Python objects take thirty times the size of a
+# hostile header. The header of a combined LTX-2 checkpoint has 0.7 MB.
 _MAX_HEADER_BYTES = 8 << 20
-_MAX_RANK = 16
-_MAX_SIZE = 1 << 62
-_ALIGNMENT_BYTES = 64
+_MAX_RANK = 16  # axes of a tensor
+_MAX_SIZE = 1 << 62  # of an axis, and of a byte offset
+_ALIGNMENT_BYTES = 64  # of the start of the data
 _CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+# Bytes per element of the stored dtypes that are accepted in a header but not read.
 _OTHER_SIZES = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _OTHER_SIZES |= {"F8_E8M0": 1, "C64": 8}
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a file: stored dtype ("F32", "BF16", ...), shape, and byte range within the data part."""
+    """One tensor of a safetensors file.
+
+    Attributes:
+        dtype: stored dtype by its safetensors name ("F32", "BF16", ...).
+        shape: sizes of the axes.
+        start_bytes: offset of its first byte within the data.
+        end_bytes: offset behind its last byte within the data.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -50,17 +59,21 @@ class TensorEntry:
 
 
 class SafetensorsFile(Mapping[str, TensorEntry]):
-    """A file's header, checked; tensors are read when asked for.
+    """The checked header of a safetensors file, as a mapping from names to entries. `read` reads one tensor.
+
+    Attributes:
+        path: the file.
+        metadata: the header's `__metadata__`.
 
     Raises:
-        CheckpointError: not a safetensors file, truncated, or with a header that contradicts itself.
+        CheckpointError: the file is not safetensors, is truncated, or has a header that contradicts itself.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             if not path.is_file() and path.exists():  # opening a pipe waits until something is written to it
-                raise self._error("it is no ordinary file")
+                raise self._error("it is not a regular file")
             size = path.stat().st_size
             with path.open("rb") as file:
                 self._parse(file.read(8), file.read, size)
@@ -72,10 +85,10 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         if _MAX_HEADER_BYTES < length <= size - 8:
             raise self._error(
                 f"its header has {length / 2**20:.0f} MiB, and at most {_MAX_HEADER_BYTES >> 20} MiB are read; "
-                f"that of a VAE has less than 1 MiB"
+                f"the header of a VAE has less than 1 MiB"
             )
         if not 2 <= length <= size - 8:
-            raise self._error("its header does not fit the file: it is not safetensors, or it is cut short")
+            raise self._error("its header does not fit the file: it is not safetensors, or it is truncated")
         try:
             header = json_value(read(length))
         except ValueError as error:
@@ -122,10 +135,10 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         return len(self._entries)
 
     def read(self, name: str) -> NDArray[np.float32]:
-        """The tensor, widened exactly to float32 (float64 is rounded).
+        """Read one tensor and widen it to float32. The conversion is exact, except that float64 is rounded.
 
         Raises:
-            CheckpointError: the tensor is not of a floating-point dtype, or the file cannot be read.
+            CheckpointError: the tensor has no floating-point dtype, or the file cannot be read.
         """
         entry = self[name]
         if entry.dtype not in STORED_DTYPES:
@@ -147,7 +160,15 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a weight lies: a byte range of a file beside the graph."""
+    """The place of a weight: a byte range of a file next to the graph.
+
+    Attributes:
+        file: name of the file, relative to the graph's folder.
+        offset_bytes: offset of the first byte within the file.
+        length_bytes: number of bytes.
+        dtype: "float32", "float16" or "bfloat16".
+        shape: sizes of the axes.
+    """
 
     file: str
     offset_bytes: int
@@ -156,7 +177,7 @@ class StoredTensor:
     shape: tuple[int, ...]
 
     def point(self, proto: "TensorProto") -> None:
-        """Make an ONNX initializer read its data here."""
+        """Make an ONNX initializer read its data from this place."""
         proto.data_location = proto.EXTERNAL
         entries = {"location": self.file, "offset": self.offset_bytes, "length": self.length_bytes}
         for key, value in entries.items():
@@ -165,7 +186,13 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """What was written: where each tensor lies, and the file's size and hash."""
+    """A safetensors file that was written.
+
+    Attributes:
+        tensors: place of each tensor, by its name.
+        size_bytes: size of the file.
+        sha256: hash of the file, in hexadecimal digits.
+    """
 
     tensors: dict[str, StoredTensor]
     size_bytes: int
@@ -182,13 +209,22 @@ def planned_safetensors(
     dtypes: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> tuple[bytes, dict[str, StoredTensor]]:
-    """The header of a file that is still to be written, and where each tensor will lie; float32 where `dtypes` does
-    not say otherwise."""
+    """Lay out a safetensors file before it is written.
+
+    Args:
+        file: name of the file.
+        shapes: shape of each tensor, by its name.
+        dtypes: dtype of each tensor, by its name; float32 for names that are missing.
+        metadata: entries of the header's `__metadata__`.
+
+    Returns:
+        The header, and the place that each tensor will have.
+    """
     kinds = {name: (dtypes or {}).get(name, "float32") for name in shapes}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     stored: dict[str, StoredTensor] = {}
     end = 0
-    # The widest first: so every tensor is aligned to its own size without gaps, which the format forbids.
+    # The widest dtype comes first: this aligns each tensor to its item size without gaps, which the format forbids.
     for name in sorted(shapes, key=lambda name: -ITEM_BYTES[kinds[name]]):
         dtype, shape = kinds[name], shapes[name]
         start, end = end, end + ITEM_BYTES[dtype] * math.prod(shape)
@@ -209,11 +245,18 @@ def write_safetensors(
     dtypes: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> WrittenFile:
-    """Write tensors one after the other, float32 or what `dtypes` says; `read(name)` gives each when its turn comes.
+    """Write tensors to a file one after the other, with one tensor in memory at a time.
+
+    Args:
+        path: the file to write.
+        shapes: shape of each tensor, by its name.
+        read: returns the values of a tensor when it is due.
+        dtypes: dtype of each tensor, by its name; float32 for names that are missing.
+        metadata: entries of the header's `__metadata__`.
 
     Raises:
-        CheckpointError: a value that its dtype cannot hold.
-        OSError: the disk is full or the path cannot be written; the half-written file is the caller's to remove.
+        CheckpointError: a dtype cannot hold a value.
+        OSError: the disk is full, or the path cannot be written. The caller removes the half-written file.
     """
     head, stored = planned_safetensors(path.name, shapes, dtypes, metadata)
     with HashingWriter(path) as writer:

@@ -1,7 +1,7 @@
-"""The floating-point dtypes that weights are stored in, widened to float32 without rounding (float64 is rounded).
+"""The floating-point dtypes of stored weights, and their conversion to float32.
 
-Names are those of safetensors. bfloat16 and the two kinds of float8 (OCP 8-bit floating point: E4M3 without
-infinities, E5M2 as a short float16) are read as raw bits, since NumPy has none of them.
+The names are those of safetensors. NumPy has neither bfloat16 nor the two kinds of float8 (OCP 8-bit floating point:
+E4M3 without infinities, E5M2 as a short float16), so these are read as raw bits.
 """
 
 from functools import cache
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["STORED_DTYPES", "widened"]
 
+# safetensors name -> NumPy dtype in which the bytes are read.
 STORED_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -23,7 +24,15 @@ STORED_DTYPES: dict[str, np.dtype[Any]] = {
 
 
 def widened(raw: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    """`raw`, of the NumPy dtype that `STORED_DTYPES` gives for `dtype`, as float32 of the same shape."""
+    """Convert stored values to float32. The conversion is exact, except that float64 is rounded.
+
+    Args:
+        raw: values of the NumPy dtype `STORED_DTYPES[dtype]`.
+        dtype: stored dtype by its safetensors name.
+
+    Returns:
+        A float32 array of the same shape.
+    """
     if dtype == "BF16":
         bits = raw.astype(np.uint32)
         bits <<= 16
@@ -32,13 +41,13 @@ def widened(raw: NDArray[Any], dtype: str) -> NDArray[np.float32]:
         return (raw.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
     if dtype == "F8_E4M3":
         return np.asarray(_e4m3_values()[raw])
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is refused as such
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and infinite weights are refused
         return np.asarray(raw, dtype=np.float32)
 
 
 @cache
 def _e4m3_values() -> NDArray[np.float32]:
-    """The value of each of the 256 bytes: 1 bit sign, 4 bits exponent (bias 7), 3 bits fraction."""
+    """The values of the 256 codes: 1 bit sign, 4 bits exponent (bias 7), 3 bits fraction."""
     codes = np.arange(256)
     exponent, fraction = codes >> 3 & 15, codes & 7
     normal = np.ldexp(1 + fraction / 8, exponent - 7)

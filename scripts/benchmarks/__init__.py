@@ -1,1 +1,1 @@
-"""What `scripts/bench` measures and how: random weights, timed processes, exports, profiles, reports."""
+"""The measurements of the bench scripts: random weights, timed processes, exports, profiles and reports."""

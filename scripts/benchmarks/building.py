@@ -1,4 +1,4 @@
-"""An engine build at full size, without a GPU: how long it takes and how much memory."""
+"""Measures the time and memory of engine builds at full size, without a GPU."""
 
 import shutil
 import sys
@@ -6,18 +6,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from latentrt.runtime.arrays.kinds import Dtype
+
 from .cases import BUILD_LIMITS
 from .worker import in_own_process
 
 __all__ = ["measure_build"]
 
+# Compute capabilities of an engine for many GPUs.
 _PORTABLE = ("8.0", "8.6", "8.9", "12.0")
 
 
 def measure_build(model: str, checkpoint: Path, bundle: Path) -> list[dict[str, Any]]:
-    """Export the decoder in float32 and float16 to `bundle` and build each with tensorrt-rtx, for all its compute
-    capabilities and, in float32, for one. Seconds are of the whole `latentrt build`, hashing and writing included;
-    memory is of the process that builds."""
+    """Export the decoder in float32 and float16 to `bundle`, and build engines with tensorrt-rtx.
+
+    Engines are built for all compute capabilities and, in float32, also for one. Seconds are those of the whole build,
+    with hashing and writing. Memory is that of the process that builds.
+    """
     shutil.rmtree(bundle, ignore_errors=True)
     print(f"{model}: export of the decoder in two precisions", file=sys.stderr)
     in_own_process(_export, checkpoint, bundle)
@@ -58,7 +63,7 @@ def _export(checkpoint: Path, bundle: Path) -> None:
     export_bundle(checkpoint, bundle, ExportSettings(components=("decoder",), dtypes=("float32", "float16")))
 
 
-def _build(bundle: Path, dtype: str, capabilities: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]) -> Any:
+def _build(bundle: Path, dtype: Dtype, capabilities: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]) -> Any:
     from latentrt.export.engines.build import build_engines
     from latentrt.export.engines.settings import BuildSettings, Extent
 

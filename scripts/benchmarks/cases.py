@@ -1,4 +1,4 @@
-"""The models that are measured, at their real size, and at which sizes they run."""
+"""The measured models at their real size, and the sizes of their inputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,14 @@ MODELS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class SpeedCase:
-    """One input shape of one component. `wanted`: the speed against diffusers that is promised, if one is."""
+    """One input shape of one component.
+
+    Attributes:
+        model: name of the model in `MODELS`.
+        component: "encoder" or "decoder".
+        shape: shape of the input.
+        wanted: promised speed as a multiple of diffusers'; None without a promise.
+    """
 
     model: str
     component: str
@@ -60,7 +67,7 @@ SPEED_CASES = (
 
 @dataclass(frozen=True)
 class ExportLimits:
-    """What an export of encoder and decoder may take."""
+    """Limits of an export of encoder and decoder."""
 
     seconds: float
     gib: float | None = None
@@ -71,7 +78,7 @@ EXPORT_LIMITS = {"ltx2": ExportLimits(seconds=240, gib=14), "sd": ExportLimits(s
 
 @dataclass(frozen=True)
 class BuildLimits:
-    """What a build of the decoder's engine may take, and its profile: (batch, height, width, frames) three times."""
+    """Limits of a build of the decoder's engine, and its profile: three shapes (batch, height, width, frames)."""
 
     seconds: float
     gib: float

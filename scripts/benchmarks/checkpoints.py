@@ -12,9 +12,9 @@ __all__ = ["write_checkpoint"]
 
 
 def write_checkpoint(folder: Path, values: dict[str, Any]) -> int:
-    """Write config.json and float32 weights; returns the number of parameters. Memory for one tensor is enough.
+    """Write config.json and float32 weights, one tensor at a time, and return the number of parameters.
 
-    Weights are uniform in +-1/sqrt(fan-in), PyTorch's own scale for new convolutions; norms are near one.
+    Weights are uniform in +-1/sqrt(fan-in), which is PyTorch's scale for new convolutions. Weights of norms are near 1.
     """
     from latentrt.export.graphs.components import meta_model
     from latentrt.export.weights.safetensors_file import write_safetensors

@@ -1,4 +1,4 @@
-"""The three ways to run a component that are compared. Each function opens one and gives the call to time."""
+"""The three engines that are compared. Each function opens a component, and returns the call to time."""
 
 import json
 from collections.abc import Callable
@@ -17,33 +17,33 @@ Run = Callable[[], Array]
 
 
 def random_input(component: str, shape: tuple[int, ...]) -> Array:
-    """Standard normal latents for a decoder; for an encoder the same squeezed into [-1, 1]."""
+    """Return standard normal latents for a decoder, or their tanh in [-1, 1] for an encoder."""
     array = np.random.default_rng(1).standard_normal(shape, np.float32)
     return np.tanh(array) if component == "encoder" else array
 
 
 def diffusers_eager(checkpoint: Path, bundle: Path, component: str, shape: tuple[int, ...], threads: int) -> Run:
-    """diffusers' class as it loads, float32, without gradients."""
+    """Open diffusers' class with its defaults, in float32, without gradients."""
     import diffusers
     import torch
 
     torch.set_num_threads(threads)
     kind = json.loads((checkpoint / "config.json").read_text())["_class_name"]
     model: Any = getattr(diffusers, kind).from_pretrained(checkpoint).eval()
-    setattr(model, "decoder" if component == "encoder" else "encoder", None)  # memory
+    setattr(model, "decoder" if component == "encoder" else "encoder", None)  # saves memory
     tensor = torch.from_numpy(random_input(component, shape))
 
     def run() -> Array:
         with torch.inference_mode():
             if component == "encoder":
-                return model.encode(tensor).latent_dist.parameters.numpy()
-            return model.decode(tensor).sample.numpy()
+                return np.asarray(model.encode(tensor).latent_dist.parameters)
+            return np.asarray(model.decode(tensor).sample)
 
     return run
 
 
 def latentrt_bundle(checkpoint: Path, bundle: Path, component: str, shape: tuple[int, ...], threads: int) -> Run:
-    """`open_bundle` as a user has it, on ONNX Runtime's CPU provider."""
+    """Open a bundle as a user does, on ONNX Runtime's CPU provider."""
     from latentrt.runtime import open_bundle
 
     vae = open_bundle(bundle, backend="onnxruntime", provider="cpu", threads=threads)
@@ -54,7 +54,7 @@ def latentrt_bundle(checkpoint: Path, bundle: Path, component: str, shape: tuple
 
 
 def raw_session(checkpoint: Path, bundle: Path, component: str, shape: tuple[int, ...], threads: int) -> Run:
-    """The bundle's graph in a plain ONNX Runtime session: what our runtime adds is the difference."""
+    """Open the bundle's graph in a plain ONNX Runtime session. The difference to `latentrt_bundle` is our overhead."""
     onnxruntime = require("onnxruntime", extra="cpu")
 
     options = onnxruntime.SessionOptions()

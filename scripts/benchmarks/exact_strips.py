@@ -1,4 +1,4 @@
-"""Time, peak memory and error of one decode: untiled, and in exact strips. Each in a process of its own."""
+"""Measures time, peak memory and error of a decode in one pass and in strips, each in a process of its own."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["measure_strips", "prepare", "prepare_both"]
 
 
 def prepare(work: Path, name: str, config: dict[str, Any]) -> Path:
-    """A folder with `checkpoint` (random weights) and `bundle`, made where it is not there yet."""
+    """Return a folder with `checkpoint` (random weights) and `bundle` of the decoder, made if it is missing."""
     folder = work / name
     if not (folder / "bundle").exists():
         in_own_process(_export, folder, config)
@@ -22,7 +22,7 @@ def prepare(work: Path, name: str, config: dict[str, Any]) -> Path:
 
 
 def prepare_both(work: Path, name: str, config: dict[str, Any]) -> Path:
-    """The same with encoder and decoder."""
+    """Return a folder as `prepare` does, with encoder and decoder in the bundle."""
     folder = work / name
     if not (folder / "bundle").exists():
         in_own_process(_export, folder, config, ("encoder", "decoder"))
@@ -32,8 +32,16 @@ def prepare_both(work: Path, name: str, config: dict[str, Any]) -> Path:
 def measure_strips(
     folder: Path, pixels: int, cases: dict[str, dict[str, Any] | None], rounds: int, threads: int
 ) -> list[dict[str, Any]]:
-    """Decode latents of a square picture. `cases`: by name the arguments of `enable_tiling`, or None for one pass;
-    "diffusers" is diffusers' own, which the others are compared with where it is among them. The cases take turns."""
+    """Decode latents of a square picture. The cases take turns.
+
+    Args:
+        folder: folder made by `prepare`.
+        pixels: height and width of the picture.
+        cases: by name, the arguments of `enable_tiling`, or None for one pass. The case "diffusers" runs diffusers, and
+            is the reference of the others.
+        rounds: number of rounds.
+        threads: number of threads of each engine.
+    """
     rows: dict[str, dict[str, Any]] = {}
     result = folder / "result.npy"
     for _ in range(rounds):
@@ -75,7 +83,7 @@ def _latentrt(
 
     with AutoencoderKL.from_pretrained(folder / "bundle", backend="onnxruntime", threads=threads) as vae:
         if options is None:
-            vae.warmup()  # steps are loaded one by one, and that is in their time
+            vae.warmup()  # strip graphs are loaded one by one instead, within the measured time
         else:
             vae.enable_tiling(exact=True, **options)
         latents = _latents(vae.config.latent_channels, pixels)
@@ -92,7 +100,8 @@ def _diffusers(folder: Path, pixels: int, threads: int, result: Path) -> tuple[f
     import torch
 
     torch.set_num_threads(threads)
-    model = diffusers.AutoencoderKL.from_pretrained(folder / "checkpoint").eval()
+    model_class: Any = diffusers.AutoencoderKL  # its from_pretrained has no types
+    model = model_class.from_pretrained(folder / "checkpoint").eval()
     latents = torch.from_numpy(_latents(model.config.latent_channels, pixels))
     started = time.perf_counter()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""An export in a process of its own: how long it takes and how much memory, imports included."""
+"""Measures the time and memory of an export in a process of its own, with its imports."""
 
 import shutil
 import sys
@@ -13,7 +13,7 @@ __all__ = ["measure_export", "peak_gib"]
 
 
 def measure_export(model: str, checkpoint: Path, bundle: Path) -> dict[str, Any]:
-    """Export encoder and decoder to `bundle`; seconds from the start of the process to its end."""
+    """Export encoder and decoder to `bundle`. Seconds are those from the start to the end of the process."""
     shutil.rmtree(bundle, ignore_errors=True)
     print(f"{model}: export", file=sys.stderr)
     started = time.perf_counter()
@@ -39,8 +39,8 @@ def _export(checkpoint: Path, bundle: Path) -> float:
 
 
 def peak_gib() -> float:
-    """The most resident memory that this process had, in GiB."""
-    # Linux's ru_maxrss starts from the parent's size at the time of the fork; VmHWM is this program's own.
+    """Return the peak memory of this process, in GiB."""
+    # On Linux, ru_maxrss starts from the parent's memory at the time of the fork. VmHWM is that of this program alone.
     status = Path("/proc/self/status")
     if status.exists():
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Describes the machine of a benchmark."""
 
 import importlib.metadata
 import os
@@ -10,8 +10,8 @@ _PACKAGES = ("latentrt", "onnxruntime", "openvino", "torch", "diffusers", "onnx"
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores that may be used, memory, versions, and how busy the machine was at the start."""
-    from latentrt.export.benchmark import machine  # here: processes that measure import this file, and diffusers' too
+    """Return CPU, usable cores, memory, versions, and load average."""
+    from latentrt.export.benchmark import machine  # not at the top: diffusers' processes import this file too
 
     found = machine.describe_machine()
     return {
@@ -26,5 +26,5 @@ def describe_machine() -> dict[str, Any]:
 
 
 def load_average() -> list[float]:
-    """Over 1, 5 and 15 minutes: how many processes wanted to run."""
+    """Return the load average over 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]

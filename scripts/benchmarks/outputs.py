@@ -1,4 +1,4 @@
-"""Where benchmarks put their results: the options for it that every script takes, and the writing."""
+"""The common options of the bench scripts, and the files of their results."""
 
 import argparse
 import json
@@ -9,8 +9,8 @@ __all__ = ["add_options", "write"]
 
 
 def add_options(parser: argparse.ArgumentParser, *, work: bool = True) -> None:
-    """--threads, --json and --markdown, and --work where weights and bundles can be kept."""
-    parser.add_argument("--threads", type=int, default=2, help="of every engine (default: 2)")
+    """Add --threads, --json and --markdown; with `work`, also --work for a folder that keeps weights and bundles."""
+    parser.add_argument("--threads", type=int, default=2, help="number of threads of each engine (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     if work:
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser, *, work: bool = True) -> None:
 
 
 def write(options: argparse.Namespace, results: dict[str, Any], text: str) -> None:
-    """The numbers and the tables, to the files that the options name."""
+    """Write numbers and tables to the files that the options name."""
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if options.markdown:

@@ -1,4 +1,4 @@
-"""What our runtime adds to one engine call, on a model so narrow that the engine itself takes milliseconds."""
+"""Measures the overhead of our runtime per call, on a model so narrow that the engine takes milliseconds."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ _CALLS = 300
 
 
 def measure_overhead(bundle: Path, *, threads: int) -> dict[str, Any]:
-    """Milliseconds per decode of latents (1, 4, 8, 8), through `open_bundle` and through a plain session, in turn."""
+    """Return the milliseconds of a decode of latents (1, 4, 8, 8), by `open_bundle` and a plain session in turns."""
     ours, raw = in_own_process(_milliseconds, bundle, threads)
     return {"latentrt_ms": ours, "onnxruntime_ms": raw, "overhead_ms": ours - raw}
 

@@ -1,5 +1,4 @@
-"""The planner's predictions against what calls take, and budgets against what calls within them take: each call in a
-process of its own."""
+"""Compares the planner's predictions and budgets with the memory of calls, each in a process of its own."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from latentrt.runtime.backends.names import BackendName
 
 from .cases import MODELS
 from .exact_strips import prepare_both
@@ -42,11 +43,19 @@ PLANNER_MODELS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """`size`: of the sample, (T,) H, W. `strategy`: "whole", "stream 16", "tiles 256", "tiles 256 5" (5 latent frames),
-    "stream 16 tiles 256", or "strips 512MiB"."""
+    """A call whose memory is predicted and measured.
+
+    Attributes:
+        model: name of the model in `PLANNER_MODELS`.
+        backend: name of the backend.
+        component: "encoder" or "decoder".
+        size: size of the sample, (H, W) or (T, H, W).
+        strategy: "whole", "stream 16", "tiles 256", "tiles 256 5" (5 latent frames), "stream 16 tiles 256", or
+            "strips 512MiB".
+    """
 
     model: str
-    backend: str
+    backend: BackendName
     component: str
     size: tuple[int, ...]
     strategy: str
@@ -78,17 +87,25 @@ CASES: tuple[Case, ...] = (
 
 @dataclass(frozen=True)
 class BudgetCase:
-    """`size`: of the sample, (T,) H, W. `share`: the budget, as a part of what a whole pass may take at most; None:
-    what the planner names as the least, when it refuses 1 MiB."""
+    """A call within a memory budget.
+
+    Attributes:
+        model: name of the model in `PLANNER_MODELS`.
+        backend: name of the backend.
+        component: "encoder" or "decoder".
+        size: size of the sample, (H, W) or (T, H, W).
+        share: the budget, as a share of the largest memory of a whole pass; None takes the least budget that the
+            planner names when it refuses 1 MiB.
+    """
 
     model: str
-    backend: str
+    backend: BackendName
     component: str
     size: tuple[int, ...]
     share: float | None
 
 
-_SIZES: tuple[tuple[str, str, str, tuple[int, ...]], ...] = (
+_SIZES: tuple[tuple[str, BackendName, str, tuple[int, ...]], ...] = (
     ("ltx2-narrow", "onnxruntime", "decoder", (193, 512, 896)),
     ("ltx2-narrow", "onnxruntime", "decoder", (97, 896, 1280)),
     ("ltx2-narrow", "onnxruntime", "encoder", (97, 512, 704)),
@@ -105,12 +122,12 @@ BUDGETS = tuple(BudgetCase(*size, share) for size in _SIZES for share in (1.0, 0
 
 
 def prepare_models(work: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Bundles of those models, with random weights, made where they are not there yet."""
+    """Return the bundles of models with random weights, made if they are missing."""
     return {name: prepare_both(work, name, PLANNER_MODELS[name]) / "bundle" for name in names}
 
 
 def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
-    """What was predicted of a case and what it took."""
+    """Predict and measure the memory of a case."""
     from latentrt.runtime import open_bundle
     from latentrt.runtime.backends.memory_model import MeasuredMemory
     from latentrt.runtime.calls.workload import Workload
@@ -149,7 +166,7 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
 
 
 def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, Any]:
-    """What a call that is given a budget takes of it."""
+    """Measure the memory of a call with a budget."""
     from latentrt.runtime import open_bundle
     from latentrt.runtime.calls.strategy import WHOLE
     from latentrt.runtime.calls.workload import Workload
@@ -182,7 +199,7 @@ def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, An
 
 
 def _peak_within(bundle: Path, case: BudgetCase, budget: int, threads: int) -> int:
-    """The most that this process holds beyond what it has now, while the call runs as a user makes it."""
+    """Run the call as a user does, and return the peak memory of this process above its present memory, in bytes."""
     from latentrt.runtime import open_bundle
     from latentrt.runtime.system.process_memory import forget_peak, peak_bytes, resident_bytes
 

@@ -1,4 +1,4 @@
-"""Where an engine's time goes: ONNX Runtime's own profile of a graph, added up by operator."""
+"""Measures the time of each operator of a graph, by ONNX Runtime's profile."""
 
 import json
 import tempfile
@@ -16,7 +16,7 @@ __all__ = ["measure_profile"]
 
 
 def measure_profile(case: SpeedCase, bundle: Path, *, threads: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds and calls of each operator per run, averaged over `repeats` runs after one warm-up."""
+    """Return milliseconds and calls of each operator per run, averaged over `repeats` runs after one warm-up."""
     rows = in_own_process(_profile, bundle / f"{case.component}.onnx", case, threads, repeats)
     return {"model": case.model, "component": case.component, "shape": case.shape, "operators": rows}
 

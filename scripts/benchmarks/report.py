@@ -1,4 +1,4 @@
-"""The results as Markdown tables."""
+"""Results as Markdown tables."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["machine", "markdown", "table"]
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Every part of the results that was measured, as Markdown."""
+    """Return all measured parts of the results as Markdown."""
     parts = [machine(results)]
     for name, title, rows in (
         ("speed", "Speed", _speed),
@@ -26,7 +26,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def machine(results: dict[str, Any]) -> str:
-    """What the results were measured on, in two sentences."""
+    """Return a description of the machine, in a few sentences."""
     described = results["machine"]
     before, after = described["load_average"][0], results["load_average_after"][0]
     versions = ", ".join(f"{name} {described[name]}" for name in ("onnxruntime", "torch", "diffusers", "onnx"))
@@ -135,7 +135,7 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
+    """Return a Markdown table. The first row is its head."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * width for width in widths]

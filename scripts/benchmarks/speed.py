@@ -1,4 +1,4 @@
-"""Engines against each other: each in its own process, a few calls of each in turn, so that noise hits all alike."""
+"""Compares the speed of engines: each has a process of its own, and they take turns, so that noise hits all alike."""
 
 import statistics
 import sys
@@ -16,12 +16,12 @@ from .worker import Worker
 
 __all__ = ["Spread", "measure_speed"]
 
-_REST_SECONDS = 0.3  # idle threads of the engine before spin for a while
+_REST_SECONDS = 0.3  # pause between engines, since idle threads of the previous engine spin for a while
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeated measurements: the median, and the smallest and largest."""
+    """Median, smallest and largest of repeated measurements."""
 
     median: float
     low: float
@@ -33,9 +33,9 @@ class Spread:
 
 
 def measure_speed(case: SpeedCase, checkpoint: Path, bundle: Path, *, threads: int, repeats: int) -> dict[str, Any]:
-    """Seconds per call of every engine, and how many times as long as ours the others take.
+    """Measure the seconds per call of each engine, and the ratios of the other engines' times to ours.
 
-    Ratios are taken within each round and their median is what counts: a slow phase of the machine covers a round.
+    A ratio is the median of the ratios within a round: a slow phase of the machine covers a whole round.
     """
     arguments = (checkpoint, bundle, case.component, case.shape, threads)
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ def measure_speed(case: SpeedCase, checkpoint: Path, bundle: Path, *, threads: i
 
 
 def _ratios(seconds: dict[str, list[float]]) -> dict[str, Spread]:
-    """Every other engine's time over ours, round by round."""
+    """Return the time of each other engine over ours, round by round."""
     return {
         name: Spread.of([theirs / ours for theirs, ours in zip(values, seconds["latentrt"], strict=True)])
         for name, values in seconds.items()

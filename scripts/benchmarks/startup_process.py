@@ -1,5 +1,8 @@
-"""From the start of a process to its first decoded frames: run as `python startup_process.py BUNDLE BACKEND DTYPE SHAPE
-THREADS`, by any environment with a LatentRT. Answers with one JSON object."""
+"""Measures the time from the start of a process to its first decoded frames.
+
+Run it as `python startup_process.py BUNDLE BACKEND DTYPE SHAPE THREADS` in any environment with a LatentRT. It prints
+one JSON object.
+"""
 
 import time
 
@@ -8,16 +11,18 @@ STARTED = time.perf_counter()
 import json  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 
 def main() -> None:
     bundle, backend, dtype, shape, threads = sys.argv[1:]
+    options: Any = {"backend": backend, "dtype": dtype, "threads": int(threads)}
     import numpy as np
 
     from latentrt.runtime import open_bundle
 
     marks = {"import": time.perf_counter()}
-    vae = open_bundle(bundle, backend=backend, dtype=dtype, threads=int(threads))
+    vae = open_bundle(bundle, **options)
     marks["open_bundle"] = time.perf_counter()
     vae.load("decoder")
     marks["load"] = time.perf_counter()

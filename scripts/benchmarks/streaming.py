@@ -1,4 +1,4 @@
-"""Streaming a clip against decoding it whole and in diffusers' tiles: time, memory, first frames, quality."""
+"""Compares streaming a clip with decoding it whole and in diffusers' tiles: time, memory, first frames, quality."""
 
 import time
 from collections.abc import Iterator
@@ -33,8 +33,11 @@ _SEED = 0
 def measure_speed(
     checkpoint: Path, bundle: Path, cells: tuple[int, int, int], threads: int, rounds: int
 ) -> list[dict[str, Any]]:
-    """Decodes of latents (1, C, *cells), each in its own process; the ways take turns, round by round. Medians of the
-    seconds, the largest of the peaks, and PSNR against the whole decode by our engine."""
+    """Decode latents (1, C, *cells) in each way, in processes of their own that take turns, round by round.
+
+    Returns:
+        A row per way: medians of the seconds, the largest peak memory, and PSNR to the whole decode by our engine.
+    """
     seen: dict[str, list[dict[str, Any]]] = {way: [] for way in _WAYS}
     results = {way: bundle.with_name(f"{way.replace(' ', '-')}.npy") for way in _WAYS}
     for number in range(1, rounds + 1):
@@ -65,12 +68,12 @@ def _psnr(result: Path, whole: Any) -> float:
 
 
 def measure_length(checkpoint: Path, bundle: Path, lengths: list[int], size: tuple[int, int], threads: int) -> Any:
-    """Peak memory over the clip's length, in latent frames, of latents with that height and width."""
+    """Measure peak memory over the length of the clip, in latent frames, for latents of a height and width."""
     rows = []
     for frames in lengths:
         for way in ("whole", "diffusers tiled", "stream"):
             if way != "stream" and frames > 40:
-                continue  # nobody needs to see the machine run out of memory
+                continue  # the machine would run out of memory
             print(f"memory: {way}, {frames} latent frames", flush=True)
             cells = (frames, *size)
             rows.append({"way": way, "frames": 8 * frames - 7})
@@ -79,7 +82,7 @@ def measure_length(checkpoint: Path, bundle: Path, lengths: list[int], size: tup
 
 
 def verdicts(speed: list[dict[str, Any]], length: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is promised, and what was seen."""
+    """Return each promise with the measured value."""
     by_way = {row["way"]: row for row in speed}
     stream = by_way["stream"]
     streamed = {row["frames"]: row["peak_gib"] for row in length if row["way"] == "stream"}
@@ -113,20 +116,21 @@ def verdicts(speed: list[dict[str, Any]], length: list[dict[str, Any]]) -> list[
 
 
 def _median_ratio(row: dict[str, Any], other: dict[str, Any]) -> float:
-    """Of the times in the same round: the machine has slow and fast phases, and both see the same one."""
-    return median(one / two for one, two in zip(row["every_seconds"], other["every_seconds"], strict=True))
+    """Return the median ratio of times in the same round: the machine has slow and fast phases."""
+    return float(median(one / two for one, two in zip(row["every_seconds"], other["every_seconds"], strict=True)))
 
 
 def _measured(
     way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, int], threads: int, result: Path | None
 ) -> dict[str, Any]:
     run = (_diffusers if way.startswith("diffusers") else _ours)(way, checkpoint, bundle, cells, threads)
-    Path("/proc/self/clear_refs").write_text("5")  # from here on, the peak is counted anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak_gib()
-    started, first, parts, saving = time.perf_counter(), None, [], 0.0
-    for frames in run:  # not enumerated: that holds the last ones while the next are made
+    started, first, saving = time.perf_counter(), None, 0.0
+    parts: list[Path] = []
+    for frames in run:  # `enumerate` would hold the last frames while the next are computed
         first = time.perf_counter() - started if first is None else first
-        if result is not None:  # on disk, as they come: a clip that is kept would be counted
+        if result is not None:  # on disk, since a clip in memory would count
             begun = time.perf_counter()
             parts.append(result.with_suffix(f".{len(parts)}.npy"))
             np.save(parts[-1], frames)
@@ -152,7 +156,7 @@ def _ours(way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, int],
     assert isinstance(vae, AutoencoderKLLTX2Video)
     small, z = _latents(vae.config.latent_channels, (3, 2, 2)), _latents(vae.config.latent_channels, cells)
     if way == "whole":
-        vae.disable_streaming()  # which is what a decode does by itself
+        vae.disable_streaming()  # the default of `decode`
         vae.decode(small)  # loads the engine
         return _lazily(lambda: vae.decode(z).sample)
     for _ in vae.decode_stream(small):
@@ -169,7 +173,8 @@ def _diffusers(way: str, checkpoint: Path, bundle: Path, cells: tuple[int, int, 
     import torch
 
     torch.set_num_threads(threads)
-    model: Any = diffusers.AutoencoderKLLTX2Video.from_pretrained(checkpoint).eval()
+    model_class: Any = diffusers.AutoencoderKLLTX2Video  # its from_pretrained has no types
+    model = model_class.from_pretrained(checkpoint).eval()
     if way == "diffusers tiled":
         model.enable_tiling()
         model.use_framewise_decoding = True

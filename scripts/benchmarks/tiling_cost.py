@@ -1,4 +1,4 @@
-"""What tiling costs beside the engine: blending speed, the host's share of a decode, and memory."""
+"""Measures the cost of tiling apart from the engine: blending speed, the host's share of a decode, and memory."""
 
 import time
 from pathlib import Path
@@ -19,19 +19,20 @@ _HOST_LIMIT = 0.05
 
 
 def measure_blending() -> list[dict[str, Any]]:
-    """GB of tiles per second that are blended into an output that is there, and the same tiles copied into it by
-    NumPy without blending: the fastest that anything in NumPy can be."""
+    """Measure the GB of tiles per second that are blended into an existing output.
+
+    Copying the same tiles with NumPy, without blending, is the upper bound.
+    """
     return in_own_process(_blending)  # type: ignore[no-any-return]
 
 
-def measure_host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, int], threads: int) -> Any:
-    """The host's share of a tiled decode: time outside of engine calls, over all of it. Also with nothing done while
-    the engine runs (the sum of both, as if one waited for the other)."""
+def measure_host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, Any], threads: int) -> Any:
+    """Measure the host's share of a tiled decode: time outside of engine calls over the whole time."""
     return in_own_process(_host, name, bundle, cells, settings, threads)
 
 
 def measure_memory(work: Path, threads: int) -> list[dict[str, Any]]:
-    """Peak resident memory of whole processes, imports, weights, input and output included."""
+    """Measure the peak memory of whole processes, with imports, weights, input and output."""
     cases = (
         ("4096x4096 picture, demo image model", "image", (1, 4096, 4096), "float32"),
         ("257 frames of 512x512, demo video model", "video", (257, 512, 512), "float32"),
@@ -94,12 +95,12 @@ def _blending() -> list[dict[str, Any]]:
     return rows
 
 
-def _host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, int], threads: int) -> dict[str, Any]:
+def _host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, Any], threads: int) -> dict[str, Any]:
     from latentrt.runtime import open_bundle
 
     backend = timed_backend(bundle, threads=threads)
     with open_bundle(bundle, backend=backend) as vae:
-        vae.enable_tiling(**settings)  # type: ignore[call-arg] # the families differ
+        vae.enable_tiling(**settings)
         z = np.random.default_rng(0).standard_normal((1, vae.config.latent_channels, *cells), np.float32)
         vae.load("decoder")
         plan = vae.tile_plan("decoder", vae.grid.sample_size(cells))

@@ -1,4 +1,4 @@
-"""What tiling costs in picture quality: tiled results against whole ones, over tile sizes and overlaps."""
+"""Measures the picture quality of tiled results against a single pass, over tile sizes and overlaps."""
 
 import importlib.resources
 import shutil
@@ -49,12 +49,17 @@ _RANDOM = {"random SD": _NARROW_KL, "random LTX-2.0": _NARROW_LTX, "random LTX-2
 _KINDS = {"demo image": "image", "demo video": "video"}
 _TIME = ((16, 8), (24, 16), (24, 8), (32, 24), (32, 16), (40, 24), (56, 40), (56, 32), (72, 56), (72, 40), (80, 56))
 _SPACE = ((256, 224), (256, 192), (384, 320), (384, 288), (512, 448), (512, 416), (512, 384), (512, 320))
-_WHOLE = 1 << 14  # a tile larger than anything here
+_WHOLE = 1 << 14  # pixels of a tile that is larger than all inputs
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What is tiled: "time" (97 frames of 384x256) or "space" (1216x704, 9 frames; pictures 1536x1024)."""
+    """A model and the axes that are tiled.
+
+    Attributes:
+        model: name of the model.
+        along: "time" (97 frames of 384x256) or "space" (9 frames of 1216x704; pictures of 1536x1024).
+    """
 
     model: str
     along: str
@@ -82,7 +87,7 @@ _CASES = (
 
 
 def measure_quality(work: Path, threads: int) -> list[dict[str, Any]]:
-    """Decode each case whole, with diffusers' default tiles, and with each tile and overlap of the table."""
+    """Decode each case in a single pass, with diffusers' default tiles, and with each tile and overlap."""
     rows: list[dict[str, Any]] = []
     for case in _CASES:
         print(f"quality: {case.model}, {case.along}", flush=True)
@@ -129,7 +134,7 @@ def promises(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def demo_bundle(work: Path, kind: str) -> Path:
-    """The bundle of the embedded demo model "image" or "video", exported once."""
+    """Return the bundle of the embedded demo model "image" or "video", exported if it is missing."""
     from latentrt.export.bundle import export_bundle
 
     bundle = work / f"demo-{kind}"
@@ -158,13 +163,13 @@ def _rows(case: _Case, work: Path, threads: int) -> list[dict[str, Any]]:
     from latentrt.export.verify.quality import psnr, seam_ratio
     from latentrt.runtime import open_bundle
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     with open_bundle(_bundle(work, case.model), threads=threads) as vae:
         z = _latents(vae, case)
         whole = np.asarray(vae.decode(z).sample)
 
         def measure(label: str, tile: str, **settings: Any) -> None:
-            vae.enable_tiling(**settings)  # type: ignore[call-arg] # the families differ
+            vae.enable_tiling(**settings)
             plan = vae.tile_plan("decoder", whole.shape[2:])
             tiled = np.asarray(vae.decode(z).sample)
             quality = {"psnr_db": psnr(tiled, whole), "seam": seam_ratio(tiled, whole, plan)}

@@ -9,7 +9,8 @@ from latentrt.runtime.backends.backend import Backend
 from latentrt.runtime.backends.choose import choose_backend
 from latentrt.runtime.backends.component import Component
 from latentrt.runtime.backends.wrapped import WrappedBackend
-from latentrt.runtime.bundle.manifest import Graph, Manifest
+from latentrt.runtime.bundle.graph import Graph
+from latentrt.runtime.bundle.manifest import Manifest
 
 __all__ = ["Span", "TimedBackend", "timed_backend"]
 
@@ -39,12 +40,12 @@ class TimedBackend(WrappedBackend):
 
 
 def timed_backend(bundle: Path, *, opening: bool = False, **options: Any) -> TimedBackend:
-    """The backend of a bundle by the options of `choose_backend`, timed."""
+    """Return the backend that `choose_backend` chooses for a bundle with these options, with timed calls."""
     return TimedBackend(choose_backend(Manifest.open(bundle), **options), opening=opening)
 
 
 class _TimedComponent:
-    """`step` is called only if the capabilities of `inner` have it."""
+    """A component whose calls are timed. `step` is called only if `inner` is capable of it."""
 
     def __init__(self, inner: Any, spans: list[Span]) -> None:
         self._inner, self._spans = inner, spans

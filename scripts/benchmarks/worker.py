@@ -1,4 +1,4 @@
-"""Processes of their own for what is measured: engines keep their memory and their thread pools to themselves."""
+"""Processes for measurements, so that engines share neither memory nor thread pools."""
 
 import gc
 import multiprocessing
@@ -15,28 +15,30 @@ from numpy.typing import NDArray
 __all__ = ["Worker", "in_own_process"]
 
 Run = Callable[[], NDArray[np.float32]]
-_CALLS = 3
+_CALLS = 3  # timed calls of a measurement
 _SPAWN = multiprocessing.get_context("spawn")  # a fresh interpreter: a fork would inherit memory and thread pools
 
 
 class Worker:
-    """A process that opens one engine (`make(*arguments)` gives the call to time) and runs it when asked."""
+    """A process that opens one engine and runs it on request. `make(*arguments)` returns the call to time."""
 
     def __init__(self, make: Callable[..., Run], *arguments: Any) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
         theirs.close()
-        self._pipe.recv()  # it is open
+        self._pipe.recv()  # the engine is open
 
     def result(self) -> NDArray[np.float32]:
-        """What one call gives; also a warm-up."""
+        """Return the result of one call, which also warms up."""
         self._pipe.send("result")
         return self._pipe.recv()  # type: ignore[no-any-return]
 
     def seconds(self) -> tuple[float, float]:
-        """A call's time on the clock, and its CPU time over all threads (waiting in a busy loop counts), in s: the
-        medians of a few calls one after the other, as a server makes them, after one that is not counted."""
+        """Return the wall time and the CPU time of a call, in seconds: medians of three calls after a warm-up call.
+
+        CPU time is that of all threads, and includes busy waiting.
+        """
         self._pipe.send("seconds")
         return self._pipe.recv()  # type: ignore[no-any-return]
 
@@ -75,7 +77,7 @@ def _timed(run: Run) -> tuple[float, float]:
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in a fresh process; the result comes back, and all its memory is returned.
+    """Run `function(*arguments)` in a new process, and return its result. All its memory is freed.
 
     Raises:
         RuntimeError: the process ended without a result; its traceback is on standard error.

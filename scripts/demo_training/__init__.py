@@ -1,1 +1,1 @@
-"""How the demo models of LatentRT were trained: data, the two models, the training loop (see ../train_demo)."""
+"""The training of LatentRT's demo models: data, the two models, and the training loop (see ../train_demo)."""

@@ -1,19 +1,21 @@
-"""Where the training of the video model begins: a network that already passes on averages.
+"""Initial weights of the video model: a network that already passes on averages.
 
-From random weights the model spends most of its steps on one grey average before it finds colour. So the encoder
-begins with the colour averages that its residual paths carry down, and each enlargement of the decoder begins as
-nearest neighbour (Aitken et al.'s ICNR), with noise around both for all the rest.
+From random weights, the model spends most of its steps on a grey average before it learns colour. So the encoder starts
+with averages of the colours, which its residual paths pass on, and each upsampler of the decoder starts as nearest
+neighbour (ICNR, Aitken et al.). Noise is added to both.
 """
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-NOISE = 0.3
+import torch
+from torch import Tensor
+
+NOISE = 0.3  # factor on the random weights
 
 
 @torch.no_grad()
-def begin_with_averages(model: nn.Module, patch_size: int) -> None:
-    """Change freshly initialised weights in place: what they hold stays in as noise."""
+def begin_with_averages(model: Any, patch_size: int) -> None:
+    """Change freshly initialised weights in place. Their random values remain as noise."""
     _begin_encoder(model.encoder.conv_in.conv.weight, patch_size)
     for block in model.decoder.up_blocks:
         for upsampler in block.upsamplers:
@@ -21,15 +23,16 @@ def begin_with_averages(model: nn.Module, patch_size: int) -> None:
 
 
 def _begin_encoder(weight: Tensor, patch_size: int) -> None:
-    """(C, 3 * patch_size^2, 3, 3, 3): eight runs of channels, the first three red, green and blue averages.
+    """Change a weight (C, 3 * patch_size^2, 3, 3, 3): of eight runs of channels, the first three become the averages
+    of red, green and blue.
 
-    The first downsampler averages neighbouring channels, so neighbours carry the same.
+    The first downsampler averages neighbouring channels, so all channels of a run are the same.
     """
     area = patch_size**2
     runs, size = 8, weight.shape[0] // 8
     weight.mul_(NOISE)
     slope = torch.linspace(-1, 1, patch_size)
-    columns, rows = slope.repeat_interleave(patch_size), slope.repeat(patch_size)  # columns are slower than rows
+    columns, rows = slope.repeat_interleave(patch_size), slope.repeat(patch_size)  # columns vary more slowly than rows
     for run in range(runs):
         feature = torch.zeros(3, area)
         if run < 3:
@@ -42,9 +45,9 @@ def _begin_encoder(weight: Tensor, patch_size: int) -> None:
 
 
 def _begin_upsampler(weight: Tensor) -> None:
-    """(8 * Cout, Cin, 3, 3, 3): all eight new cells begin as the same mixture of the old one's channels.
+    """Change a weight (8 * Cout, Cin, 3, 3, 3): all eight new cells start as the same mixture of the input channels.
 
-    The residual path puts channel (c % (Cin / 8)) * 8 + cell there; it is taken away, to be learnt where it helps.
+    The residual path adds input channel (c % (Cin / 8)) * 8 + cell. The weight subtracts it at first.
     """
     cells, inputs = 8, weight.shape[1]
     outputs = weight.shape[0] // cells

@@ -1,4 +1,4 @@
-"""Training clips: a camera that moves over still pictures, with shapes that move in front of it."""
+"""Training clips: a camera moves over still pictures, and shapes move in front of it."""
 
 import numpy as np
 import torch
@@ -9,14 +9,14 @@ from .pool import Pool, jitter
 
 
 def clip(rng: np.random.Generator, pool: Pool, frames: int, size: int) -> Tensor:
-    """One clip, float (3, frames, size, size) in -1..1."""
+    """Draw a clip, float (3, frames, size, size) in -1..1."""
     scale = float(np.exp(rng.uniform(np.log(0.8), np.log(2.8))))
     world = jitter(rng, _world(pool.draw(rng), scale).float())
     scale = scale / (1 if scale < 1.6 else 2)
     still = rng.random() < 0.15
     place = _path(rng, frames, 0.0 if still else rng.exponential(1.0)) * scale
-    room = torch.tensor([world.shape[-1], world.shape[-2]]).float() - size * scale
-    start = torch.from_numpy(rng.random(2)).float() * room.clamp_min(1) + size * scale / 2
+    free = torch.tensor([world.shape[-1], world.shape[-2]]).float() - size * scale
+    start = torch.from_numpy(rng.random(2)).float() * free.clamp_min(1) + size * scale / 2
     zoom = scale * np.exp(np.arange(frames) * (0.0 if still else rng.normal(0, 0.008)))
     turn = rng.normal(0, 0.3) * (rng.random() < 0.3) + np.arange(frames) * (
         0.0 if still else rng.normal(0, 0.008) * (rng.random() < 0.4)
@@ -30,12 +30,12 @@ def clip(rng: np.random.Generator, pool: Pool, frames: int, size: int) -> Tensor
 
 
 def _world(levels: list[Tensor], scale: float) -> Tensor:
-    """The level of the pyramid from which a camera at `scale` samples without aliasing."""
+    """Return the level of the pyramid from which a camera at `scale` samples without aliasing."""
     return levels[0] if scale < 1.6 else levels[1]
 
 
 def _path(rng: np.random.Generator, frames: int, speed: float) -> Tensor:
-    """Places (frames, 2) in pixels of the clip, beginning at 0: straight, with a slow swing."""
+    """Return places (frames, 2) in pixels of the clip, from 0 on: a straight path with a slow swing."""
     time = np.arange(frames)[:, None]
     angle = rng.uniform(0, 2 * np.pi)
     straight = min(speed, 5.0) * np.array([np.cos(angle), np.sin(angle)]) * time
@@ -59,7 +59,7 @@ def _look(world: Tensor, centre: Tensor, zoom: np.ndarray, turn: np.ndarray, siz
 
 
 def _object(rng: np.random.Generator, pool: Pool, picture: Tensor, camera: Tensor) -> Tensor:
-    """Put one moving shape in front of (frames, 3, size, size)."""
+    """Draw a moving shape in front of a clip (frames, 3, size, size)."""
     frames, _, size, _ = picture.shape
     path = _path(rng, frames, rng.exponential(1.5)) + torch.from_numpy(rng.uniform(0, size, 2)).float()
     if rng.random() < 0.5:  # bounce at the borders

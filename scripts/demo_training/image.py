@@ -12,11 +12,11 @@ from .pool import Pool, crop, jitter
 from .training import kl, psnr, reconstruction_loss
 
 STEPS = 7000
-PEAK = 2e-3
+PEAK = 2e-3  # learning rate after warm-up
 SEED = 1
 STATISTICS = 1_000_000  # seeds beyond those of the training steps
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
     "act_fn": "silu",
     "block_out_channels": [16, 32, 64, 64],
@@ -39,13 +39,13 @@ CONFIG = {
 }
 
 
-# (size, pictures in a batch); the last quarter sees larger pictures, as the normalisations at work will.
+# (size, pictures in a batch). The last quarter has larger pictures, since normalisations depend on the size.
 _SHAPES = [(64, 10), (64, 10), (64, 10), (128, 3)]
 _LARGE = [(64, 10), (128, 3), (160, 2), (192, 1)]
 
 
 def batches(pool: Pool, steps: int) -> Iterator[Tensor]:
-    """Training pictures (N, 3, size, size) in -1..1."""
+    """Yield batches of training pictures (N, 3, size, size) in -1..1."""
     for step in range(steps):
         rng = np.random.default_rng([SEED, step])
         shapes = _SHAPES if step < 0.75 * steps else _LARGE
@@ -53,8 +53,8 @@ def batches(pool: Pool, steps: int) -> Iterator[Tensor]:
         yield torch.stack([jitter(rng, crop(rng, pool.draw(rng), size)) for _ in range(count)]) * 2 - 1
 
 
-def loss_of(model: nn.Module, pictures: Tensor, noise: torch.Generator) -> Tensor:
-    """Reconstruction from one sample of the latent Gaussian, plus a little KL divergence."""
+def loss_of(model: Any, pictures: Tensor, noise: torch.Generator) -> Tensor:
+    """Return the loss: reconstruction from one sample of the latent Gaussian, plus 1e-4 times the KL divergence."""
     with torch.autocast("cpu", torch.bfloat16):
         mean, logvar = model.encoder(pictures).float().chunk(2, dim=1)
         logvar = logvar.clamp(-30, 20)
@@ -64,7 +64,7 @@ def loss_of(model: nn.Module, pictures: Tensor, noise: torch.Generator) -> Tenso
 
 
 def held_out() -> dict[str, Tensor]:
-    """The held-out photographs: centre squares resized to 256, (1, 3, 256, 256) in -1..1."""
+    """Return the held-out photographs: centre squares resized to 256, (1, 3, 256, 256) in -1..1."""
     return {
         name: torch.from_numpy(photographs.square(photographs.photograph(name), 256).copy())
         .permute(2, 0, 1)[None]
@@ -76,20 +76,20 @@ def held_out() -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, pictures: Tensor) -> Tensor:
+def reconstruct(model: Any, pictures: Tensor) -> Tensor:
     """Encode, take the mean, decode; float32."""
     return model.decoder(model.encoder(pictures).chunk(2, dim=1)[0])
 
 
 def evaluate(model: nn.Module) -> str:
-    """PSNR of each held-out photograph."""
+    """Return the PSNR of each held-out photograph, as text."""
     return " ".join(
         f"{name} {psnr(reconstruct(model, picture), picture):.2f} dB" for name, picture in held_out().items()
     )
 
 
 def statistics_pictures(pool: Pool, count: int = 64) -> Tensor:
-    """Training pictures (count, 3, 256, 256) in -1..1, from which the latents' mean and deviation are taken."""
+    """Return training pictures (count, 3, 256, 256) in -1..1 for the statistics of the latents."""
     pictures = []
     for number in range(count):
         rng = np.random.default_rng([SEED, STATISTICS, number])
@@ -98,8 +98,8 @@ def statistics_pictures(pool: Pool, count: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def set_statistics(model: nn.Module, config: dict[str, Any], pool: Pool) -> None:
-    """Put into `config` what makes the training latents (z - shift) * scaling have mean 0 and deviation 1."""
-    values = torch.cat([model.encoder(one).chunk(2, dim=1)[0] for one in statistics_pictures(pool).split(1)])
+def set_statistics(model: Any, config: dict[str, Any], pool: Pool) -> None:
+    """Set shift and scaling in `config` so that (z - shift) * scaling of training latents has mean 0, deviation 1."""
+    values = torch.cat([model.encoder(one).chunk(2, dim=1)[0] for one in torch.split(statistics_pictures(pool), 1)])
     config["shift_factor"] = round(values.mean().item(), 5)
     config["scaling_factor"] = round(1 / values.std().item(), 5)

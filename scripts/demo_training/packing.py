@@ -1,4 +1,4 @@
-"""From trained weights to a diffusers folder: float16, latent statistics, config, and a check of the result."""
+"""Turns trained weights into a diffusers folder: limits activations, rounds to float16, and checks the result."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 def round_to_half(model: nn.Module) -> None:
-    """Round every parameter to what float16 can hold; buffers keep their numbers."""
+    """Round all parameters to float16. Buffers stay unchanged."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half())
 
 
 def write_folder(model: nn.Module, config: dict[str, Any], folder: Path) -> int:
-    """Write config.json and diffusion_pytorch_model.safetensors; returns the bytes of the weights.
+    """Write config.json and diffusion_pytorch_model.safetensors, and return the size of the weights in bytes.
 
     Parameters are stored as float16, the buffers `latents_mean` and `latents_std` as float32.
     """
@@ -30,23 +30,25 @@ def write_folder(model: nn.Module, config: dict[str, Any], folder: Path) -> int:
     }
     weights = folder / "diffusion_pytorch_model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors leaves it readable by its owner alone
+    weights.chmod(0o644)  # safetensors makes it readable only for its owner
     text = json.dumps(dict(sorted(config.items())), indent=2)
     (folder / "config.json").write_text(text + "\n")
     return weights.stat().st_size
 
 
 @torch.no_grad()
-def settle(model: nn.Module, sample: Tensor) -> None:
-    """Bring what runs through an `AutoencoderKL` to a deviation near 1, so that float16 holds it with ease.
+def limit_activations(model: Any, sample: Tensor) -> None:
+    """Scale the activations of an `AutoencoderKL` to a deviation near 1, so that float16 holds them easily.
 
-    Every normalisation divides by the deviation of what it gets, so training is free to let that grow from layer to
-    layer. Factors, all powers of two, undo it; the pictures stay the same.
+    Each normalisation divides by the deviation of its input, so training lets deviations grow from layer to layer.
+    Factors that are powers of two undo the growth. The pictures stay the same.
     """
     for coder, data in ((model.encoder, sample), (model.decoder, model.encoder(sample).chunk(2, dim=1)[0])):
         deviations: dict[nn.Module, float] = {}
 
-        def measure(module: nn.Module, _inputs: object, output: Tensor, seen: dict = deviations) -> None:
+        def measure(
+            module: nn.Module, _inputs: object, output: Tensor, seen: dict[nn.Module, float] = deviations
+        ) -> None:
             seen[module] = output.std().item()
 
         convolutions = [module for module in coder.modules() if isinstance(module, nn.Conv2d)]
@@ -55,10 +57,10 @@ def settle(model: nn.Module, sample: Tensor) -> None:
         for handle in handles:
             handle.remove()
 
-        def factor(convolution: nn.Module, seen: dict = deviations) -> float:
+        def factor(convolution: nn.Module, seen: dict[nn.Module, float] = deviations) -> float:
             return 2.0 ** -round(math.log2(seen[convolution]))
 
-        now = 1.0  # the factor on everything that runs between the blocks at this point
+        now = 1.0  # factor on the activations between the blocks at this point
         for name, module in coder.named_modules():
             if name == "conv_in" or name.endswith("samplers.0.conv"):
                 now = _scale(module, now, factor(module))
@@ -70,10 +72,10 @@ def settle(model: nn.Module, sample: Tensor) -> None:
 
 
 @torch.no_grad()
-def settle_stream(model: nn.Module, sample: Tensor) -> None:
-    """The same for an `AutoencoderKLLTX2Video`: one factor for each half, for its samplers also add their input.
+def limit_video_activations(model: Any, sample: Tensor) -> None:
+    """Scale the activations of an `AutoencoderKLLTX2Video`, with one factor per half, since samplers add their input.
 
-    Nothing that runs between the blocks exceeds 64 afterwards, so that even its square fits in float16.
+    Afterwards no activation between the blocks exceeds 64, so that even its square fits in float16.
     """
     for coder, data in ((model.encoder, sample), (model.decoder, model.encoder(sample).chunk(2, dim=1)[0])):
         largest = 0.0
@@ -96,15 +98,16 @@ def settle_stream(model: nn.Module, sample: Tensor) -> None:
 
 
 def _scale(convolution: nn.Conv2d | nn.Conv3d, before: float, after: float) -> float:
-    """Make a convolution whose input has the factor `before` give its output with the factor `after`."""
+    """Change a convolution so that its output has the factor `after` if its input has the factor `before`."""
     convolution.weight.mul_(after / before)
+    assert convolution.bias is not None
     convolution.bias.mul_(after)
     return after
 
 
 @torch.no_grad()
-def largest_activation(model: nn.Module, sample: Tensor) -> float:
-    """The largest magnitude that any layer gives while `sample` is encoded and decoded: float16 ends at 65504."""
+def largest_activation(model: Any, sample: Tensor) -> float:
+    """Return the largest magnitude of all layers' results while `sample` is encoded and decoded."""
     largest = 0.0
 
     def look(_module: nn.Module, _inputs: object, output: object) -> None:

@@ -24,7 +24,7 @@ HELD_OUT = ("chelsea", "flower")  # never seen in training
 
 
 def photograph(name: str) -> np.ndarray:
-    """The picture `name` as uint8 (H, W, 3); grey ones are repeated over the three channels."""
+    """Return a photograph as uint8 (H, W, 3). Grey photographs are repeated over the three channels."""
     if name in {"china", "flower"}:
         picture = sklearn.datasets.load_sample_image(f"{name}.jpg")
     else:
@@ -35,7 +35,7 @@ def photograph(name: str) -> np.ndarray:
 
 
 def square(picture: np.ndarray, size: int) -> np.ndarray:
-    """The centre square of uint8 (H, W, 3), resized to uint8 (size, size, 3)."""
+    """Resize the centre square of a picture, uint8 (H, W, 3), to uint8 (size, size, 3)."""
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

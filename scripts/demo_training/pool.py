@@ -1,4 +1,4 @@
-"""The pool of still pictures from which both trainings cut their samples."""
+"""The pool of still pictures from which both trainings take their samples."""
 
 import numpy as np
 import torch
@@ -7,14 +7,20 @@ from torch.nn import functional
 
 from . import photographs, scenes
 
-SCENE_SIZE = 320
+SCENE_SIZE = 320  # height and width of a drawn scene, in pixels
 
 
 class Pool:
     """Photographs and drawn scenes, each at full and half size: float16 (3, H, W) in 0..1."""
 
     def __init__(self, photos: dict[str, float], seeds: range, photo_share: float = 0.5) -> None:
-        """`photos`: name -> how often, relative to each other; `seeds` of the scenes."""
+        """Load photographs and draw scenes.
+
+        Args:
+            photos: name of each photograph -> its relative frequency.
+            seeds: seeds of the scenes.
+            photo_share: share of photographs among the drawn samples.
+        """
         pictures = [photographs.photograph(name) for name in photos]
         pictures += [scenes.scene(seed, SCENE_SIZE) for seed in seeds]
         weights = np.array(list(photos.values()))
@@ -25,16 +31,16 @@ class Pool:
 
     @classmethod
     def training(cls) -> "Pool":
-        """What the models are trained on."""
+        """Return the training pictures."""
         return cls(photographs.TRAINING, range(400))
 
     @classmethod
     def held_out(cls) -> "Pool":
-        """What they never see."""
+        """Return the pictures that training never uses."""
         return cls(dict.fromkeys(photographs.HELD_OUT, 1.0), range(1_000_000, 1_000_008))
 
     def draw(self, rng: np.random.Generator) -> list[Tensor]:
-        """One picture, chosen at random, as its pyramid."""
+        """Return the pyramid of a random picture."""
         return self.levels[rng.choice(len(self.levels), p=self.chances)]
 
 
@@ -60,7 +66,7 @@ def jitter(rng: np.random.Generator, picture: Tensor) -> Tensor:
 
 
 def crop(rng: np.random.Generator, levels: list[Tensor], size: int) -> Tensor:
-    """A random square of one picture at a random scale, flip and quarter turn: float (3, size, size) in 0..1."""
+    """Cut a random square at a random scale, flip and quarter turn: float (3, size, size) in 0..1."""
     scale = float(np.exp(rng.uniform(np.log(0.7), np.log(3.0))))
     side = round(size * scale)
     full = levels[0]

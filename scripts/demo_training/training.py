@@ -1,9 +1,10 @@
-"""What both trainings share: initial weights, losses, the loop, the average of the weights."""
+"""The common parts of both trainings: initial weights, losses, the loop, and the average of the weights."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,10 @@ EVERY = 500  # steps between reports
 
 
 def initialise(model: nn.Module, latent_channels: int, seed: int, bias_spread: float = 0.0) -> None:
-    """Seeded weights, parameter by parameter in the order of their names, whatever order the class made them in.
+    """Draw seeded weights, in the order of the parameters' names.
 
-    A convolution begins as an orthogonal map at the middle of its kernel (the newest frame in a causal one) with
-    a little noise around it: signals and gradients then pass the many layers without being blurred.
+    A convolution starts as an orthogonal map at the centre of its kernel (at the newest frame if it is causal), plus
+    noise. Signals and gradients then pass the many layers without blur.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
@@ -30,7 +31,8 @@ def initialise(model: nn.Module, latent_channels: int, seed: int, bias_spread: f
                 if parameter.ndim == 5 and name.startswith("encoder") and parameter.shape[2] == 3:
                     middle[0] = 2
                 parameter.copy_(0.2 * noise)
-                parameter[(slice(None), slice(None), *middle)] += left @ right
+                centre: tuple[Any, ...] = (slice(None), slice(None), *middle)
+                parameter[centre] += left @ right
                 parameter.mul_(gain)
             else:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
@@ -91,7 +93,7 @@ def train(
             group["lr"] = learning_rate(step, steps, peak)
         loss = loss_of(model, next(batches), noise)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         decay = min(0.999, (1 + step) / (20 + step))

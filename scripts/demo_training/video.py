@@ -1,6 +1,7 @@
 """The video demo model: an `AutoencoderKLLTX2Video` with the layout of LTX-2.0's VAE, narrow."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,12 @@ from .pool import Pool
 from .training import kl, psnr, reconstruction_loss
 
 STEPS = 2500
-PEAK = 1e-3
+PEAK = 1e-3  # learning rate after warm-up
 SEED = 2
 HELD_OUT_SEED = 3
 STATISTICS = 1_000_000  # seeds beyond those of the training steps
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKLLTX2Video",
     "block_out_channels": [32, 32, 64, 64],
     "decoder_block_out_channels": [16, 16, 64],
@@ -49,13 +50,13 @@ CONFIG = {
     "upsample_type": ["spatiotemporal", "spatiotemporal", "spatiotemporal"],
 }
 
-# (frames, size, clips in a batch); the last steps see larger frames, as the demo does.
+# (frames, size, clips in a batch). The last steps have larger frames, as the demo has.
 _SHAPES = [(9, 128, 2), (17, 96, 2), (9, 96, 3), (17, 128, 1)]
 _LARGE = [(17, 96, 2), (9, 160, 1), (17, 128, 1), (1, 128, 6), (25, 96, 1), (9, 128, 2)]
 
 
 def batches(pool: Pool, steps: int) -> Iterator[Tensor]:
-    """Training clips (N, 3, frames, size, size) in -1..1."""
+    """Yield batches of training clips (N, 3, frames, size, size) in -1..1."""
     for step in range(steps):
         rng = np.random.default_rng([SEED, step])
         shapes = _SHAPES if step < 0.7 * steps else _LARGE
@@ -64,18 +65,18 @@ def batches(pool: Pool, steps: int) -> Iterator[Tensor]:
 
 
 def initialise(model: nn.Module) -> None:
-    """Seeded weights that already pass on averages."""
+    """Draw seeded weights that already pass on averages."""
     training.initialise(model, CONFIG["latent_channels"], SEED, bias_spread=0.3)
     begin_with_averages(model, CONFIG["patch_size"])
 
 
 def moments(encoded: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance out of what the encoder gives: all log-variance channels are the same one."""
+    """Return mean and log-variance of an encoder's result. All channels of the log-variance are the same."""
     return encoded[:, :channels], encoded[:, channels : channels + 1].clamp(-30, 20)
 
 
-def loss_of(model: nn.Module, clips: Tensor, noise: torch.Generator) -> Tensor:
-    """Reconstruction from one sample of the latent Gaussian, with weight on colour, plus a little KL divergence."""
+def loss_of(model: Any, clips: Tensor, noise: torch.Generator) -> Tensor:
+    """Return the loss: reconstruction from one sample of the latent Gaussian, coarse colour, and KL divergence."""
     with torch.autocast("cpu", torch.bfloat16):
         mean, logvar = moments(model.encoder(clips).float(), CONFIG["latent_channels"])
         sample = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=noise)
@@ -87,25 +88,25 @@ def loss_of(model: nn.Module, clips: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def held_out(count: int = 8) -> list[Tensor]:
-    """Clips of 25 frames of 128x128 over pictures that training never uses."""
+    """Draw clips of 25 frames of 128x128 from pictures that training never uses."""
     pool = Pool.held_out()
     return [clip(np.random.default_rng([HELD_OUT_SEED, n]), pool, 25, 128)[None] for n in range(count)]
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, clips: Tensor) -> Tensor:
+def reconstruct(model: Any, clips: Tensor) -> Tensor:
     """Encode, take the mean, decode; float32."""
     return model.decoder(moments(model.encoder(clips), CONFIG["latent_channels"])[0])
 
 
 def evaluate(model: nn.Module, clips: list[Tensor]) -> str:
-    """Mean PSNR over held-out clips."""
+    """Return the mean and the lowest PSNR of held-out clips, as text."""
     values = [psnr(reconstruct(model, sample), sample) for sample in clips]
     return f"clips {sum(values) / len(values):.2f} dB (lowest {min(values):.2f})"
 
 
 @torch.no_grad()
-def set_statistics(model: nn.Module, pool: Pool) -> None:
+def set_statistics(model: Any, pool: Pool) -> None:
     """Fill the buffers `latents_mean` and `latents_std` from training clips, channel by channel."""
     latents = []
     for number in range(96):

@@ -1,1 +1,1 @@
-"""What scripts/gpu_check measures, and how."""
+"""The measurements of scripts/gpu_check."""

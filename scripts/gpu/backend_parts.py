@@ -1,4 +1,4 @@
-"""Everything that is measured of one backend with one case, by name."""
+"""All measurements of one backend with one case."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ __all__ = ["backend_measures"]
 
 
 def backend_measures(subject: Subject, folder: Path) -> Measures:
-    """The measurements by (part, the backend's name); clips go into `folder`."""
+    """Return the measurements by (part, name of the backend). Clips are written to `folder`."""
     measures = dict(call_measures(subject, folder))
     for more in (feature_measures(subject, folder), overhead_measures(subject), residency_measures(subject)):
         measures |= more

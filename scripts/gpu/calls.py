@@ -12,7 +12,7 @@ __all__ = ["call_measures", "clip_written", "verb"]
 
 
 def call_measures(subject: Subject, folder: Path) -> Measures:
-    """Latency, memory and parity of a component, its result wherever it may be wanted; of a clip also as a file."""
+    """Return the measurements of calls: latency, memory and parity for each place of the result, and a clip's file."""
     does, by = verb(subject.component), subject.contender.name
     measures: dict[Any, Any] = {
         (f"{does}, on the host", by): lambda: _first_of_all(subject),
@@ -30,8 +30,7 @@ def verb(component: str) -> str:
 
 
 def _first_of_all(subject: Subject) -> dict[str, Any]:
-    """The first call of the process, with what it takes to get there: seconds to open, of the first call, and of later
-    ones; the most device memory."""
+    """Measure the start of a process: seconds to open, of the first call and of later calls, and peak GPU memory."""
     with MemoryWatch(subject.device) as memory:
         started = time.perf_counter()
         vae = subject.vae
@@ -51,7 +50,7 @@ def _first_of_all(subject: Subject) -> dict[str, Any]:
 
 
 def _refitted(subject: Subject) -> dict[str, Any]:
-    """With an engine that has no weights of its own, and takes the bundle's when it is opened."""
+    """Measure an engine without weights, which takes the weights of the bundle when it is opened."""
     subject.need_engines("engine without weights")
     return _first_of_all(subject)
 
@@ -68,13 +67,13 @@ def _plain(subject: Subject, output: str) -> dict[str, Any]:
 
 
 def _clip(subject: Subject, folder: Path) -> dict[str, Any]:
-    """From latents (on the GPU, where there is one) to the first uint8 frame and to a whole MP4."""
+    """Measure the time from latents (on the GPU if there is one) to the first uint8 frame and to a whole MP4."""
     frames = subject.vae.decode_frames(subject.array_there, output="uint8")
     return clip_written(frames, folder / f"{subject.contender.name}.mp4")
 
 
 def clip_written(frames: Any, path: Path) -> dict[str, Any]:
-    """Seconds until the first of the frames, arrays (1, t, H, W, 3), and until a file of all of them is whole."""
+    """Write frames, arrays (1, t, H, W, 3), to a file; measure the time to the first frames and to the whole file."""
     from latentrt.runtime.media.clips.clip_writer import write_clip
 
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Which models at which sizes, and who competes."""
+"""Models, sizes and contenders."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,8 +22,15 @@ _SMALL_LTX = MODELS["ltx2"] | {
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its config, the shape of the latents, and what a decode and an encode compute, in TFLOP (two operations
-    for a multiply-add)."""
+    """A model at one size.
+
+    Attributes:
+        model: name of the model.
+        config: its config in diffusers' JSON form.
+        latents: shape of the latents, (B, C, h, w) or (B, C, t, h, w).
+        decode_tflop: operations of a decode, in TFLOP; a multiply-add counts as two.
+        encode_tflop: operations of an encode, in TFLOP.
+    """
 
     model: str
     config: dict[str, Any]
@@ -53,7 +60,7 @@ class Case:
 
     @property
     def extent(self) -> Any:
-        """The size of the sample, as engines are built for it."""
+        """The size of the sample, in the form in which engines are built for it."""
         from latentrt.export.engines.settings import Extent
 
         height, width = self.sample[-2:]
@@ -61,13 +68,13 @@ class Case:
 
     @property
     def tile(self) -> Any:
-        """Half of the sample's height and width, on the grid."""
+        """A tile of half the sample's height and width, on the grid."""
         whole = self.extent
         half = {side: max(getattr(whole, side) // 2 // self.ratio, 2) * self.ratio for side in ("height", "width")}
         return replace(whole, **half)
 
     def array(self, component: str) -> NDArray[np.float32]:
-        """What the component takes, drawn: latents, standard normal, or a sample in [-1, 1]."""
+        """Draw the input of a component: standard normal latents, or a sample in [-1, 1]."""
         shape = self.sample if component == "encoder" else self.latents
         drawn = np.random.default_rng(1).standard_normal(shape, np.float32)
         return np.tanh(drawn, out=drawn) if component == "encoder" else drawn
@@ -85,13 +92,19 @@ DRY_CASES = (
     Case("sdxl", _SMALL_KL, (1, 4, 8, 8), 0.000513165312, 0.000238460928),
     Case("ltx2", _SMALL_LTX, (1, 16, 2, 2, 3), 0.00017584128, 0.000408830976),
 )
-"""Small models, for what does not depend on the size, and for the dry run."""
+"""Small models, for measurements that do not depend on the size and for the dry run."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to run a model. `kind` is "torch", "torch.compile" or a backend of ours; `detail` is torch's memory
-    layout or ONNX Runtime's provider; `mode` is torch.compile's."""
+    """A way to run a model.
+
+    Attributes:
+        kind: "torch", "torch.compile", or the name of one of our backends.
+        dtype: precision.
+        detail: memory layout of torch, or provider of ONNX Runtime.
+        mode: mode of torch.compile.
+    """
 
     kind: str
     dtype: str
@@ -109,13 +122,20 @@ class Contender:
         return " ".join(filter(None, (self.kind, self.detail, self.mode, self.dtype)))
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `open_bundle` that choose this backend."""
+        return {"backend": self.kind, "provider": self.detail or None, "dtype": self.dtype}
+
+    @property
     def is_torch(self) -> bool:
         return self.kind.startswith("torch")
 
     def least_db(self, output: str = "float32") -> float:
-        """The distance to the reference that is promised, in dB: of float32 so much that TF32 would not reach it, of
-        bfloat16, which has 8 bits, little, and of torch, whose low precisions have no float32 islands, none. Pixels are
-        rounded."""
+        """Return the promised PSNR to the reference, in dB.
+
+        The value for float32 is one that TF32 does not reach. bfloat16 has only 8 bits, so its value is low. torch has
+        none, since its low precisions keep no part in float32. The rounding of pixels limits the value for "uint8".
+        """
         if self.is_torch:
             return 0
         promised = {"float32": 80.0, "float16": 45.0, "bfloat16": 30.0}[self.dtype]
@@ -123,13 +143,13 @@ class Contender:
 
 
 def peers(case: Case) -> tuple[Contender, ...]:
-    """Torch as it is, the reference first."""
+    """Return the contenders of eager torch, the reference first."""
     low = [Contender("torch", dtype, layout) for dtype in ("bfloat16", "float16") for layout in (_layout(case), "")]
     return (Contender("torch", "float32"), *low)
 
 
 def compilers(case: Case, mode: str = "") -> tuple[Contender, ...]:
-    """torch.compile, the likelier one first."""
+    """Return the contenders of torch.compile, the more common precision first."""
     return tuple(Contender("torch.compile", dtype, _layout(case), mode) for dtype in ("bfloat16", "float16"))
 
 

@@ -1,4 +1,4 @@
-"""Seconds of calls, and the memory that they take on the device."""
+"""Measures the time of calls and the GPU memory that they take."""
 
 import statistics
 import threading
@@ -9,12 +9,12 @@ from typing import Any, Self
 
 __all__ = ["MemoryWatch", "median_seconds", "seconds_of", "synchronise"]
 
-_MOST_CALLS = 5
-_ENOUGH_SECONDS = {"cuda": 1.0, "cpu": 0.2}  # of calls that are timed: long ones are timed once
+_MAX_CALLS = 5
+_ENOUGH_SECONDS = {"cuda": 1.0, "cpu": 0.2}  # of timed calls, after which no further call is timed
 
 
 def synchronise(device: str) -> None:
-    """Wait for everything on the GPU; nothing without one."""
+    """Wait for all work on the GPU. Without a GPU, do nothing."""
     if device == "cuda":
         import torch
 
@@ -22,7 +22,7 @@ def synchronise(device: str) -> None:
 
 
 def seconds_of(run: Callable[[], Any], device: str) -> float:
-    """Of one call, from an idle GPU to an idle GPU."""
+    """Return the seconds of one call, from an idle GPU to an idle GPU."""
     synchronise(device)
     started = time.perf_counter()
     result = run()
@@ -33,16 +33,19 @@ def seconds_of(run: Callable[[], Any], device: str) -> float:
 
 
 def median_seconds(run: Callable[[], Any], device: str) -> float:
-    """The median of a few calls; there should have been one before."""
+    """Return the median seconds of a few calls. The caller should warm up with a call before."""
     seconds: list[float] = []
-    while not seconds or (sum(seconds) < _ENOUGH_SECONDS[device] and len(seconds) < _MOST_CALLS):
+    while not seconds or (sum(seconds) < _ENOUGH_SECONDS[device] and len(seconds) < _MAX_CALLS):
         seconds.append(seconds_of(run, device))
     return statistics.median(seconds)
 
 
 class MemoryWatch:
-    """`peak_bytes`: the most device memory in use beside what was in use at the start, by whomever; None without a GPU.
-    It asks the driver every 2 ms, so that calls are not timed closely within it."""
+    """Watches GPU memory while its body runs. It asks the driver every 2 ms, which disturbs timings.
+
+    Attributes:
+        peak_bytes: peak GPU memory of all processes above its value at the start; None without a GPU.
+    """
 
     def __init__(self, device: str) -> None:
         self.peak_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""How far a result is from the reference, wherever the result is."""
+"""The distance of a result to the reference, on the host or on the GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,27 @@ from numpy.typing import NDArray
 
 __all__ = ["psnr_db", "psnr_to"]
 
-_MOST_DB = 200.0  # of equal arrays
-_AT_ONCE = 1 << 24  # values: in float64 that many take 128 MiB
+_MAX_DB = 200.0  # of equal arrays
+_AT_ONCE = 1 << 24  # values that are compared at a time; in float64 they take 128 MiB
 
 
 def psnr_to(wanted: Path, result: Any, device: str) -> float | None:
-    """`psnr_db` of a result to the reference in a .npy file; None where there is no such file."""
+    """Return `psnr_db` of a result to the reference in a .npy file; None without the file."""
     return psnr_db(result, np.load(wanted), device) if wanted.exists() else None
 
 
 def psnr_db(result: Any, wanted: Any, device: str) -> float:
-    """Peak signal-to-noise ratio in dB, at most 200, with the range of `wanted`, (B, C, ...), as the peak; 0 where the
-    result holds NaN or infinity. It is `latentrt.export.verify.quality.psnr`; of a tensor, or with a GPU, on the device
-    and a piece at a time: two clips in float64 take longer on a host than all that is measured.
+    """Return the peak signal-to-noise ratio in dB: at most 200, and 0 if the result holds NaN or infinity.
 
-    `result`: an array or tensor of `wanted`'s shape, or uint8 pixels, channels last, which are compared with `wanted`
-    clipped to [-1, 1].
+    Tensors, and arrays on a machine with a GPU, are compared on the device and in pieces: comparing two clips in
+    float64 takes longer on the host than all measurements. Other arrays are compared by
+    `latentrt.export.verify.quality.psnr`.
+
+    Args:
+        result: array or tensor of the shape of `wanted`; or uint8 pixels, channels last, which are compared with
+            `wanted` clipped to [-1, 1].
+        wanted: the reference, (B, C, ...); its range is the peak.
+        device: "cuda" or "cpu".
     """
     if device == "cpu" and isinstance(result, np.ndarray):
         return _on_host(result, wanted)
@@ -59,7 +64,7 @@ def _on_device(result: Any, wanted: Any, device: str) -> float:
     if not np.isfinite(total):
         return 0.0
     error, peak = total / theirs.numel(), (high - low) or 1.0
-    return min(_MOST_DB, max(10 * float(np.log10(peak**2 / error)), 0.0)) if error else _MOST_DB
+    return min(_MAX_DB, max(10 * float(np.log10(peak**2 / error)), 0.0)) if error else _MAX_DB
 
 
 def _tensor(values: Any) -> Any:

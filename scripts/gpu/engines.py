@@ -1,24 +1,32 @@
-"""What is measured with: random weights, bundles, and the engines in them."""
+"""Random weights, bundles and engines for the measurements."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkpoints import write_checkpoint
 
 from .cases import Case
 from .processes import Measures
 
+if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt importable
+    from latentrt.runtime.arrays.kinds import Dtype
+    from latentrt.runtime.backends.names import EngineBackendName
+
 __all__ = ["CHUNK", "EngineJob", "build", "bundle_measures", "engine_measures"]
 
-CHUNK = 8  # frames of a stream's step
+CHUNK = 8  # frames per chunk of a stream
 
 
-def bundle_measures(case: Case, checkpoint: Path, bundle: Path, component: str, dtypes: tuple[str, ...]) -> Measures:
-    """A checkpoint of random weights, and a bundle of one component of it in several precisions; each as far as it is
-    not there yet."""
+def bundle_measures(
+    case: Case, checkpoint: Path, bundle: Path, component: str, dtypes: "tuple[Dtype, ...]"
+) -> Measures:
+    """Return the measurements that write random weights and export a component in several precisions.
+
+    Existing checkpoints and bundles are kept.
+    """
 
     def weights() -> dict[str, Any]:
         started = time.perf_counter()
@@ -40,15 +48,27 @@ def bundle_measures(case: Case, checkpoint: Path, bundle: Path, component: str, 
 
 @dataclass(frozen=True)
 class EngineJob:
-    """An engine to build, or several: `part` is what the report calls them and `options` are of `BuildSettings`.
-    `kind`: "whole" is a static profile for the case (with `tile`: and one for its tile); "parts" are the streaming
-    graphs of a video model, or the steps of exact strips of an image model."""
+    """One or several engines to build.
+
+    Attributes:
+        part: name in the report.
+        case: the case.
+        bundle: the bundle.
+        backend: name of the library.
+        dtype: precision.
+        capabilities: compute capabilities.
+        component: "encoder" or "decoder".
+        kind: "whole" for a static profile for the case; "parts" for the streaming graphs of a video model, or the
+            strip graphs of an image model.
+        tile: True adds a profile for a tile to kind "whole".
+        options: further arguments of `BuildSettings`.
+    """
 
     part: str
     case: Case
     bundle: Path
-    backend: str
-    dtype: str
+    backend: "EngineBackendName"
+    dtype: "Dtype"
     capabilities: tuple[str, ...]
     component: str = "decoder"
     kind: str = "whole"
@@ -77,9 +97,8 @@ def engine_measures(job: EngineJob) -> Measures:
     return {(job.part, job.by): measured}
 
 
-def build(bundle: Path, backend: str, **options: Any) -> dict[str, Any]:
-    """Build engines; seconds of all together, the sum of their bytes, and the most activation memory of one. `built`:
-    how many were not there before."""
+def build(bundle: Path, backend: "EngineBackendName", **options: Any) -> dict[str, Any]:
+    """Build engines. Return their total seconds and bytes, the largest activation memory, and how many are new."""
     from latentrt.export.engines.build import build_engines
     from latentrt.export.engines.settings import BuildSettings
 

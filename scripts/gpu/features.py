@@ -1,5 +1,4 @@
-"""What is asked of a backend beside plain calls: tiles with copies beside them, streams, exact strips, the caller's
-stream."""
+"""Features of a backend beyond plain calls: tiles with overlapped copies, streams, strips, and the caller's stream."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +44,7 @@ def _measured(subject: Subject, call: Call, least_db: float) -> dict[str, Any]:
 
 @contextmanager
 def tiled(vae: Any, case: Case) -> Iterator[None]:
-    """The autoencoder works in the case's tiles within it."""
+    """Let the autoencoder run in the tiles of the case while the body runs."""
     tile = case.tile
     frames = {"tile_sample_min_num_frames": tile.frames} if case.video else {}
     vae.enable_tiling(tile_sample_min_height=tile.height, tile_sample_min_width=tile.width, **frames)
@@ -56,7 +55,7 @@ def tiled(vae: Any, case: Case) -> Iterator[None]:
 
 
 def _tiles(subject: Subject, *, one_by_one: bool) -> dict[str, Any]:
-    """Tiles approximate: their distance is reported, and has no limit."""
+    """Measure a call in tiles. Tiles are an approximation, so no PSNR is required."""
     backend = subject.backend()
     if one_by_one:
         backend.capabilities = replace(backend.capabilities, calls_in_flight=1)
@@ -66,7 +65,7 @@ def _tiles(subject: Subject, *, one_by_one: bool) -> dict[str, Any]:
 
 
 def _callers_stream(subject: Subject) -> dict[str, Any]:
-    """Latents in and sample out by DLPack, in a stream of torch's; what is put into it later finds the result."""
+    """Pass latents and sample by DLPack in a stream of torch; later work in that stream must find the result."""
     subject.need_engines("stream of the caller's")
     import torch
     from torch.utils.dlpack import from_dlpack
@@ -78,7 +77,7 @@ def _callers_stream(subject: Subject) -> dict[str, Any]:
         with torch.cuda.stream(stream):
             latents = torch.from_numpy(subject.array).pin_memory().to("cuda", non_blocking=True)
             sample = subject.run(vae, latents, "device", stream=stream.cuda_stream)
-            return from_dlpack(sample).mul(1.0)  # in the stream, as whatever comes next
+            return from_dlpack(sample).mul(1.0)  # work that follows in the same stream
 
     def checked() -> Any:
         result = call()
@@ -89,7 +88,7 @@ def _callers_stream(subject: Subject) -> dict[str, Any]:
 
 
 def _stream(subject: Subject) -> dict[str, Any]:
-    """A whole clip, frames after frames, and how soon the first of them are there as pixels."""
+    """Stream a whole clip, and measure the time to its first frames as pixels."""
     vae, array = subject.vae, subject.array
 
     def call() -> NDArray[np.float32]:
@@ -106,7 +105,7 @@ def _stream(subject: Subject) -> dict[str, Any]:
 
 
 def _stream_to_clip(subject: Subject, folder: Path) -> dict[str, Any]:
-    """From latents to an MP4 whose frames are encoded while the next ones are computed."""
+    """Stream latents to an MP4; its frames are encoded while the next frames are computed."""
     frames = subject.vae.decode_stream(subject.array, frames_per_chunk=CHUNK, output="uint8")
     return clip_written(frames, folder / f"{subject.contender.name} stream.mp4")
 

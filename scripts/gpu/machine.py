@@ -1,4 +1,4 @@
-"""The machine: its GPU, what is installed, which backends can run, and how fast the GPU multiplies and copies."""
+"""The machine: GPU, installed packages, usable backends, and the speed of products and copies on the GPU."""
 
 import importlib.metadata
 import platform
@@ -24,7 +24,7 @@ _COPIED_BYTES = 256 << 20
 
 
 def machine_measures(dry: bool) -> Measures:
-    """The machine, then the backends: [label, why it cannot run here or null] each."""
+    """Return the measurements of the machine and of its backends: [label, reason why it cannot run, or null] each."""
     from latentrt.runtime.backends.choose import backends_here
 
     return {
@@ -71,7 +71,7 @@ def _software() -> dict[str, Any]:
 
 
 def _driver() -> str | None:
-    """The driver's version, as nvidia-smi or the kernel has it."""
+    """Return the version of the driver, from nvidia-smi or the kernel."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -81,7 +81,7 @@ def _driver() -> str | None:
 
 
 def _tflops(device: str, dtype: str, size: int) -> float:
-    """What the device multiplies, in TFLOP/s: matrices of `size` x `size`, the best of several products."""
+    """Return the rate of products of `size` x `size` matrices in TFLOP/s, the best of several."""
     import torch
 
     matrix = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
@@ -89,7 +89,7 @@ def _tflops(device: str, dtype: str, size: int) -> float:
 
 
 def _copies() -> dict[str, float]:
-    """GB/s from the GPU to the host, into page-locked memory and into memory that is new each time, as results are."""
+    """Return the GB/s of copies to the host, into page-locked memory and into new memory, as results are copied."""
     import torch
 
     there = torch.zeros(_COPIED_BYTES, dtype=torch.uint8, device="cuda")

@@ -1,4 +1,4 @@
-"""The report as Markdown: tables of what was measured, what was promised, and what is missing, with the reason."""
+"""The report as Markdown: tables of measurements and promises, and the missing measurements with their reasons."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ __all__ = ["markdown"]
 Row = Mapping[str, Any]
 _OUTPUTS = ("on the device", "on the host", "uint8")
 _CALLS = (
-    "Seconds of a call whose result stays on the device, comes to the host as float32, or as pixels; the share of the "
-    "matrix rate is that of the first."
+    "Seconds of a call whose result stays on the device, or comes to the host as float32 or as pixels. The share of "
+    "the matrix rate is that of the first kind of call."
 )
 _KNOWN = ("part", "case", "by", "status", "least", "most", "reason", "trace", "says")
 _MACHINE = ("compute_capability", "memory_gib", "driver", "cuda", "cudnn", "python", "system")
@@ -47,7 +47,7 @@ def _heading(machine: Row, seconds: float) -> Iterator[str]:
 
 
 def _calls(does: str, rows: Sequence[Row]) -> list[str]:
-    """A line for everyone who ran a case, with the seconds for each place where the result may be wanted."""
+    """Return a line for each contender of a case, with the seconds for each place of the result."""
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         kind, _, output = row["part"].partition(", ")
@@ -64,25 +64,27 @@ def _calls(does: str, rows: Sequence[Row]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (case, by), of in found.items():
-        seconds = [_told("seconds", of.get(output, {}).get("seconds")) for output in _OUTPUTS]
+        seconds = [_formatted("seconds", of.get(output, {}).get("seconds")) for output in _OUTPUTS]
         best = of.get("on the device") or of.get("on the host") or {}
         first = next((one for one in of.values() if "open_seconds" in one), {})
         names = ("psnr_db", "peak_bytes", "first_seconds", "open_seconds")
-        cells = [_told(name, (first or best).get(name)) for name in names]
-        share = _told("share", best.get("share_of_matrix_rate"))
+        cells = [_formatted(name, (first or best).get(name)) for name in names]
+        share = _formatted("share", best.get("share_of_matrix_rate"))
         lines.append(f"| {case} | {by} | {' | '.join([*seconds, share, *cells])} |")
     return [*lines, ""]
 
 
 def _others(rows: Sequence[Row]) -> list[str]:
-    lines = ["## Beside them", "", "| case | by | what | measured |", "|---|---|---|---|"]
+    lines = ["## Other measurements", "", "| case | by | what | measured |", "|---|---|---|---|"]
     for row in rows:
         measured = [name for name in row if name not in _KNOWN and not isinstance(row[name], dict | list)]
         calls = row["part"].partition(", ")[2] in _OUTPUTS and row["part"].startswith(("decode", "encode"))
         if row["status"] != "ok" or calls or row["part"] in ("machine", "backends"):
             continue
         units = {name: " s" if name.endswith("seconds") else "" for name in measured}
-        texts = [f"{_words(name)} {_told(name, row[name])}{units[name]}" for name in measured if row[name] is not None]
+        texts = [
+            f"{_words(name)} {_formatted(name, row[name])}{units[name]}" for name in measured if row[name] is not None
+        ]
         texts += [f"“{row['says']}”"] if "says" in row else []
         lines.append(f"| {row['case']} | {row['by']} | {row['part']} | {', '.join(texts) or 'yes'} |")
     return [*lines, ""]
@@ -98,7 +100,7 @@ def _promise(promise: Promise, rows: Sequence[Row]) -> str:
 
 
 def _missing(rows: Sequence[Row]) -> list[str]:
-    """What is not there, by its reason."""
+    """Return the missing measurements, grouped by their reasons."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["status"] != "ok":
@@ -118,8 +120,8 @@ def _words(name: str) -> str:
     return {"psnr": "PSNR", "seconds": "takes"}.get(name, name.replace("_", " "))
 
 
-def _told(name: str, value: Any) -> str:
-    """A value with its unit, by the end of its name."""
+def _formatted(name: str, value: Any) -> str:
+    """Format a value with its unit, which is the end of its name."""
     if value is None:
         return "-"
     if name.endswith("seconds"):

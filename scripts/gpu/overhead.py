@@ -1,16 +1,17 @@
-"""How much of a call is the host's: what is neither computed nor copied by the GPU."""
+"""Host overhead: the time of a call in which the GPU neither computes nor copies."""
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
-
-from benchmarks.timed_backend import Span, TimedBackend
+from typing import TYPE_CHECKING, Any
 
 from .clock import median_seconds, seconds_of
 from .features import tiled
 from .processes import Measures
 from .subject import Subject
+
+if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt importable
+    from benchmarks.timed_backend import Span
 
 __all__ = ["covered_seconds", "overhead_measures"]
 
@@ -18,15 +19,19 @@ _WAYS = ("on the host", "uint8", "tiles")
 
 
 def overhead_measures(subject: Subject) -> Measures:
-    """For calls whose result comes to the host, as float32, as pixels, and tile by tile."""
+    """Return the measurements for results on the host: as float32, as pixels, and tile by tile."""
     by = subject.contender.name
     return {(f"host overhead, {way}", by): partial(_overhead, subject, way) for way in _WAYS}
 
 
 def _overhead(subject: Subject, way: str) -> dict[str, Any]:
-    """`host_share`: the part of a call in which the GPU neither computes nor copies, by its own record. `engine_share`:
-    the part that is spent in engine calls, which hold their copies and waits. Without a GPU the host's share is the
-    rest of that."""
+    """Measure the shares of a call.
+
+    `host_share` is the share in which the GPU neither computes nor copies, by CUPTI's record. `engine_share` is the
+    share of engine calls, with their copies and waits. Without a GPU, `host_share` is the rest of `engine_share`.
+    """
+    from benchmarks.timed_backend import TimedBackend
+
     output, backend = "uint8" if way == "uint8" else "float32", TimedBackend(subject.backend())
     with subject.opened_on(backend) as vae, tiled(vae, subject.case) if way == "tiles" else nullcontext():
 
@@ -44,12 +49,14 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
         busy = covered_seconds(_gpu_spans(call))
     found = {"seconds": seconds, "engine_share": engine_share}
     if not busy:
-        return found | {"says": "torch's profiler saw nothing on the GPU: is CUPTI there, and allowed?"}
+        return found | {
+            "says": "torch's profiler recorded nothing on the GPU: is CUPTI installed, and is profiling allowed?"
+        }
     return found | {"gpu_seconds": busy, "host_share": 1 - busy / seconds}
 
 
-def _gpu_spans(call: Callable[[], Any]) -> list[Span]:
-    """When the GPU computed or copied during a call, whoever asked it to: CUPTI's record, through torch's profiler."""
+def _gpu_spans(call: Callable[[], Any]) -> "list[Span]":
+    """Return the spans in which the GPU computed or copied during a call: CUPTI's record, by torch's profiler."""
     import torch
     from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
@@ -65,8 +72,8 @@ def _gpu_spans(call: Callable[[], Any]) -> list[Span]:
     ]
 
 
-def covered_seconds(spans: Iterable[Span]) -> float:
-    """The time within any of the spans."""
+def covered_seconds(spans: "Iterable[Span]") -> float:
+    """Return the seconds that are covered by at least one span."""
     total, end = 0.0, float("-inf")
     for start, stop in sorted(spans):
         total += max(stop - max(start, end), 0.0)

@@ -1,4 +1,4 @@
-"""torch as a peer, and as the reference: our PyTorch models on the GPU, in one precision and layout after the other."""
+"""torch as a peer and as the reference: our PyTorch models on the GPU, in several precisions and layouts."""
 
 import time
 from collections.abc import Callable
@@ -28,9 +28,11 @@ def peer_measures(
     folder: Path,
     device: str,
 ) -> Measures:
-    """The same for each contender as for our backends: its result left on the device, and brought to the host as
-    float32 or as pixels; of a clip also as a file. With ("reference", "torch float32") the result of float32, without
-    TF32, into `wanted` (.npy)."""
+    """Return the measurements of each contender, which are the same as those of our backends.
+
+    Results stay on the device, or come to the host as float32 or as pixels; a clip is also written to a file. The
+    measurement ("reference", "torch float32") writes the float32 result, without TF32, to `wanted` (.npy).
+    """
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -50,7 +52,7 @@ def peer_measures(
 
 
 class _Peer:
-    """One component of the model, with what it takes, on the device."""
+    """One component of the model and its input, on the device."""
 
     def __init__(self, case: Case, component: str, checkpoint: Path, device: str) -> None:
         self.device = device
@@ -59,13 +61,13 @@ class _Peer:
         self._run: Callable[[], Any] = lambda: None
 
     def of(self, contender: Contender) -> Callable[[], Any]:
-        """A call by a contender, which gives a tensor on the device; the one before it is let go."""
+        """Return the call of a contender, which returns a tensor on the device. The previous contender is released."""
         if contender != self._contender:
-            self.let_go()
+            self.release()
             self._run, self._contender = self._opened(contender), contender
         return self._run
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give all memory back to the device."""
         import torch
 
@@ -76,7 +78,7 @@ class _Peer:
     def _opened(self, contender: Contender) -> Callable[[], Any]:
         import torch
 
-        # The convolutions are searched for as TensorRT's are; in float32, which is the reference, that takes too long.
+        # cuDNN searches for the fastest convolutions, as TensorRT does. For the float32 reference that takes too long.
         torch.backends.cudnn.benchmark = contender.dtype != "float32"
         dtype = getattr(torch, contender.dtype)
         model = self._model().to(self.device, dtype)
@@ -100,7 +102,7 @@ class _Peer:
         from latentrt.export.models.reference_model import model_from_config
 
         source = open_checkpoint(self._checkpoint)
-        with torch.device("meta"):  # weights that are drawn first take longer than reading them
+        with torch.device("meta"):  # drawing weights takes longer than reading them
             model: Any = model_from_config(source.config)
         others = _OTHERS[self._component]
         state = {
@@ -128,8 +130,8 @@ def _reference(peer: _Peer, wanted: Path) -> dict[str, Any]:
 
 
 def _first_of_all(peer: _Peer, contender: Contender, wanted: Path) -> dict[str, Any]:
-    """As of our backends: seconds to open, of the first call, and of later ones; the most device memory."""
-    peer.let_go()
+    """Measure seconds to open, of the first call and of later calls, and peak GPU memory, as for our backends."""
+    peer.release()
     with MemoryWatch(peer.device) as memory:
         started = time.perf_counter()
         run = peer.of(contender)
@@ -162,12 +164,12 @@ def _clip(peer: _Peer, contender: Contender, folder: Path) -> dict[str, Any]:
 
 
 def _to_host(result: Any) -> Any:
-    """float32 in an array on the host."""
+    """Copy a result to a float32 array on the host."""
     return result.float().cpu().numpy()
 
 
 def to_pixels(result: Any) -> Any:
-    """A sample (B, C, ...) as uint8, channels last, on the host: converted on the device, as ours is."""
+    """Convert a sample (B, C, ...) to uint8, channels last, on the device as our backends do; copy it to the host."""
     import torch
 
     pixels = ((result.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

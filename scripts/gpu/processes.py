@@ -1,4 +1,4 @@
-"""Measurements in processes of their own: one that hangs or dies costs its own row, and the run goes on."""
+"""Runs measurements in processes of their own: a process that hangs or dies loses only its own row."""
 
 import contextlib
 import multiprocessing
@@ -14,15 +14,15 @@ from typing import Any
 __all__ = ["Budget", "Job", "Measures", "Running", "Unable"]
 
 _SPAWN = multiprocessing.get_context("spawn")
-_MOST_TRACE = 3000  # characters: the end of a traceback, for whoever gets only the report
-_GRACE_SECONDS = 3.0  # for a process that has answered everything, to end by itself
+_MAX_TRACE = 3000  # characters of a traceback that the report keeps, from its end
+_GRACE_SECONDS = 3.0  # time in which a process must end after its last answer
 
 Key = tuple[str, str]
-"""What is measured, and by whom."""
+"""A measurement: (part, contender)."""
 Measures = Mapping[Key, Callable[[], dict[str, Any]]]
-"""Each gives plain values for JSON."""
+"""Function of each measurement; it returns plain values for JSON."""
 
-# Other libraries' words for "not here": ONNX Runtime without a kernel for a type, CUDA without one for a GPU.
+# Messages of libraries that cannot run here: ONNX Runtime without a kernel for a type, CUDA without one for the GPU.
 _CANNOT = (
     "NOT_IMPLEMENTED",
     "Could not find an implementation",
@@ -32,11 +32,11 @@ _CANNOT_KINDS = ("BackendUnavailable", "MissingExtra", "DeviceMemoryError", "Out
 
 
 class Unable(Exception):
-    """Something that cannot be measured here, and why."""
+    """A measurement is impossible here; the message is the reason."""
 
 
 class Budget:
-    """The time that is left for the whole run, from when this is made."""
+    """The time budget of the whole run, which starts when the object is made."""
 
     def __init__(self, seconds: float) -> None:
         self.started = time.monotonic()
@@ -53,11 +53,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Job:
-    """What one process measures: `measures(*arguments)`, called there, gives a function for everything in `asked`.
+    """The measurements of one process.
 
-    `limit_seconds` is for each of them; the first one's holds the start of the process. `unless`: why nothing of it is
-    measured. `environment`: variables for that process. `meanwhile`: it needs no GPU, and the jobs after it that do not
-    need the machine `alone` may run beside it.
+    Attributes:
+        case: name of the case.
+        asked: the measurements.
+        measures: called in the process with `arguments`; returns the function of each measurement.
+        arguments: arguments of `measures`.
+        limit_seconds: time limit of each measurement; that of the first includes the start of the process.
+        unless: reason why the job is skipped; None runs it.
+        alone: False if the job may run while another job is running.
+        meanwhile: True if the job needs no GPU, so that following jobs that are not `alone` may run in parallel.
+        environment: environment variables of the process.
     """
 
     case: str
@@ -72,7 +79,7 @@ class Job:
 
 
 class Running:
-    """A job at work, from when this is made."""
+    """A running job. It starts when the object is made."""
 
     def __init__(self, budget: Budget, job: Job) -> None:
         self.job = job
@@ -84,10 +91,11 @@ class Running:
             self._start()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A row for everything that was asked, as soon as it is measured: {"part", "case", "by", "status"} and what was
-        measured, or the "reason" where the status is not "ok": "skipped", "timed out" or "failed".
+        """Yield a row for each measurement as soon as it is done.
 
-        After one that was stopped the others are left out; after one that ended the process they go on in another.
+        A row has "part", "case", "by", "status", and the measured values or, unless the status is "ok", the "reason".
+        The other statuses are "skipped", "timed out" and "failed". After a timeout the remaining measurements are
+        skipped. After the process ended, they go on in a new process.
         """
         try:
             while self._pending:
@@ -98,12 +106,12 @@ class Running:
             self.end()
 
     def end(self) -> int | None:
-        """End the process and what it started; its exit code."""
+        """End the process and its children, and return its exit code."""
         process, self._process = self._process, None
         if process is None:
             return None
         connection.wait([process.sentinel], 0 if self._pending else _GRACE_SECONDS)
-        with contextlib.suppress(ProcessLookupError):  # it has ended, or is not yet the head of a group
+        with contextlib.suppress(ProcessLookupError):  # the process has ended, or does not lead a group yet
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
@@ -148,13 +156,13 @@ class Running:
 
 
 def _serve(pipe: Any, measures: Callable[..., Measures], arguments: tuple[Any, ...], asked: tuple[Key, ...]) -> None:
-    os.setsid()  # what it starts itself, as builds and compilers, ends with it
+    os.setsid()  # children, such as builds and compilers, end with the process
     failed: tuple[str, dict[str, Any]] | None = None
     found: Measures = {}
     try:
         found = measures(*arguments)
     except Exception as error:
-        failed = _told(error)
+        failed = _failure(error)
     for key in asked:
         pipe.send(failed or _outcome(found, key))
 
@@ -162,16 +170,16 @@ def _serve(pipe: Any, measures: Callable[..., Measures], arguments: tuple[Any, .
 def _outcome(measures: Measures, key: Key) -> tuple[str, dict[str, Any]]:
     try:
         return "ok", measures[key]()
-    except Exception as error:  # whatever a library raises is this row's
-        return _told(error)
+    except Exception as error:  # an exception of any library becomes the row's reason
+        return _failure(error)
 
 
-def _told(error: Exception) -> tuple[str, dict[str, Any]]:
-    """What became of a measurement. What this machine cannot run is no failure."""
-    said = str(error).strip()
-    reason = (said or type(error).__name__).splitlines()[0]
+def _failure(error: Exception) -> tuple[str, dict[str, Any]]:
+    """Return the status and the values of a measurement that raised. Being unable to run here is no failure."""
+    message = str(error).strip()
+    reason = (message or type(error).__name__).splitlines()[0]
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & set(_CANNOT_KINDS) or any(words in said for words in _CANNOT):
+    if kinds & set(_CANNOT_KINDS) or any(words in message for words in _CANNOT):
         return "skipped", {"reason": reason}
-    trace = "".join(traceback.format_exception(error))[-_MOST_TRACE:]
+    trace = "".join(traceback.format_exception(error))[-_MAX_TRACE:]
     return "failed", {"reason": f"{type(error).__name__}: {reason}", "trace": trace}

@@ -1,4 +1,4 @@
-"""What issue 4 promises of a GPU, and which parts of the report measure it: nothing of it disappears unseen."""
+"""The promises of issue 4 for GPUs, and the parts of the report that measure them, so that none is forgotten."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,14 @@ _BOTH = ("sdxl", "ltx2")
 
 @dataclass(frozen=True)
 class Promise:
-    """`parts` are those of rows, and each is measured for each of `models` (none: once, of the machine) by someone in
-    whose name `by`, a regular expression, is found."""
+    """A promise, and the rows that measure it.
+
+    Attributes:
+        text: the promise.
+        parts: parts of the rows.
+        models: models for each of which each part is measured; () for a measurement of the machine.
+        by: regular expression that the contender's name contains.
+    """
 
     text: str
     parts: tuple[str, ...]
@@ -22,11 +28,11 @@ class Promise:
 
     @property
     def wanted(self) -> list[tuple[str, str]]:
-        """Every (part, model) that has to be there."""
+        """All (part, model) that must be measured."""
         return [(part, model) for part in self.parts for model in self.models or ("machine",)]
 
     def found(self, rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-        """The rows of each (part, model)."""
+        """Return the rows of each (part, model)."""
         mine = [row for row in rows if row["part"] in self.parts and re.search(self.by, row["by"])]
         return {
             (part, model): [row for row in mine if (row["part"], row["case"].split()[0]) == (part, model)]

@@ -1,4 +1,4 @@
-"""The report, on disk after every row, and what it judges."""
+"""The report, which is written after every row, and its judgement of the rows."""
 
 import json
 import re
@@ -14,8 +14,11 @@ __all__ = ["Report", "missed"]
 
 
 class Report:
-    """Rows as `Running.rows` gives them, written to `folder` as <device>.json and .md as soon as there is one more: a
-    run that is cut off leaves what it has. `only`: what alone is measured, which stands behind the device in the name.
+    """Rows of `Running.rows`, written to <device>.json and .md after each row, so that a stopped run keeps them.
+
+    Args:
+        folder: folder of the two files.
+        only: the part that is measured alone; it follows the device in the names of the files.
     """
 
     def __init__(self, folder: Path, only: str = "") -> None:
@@ -25,7 +28,7 @@ class Report:
         self.text = ""
 
     def add(self, row: dict[str, Any], seconds: float) -> None:
-        """Enter a row, measured when the run had taken so many seconds."""
+        """Add a row that was measured `seconds` after the start of the run."""
         if row["part"] == "machine" and row["status"] == "ok":
             self.machine = {key: value for key, value in row.items() if key not in ("part", "case", "by", "status")}
         self.rows.append(row | _shares(row, self.machine))
@@ -35,15 +38,15 @@ class Report:
         return self.status(part, case, by) == "ok"
 
     def status(self, part: str, case: str, by: str) -> str | None:
-        """Of the last such row; None where there is none."""
+        """Return the status of the last row of that kind, or None."""
         found = [row["status"] for row in self.rows if (row["part"], row["case"], row["by"]) == (part, case, by)]
         return found[-1] if found else None
 
     @property
     def complaints(self) -> list[str]:
-        """What failed, and what is not as promised."""
+        """The failures and the missed limits."""
         failed = [f"{_named(row)}: {row['reason']}" for row in self.rows if row["status"] == "failed"]
-        return failed + [f"{_named(row)}: {said}" for row in self.rows for said in missed(row)]
+        return failed + [f"{_named(row)}: {miss}" for row in self.rows for miss in missed(row)]
 
     def _write(self, seconds: float) -> None:
         values = {
@@ -65,7 +68,7 @@ class Report:
 
 
 def missed(row: Mapping[str, Any]) -> list[str]:
-    """What a row has less of than `least`, or more of than `most`."""
+    """Return the limits `least` and `most` that a row misses."""
     if row["status"] != "ok":
         return []
     low = [(name, limit, "at least") for name, limit in row.get("least", {}).items() if _value(row, name) < limit]
@@ -74,7 +77,7 @@ def missed(row: Mapping[str, Any]) -> list[str]:
 
 
 def _value(row: Mapping[str, Any], name: str) -> float:
-    """What was measured; without a reference nothing is promised of the distance to it."""
+    """Return a measured value; infinity without a reference, so that no limit is missed."""
     value = row[name]
     return float("inf") if value is None else float(value)
 
@@ -84,7 +87,7 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _shares(row: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What share of the matrix rate of its precision a call reaches, where both are known."""
+    """Return the share of the matrix rate of its precision that a call reaches, if both are known."""
     does, _, _ = row["part"].partition(",")
     case = next((one for one in (*REAL_CASES, *DRY_CASES) if one.name == row["case"]), None)
     rate = (machine.get("matrix_tflops") or {}).get(row["by"].rpartition(" ")[2])

@@ -1,4 +1,4 @@
-"""Living beside something larger: memory let go and taken back, limited, or the caller's; and calls side by side."""
+"""Sharing a GPU: memory that is released and reloaded, limited, or owned by the caller; and concurrent calls."""
 
 import statistics
 import time
@@ -12,15 +12,15 @@ import numpy as np
 
 from .clock import MemoryWatch, median_seconds, seconds_of, synchronise
 from .distance import psnr_db
-from .heard import heard
+from .log_messages import log_messages
 from .processes import Measures
 from .subject import Subject
 
 __all__ = ["RELOAD_SECONDS", "residency_measures", "without_graphs"]
 
 RELOAD_SECONDS = 0.2
-"""What release and reload may take together, of engines."""
-_SAME_DB = 100.0  # of results that ought to be equal; kernels that add in any order would still reach it
+"""Longest time that release and reload of an engine may take together."""
+_SAME_DB = 100.0  # least PSNR of results that must be equal up to the order of additions
 _ROUNDS = 3
 
 
@@ -37,7 +37,7 @@ def residency_measures(subject: Subject) -> Measures:
 
 
 def _reloaded(subject: Subject) -> dict[str, Any]:
-    """Seconds of `release()` and of what the next call takes longer than others, and their sum; medians."""
+    """Measure `release()`, the extra time of the next call, and their sum, in seconds; medians."""
     call, vae = subject.on_host, subject.vae
     call()
     normal = median_seconds(call, subject.device)
@@ -57,11 +57,10 @@ def _reloaded(subject: Subject) -> dict[str, Any]:
 
 
 def _replayed(subject: Subject) -> dict[str, Any]:
-    """The third call of one size, which launches what the second one recorded, against the first one and against calls
-    that are never recorded, in PSNR and in time."""
+    """Compare the third call of a size, which replays a CUDA graph, with the first and with calls without graphs."""
     vae, call = subject.vae, subject.on_host
     vae.release()
-    with heard() as said:
+    with log_messages() as messages:
         first, _, third = call(), call(), call()
     seconds = median_seconds(call, subject.device)
     vae.release()
@@ -71,14 +70,14 @@ def _replayed(subject: Subject) -> dict[str, Any]:
         vae.release()
     same = {"to_first_db": psnr_db(third, first, subject.device), "to_plain_db": psnr_db(third, plain, subject.device)}
     least = {"psnr_db": subject.contender.least_db(), **dict.fromkeys(same, _SAME_DB)}
-    notes = [line for line in said if "one kernel after the other" in line]
+    notes = [line for line in messages if "one kernel after the other" in line]
     values = {"seconds": seconds, "plain_seconds": plain_seconds, "psnr_db": subject.psnr_db(third), **same}
     return values | {"least": least} | ({"says": notes[0]} if notes else {})
 
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    """Engines opened within it run kernel after kernel: neither we record calls, nor does TensorRT-RTX."""
+    """Let engines that are opened in the body run without CUDA graphs, ours and those of TensorRT-RTX."""
     from latentrt.runtime.backends.tensorrt.component import TensorRTComponent
 
     with mock.patch.object(TensorRTComponent, "_is_captured", return_value=False):
@@ -93,8 +92,7 @@ def without_graphs() -> Iterator[None]:
 
 
 def _capped(subject: Subject) -> dict[str, Any]:
-    """Within a cap of just what the call needs it runs, and within less it is refused with our error, which says what
-    would fit."""
+    """Run a call under a cap of exactly its memory, and under a smaller cap, which must refuse it with our error."""
     subject.need_engines("device_memory_bytes")
     weights, rest = _needs(subject)
     cap = weights + rest
@@ -103,33 +101,32 @@ def _capped(subject: Subject) -> dict[str, Any]:
         synchronise(subject.device)
     small = weights + rest // 3
     with subject.opened(session_options={"device_memory_bytes": small}) as vae:
-        said = _refused(lambda: subject.run(vae, subject.array), "device_memory_bytes")
+        refusal = _refused(lambda: subject.run(vae, subject.array), "device_memory_bytes")
     return {
         "cap_bytes": cap,
         "peak_bytes": memory.peak_bytes,
         "refused_bytes": small,
-        "says": said,
+        "says": refusal,
         "psnr_db": subject.psnr_db(result),
         "least": {"psnr_db": subject.contender.least_db()},
     }
 
 
 def _own_workspace(subject: Subject) -> dict[str, Any]:
-    """Activations in memory of the caller's, and the refusal of too little of it."""
+    """Run a call with activations in the caller's memory, and with too little of it, which must be refused."""
     subject.need_engines("workspace")
     size = _needs(subject)[1]
     memory = subject.empty_bytes(size)
     with subject.opened(session_options={"workspace": memory}) as vae:
         result = subject.run(vae, subject.array)
     with subject.opened(session_options={"workspace": memory[: 1 << 12]}) as vae:
-        said = _refused(lambda: subject.run(vae, subject.array), "the workspace has")
+        refusal = _refused(lambda: subject.run(vae, subject.array), "the workspace has")
     least = {"psnr_db": subject.contender.least_db()}
-    return {"workspace_bytes": size, "says": said, "psnr_db": subject.psnr_db(result), "least": least}
+    return {"workspace_bytes": size, "says": refusal, "psnr_db": subject.psnr_db(result), "least": least}
 
 
 def _needs(subject: Subject) -> tuple[int, int]:
-    """The bytes of the weights of the engine that the case runs in, and of everything else that a call holds on the
-    device, by our own count."""
+    """Return the bytes of the engine's weights, and of the other GPU memory that a call holds by our own count."""
     from latentrt.runtime.bundle.manifest import Manifest
 
     backend = subject.backend()
@@ -147,7 +144,7 @@ def _needs(subject: Subject) -> tuple[int, int]:
 
 
 def _refused(call: Callable[[], Any], words: str) -> str:
-    """What our error says; it is wrong if there is none, or if it does not say `words`."""
+    """Return the message of our error. A missing error, or one without `words` in its message, is a RuntimeError."""
     from latentrt.runtime.errors import DeviceMemoryError
 
     try:
@@ -160,7 +157,7 @@ def _refused(call: Callable[[], Any], words: str) -> str:
 
 
 def _two_contexts(subject: Subject) -> dict[str, Any]:
-    """Two threads with a context each and different arrays: seconds per call, and whether each got its own result."""
+    """Run two threads with a context and an array each: seconds per call, and PSNR of the results to those alone."""
     subject.vae.release()
     arrays = [subject.array, np.ascontiguousarray(0.5 * subject.array[..., ::-1])]
     with subject.opened(contexts=2) as vae, ThreadPoolExecutor(2) as threads:
@@ -187,7 +184,7 @@ def _two_contexts(subject: Subject) -> dict[str, Any]:
 
 
 def _no_build(subject: Subject) -> dict[str, Any]:
-    """A size that has been run before runs where nothing may be compiled within a call."""
+    """Run a size that has run before with `allow_build=False`, which forbids compiling during a call."""
     subject.vae.release()
     with subject.opened(allow_build=False) as vae:
         started = time.perf_counter()

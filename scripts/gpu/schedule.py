@@ -1,7 +1,8 @@
-"""Which jobs there are, in the order in which they are worth most: time is short, and what is left over is not run."""
+"""The jobs in the order of their value. Time is short: jobs that remain at the end are not run."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .cases import Case, Contender, compilers, peers
 from .processes import Job
@@ -9,26 +10,29 @@ from .report import Report
 from .setup import Setup
 from .small import BUILD_PARTS, small_measures
 
+if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt importable
+    from latentrt.runtime.arrays.kinds import Dtype
+
 __all__ = ["GROUPS", "schedule"]
 
-_QUICK = {"optimization_level": 1}  # the lowest level at which kernels are timed: for what is built for its parity
+_QUICK = {"optimization_level": 1}  # the lowest level at which kernels are timed; for engines built to check parity
 _QUICK_SECONDS = 60.0
-_STREAM_SECONDS, _STRIPS_SECONDS = 90.0, 170.0  # a few graphs, and dozens
+_STREAM_SECONDS, _STRIPS_SECONDS = 90.0, 170.0  # time limits for a few graphs, and for dozens
 _SMALL_SECONDS = 60.0
 _OUTPUTS = ("on the host", "on the device", "uint8")
 _DECODED = tuple(f"decode, {output}" for output in _OUTPUTS)
 _ENCODED = tuple(f"encode, {output}" for output in _OUTPUTS[:2])
 _OVERHEAD = tuple(f"host overhead, {way}" for way in ("on the host", "uint8", "tiles"))
 _SEARCH = "max-autotune-no-cudagraphs"
-_NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}  # without which ONNX Runtime's TensorRT is refused in float32
+_NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}  # LatentRT refuses ONNX Runtime's TensorRT in float32 without it
 
 Jobs = Iterator[Job]
 
 
 def schedule(setup: Setup, report: Report, groups: tuple[str, ...]) -> Jobs:
-    """The jobs of some of `GROUPS`; which comes next may depend on what the report says of those before.
+    """Yield the jobs of some of `GROUPS`. The next job may depend on the report of the jobs before it.
 
-    Weights, references and engines of float16 come first, since everything needs them.
+    Weights, references and float16 engines come first, since all other jobs need them.
     """
     for model in setup.models[1:]:
         yield setup.prepared(model, meanwhile=True)
@@ -45,7 +49,7 @@ def schedule(setup: Setup, report: Report, groups: tuple[str, ...]) -> Jobs:
 
 
 def _engines(setup: Setup, report: Report, case: Case, *, tile: bool = False) -> Jobs:
-    """An engine in float16 by each library; of one that took too long another try, that searches less."""
+    """Build a float16 engine with each library; after a timeout, again with a shorter search."""
     for library in setup.libraries:
         engine = setup.engine(case, library, "float16", tile=tile)
         yield setup.built(engine)
@@ -54,20 +58,20 @@ def _engines(setup: Setup, report: Report, case: Case, *, tile: bool = False) ->
 
 
 def _decodes(setup: Setup, report: Report, case: Case) -> Jobs:
-    """A model's first case by torch and by our engines in float16, and what a call is made of."""
+    """Measure the first case of a model with torch and with our float16 engines, and the parts of a call."""
     clip = ("clip",) if case.video else ()
     results = ("decode, on the device", "decode, on the host", "decode, uint8")
     reference, fastest, *others = peers(case)
     asked = {reference: results, fastest: (*results, *clip)} | dict.fromkeys(others, results)
     yield setup.by_torch(case, asked, reference=True)
-    beside = ("tiles, overlapped", "tiles, one by one", "caller's stream", "release and reload", "replayed call")
+    features = ("tiles, overlapped", "tiles, one by one", "caller's stream", "release and reload", "replayed call")
     for label in setup.engines:
-        parts = (*_DECODED, *clip, *beside, *_OVERHEAD)
+        parts = (*_DECODED, *clip, *features, *_OVERHEAD)
         yield setup.by_us(case, Contender.of(label, "float16"), parts, report)
 
 
 def _features(setup: Setup, report: Report) -> Jobs:
-    """Living beside others, in float16; streams; and a small model for what does not depend on the size."""
+    """Measure sharing of a GPU in float16, small models, and streams."""
     held = ("memory cap", "caller's workspace", "two contexts", "no build within a call")
     for case in setup.firsts:
         for label in setup.engines:
@@ -91,8 +95,8 @@ def _small(setup: Setup, case: Case) -> Jobs:
         yield Job(f"{case.model} small", asked, small_measures, arguments, _SMALL_SECONDS)
 
 
-def _parts(setup: Setup, report: Report, case: Case, dtype: str) -> Jobs:
-    """The engines of streams, or of the steps of exact strips, and what runs on them."""
+def _parts(setup: Setup, report: Report, case: Case, dtype: "Dtype") -> Jobs:
+    """Build the engines of streams or strips, and measure the calls that run on them."""
     for library in setup.libraries if case.video else setup.libraries_of(dtype):
         engine = setup.engine(case, library, dtype, part="engines of parts", kind="parts", options=_QUICK)
         yield setup.built(engine, _STREAM_SECONDS if case.video else _STRIPS_SECONDS)
@@ -102,7 +106,7 @@ def _parts(setup: Setup, report: Report, case: Case, dtype: str) -> Jobs:
 
 
 def _precisions(setup: Setup, report: Report) -> Jobs:
-    """The other precisions of our engines, and ONNX Runtime on the GPU."""
+    """Measure the other precisions of our engines, and ONNX Runtime on the GPU."""
     for dtype in ("float32", "bfloat16"):
         for case in setup.firsts:
             for library in setup.libraries_of(dtype):
@@ -116,7 +120,7 @@ def _precisions(setup: Setup, report: Report) -> Jobs:
 
 
 def _sizes(setup: Setup, report: Report) -> Jobs:
-    """The other cases of a model."""
+    """Measure the other cases of a model."""
     for case in setup.cases:
         if case in setup.firsts:
             continue
@@ -142,14 +146,14 @@ def _encoders(setup: Setup, report: Report) -> Jobs:
 
 
 def _compiled(setup: Setup, report: Report) -> Jobs:
-    """torch.compile, which compiles for longer than it runs; the likelier precision of every case first."""
+    """Measure torch.compile, whose compilation takes longer than its calls; the more common precision first."""
     for index in range(2):
         for case in setup.firsts:
             yield setup.by_torch(case, {compilers(case)[index]: ("decode, on the device", "decode, on the host")})
 
 
 def _slow(setup: Setup, report: Report) -> Jobs:
-    """What takes long, or tells least."""
+    """Measure what takes longest or is least informative."""
     for case in setup.firsts:
         if not case.video:
             yield from _parts(setup, report, case, "float16")
@@ -158,7 +162,7 @@ def _slow(setup: Setup, report: Report) -> Jobs:
             options = _QUICK | {"strip_weights": True, "refit": True}
             engine = setup.engine(case, library, "float16", part="engine that is refitted", options=options)
             yield setup.built(engine, _QUICK_SECONDS)
-        for label in setup.engines:  # the newest engine of the case's size is that one from here on
+        for label in setup.engines:  # from here on, this is the newest engine of the case's size
             contender = Contender.of(label, "float16")
             yield setup.by_us(case, contender, ("refitted",), report, engine="engine that is refitted")
     for case in setup.firsts if "onnxruntime:cuda" in setup.providers else ():
@@ -178,7 +182,7 @@ def _nothing(setup: Setup, report: Report) -> Jobs:
 
 
 GROUPS: dict[str, Callable[[Setup, Report], Jobs]] = {
-    "decodes": _nothing,  # they are the beginning of everything
+    "decodes": _nothing,  # `schedule` yields them before all groups
     "features": _features,
     "precisions": _precisions,
     "sizes": _sizes,
@@ -186,4 +190,4 @@ GROUPS: dict[str, Callable[[Setup, Report], Jobs]] = {
     "compiled": _compiled,
     "slow": _slow,
 }
-"""In the order in which they are run."""
+"""Groups of jobs, in the order in which they run."""

@@ -1,9 +1,9 @@
-"""What a run has to work with: cases, backends, folders; and the jobs that every group of measurements is made of."""
+"""The cases, backends and folders of a run, and the jobs that the groups of measurements consist of."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backend_parts import backend_measures
 from .cases import Case, Contender
@@ -13,9 +13,13 @@ from .processes import Job
 from .report import Report
 from .subject import Subject
 
+if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt importable
+    from latentrt.runtime.arrays.kinds import Dtype
+    from latentrt.runtime.backends.names import EngineBackendName
+
 __all__ = ["DTYPES", "Setup"]
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES: "tuple[Dtype, ...]" = ("float32", "float16", "bfloat16")
 _PREPARE_SECONDS = 90.0
 _ENGINE_SECONDS = 120.0
 _TORCH_SECONDS = 60.0
@@ -25,16 +29,25 @@ _COMPILE_SECONDS = 100.0
 
 @dataclass(frozen=True)
 class Setup:
-    """`engines`: the labels of the backends that run engines of ours; where none can, of what stands in for them.
-    `libraries`: those that engines are built with, for GPUs of `capability`. `providers`: the other backends, by label.
-    `small`: a small case of each model."""
+    """The cases, backends and folders of a run.
+
+    Attributes:
+        dry: True for a dry run on the CPU.
+        work: folder for weights, bundles and engines.
+        cases: the cases.
+        small: a small case of each model.
+        engines: labels of the backends that run our engines, or of their stand-ins if none can run.
+        libraries: libraries that engines are built with.
+        providers: labels of the other backends.
+        capability: compute capability of the GPU.
+    """
 
     dry: bool
     work: Path
     cases: tuple[Case, ...]
     small: tuple[Case, ...]
     engines: tuple[str, ...]
-    libraries: tuple[str, ...]
+    libraries: "tuple[EngineBackendName, ...]"
     providers: tuple[str, ...]
     capability: str
 
@@ -54,8 +67,8 @@ class Setup:
     def first(self, model: str) -> Case:
         return next(case for case in self.cases if case.model == model)
 
-    def libraries_of(self, dtype: str) -> tuple[str, ...]:
-        """Those that build in a precision: in a dry run the others take the same steps as float16."""
+    def libraries_of(self, dtype: "Dtype") -> "tuple[EngineBackendName, ...]":
+        """Return the libraries that build in a precision. A dry run builds float16 only."""
         return () if self.dry and dtype != "float16" else self.libraries
 
     def folder(self, model: str) -> Path:
@@ -71,18 +84,18 @@ class Setup:
         return self.work / f"{case.name} {component}.npy"
 
     def capabilities(self, library: str) -> tuple[str, ...]:
-        """`tensorrt` builds for the GPU that it finds."""
+        """Return the compute capabilities to build for; none for `tensorrt`, which builds for the machine's GPU."""
         return (self.capability,) if library == "tensorrt-rtx" else ()
 
     # Jobs
 
     def prepared(self, model: str, component: str = "decoder", *, meanwhile: bool = False) -> Job:
-        """Random weights and a bundle of one component, in every precision."""
+        """Return the job that writes random weights and exports one component in each precision."""
         case = self.first(model)
         export = ("export", component)
         asked = (
             (export,) if component == "encoder" else (("weights", "random"), export)
-        )  # which the encoder's job finds
+        )  # the encoder's job uses the weights of the decoder's job
         arguments = (case, self.checkpoint(model), self.bundle(model, component), component, DTYPES)
         return Job(model, asked, bundle_measures, arguments, _PREPARE_SECONDS, alone=False, meanwhile=meanwhile)
 
@@ -90,7 +103,7 @@ class Setup:
         case = engine.case.name
         return Job(case, ((engine.part, engine.by),), engine_measures, (engine,), limit_seconds, alone=False)
 
-    def engine(self, case: Case, library: str, dtype: str, **options: Any) -> EngineJob:
+    def engine(self, case: Case, library: "EngineBackendName", dtype: "Dtype", **options: Any) -> EngineJob:
         component = options.get("component", "decoder")
         part = options.pop("part", "engine" if component == "decoder" else "engine of the encoder")
         bundle = self.bundle(case.model, component)
@@ -104,7 +117,7 @@ class Setup:
         *,
         reference: bool = False,
     ) -> Job:
-        """What is asked of each contender; with `reference` that first."""
+        """Return the job of the asked measurements; with `reference`, it writes the reference first."""
         parts = [(part, one.name) for one, of in asked.items() for part in of]
         parts = [("reference", "torch float32")] * reference + parts
         compiled = any(one.kind == "torch.compile" for one in asked)
@@ -125,7 +138,7 @@ class Setup:
         engine: str | None = None,
         environment: dict[str, str] | None = None,
     ) -> Job:
-        """`parts` by one backend. Where it runs engines, these were to be built as `engine`."""
+        """Return the job of `parts` of one backend. `engine` is the part that built its engines, if it has any."""
         part = engine or ("engine" if component == "decoder" else "engine of the encoder")
         state = report.status(part, case.name, contender.name)
         missing = contender.kind in self.libraries and state != "ok"

@@ -1,4 +1,4 @@
-"""What does not depend on the size, on a small model: `latentrt verify`, overflow, and the ways to build an engine."""
+"""Measurements that do not depend on the size, on a small model: `latentrt verify`, overflow, and kinds of engines."""
 
 import shutil
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from benchmarks.checkpoints import write_checkpoint
@@ -14,14 +14,19 @@ from benchmarks.checkpoints import write_checkpoint
 from .cases import Case, Contender
 from .distance import psnr_db
 from .engines import build
-from .heard import heard
+from .log_messages import log_messages
 from .processes import Measures, Unable
+
+if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt importable
+    from latentrt.runtime.arrays.kinds import Dtype
+    from latentrt.runtime.backends.names import EngineBackendName
 
 __all__ = ["BUILD_PARTS", "small_measures"]
 
-_QUICK = 0  # the optimisation level: what is built is right at any
-_TUNED = np.float32(0.9)  # times the first weights: a fine-tune
-_TOO_LARGE = np.float32(3e5)  # times these weights: no float16 holds what follows, and a norm brings it back in float32
+_QUICK = 0  # optimisation level; engines are correct at every level
+_TUNED = np.float32(0.9)  # factor on the weights that stands for a fine-tune
+# Factor on the weights of `_LARGE`: float16 cannot hold the results, and a norm brings them back into range in float32.
+_TOO_LARGE = np.float32(3e5)
 _LARGE = {"sdxl": "decoder.mid_block.attentions.0.to_out.0.weight", "ltx2": "decoder.conv_in.conv.weight"}
 _FLAGS = {
     "engine without weights": "strip_weights",
@@ -29,11 +34,16 @@ _FLAGS = {
     "hardware-compatible engine": "hardware_compatible",
 }
 BUILD_PARTS = ("build again", "engine for other weights", *_FLAGS, "timing cache")
-"""What is measured of a library; `small_measures` has "verify" and "overflow" of a backend beside them."""
+"""Measurements of a library. `small_measures` also has "verify" and "overflow", which are those of a backend."""
 
 
 def small_measures(
-    case: Case, contender: Contender, library: str, capabilities: tuple[str, ...], folder: Path, device: str
+    case: Case,
+    contender: Contender,
+    library: "EngineBackendName",
+    capabilities: tuple[str, ...],
+    folder: Path,
+    device: str,
 ) -> Measures:
     model, by = _Small(case, contender, library, capabilities, folder, device), contender.name
     measures: dict[Any, Callable[[], dict[str, Any]]] = {
@@ -48,11 +58,11 @@ def small_measures(
 
 @dataclass(frozen=True)
 class _Small:
-    """A checkpoint of random weights, and bundles of it."""
+    """A checkpoint with random weights, and bundles exported from it."""
 
     case: Case
     contender: Contender
-    library: str
+    library: "EngineBackendName"
     capabilities: tuple[str, ...]
     folder: Path
     device: str
@@ -66,17 +76,17 @@ class _Small:
 
     @cached_property
     def exported(self) -> Path:
-        """Both components in every precision that is compared, with no engines."""
+        """Bundle of both components in each compared precision, without engines."""
         return self.bundle_of(self.checkpoint, "exported", self.dtypes)
 
     @property
-    def dtypes(self) -> tuple[str, ...]:
-        """ONNX Runtime has no bfloat16 convolution for the CPU."""
+    def dtypes(self) -> "tuple[Dtype, ...]":
+        """Precisions to compare. ONNX Runtime has no bfloat16 convolution for the CPU."""
         return ("float32", "float16", *(("bfloat16",) if self.contender.kind == self.library else ()))
 
     @cached_property
     def running(self) -> Path:
-        """Such a bundle with what the contender runs on: engines for all sizes that `verify` compares, or nothing."""
+        """A copy of `exported`, with engines for all sizes that `verify` compares if the contender runs engines."""
         bundle = self.copied("running")
         if self.contender.kind == self.library:
             from latentrt.export.engines.settings import Extent
@@ -86,7 +96,7 @@ class _Small:
         return bundle
 
     def tuned(self, name: str, scale: np.float32, only: str | None = None) -> Path:
-        """A bundle with every weight, or one of them, scaled."""
+        """Export a bundle with all weights, or only the weight `only`, scaled."""
         from safetensors.numpy import load_file, save_file
 
         folder = Path(shutil.copytree(self.checkpoint, self.folder / f"{name} weights", dirs_exist_ok=True))
@@ -97,7 +107,7 @@ class _Small:
         save_file(scaled, weights)
         return self.bundle_of(folder, name)
 
-    def bundle_of(self, checkpoint: Path, name: str, dtypes: tuple[str, ...] = ("float32", "float16")) -> Path:
+    def bundle_of(self, checkpoint: Path, name: str, dtypes: "tuple[Dtype, ...]" = ("float32", "float16")) -> Path:
         from latentrt.export.bundle import ExportSettings, export_bundle
 
         bundle = self.folder / name
@@ -109,13 +119,13 @@ class _Small:
         return Path(shutil.copytree(self.exported, self.folder / name, dirs_exist_ok=True))
 
     def built(self, bundle: Path, **options: Any) -> dict[str, Any]:
-        """Build the decoder's engine of float16 for the case, as fast as can be."""
+        """Build the float16 engine of the decoder for the case, at the fastest optimisation level."""
         usual: dict[str, Any] = {"dtypes": ("float16",), "components": ("decoder",), "static": True}
         usual |= {"tiles": (self.case.extent,), "optimization_level": _QUICK, "compute_capabilities": self.capabilities}
         return build(bundle, self.library, **usual | options)
 
     def ran(self, bundle: Path) -> dict[str, Any]:
-        """A decode by the library, against ONNX Runtime's in float32."""
+        """Decode with the library, and compare the result with ONNX Runtime's in float32."""
         from latentrt.runtime import open_bundle
 
         latents = self.case.array("decoder")
@@ -136,39 +146,38 @@ def _verified(model: _Small) -> dict[str, Any]:
     """`latentrt verify` of encoder and decoder, in every precision of the bundle, at three sizes each."""
     from latentrt.export import VerifySettings, verify_bundle
 
-    of, checkpoint = model.contender, model.checkpoint
+    contender, checkpoint = model.contender, model.checkpoint
     bundle = model.running
     started, reached, compared = time.perf_counter(), {}, 0
     for dtype in model.dtypes:
-        report = verify_bundle(
-            bundle, checkpoint, VerifySettings(backend=of.kind, provider=of.detail or None, dtype=dtype)
-        )
+        settings = VerifySettings(**contender.options | {"dtype": dtype})
+        report = verify_bundle(bundle, checkpoint, settings)
         reached[f"{dtype}_db"], compared = report.worst_psnr_db, compared + len(report.comparisons)
-    least = {f"{dtype}_db": Contender(of.kind, dtype).least_db() for dtype in model.dtypes}
+    least = {f"{dtype}_db": Contender(contender.kind, dtype).least_db() for dtype in model.dtypes}
     return {"seconds": time.perf_counter() - started, "comparisons": compared, **reached, "least": least}
 
 
 def _overflowed(model: _Small) -> dict[str, Any]:
-    """A model that overflows float16: that is seen, and what overflowed runs again in float32."""
+    """Decode with a model that overflows float16: calls that overflow must run again in float32."""
     from latentrt.runtime import open_bundle
 
-    of, latents = model.contender, model.case.array("decoder")
+    contender, latents = model.contender, model.case.array("decoder")
     bundle = model.tuned("overflowing", _TOO_LARGE, _LARGE[model.case.model])
-    if of.kind == model.library:
+    if contender.kind == model.library:
         model.built(bundle, dtypes=("float32", "float16"))
-    options: dict[str, Any] = {"backend": of.kind, "provider": of.detail or None}
-    with open_bundle(bundle, dtype="float32", **options) as vae:
+    options = contender.options
+    with open_bundle(bundle, **options | {"dtype": "float32"}) as vae:
         wanted = vae.decode(latents).sample
-    with heard() as said, open_bundle(bundle, dtype="float16", **options) as vae:
+    with log_messages() as messages, open_bundle(bundle, **options | {"dtype": "float16"}) as vae:
         result = vae.decode(latents).sample
-    told = [line for line in said if "run again in float32" in line]
-    if not told:
-        raise RuntimeError("nothing was run again in float32: float16 did not overflow, or nobody saw it")
-    return {"psnr_db": psnr_db(result, wanted, model.device), "says": told[0], "least": {"psnr_db": 80.0}}
+    repeated = [line for line in messages if "run again in float32" in line]
+    if not repeated:
+        raise RuntimeError("no call was run again in float32: float16 did not overflow, or no overflow was detected")
+    return {"psnr_db": psnr_db(result, wanted, model.device), "says": repeated[0], "least": {"psnr_db": 80.0}}
 
 
 def _built_again(model: _Small) -> dict[str, Any]:
-    """A second time there is nothing to build."""
+    """Build an engine twice: the second build must do nothing."""
     bundle = model.copied("again")
     first, second = model.built(bundle), model.built(bundle)
     if second["built"]:
@@ -183,7 +192,7 @@ def _flagged(model: _Small, flag: str) -> dict[str, Any]:
 
 
 def _other_weights(model: _Small) -> dict[str, Any]:
-    """An engine that was built for one set of weights, taken by a bundle with others."""
+    """Take an engine that was built for other weights into a bundle."""
     from latentrt.export.engines.build import build_engines
     from latentrt.export.engines.settings import BuildSettings
 
@@ -206,7 +215,7 @@ def _other_weights(model: _Small) -> dict[str, Any]:
 
 
 def _timing_cache(model: _Small) -> dict[str, Any]:
-    """The same build in two bundles: what was timed in the first one is not timed again."""
+    """Build the same engine in two bundles: the second build uses the timings of the first."""
     if model.library == "tensorrt-rtx":
         raise Unable("tensorrt-rtx times nothing while it builds")
     first, second = (model.built(model.copied(f"timed-{n}"), optimization_level=None) for n in (1, 2))

@@ -1,4 +1,4 @@
-"""What the Python that runs the check lacks, installed from a folder into one of this run's own."""
+"""Installs the packages that Python lacks, from a folder of wheels into a folder of this run."""
 
 import importlib
 import importlib.metadata
@@ -13,15 +13,17 @@ __all__ = ["NotInstalled", "foreign", "install", "missing"]
 
 
 class NotInstalled(Exception):
-    """Some of the wheels could not be installed: pip's own words."""
+    """Some wheels could not be installed; the message is pip's."""
 
 
 def missing(folder: Path) -> list[Path]:
-    """The wheels and source archives in a folder whose distributions this Python lacks, without wheels that are for
-    another Python or system: of several that fit the one of the latest version, built closest to this one.
+    """Return the wheels and source archives in a folder whose distributions this Python lacks.
+
+    Wheels for another Python or system are left out. If several archives of a distribution fit, the latest version and
+    then the most specific build is taken.
 
     Raises:
-        NotInstalled: there is no such folder.
+        NotInstalled: the folder does not exist.
     """
     if not folder.is_dir():
         raise NotInstalled(f"there is no folder {folder}")
@@ -30,21 +32,28 @@ def missing(folder: Path) -> list[Path]:
 
 
 def foreign(folder: Path) -> list[Path]:
-    """The wheels in a folder that are all there is of a distribution that this Python lacks, and not for it."""
+    """Return the wheels of distributions that this Python lacks and for which no wheel in the folder fits it."""
     fitting = {_name(path) for path in missing(folder)}
     return [path for path in _lacking(folder) if _name(path) not in fitting]
 
 
 def install(archives: Sequence[Path], target: Path, limit_seconds: float) -> dict[str, str]:
-    """Install archives, without what they depend on and without a network, into `target`, a new folder; those that
-    pip does not take are left out, and returned with its reason.
+    """Install archives into a new folder, without their dependencies and without a network.
 
-    In a single call of pip: it puts everything together elsewhere first and then moves it, folder by folder, to where
-    nothing is. A second call would leave out every folder that the first one has made, and say that all went well:
-    `cuda/`, for instance, which cuda-core, cuda-bindings and cuda-pathfinder share.
+    All archives are installed in a single call of pip. pip moves each new folder to the target unless it exists there.
+    So a second call would silently leave out folders that packages share, as `cuda/` of cuda-core, cuda-bindings and
+    cuda-pathfinder.
+
+    Args:
+        archives: wheels and source archives.
+        target: the new folder.
+        limit_seconds: time limit of a call of pip.
+
+    Returns:
+        The archives that pip refused, with its reasons.
 
     Raises:
-        NotInstalled: pip refused them together and none alone, or took longer than `limit_seconds`.
+        NotInstalled: pip refused all archives together but none alone, or took longer than `limit_seconds`.
     """
     if not archives:
         return {}
@@ -61,7 +70,7 @@ def install(archives: Sequence[Path], target: Path, limit_seconds: float) -> dic
         refused = {}
     absent = [path.name for path in archives if not _is_in(target, path)]
     if absent:
-        raise NotInstalled(f"pip said nothing, and {', '.join(absent)} cannot be found in {target}")
+        raise NotInstalled(f"pip reported no error, but {', '.join(absent)} cannot be found in {target}")
     return refused
 
 
@@ -81,7 +90,7 @@ def _pip(archives: Sequence[Path], limit_seconds: float, *where: str) -> None:
 
 
 def _refused_alone(archives: Sequence[Path], limit_seconds: float) -> Iterator[tuple[str, str]]:
-    """Those that pip does not take, and why, tried one by one: of several it names none, or only the first."""
+    """Yield the archives that pip refuses, with its reasons, tried one by one: pip names at most one of several."""
     for path in archives:
         try:
             _pip([path], limit_seconds, "--dry-run", "--ignore-installed")
@@ -90,9 +99,9 @@ def _refused_alone(archives: Sequence[Path], limit_seconds: float) -> Iterator[t
 
 
 def _ranked(archives: Sequence[Path]) -> Iterator[tuple[Any, str, Path]]:
-    """The archives that are for this Python, the better the later: by version, and by how near the tags are."""
+    """Yield the archives that fit this Python, with a rank that grows with the version and the match of the tags."""
     packaging = _packaging()
-    if packaging is None:  # pip brings it, and says itself what it does not take
+    if packaging is None:  # then pip itself reports the archives that do not fit
         yield from (((), _name(path), path) for path in archives)
         return
     tags, utils, version = packaging
@@ -108,11 +117,11 @@ def _ranked(archives: Sequence[Path]) -> Iterator[tuple[Any, str, Path]]:
                 _, of = utils.parse_sdist_filename(path.name)
                 yield (of, -len(rank), ()), _name(path), path
         except (utils.InvalidWheelFilename, utils.InvalidSdistFilename, version.InvalidVersion):
-            yield (version.Version("0"), -len(rank), ()), _name(path), path  # pip will say why
+            yield (version.Version("0"), -len(rank), ()), _name(path), path  # pip reports the reason
 
 
 def _packaging() -> tuple[Any, Any, Any] | None:
-    """packaging's `tags`, `utils` and `version`: its own, or those within pip."""
+    """Return the modules `tags`, `utils` and `version` of packaging, or of its copy in pip."""
     for root in ("packaging", "pip._vendor.packaging"):
         try:
             tags, utils, version = (importlib.import_module(f"{root}.{name}") for name in ("tags", "utils", "version"))
@@ -132,7 +141,7 @@ def _lacking(folder: Path) -> list[Path]:
 
 
 def _distributed(name: str) -> bool:
-    """Whether a distribution is installed, by its name as a wheel's file has it."""
+    """Return True if a distribution is installed, by the name in a wheel's file name."""
     try:
         importlib.metadata.distribution(name.replace("_", "-"))
     except importlib.metadata.PackageNotFoundError:
@@ -141,8 +150,10 @@ def _distributed(name: str) -> bool:
 
 
 def _is_in(target: Path, archive: Path) -> bool:
-    """Whether every file that the archive's record lists is there. (Commands are recorded relative to where pip put
-    things together, outside of the packages.)"""
+    """Return True if all files in the archive's record exist.
+
+    Commands are left out: they are recorded relative to the folder where pip assembles packages.
+    """
     name = _name(archive).replace("_", "-")
     found = [one for one in importlib.metadata.distributions(name=name, path=[str(target)]) if one.files is not None]
     held = ([file for file in one.files or () if ".." not in file.parts] for one in found)

@@ -1,1 +1,1 @@
-"""What scripts/bench_peers measures, and how."""
+"""The measurements of scripts/bench_peers."""

@@ -1,4 +1,4 @@
-"""What is compared: models at their real depth, one input each, and who takes part."""
+"""The cases of the comparison: models at their real depth, with one input each."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -57,4 +57,4 @@ QUICK_CASES = (
     PeerCase("quick-sd-decode", "tiny-sd", "decoder", (1, 4, 16, 16)),
     PeerCase("quick-sd-encode", "tiny-sd", "encoder", (1, 3, 64, 64)),
 )
-"""Seconds in all, to see that everything runs; their ratios mean nothing."""
+"""Cases that take seconds in all, to check that everything runs. Their ratios mean nothing."""

@@ -1,4 +1,4 @@
-"""Who is compared: each opens one component in a process of its own and gives the call to time."""
+"""The contenders of the comparison. Each opens one component in a process of its own, and returns the call to time."""
 
 import atexit
 import json
@@ -16,6 +16,7 @@ from benchmarks.engines import random_input
 from benchmarks.timed_backend import timed_backend
 from numpy.typing import NDArray
 
+from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.extras import require
 
 from .cases import PeerCase
@@ -23,21 +24,26 @@ from .cases import PeerCase
 __all__ = ["CONTENDERS", "OPTIMUM_PYTHON", "Contender", "Opened", "Unavailable", "contenders_of"]
 
 OPTIMUM_PYTHON = "LATENTRT_OPTIMUM_PYTHON"
-"""The variable of the environment that names the Python that has optimum-onnx."""
+"""Environment variable with the path of a Python that has optimum-onnx."""
 
 Array = NDArray[np.float32]
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Unavailable(Exception):
-    """A contender that cannot take part here, and why."""
+    """A contender cannot take part here; the message is the reason."""
 
 
 @dataclass
 class Opened:
-    """`run` is the call to time and `warm` what to do before; `engine_calls`: when each call of an engine began and
-    ended, of a contender that tells (None: it does not). `peak_gib`: of the process that it runs in, where that is
-    another one."""
+    """A contender that has opened its component.
+
+    Attributes:
+        run: the call to time.
+        warm: warm-up to run before.
+        engine_calls: start and end of each engine call, in seconds; None if they are unknown.
+        peak_gib: returns the peak memory in GiB of the contender's own process; None if it has none.
+    """
 
     run: Callable[[], Array]
     warm: Callable[[], Any]
@@ -46,7 +52,7 @@ class Opened:
 
     @property
     def engine_seconds(self) -> float:
-        """In which an engine was at work. Some are opened beside others' calls: no second counts twice."""
+        """Seconds in which at least one engine was running. Engines may be opened during the calls of others."""
         covered, until = 0.0, float("-inf")
         for began, ended in sorted(self.engine_calls or ()):
             covered += max(ended - max(began, until), 0.0)
@@ -56,8 +62,17 @@ class Opened:
 
 @dataclass(frozen=True)
 class Contender:
-    """`open(case, checkpoint, bundle, threads, dtype, way)` opens it. `once`: it is slow, and one round has to do.
-    `models`: only those (none: all)."""
+    """An engine that is compared.
+
+    Attributes:
+        name: its name.
+        open: opens a component: `open(case, checkpoint, bundle, threads, dtype, way)`.
+        dtype: precision.
+        way: how the contender runs; its meaning depends on `open`.
+        once: True for a slow contender that runs in one round only.
+        video: kind of cases: True for video, False for images, None for both.
+        models: models that it takes; () for all.
+    """
 
     name: str
     open: Callable[..., Opened]
@@ -72,7 +87,7 @@ class Contender:
 
 
 def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """diffusers' class as it loads; `way` "tiled": with `enable_tiling()` and, for video, framewise; "compile"."""
+    """Open diffusers' class with its defaults. `way`: "whole", "tiled" (for video also framewise) or "compile"."""
     import diffusers
     import torch
 
@@ -80,7 +95,7 @@ def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtyp
     diffusers.utils.logging.set_verbosity_error()
     kind = json.loads((checkpoint / "config.json").read_text())["_class_name"]
     model: Any = getattr(diffusers, kind).from_pretrained(checkpoint, torch_dtype=getattr(torch, dtype)).eval()
-    setattr(model, "decoder" if case.component == "encoder" else "encoder", None)  # memory
+    setattr(model, "decoder" if case.component == "encoder" else "encoder", None)  # saves memory
     if way == "tiled":
         model.enable_tiling()
         if case.video:
@@ -95,19 +110,19 @@ def diffusers(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtyp
         def run() -> Array:
             with torch.inference_mode():
                 if case.component == "encoder":
-                    return model.encode(tensor).latent_dist.parameters.float().numpy()
-                return model.decode(tensor).sample.float().numpy()
+                    return np.asarray(model.encode(tensor).latent_dist.parameters.float())
+                return np.asarray(model.decode(tensor).sample.float())
 
         return run
 
-    # Nothing of eager PyTorch is made for a shape, so that a few frames warm it up as well as all of them.
+    # Eager PyTorch specialises nothing for a shape, so a few frames are enough for its warm-up.
     short = (*case.shape[:2], 2 if case.component == "decoder" else 9, *case.shape[3:])
     eager_video = case.video and part is None
     return Opened(given(case.shape), given(short if eager_video else case.shape))
 
 
 def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """optimum-onnx's session of a VAE, in the environment that it has of its own."""
+    """Open optimum-onnx's session of a VAE, in an environment of its own."""
     if case.video:
         raise Unavailable("optimum-onnx exports AutoencoderKL only")
     python = os.environ.get(OPTIMUM_PYTHON)
@@ -127,25 +142,26 @@ def optimum(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=quiet
         )
     atexit.register(child.kill)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    while (said := child.stdout.readline()) != "ready\n":  # its exporter prints too
-        if not said:
+    requests, answers = child.stdin, child.stdout
+    assert requests is not None
+    assert answers is not None
+    while (line := answers.readline()) != "ready\n":  # the exporter prints lines too
+        if not line:
             last = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
             raise RuntimeError(f"optimum-onnx ended with {child.wait()}: {' '.join(last)}")
     peak = 0.0
 
     def run() -> Array:
         nonlocal peak
-        print(folder / "output.npy", file=child.stdin, flush=True)
-        peak = float(child.stdout.readline())
+        print(folder / "output.npy", file=requests, flush=True)
+        peak = float(answers.readline())
         return np.load(folder / "output.npy")  # type: ignore[no-any-return]
 
     return Opened(run, run, peak_gib=lambda: peak)
 
 
 def raw_onnxruntime(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """A plain session of our whole graph."""
+    """Open our whole graph in a plain ONNX Runtime session."""
     onnxruntime = require("onnxruntime", extra="cpu")
 
     options = onnxruntime.SessionOptions()
@@ -158,14 +174,13 @@ def _session(session: Any, case: PeerCase) -> Opened:
     inputs = {session.get_inputs()[0].name: random_input(case.component, case.shape)}
 
     def run() -> Array:
-        return session.run(None, inputs)[0]
+        return np.asarray(session.run(None, inputs)[0])
 
     return Opened(run, run)
 
 
 def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """OpenVINO on our whole graph, called directly, with the settings that were fastest: sizes known when it compiles,
-    one stream, threads free to move."""
+    """Open our whole graph in OpenVINO, with its fastest settings: fixed sizes, one stream, and no pinned threads."""
     openvino = require("openvino", extra="openvino")
 
     core = openvino.Core()
@@ -185,13 +200,13 @@ def raw_openvino(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, d
 
     def run(held: Array = array) -> Array:  # OpenVINO does not keep the array whose memory it shares
         request.infer()
-        return request.get_output_tensor(0).data
+        return np.asarray(request.get_output_tensor(0).data)
 
     return Opened(run, run)
 
 
-def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: str, way: str) -> Opened:
-    """`open_bundle` as a user has it; `way`: an engine's name (whole), "stream", "tiled" or "exact"."""
+def latentrt(case: PeerCase, checkpoint: Path, bundle: Path, threads: int, dtype: Dtype, way: str) -> Opened:
+    """Open a bundle as a user does. `way`: name of an engine (whole), "stream", "tiled" or "exact" (in strips)."""
     from latentrt.runtime import open_bundle
 
     backend = {"onnxruntime": "onnxruntime", "exact": "onnxruntime"}.get(way, "openvino")
@@ -239,9 +254,9 @@ CONTENDERS = (
     Contender("LatentRT tiled float32", latentrt, "float32", "tiled", once=True),
     Contender("LatentRT exact float32", latentrt, "float32", "exact", once=True, video=False),
 )
-"""In the order of their turns: an engine called directly stands beside ours on it."""
+"""The contenders in the order of their turns. An engine called directly precedes LatentRT on that engine."""
 
 
 def contenders_of(case: PeerCase) -> tuple[Contender, ...]:
-    """Who takes part in a case, the reference first."""
+    """Return the contenders of a case, the reference first."""
     return tuple(contender for contender in CONTENDERS if contender.takes(case))

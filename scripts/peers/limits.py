@@ -1,4 +1,4 @@
-"""What is promised, and whether it was seen: medians of ratios within a round."""
+"""The promised limits, and their verdicts: medians of ratios within a round."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ _MOST_OVER_RAW, _MOST_HOST = 1.03, 0.05
 _LEAST_SHARE = {"float32": 0.85, "bfloat16": 0.65}
 _OURS_32 = ("LatentRT openvino float32", "LatentRT onnxruntime float32")
 _OURS_16 = ("LatentRT openvino bfloat16",)
-# (case, how many times as fast, ours: the faster one, the peer)
-_SPEED = (
+# (case, least ratio of times, our contenders, of which the fastest counts, peer)
+_SPEED: tuple[tuple[str, float, tuple[str, ...], str], ...] = (
     ("quarter-decode", 5.0, (*_OURS_16, *_OURS_32), "diffusers tiled float32"),
     ("quarter-decode", 2.4, (*_OURS_16, *_OURS_32), "diffusers float32"),
     ("quarter-decode", 1.4, _OURS_32, "diffusers float32"),
@@ -29,13 +29,19 @@ _SPEED = (
     ("sd-decode", 1.2, _OURS_32, "diffusers float32"),
     ("sd-decode", 2.3, _OURS_16, "diffusers float32"),
 )
-_QUALITY = (("sd-decode", 45.0, "LatentRT openvino bfloat16"),)
+_QUALITY: tuple[tuple[str, float, str], ...] = (("sd-decode", 45.0, "LatentRT openvino bfloat16"),)
 
 
 @dataclass(frozen=True)
 class Results:
-    """`runs`: rows of `measure` with case, contender and round; `rates`: of `matrix_rates` with case and round; `work`:
-    floating-point operations by case. `turns`: rows of `measure_turns` with case, ours and raw."""
+    """The measurements.
+
+    Attributes:
+        runs: rows of `measure` with case, contender and round.
+        rates: rows of `matrix_rates` with case and round.
+        work: floating-point operations of each case.
+        turns: rows of `measure_turns` with case, ours and raw.
+    """
 
     runs: list[dict[str, Any]]
     rates: list[dict[str, Any]]
@@ -43,7 +49,7 @@ class Results:
     turns: Sequence[dict[str, Any]] = ()
 
     def of(self, case: str, contender: str) -> dict[int, dict[str, Any]]:
-        """Its rows that ran, by round."""
+        """Return the successful rows of a contender, by round."""
         return {
             row["round"]: row
             for row in self.runs
@@ -51,19 +57,19 @@ class Results:
         }
 
     def ratio(self, case: str, slower: str, faster: str) -> float | None:
-        """One contender's seconds over another's: the median over the rounds that both ran in."""
+        """Return the seconds of one contender over another's: the median over their common rounds."""
         left, right = self.of(case, slower), self.of(case, faster)
         ratios = [left[round_]["seconds"] / right[round_]["seconds"] for round_ in left.keys() & right.keys()]
         return statistics.median(ratios) if ratios else None
 
     def over_raw(self, case: str, ours: str) -> float | None:
-        """Our seconds over the raw engine's: the median of their turns in one process."""
+        """Return our seconds over the raw engine's: the median of their turns in one process."""
         rows = [row for row in self.turns if (row["case"], row["ours"], row["status"]) == (case, ours, "ok")]
         ratios = [ratio for row in rows for ratio in row["ratios"]]
         return statistics.median(ratios) if ratios else None
 
     def rate_share(self, case: str, contender: str, library: str = "openvino") -> float | None:
-        """Operations a second as a share of that library's matrix rate in the same round and precision."""
+        """Return operations per second as a share of the library's matrix rate in the same round and precision."""
         dtype = contender.split()[-1]
         rates = {row["round"]: row[f"{library} {dtype}"] for row in self.rates if row["case"] == case}
         shares = [
@@ -75,8 +81,10 @@ class Results:
 
 
 def verdicts(results: Results) -> list[dict[str, Any]]:
-    """Each limit whose contenders ran: what was seen, what is wanted, and whether it is met. Where ours was to run and
-    never did, that is a limit that is missed."""
+    """Return each limit whose contenders ran, with the measured value and whether the limit is met.
+
+    A contender of ours that never ran is a missed limit.
+    """
     return [*_failures(results), *_verdicts(results)]
 
 
@@ -97,9 +105,9 @@ def _verdicts(results: Results) -> Iterator[dict[str, Any]]:
             for dtype, least in _LEAST_SHARE.items():
                 share = results.rate_share(case, f"LatentRT openvino {dtype}")
                 yield from _judged(f"{case}: share of the matrix rate, {dtype}", share, least)
-    for case, least, ours, peer in _SPEED:
-        times = [ratio for name in ours if (ratio := results.ratio(case, peer, name)) is not None]
-        named = "best precision" if len(ours) > 2 else ours[0].split()[-1]
+    for case, least, names, peer in _SPEED:
+        times = [ratio for name in names if (ratio := results.ratio(case, peer, name)) is not None]
+        named = "best precision" if len(names) > 2 else names[0].split()[-1]
         yield from _judged(f"{case}: times as fast as {peer}, {named}", max(times, default=None), least)
     for case, least, name in _QUALITY:
         decibels = [row["psnr_db"] for row in results.of(case, name).values()]

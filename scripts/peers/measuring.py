@@ -1,4 +1,4 @@
-"""One contender once: what runs in a process of its own, and gives plain values for JSON."""
+"""Measures one contender in the present process, and returns plain values for JSON."""
 
 import time
 from pathlib import Path
@@ -14,13 +14,13 @@ from .contenders import Contender, Unavailable
 
 __all__ = ["matrix_rates", "measure", "measure_turns", "prepare", "work_of"]
 
-_LEAST_SECONDS = 3.0  # of calls that are timed: long ones are timed once
-_MOST_CALLS = 5
-_MATRIX = 2048
+_ENOUGH_SECONDS = 3.0  # of timed calls, after which no further call is timed
+_MAX_CALLS = 5
+_MATRIX = 2048  # height and width of the matrices
 
 
 def prepare(folder: Path, model: str) -> None:
-    """A checkpoint with random weights, and the bundle made from it."""
+    """Write a checkpoint with random weights and export its bundle."""
     from benchmarks.checkpoints import write_checkpoint
 
     from latentrt.export.bundle import export_bundle
@@ -33,8 +33,11 @@ def prepare(folder: Path, model: str) -> None:
 def measure(
     case: PeerCase, contender: Contender, folder: Path, threads: int, reference: Path, keep: bool
 ) -> dict[str, Any]:
-    """Seconds of a call (the median of a few, of long ones one), of opening and warming up, the most memory of the
-    process, and the distance to the reference. `keep`: this one is the reference."""
+    """Measure one contender.
+
+    The row has the seconds of a call (the median of up to five), the seconds to open and warm up, the peak memory of
+    the process, and the PSNR to the reference. With `keep`, the result becomes the reference.
+    """
     from latentrt.export.verify.quality import psnr
 
     try:
@@ -42,14 +45,15 @@ def measure(
         opened = contender.open(case, folder / "checkpoint", folder / "bundle", threads, contender.dtype, contender.way)
         opened.warm()
         ready = time.perf_counter()
-        seconds, shares = [], []
-        while not seconds or (sum(seconds) < _LEAST_SECONDS and len(seconds) < _MOST_CALLS):
+        seconds: list[float] = []
+        shares: list[float] = []
+        while not seconds or (sum(seconds) < _ENOUGH_SECONDS and len(seconds) < _MAX_CALLS):
             called = time.perf_counter()
             result = opened.run()
             seconds.append(time.perf_counter() - called)
             if opened.engine_calls is not None:
                 shares.append(1 - opened.engine_seconds / seconds[-1])
-    except Exception as error:  # whatever a peer raises is its row, and the others go on
+    except Exception as error:  # an exception of a peer becomes its row, and the others go on
         return _absent(error)
     row = {
         "status": "ok",
@@ -69,8 +73,10 @@ def measure(
 def measure_turns(
     case: PeerCase, left: Contender, right: Contender, folder: Path, threads: int, turns: int
 ) -> dict[str, Any]:
-    """Two contenders in one process, call after call, each first in every other turn: the left one's seconds over the
-    right one's, turn by turn. The machine is in one phase for both."""
+    """Run two contenders in one process, in turns, and measure the left one's seconds over the right one's.
+
+    Each of them is first in every other turn. So both see the same slow and fast phases of the machine.
+    """
     try:
         opened = [
             one.open(case, folder / "checkpoint", folder / "bundle", threads, one.dtype, one.way)
@@ -93,14 +99,14 @@ def measure_turns(
 
 
 def _absent(error: Exception) -> dict[str, Any]:
-    """The row of what did not run."""
+    """Return the row of a contender that did not run."""
     if isinstance(error, Unavailable):
         return {"status": "skipped", "reason": str(error)}
     return {"status": "failed", "reason": f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"}
 
 
 def work_of(case: PeerCase) -> float:
-    """The floating-point operations of one call (two for a multiply-add), counted on a model without memory."""
+    """Count the floating-point operations of one call (two for a multiply-add), on a model without memory."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -115,8 +121,11 @@ def work_of(case: PeerCase) -> float:
 
 
 def matrix_rates(threads: int, least_seconds: float) -> dict[str, float]:
-    """Floating-point operations a second of a product of two square matrices, in OpenVINO (whose convolutions run in
-    the same library, oneDNN) and in PyTorch, by library and precision: medians over at least that time."""
+    """Measure the rate of a product of two square matrices, in floating-point operations per second.
+
+    OpenVINO's convolutions run in the same library as its products (oneDNN). The rates are medians over at least
+    `least_seconds`, by library and precision.
+    """
     import torch
 
     torch.set_num_threads(threads)

@@ -1,9 +1,9 @@
-"""optimum-onnx's session of an image VAE, run by a Python that has it: CHECKPOINT COMPONENT THREADS INPUT.
+"""Runs optimum-onnx's session of an image VAE. Arguments: CHECKPOINT COMPONENT THREADS INPUT.
 
-optimum-onnx wants older releases of transformers and huggingface_hub than those beside us, so that it has an
-environment of its own (`scripts/bench_peers --optimum-python`), and this file imports nothing of ours. Says "ready";
-then for each line on standard input it runs once, keeps the result in the file that the line names, and answers with
-its peak memory.
+optimum-onnx needs older releases of transformers and huggingface_hub than LatentRT's environment has. So it has an
+environment of its own (`scripts/bench_peers --optimum-python`), and this file imports nothing of LatentRT. It prints
+"ready". Then, for each line on standard input, it runs once, writes the result to the file that the line names, and
+prints its peak memory in GiB.
 """
 
 import sys
@@ -21,9 +21,9 @@ from optimum.onnxruntime.modeling_diffusion import ORTVaeDecoder, ORTVaeEncoder
 
 
 def export_component(checkpoint: Path, component: str, folder: Path) -> Path:
-    """The component as `optimum-cli export onnx` writes it of a pipeline: the forward that it gives the VAE, and its
-    config of inputs and axes."""
-    vae: Any = AutoencoderKL.from_pretrained(checkpoint).eval()
+    """Export the component as `optimum-cli export onnx` does for a pipeline, with its forward, inputs and axes."""
+    model_class: Any = AutoencoderKL  # its from_pretrained has no types
+    vae = model_class.from_pretrained(checkpoint).eval()
     if component == "encoder":
         vae.forward = lambda sample: {"latent_parameters": vae.encode(x=sample)["latent_dist"].parameters}
         config = VaeEncoderOnnxConfig(vae.config, task="semantic-segmentation")
@@ -52,7 +52,7 @@ def main() -> None:
         kind, name = (ORTVaeEncoder, "sample") if component == "encoder" else (ORTVaeDecoder, "latent_sample")
         model = kind(session, parent=None)
         values = torch.from_numpy(np.load(given))
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # what the export took is not the session's
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak, which includes the export
         print("ready", flush=True)
         for line in sys.stdin:
             (result,) = list(model.forward(**{name: values}, return_dict=False))[:1]

@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""Results as Markdown."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,18 @@ from .limits import Results
 __all__ = ["markdown", "row_text", "turns_text"]
 
 _REFERENCE = "diffusers float32"
-_METHOD = """Each row is a process of its own, which opens, warms up (PyTorch's eager ones on a few frames) and then
-times a few calls, of long ones one. The contenders take turns, round by round; 'times as fast' is the median of the
-ratios within a round, and seconds are medians of the rounds, which are no comparison on a machine whose speed changes.
-PSNR is against the first row, over its range. 'Matrix rate' is the share of what a product of two 2048 x 2048 matrices
-reaches in OpenVINO in the same round and precision, from the operations of the model's convolutions and products.
-'Host' is what is not an engine call. The raw engines run the bundle's whole graph; OpenVINO's is compiled for this very
-size. Our time over the raw engine's is taken 'in turns': both in one process, call after call, each first in every
-other turn, since the same call in two processes differed by a fifth."""
+_METHOD = """Each row is a process of its own, which opens, warms up (eager PyTorch on a few frames), and then times up
+to five calls, or a single long one. The contenders take turns, round by round. 'Times as fast' is the median of the
+ratios within a round. Seconds are medians over the rounds; do not compare them on a machine whose speed changes. PSNR
+is against the first row, with its range as the peak. 'Matrix rate' is the rate of the model's convolutions and products
+as a share of the rate of a product of two 2048 x 2048 matrices in OpenVINO, in the same round and precision. 'Host' is
+the share of time outside of engine calls. The raw engines run the bundle's whole graph; OpenVINO compiles it for the
+size of the input. Our time over the raw engine's is measured 'in turns', with both in one process and each first in
+every other turn, since the same call differed by a fifth between two processes."""
 
 
 def markdown(values: dict[str, Any], cases: Sequence[PeerCase]) -> str:
-    """Everything that was measured, and the promises."""
+    """Return all measurements and promises as Markdown."""
     results = Results(values["runs"], values["rates"], values["work"], values["turns"])
     parts = ["# LatentRT and its peers", f"`{values['command']}`, {values['minutes']:.0f} minutes.", machine(values)]
     parts += [_METHOD, "## What is promised", table(_promises(values["promises"]))]
@@ -35,7 +35,7 @@ def markdown(values: dict[str, Any], cases: Sequence[PeerCase]) -> str:
 
 
 def row_text(row: dict[str, Any]) -> str:
-    """One row as it is printed when it is there."""
+    """Return a row as one line of text."""
     if row["status"] != "ok":
         return f"{row['status']}: {row['reason']}"
     host = "" if row["host_share"] is None else f", host {100 * row['host_share']:.1f} %"
@@ -43,7 +43,7 @@ def row_text(row: dict[str, Any]) -> str:
 
 
 def turns_text(row: dict[str, Any]) -> str:
-    """Ours over the raw engine, turn by turn."""
+    """Return the ratios of our times to the raw engine's as one line of text."""
     if row["status"] != "ok":
         return f"{row['status']}: {row['reason']}"
     ratios = row["ratios"]
@@ -99,4 +99,4 @@ def _absent(results: Results, case: PeerCase) -> Iterable[str]:
 
 
 def _median(rows: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(row[key] for row in rows)
+    return float(statistics.median(row[key] for row in rows))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,3 +214,24 @@ def bash(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
         text=True,
         check=False,
     )
+
+
+def test_types_of_every_python_script_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    checked = {found for pattern in settings["files"] for found in ROOT.glob(pattern)}
+    own = [path for path in (ROOT / "scripts").rglob("*") if "namespace" not in path.relative_to(ROOT).parts]
+    scripts = [path for path in own if path.is_file() and is_python(path)]
+    assert len(scripts) > 50
+    assert [path.name for path in scripts if not checked.intersection((path, *path.parents))] == []
+
+
+def test_the_gpu_check_can_be_imported_without_latentrt() -> None:
+    """It makes latentrt importable itself, on a machine that has only torch, onnx and onnxruntime."""
+    code = "import sys; sys.modules['latentrt'] = None; sys.path.insert(0, sys.argv[1]); import gpu.schedule"
+    command = [sys.executable, "-c", code, str(ROOT / "scripts")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def is_python(path: Path) -> bool:
+    return path.suffix == ".py" or (not path.suffix and b"python" in path.read_bytes().partition(b"\n")[0])

@@ -98,7 +98,7 @@ def test_tiles_that_would_be_one_are_not_measured_twice(bundle_of: BundleOf) -> 
     report = json.loads(invoke(bundle_of("sd"), *options, "--json").stdout)
     assert {row["strategy"] for row in report["measurements"]} == {"whole"}
     told = [row["reason"] for row in report["not_measured"] if row["what"].endswith("tiled")]
-    assert set(told) == {"one tile holds it, which is the same as whole"}
+    assert set(told) == {"the sample fits into one tile, which is the same as whole"}
 
 
 @pytest.mark.parametrize(("name", "size", "strategy"), [("ltx20", "64x64x9", "stream"), ("sd", "64x64", "strips")])

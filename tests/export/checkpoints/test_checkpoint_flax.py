@@ -149,7 +149,7 @@ def test_a_damaged_file_is_one_sentence(kind: str, folder: Path) -> None:
 def test_a_truncated_file_is_one_sentence(kept: float, folder: Path) -> None:
     content = (folder / NAME).read_bytes()
     (folder / NAME).write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(CheckpointError, match="it is not msgpack, or it is cut short"):
+    with pytest.raises(CheckpointError, match="it is not msgpack, or it is truncated"):
         open_checkpoint(folder)
 
 

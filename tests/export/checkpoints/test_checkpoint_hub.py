@@ -105,14 +105,14 @@ def test_what_the_hub_refuses_is_one_sentence(hub: FakeHub, tmp_path: Path) -> N
     (hub.root / "org" / "pickle" / "config.json").write_text("{}")
     (hub.root / "org" / "pickle" / f"{STEM}.bin").write_bytes(b"pickle")
     for arguments, sentence in (
-        (("org/nothing",), "org/nothing is neither a local path nor a model on the hub that can be seen"),
+        (("org/nothing",), "org/nothing is neither a local path nor a model on the hub that you can see"),
         (("org/gated",), "org/gated is gated: accept its terms"),
         (
             ("org/model", "--revision", "v9"),
             "org/model at v9 does not exist on the hub: the model has no such revision",
         ),
         (("org/model", "--subfolder", "vae"), "org/model has no vae/config.json: correct --subfolder"),
-        (("org/empty",), "org/empty has no config.json at its root nor in vae"),
+        (("org/empty",), "org/empty has no config.json at its root or in vae"),
         (("org/pickle",), "org/pickle has its weights only as a pickle"),
         (("org/model", "--variant", "ema"), "org/model has no weights of the variant 'ema'"),
     ):
@@ -126,7 +126,9 @@ def test_without_a_connection_the_cache_is_read_or_one_sentence_given(hub: FakeH
         done = inspect(None, "org/pipeline", cwd=tmp_path, **offline)
         assert json.loads(done.stdout)["family"] == "AutoencoderKL", done.stderr
         refused = inspect(None, "org/model", cwd=tmp_path, **offline)
-        assert_refused(refused, "org/model is no local path, the hub cannot be reached, and its cache does not hold it")
+        assert_refused(
+            refused, "org/model is not a local path, the hub cannot be reached, and its cache does not hold the model"
+        )
 
 
 def test_a_local_path_is_never_asked_of_the_hub(hub: FakeHub, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_without_a_header_the_shapes_tell_and_what_is_assumed_is_said(
     save_file(ltx2_tensors(tensors_of(name), ALL[name]), file)
     with caplog.at_level(logging.WARNING):
         checkpoint = open_checkpoint(file)
-    assert "its header has no description; taken for LTX-2" in caplog.text
+    assert "its header has no description; its upsamplers are those of LTX-2" in caplog.text
     assert checkpoint.config == open_checkpoint(checkpoint_of(name)).config
     assert_same(checkpoint, tensors_of(name))
 
@@ -81,7 +81,10 @@ def test_a_file_without_a_header_that_may_be_of_ltx_video_is_refused(
 ) -> None:
     """LTX-Video 0.9.5 has LTX-2.0's layout and another padding."""
     save_file(ltx2_tensors(tensors_of(name), ALL[name]), file)
-    refuse(file, r"has no description of its VAE in its header, and decoder\..*, which LTX-Video has and no published")
+    refuse(
+        file,
+        r"has no description of its VAE in its header, and holds decoder\..*, which LTX-Video has and no published",
+    )
 
 
 def test_a_header_of_ltx_video_that_leaves_the_padding_open_is_refused(
@@ -201,7 +204,7 @@ DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a huge depth": ({"encoder_blocks": [["res_x", {"num_layers": 10**9}]]}, "num_layers must be a whole number"),
     "a great depth": (
         {"encoder_blocks": [["res_x", 10**6], *description_of(ALL["ltx20"])["encoder_blocks"][1:]]},
-        "layers and there are",
+        "layers, and there are",
     ),
     "depth as text": ({"encoder_blocks": [["res_x", {"num_layers": "4"}]]}, "num_layers must be a whole number"),
     "residual as text": ({"decoder_blocks": [["compress_all", {"residual": "yes"}]]}, "residual must be true or false"),
@@ -209,7 +212,7 @@ DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "two dimensions": ({"dims": 2}, "dims must be 3, got 2"),
     "another padding": ({"spatial_padding_mode": "replicate"}, "padding_mode must be one of reflect, zeros"),
     "causality as text": ({"causal_decoder": "no"}, "decoder_causal must be true or false"),
-    "another class": ({"_class_name": "Autoencoder3D"}, "holds a 'Autoencoder3D', and of LTX-2 CausalVideoAutoencoder"),
+    "another class": ({"_class_name": "Autoencoder3D"}, "holds a 'Autoencoder3D'; of LTX-2, CausalVideoAutoencoder"),
     "many latents": ({"latent_channels": 2**40}, "latent_channels must be a whole number"),
     "no latents": ({"latent_channels": 0}, "latent_channels must be a whole number"),
 }

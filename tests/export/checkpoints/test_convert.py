@@ -125,7 +125,7 @@ def test_inspecting_a_file_tells_what_it_is(tmp_path: Path, checkpoint_of: Calla
     assert report["format"] == "LTX-2 original file (inside a combined checkpoint, config from its shapes)"
     assert report["parameters"] == sum(value.size for value in original.values())
     np.testing.assert_array_equal(np.array(report["config"]["latents_std"], np.float32), original["latents_std"])
-    assert "taken for LTX-2.3 or 2.5 by its upsamplers" in report["notes"][0]
+    assert "its upsamplers are those of LTX-2.3 or 2.5" in report["notes"][0]
     text = invoke("inspect", tmp_path / "model.safetensors").stdout
     assert "checkpoint of an AutoencoderKLLTX2Video (LTX-2.3 or 2.5)" in text
     assert "latents_mean: 16 channels" in text

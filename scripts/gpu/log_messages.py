@@ -1,15 +1,15 @@
-"""What latentrt logs while something is measured."""
+"""Collects the log messages of latentrt during a measurement."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["heard"]
+__all__ = ["log_messages"]
 
 
 @contextmanager
-def heard() -> Iterator[list[str]]:
-    """The messages of everything that is logged within it, from INFO on."""
+def log_messages() -> Iterator[list[str]]:
+    """Yield a list to which each message of latentrt is appended while the body runs, from level INFO on."""
     lines: list[str] = []
     logger, handler = logging.getLogger("latentrt"), _Listed(lines)
     level = logger.level
