@@ -16,18 +16,11 @@ from ..runtime.backends.choose import BACKENDS
 from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import EngineError
 from ..runtime.system.partial_output import partial_output, require_folder, translated_errors
-from .options import (
-    as_json,
-    batch_option,
-    components_option,
-    provider_option,
-    sizes_option,
-    threads_option,
-)
-from .parameter_types import Memory
+from .options.common import as_json, batch_option, components_option, provider_option, sizes_option, threads_option
+from .options.tiling import tiles_wanted, tiling_options
+from .options.types import Memory
 from .progress import progress_bar
 from .terminal import echo, emit_json
-from .tiling_options import tiles_wanted, tiling_options
 
 __all__ = ["bench"]
 

@@ -10,10 +10,10 @@ from ..runtime.arrays.kinds import DTYPES, Dtype
 from ..runtime.backends.names import EngineBackendName
 from ..runtime.execution.stream_lengths import ENGINE_FRAMES
 from ..runtime.system.budget import parse_memory
-from .options import as_json, components_option
-from .parameter_types import Capability, Memory, Size
+from .options.common import as_json, components_option
+from .options.renamed import RenamedOption
+from .options.types import Capability, Memory, Size
 from .progress import progress_bar
-from .renamed_option import RenamedOption
 from .terminal import echo, emit_json
 
 __all__ = ["build"]

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..runtime import open_bundle
-from .options import as_json, backend_options, components_option
+from .options.common import as_json, backend_options, components_option
 from .progress import calibration_notice
 from .terminal import echo, emit_json
 

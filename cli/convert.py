@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..export.checkpoints import SourceOptions
-from .options import as_json, scaling_options, source_options
+from .options.common import as_json, scaling_options, source_options
 from .progress import progress_bar
 from .terminal import echo, emit_json
 

@@ -11,12 +11,12 @@ from ..runtime import open_bundle
 from ..runtime.errors import InputError
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from .interrupt import Interrupt
-from .options import as_json, backend_options, force_option
-from .parameter_types import FrameRate
+from .options.common import as_json, backend_options, force_option
+from .options.tiling import Way, memory_option, way_options
+from .options.types import FrameRate
 from .progress import calibration_notice, progress_bar
 from .run_summary import how_it_ran
 from .terminal import echo, emit_json
-from .tiling_options import Way, memory_option, way_options
 
 __all__ = ["decode"]
 

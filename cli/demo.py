@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ..runtime.extras import require
-from .options import as_json
+from .options.common import as_json
 from .terminal import echo, emit_json
 
 __all__ = ["demo"]

@@ -10,7 +10,7 @@ from ..runtime.backends.choose import backends_here
 from ..runtime.backends.cuda.devices import compute_capability, has_nvidia_driver
 from ..runtime.errors import BackendUnavailable
 from ..runtime.extras import installed_version
-from .options import as_json
+from .options.common import as_json
 from .terminal import echo, emit_json
 
 __all__ = ["doctor"]

@@ -9,11 +9,11 @@ import click
 from ..runtime import open_bundle
 from ..runtime.errors import MediaError, OutputError
 from .interrupt import Interrupt
-from .options import as_json, backend_options, force_option
+from .options.common import as_json, backend_options, force_option
+from .options.tiling import Way, memory_option, way_options
 from .progress import calibration_notice, progress_bar
 from .run_summary import how_it_ran
 from .terminal import echo, emit_json
-from .tiling_options import Way, memory_option, way_options
 
 if TYPE_CHECKING:
     from ..runtime.files.encode_jobs import EncodeJob

@@ -7,9 +7,9 @@ import click
 
 from ..export.checkpoints import SourceOptions
 from ..runtime.arrays.kinds import DTYPES, Dtype
-from .options import as_json, components_option, scaling_options, source_options
+from .options.common import as_json, components_option, scaling_options, source_options
+from .options.renamed import RenamedOption
 from .progress import progress_bar
-from .renamed_option import RenamedOption
 from .terminal import echo, emit_json
 
 __all__ = ["export"]

@@ -11,7 +11,7 @@ from ..export.checkpoints import SourceOptions
 from ..runtime.bundle.engine_records import EngineRecord
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.config.kl import MissingScalingFactor
-from .options import as_json, source_options
+from .options.common import as_json, source_options
 from .terminal import echo, emit_json
 
 __all__ = ["inspect"]

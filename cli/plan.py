@@ -16,11 +16,11 @@ from ..runtime.errors import InputError
 from ..runtime.media.clips.clip_reader import CLIP_ENDINGS
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from ..runtime.system.budget import memory_text, parse_memory
-from .options import as_json, backend_options, batch_option
-from .parameter_types import Memory, Size
+from .options.common import as_json, backend_options, batch_option
+from .options.tiling import Way, tiles_wanted, way_options
+from .options.types import Memory, Size
 from .progress import calibration_notice
 from .terminal import echo, emit_json
-from .tiling_options import Way, tiles_wanted, way_options
 
 __all__ = ["plan"]
 

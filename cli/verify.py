@@ -12,9 +12,9 @@ from ..runtime.arrays.kinds import DTYPES, Dtype
 from ..runtime.backends.choose import BACKENDS
 from ..runtime.backends.names import BackendName, ProviderName
 from ..runtime.extras import require
-from .options import as_json, provider_option, source_options, threads_option
+from .options.common import as_json, provider_option, source_options, threads_option
+from .options.tiling import TILED_BLENDS, enable_tiling, tiling_options
 from .terminal import echo, emit_json
-from .tiling_options import TILED_BLENDS, enable_tiling, tiling_options
 
 if TYPE_CHECKING:
     from ..export import Comparison

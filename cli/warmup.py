@@ -8,9 +8,9 @@ import click
 
 from ..export.sample_size import sample_size
 from ..runtime import open_bundle
-from .options import as_json, backend_options, batch_option, sizes_option
+from .options.common import as_json, backend_options, batch_option, sizes_option
+from .options.tiling import Way, way_options
 from .terminal import echo, emit_json
-from .tiling_options import Way, way_options
 
 __all__ = ["warmup"]
 

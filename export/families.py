@@ -16,7 +16,7 @@ class ExportedFamily:
 
     Attributes:
         model: the reference model, a `torch.nn.Module` made from a config; relative to `latentrt.export.models`.
-        parameters: a `FamilyParameters`; relative to `latentrt.export.checkpoints`.
+        parameters: a `FamilyParameters`; relative to `latentrt.export.checkpoints.parameters`.
     """
 
     model: str
@@ -24,8 +24,8 @@ class ExportedFamily:
 
 
 EXPORTED_FAMILIES: Mapping[str, ExportedFamily] = {
-    "AutoencoderKL": ExportedFamily("autoencoder_kl:AutoencoderKL", "kl_parameters:KL"),
-    "AutoencoderKLFlux2": ExportedFamily("autoencoder_kl_flux2:AutoencoderKLFlux2", "flux2_parameters:FLUX2"),
-    "AutoencoderKLLTX2Video": ExportedFamily("autoencoder_kl_ltx2:AutoencoderKLLTX2Video", "ltx2_parameters:LTX2"),
+    "AutoencoderKL": ExportedFamily("autoencoder_kl:AutoencoderKL", "kl:KL"),
+    "AutoencoderKLFlux2": ExportedFamily("autoencoder_kl_flux2:AutoencoderKLFlux2", "flux2:FLUX2"),
+    "AutoencoderKLLTX2Video": ExportedFamily("autoencoder_kl_ltx2:AutoencoderKLLTX2Video", "ltx2:LTX2"),
 }
 """By diffusers' name of the model's class."""

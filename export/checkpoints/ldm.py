@@ -13,8 +13,8 @@ from ...runtime.errors import CheckpointError
 from .checkpoint import LazyTensor
 from .diffusers_folder import TRAINING_COUNTER, rename_old_attention
 from .found_checkpoint import FoundCheckpoint
-from .kl_parameters import kl_fields
 from .listing import listed
+from .parameters.kl import kl_fields
 from .published import missing_scaling, published_model
 from .weights import Weights
 

@@ -14,7 +14,7 @@ from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, 
 from .flax_folder import FLAX_NAME, open_flax_folder
 from .found_checkpoint import FoundCheckpoint
 from .hub import fetch_from_hub, has_form_of_id, hub_id
-from .parameters import family_parameters, parameters_of
+from .parameters.of_config import family_parameters, parameters_of
 from .published import missing_shift
 from .single_file import open_single_file
 

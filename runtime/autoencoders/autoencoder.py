@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..calls.strategy import Tiling
     from ..planner.calibration import Calibration
     from ..planner.decision import Decision
-    from .clip_calls import ClipCalls
 
 __all__ = ["Autoencoder"]
 
@@ -336,11 +335,6 @@ class Autoencoder(BundleModel, VideoCalls):
         warm_up(self.opened, self.settings, [tuple(shape) for shape in shapes], chosen, may_stream=self._may_stream)
 
     # Within
-
-    @property
-    def clip_calls(self) -> ClipCalls | None:
-        """The calls that only video models have, or None."""
-        return None
 
     def _host_latents(self, z: Array, channels: int) -> Array:
         return self.opened.jobs.array(z, "latents", channels, device="cpu")  # type: ignore[no-any-return]

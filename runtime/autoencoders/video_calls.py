@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..arrays.kinds import OutputKind
     from ..calls.cancel_token import CancelToken
+    from .clip_calls import ClipCalls
 
 __all__ = ["VideoCalls"]
 
@@ -25,6 +26,11 @@ class VideoCalls:
     """The calls that only video models have. The classes of the video models document them."""
 
     family: ClassVar[str]
+
+    @property
+    def clip_calls(self) -> ClipCalls | None:
+        """The calls of a video model for code that serves all families, or None."""
+        return None
 
     def decode_stream(
         self,

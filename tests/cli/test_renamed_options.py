@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from command_line import invoke
 
 from latentrt.cli.main import cli
-from latentrt.cli.renamed_option import RenamedOption
+from latentrt.cli.options.renamed import RenamedOption
 from latentrt.runtime import InputError
 from latentrt.runtime.bundle.manifest import Manifest
 

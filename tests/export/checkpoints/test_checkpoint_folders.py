@@ -13,7 +13,7 @@ from checkpoint_checks import assert_same
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.checkpoints import SourceOptions, open_checkpoint
-from latentrt.export.checkpoints.parameters import parameters_of
+from latentrt.export.checkpoints.parameters.of_config import parameters_of
 from latentrt.export.models.reference_model import model_from_config
 from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.errors import CheckpointError

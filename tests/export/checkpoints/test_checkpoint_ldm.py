@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from latentrt.cli.main import cli
 from latentrt.export.bundle import export_bundle
 from latentrt.export.checkpoints import open_checkpoint, published_files
-from latentrt.export.checkpoints.parameters import parameters_of
+from latentrt.export.checkpoints.parameters.of_config import parameters_of
 from latentrt.runtime import open_bundle
 from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.config.kl import MissingScalingFactor

@@ -19,7 +19,7 @@ from places import TESTS
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.checkpoints import open_checkpoint
-from latentrt.export.checkpoints.parameters import parameters_of
+from latentrt.export.checkpoints.parameters.of_config import parameters_of
 from latentrt.export.convert import convert_checkpoint
 from latentrt.export.weights.safetensors_file import SafetensorsFile
 from latentrt.export.weights.stored_dtypes import STORED_DTYPES, widened

@@ -9,7 +9,7 @@ import pytest
 from architectures import ALL, KL_BASE, LTX_20
 from torch import nn
 
-from latentrt.export.checkpoints.parameters import family_parameters
+from latentrt.export.checkpoints.parameters.of_config import family_parameters
 from latentrt.export.families import EXPORTED_FAMILIES
 from latentrt.export.models.reference_model import model_from_config
 from latentrt.runtime.autoencoders.autoencoder import Autoencoder

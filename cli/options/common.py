@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 import click
 
-from ..export.checkpoints import SourceOptions
-from ..runtime.arrays.kinds import DTYPES
-from ..runtime.backends.choose import BACKENDS
-from .parameter_types import Size
+from ...export.checkpoints import SourceOptions
+from ...runtime.arrays.kinds import DTYPES
+from ...runtime.backends.choose import BACKENDS
+from .types import Size
 
 __all__ = [
     "as_json",

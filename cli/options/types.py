@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from ..runtime.errors import InputError
-from ..runtime.system.budget import parse_memory
-from ..runtime.system.number_text import parse_fraction
+from ...runtime.errors import InputError
+from ...runtime.system.budget import parse_memory
+from ...runtime.system.number_text import parse_fraction
 
 __all__ = ["Capability", "FrameRate", "Memory", "Size"]
 

@@ -3,9 +3,9 @@
 Tests compare them with the reference models and with diffusers, for every architecture.
 """
 
-from ...runtime.config.families import loaded
-from ...runtime.config.model_config import ModelConfig
-from ..families import EXPORTED_FAMILIES
+from ....runtime.config.families import loaded
+from ....runtime.config.model_config import ModelConfig
+from ...families import EXPORTED_FAMILIES
 from .family_parameters import FamilyParameters
 from .shapes import Shapes
 

@@ -2,9 +2,9 @@
 
 import math
 
-from ...runtime.config.ltx2 import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from ....runtime.config.ltx2 import SAMPLING_STRIDES, AutoencoderKLLTX2VideoConfig
+from ..published import LTX2_BY_UPSAMPLING
 from .family_parameters import FamilyParameters
-from .published import LTX2_BY_UPSAMPLING
 from .shapes import Shapes, affine, convolution
 
 __all__ = ["LTX2", "ltx2_parameters"]

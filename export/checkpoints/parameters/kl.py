@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from ...runtime.config.image import ImageConfig
+from ....runtime.config.image import ImageConfig
+from ..published import model_of_numbers
 from .family_parameters import FamilyParameters
-from .published import model_of_numbers
 from .shapes import Shapes, affine, convolution
 
 __all__ = ["KL", "kl_fields", "kl_parameters"]

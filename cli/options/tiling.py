@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from ..export.benchmark.tiles import TILED_AXES, tiling_arguments
-from ..runtime.autoencoders.autoencoder import Autoencoder
-from ..runtime.calls.strip_settings import STORAGES
-from ..runtime.errors import InputError
-from .parameter_types import Memory, Size
-from .renamed_option import RenamedOption
+from ...export.benchmark.tiles import TILED_AXES, tiling_arguments
+from ...runtime.autoencoders.autoencoder import Autoencoder
+from ...runtime.calls.strip_settings import STORAGES
+from ...runtime.errors import InputError
+from .renamed import RenamedOption
+from .types import Memory, Size
 
 __all__ = ["TILED_BLENDS", "Way", "enable_tiling", "memory_option", "tiles_wanted", "tiling_options", "way_options"]
 

@@ -1,8 +1,8 @@
 """The image VAE of FLUX.2: the parameters of `AutoencoderKL`, and the batch norm of its packed latents."""
 
-from ...runtime.config.flux2 import AutoencoderKLFlux2Config
+from ....runtime.config.flux2 import AutoencoderKLFlux2Config
 from .family_parameters import FamilyParameters
-from .kl_parameters import kl_parameters
+from .kl import kl_parameters
 from .shapes import Shapes
 
 __all__ = ["FLUX2", "flux2_parameters"]
