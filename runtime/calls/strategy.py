@@ -93,7 +93,8 @@ def label_of(strategy: Strategy, grid: Grid) -> str:
     if strategy.streaming:
         parts.append("stream" if strategy.frames_per_chunk is None else f"stream of {strategy.frames_per_chunk} frames")
     if isinstance(strategy.tiling, StripSettings):
-        parts.append(f"strips of {strategy.tiling.rows} rows")
+        rows = strategy.tiling.rows
+        parts.append("strips" if rows is None else f"strips of {rows} rows")
     elif strategy.tiling is not None:
         sizes = [f"{tiles.size * grid.spatial}" for tiles in strategy.tiling.tiles[-2:]]
         if grid.video and not strategy.streaming:
