@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .autoencoders.autoencoder_kl import AutoencoderKL
     from .autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
     from .autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
-    from .backends.backend import Backend
+    from .backends.backend import Backend, BackendCapabilities
+    from .backends.component import CallScope, Component, ComponentCapabilities
     from .backends.names import BackendName, ProviderName
     from .backends.onnxruntime.options import OnnxRuntimeOptions
     from .backends.tensorrt.options import TensorRtOptions
@@ -52,11 +53,15 @@ __all__ = [
     "AutoencoderKLLTX2VideoConfig",
     "AutoencoderKLOutput",
     "Backend",
+    "BackendCapabilities",
     "BackendUnavailable",
     "BundleError",
+    "CallScope",
     "CancelToken",
     "Cancelled",
     "CheckpointError",
+    "Component",
+    "ComponentCapabilities",
     "ConfigError",
     "DecoderOutput",
     "DeviceMemoryError",
@@ -87,11 +92,15 @@ _PLACES = {
     "AutoencoderKLLTX2VideoConfig": "config.ltx2",
     "AutoencoderKLOutput": "arrays.outputs",
     "Backend": "backends.backend",
+    "BackendCapabilities": "backends.backend",
     "BackendUnavailable": "errors",
     "BundleError": "errors",
+    "CallScope": "backends.component",
     "CancelToken": "calls.cancel_token",
     "Cancelled": "errors",
     "CheckpointError": "errors",
+    "Component": "backends.component",
+    "ComponentCapabilities": "backends.component",
     "ConfigError": "errors",
     "DecoderOutput": "arrays.outputs",
     "DeviceMemoryError": "errors",
