@@ -5,8 +5,6 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from benchmarks.timed_backend import Span, TimedBackend
-
 from .clock import median_seconds, seconds_of
 from .features import tiled
 from .processes import Measures
@@ -14,6 +12,8 @@ from .subject import Subject
 
 __all__ = ["covered_seconds", "overhead_measures"]
 
+Span = tuple[float, float]
+"""A start and an end, in seconds."""
 _WAYS = ("on the host", "uint8", "tiles")
 
 
@@ -27,6 +27,8 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
     """`host_share`: the part of a call in which the GPU neither computes nor copies, by its own record. `engine_share`:
     the part that is spent in engine calls, which hold their copies and waits. Without a GPU the host's share is the
     rest of that."""
+    from benchmarks.timed_backend import TimedBackend  # here: what LatentRT needs may be installed only now
+
     output, backend = "uint8" if way == "uint8" else "float32", TimedBackend(subject.backend())
     with subject.opened_on(backend) as vae, tiled(vae, subject.case) if way == "tiles" else nullcontext():
 
