@@ -8,7 +8,6 @@ import numpy as np
 
 from .exporting import peak_gib
 from .tiling_quality import demo_bundle
-from .timed_backend import timed_backend
 from .worker import in_own_process
 
 __all__ = ["measure_blending", "measure_host", "measure_memory"]
@@ -97,6 +96,8 @@ def _blending() -> list[dict[str, Any]]:
 
 def _host(name: str, bundle: Path, cells: tuple[int, ...], settings: dict[str, Any], threads: int) -> dict[str, Any]:
     from latentrt.runtime import open_bundle
+
+    from .timed_backend import timed_backend
 
     backend = timed_backend(bundle, threads=threads)
     with open_bundle(bundle, backend=backend) as vae:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt impo
 
 __all__ = ["covered_seconds", "overhead_measures"]
 
+Span = tuple[float, float]
+"""A start and an end, in seconds."""
 _WAYS = ("on the host", "uint8", "tiles")
 
 
@@ -30,7 +32,7 @@ def _overhead(subject: Subject, way: str) -> dict[str, Any]:
     `host_share` is the share in which the GPU neither computes nor copies, by CUPTI's record. `engine_share` is the
     share of engine calls, with their copies and waits. Without a GPU, `host_share` is the rest of `engine_share`.
     """
-    from benchmarks.timed_backend import TimedBackend
+    from benchmarks.timed_backend import TimedBackend  # here: what LatentRT needs may be installed only now
 
     output, backend = "uint8" if way == "uint8" else "float32", TimedBackend(subject.backend())
     with subject.opened_on(backend) as vae, tiled(vae, subject.case) if way == "tiles" else nullcontext():
