@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ..arrays.boundary import check_shape
 from ..bundle.manifest import Graph
-from ..bundle.strip_graph import Segment
 from ..system.page_memory import ReusedPages
 from .activations import Activation, ActivationStore
 from .row_statistics import GroupStatistics
@@ -39,8 +38,13 @@ class StripPass:
         on_tile: Callable[[], None] = lambda: None,
     ) -> None:
         self._steps, self._open, self._store, self._on_tile = steps, open_step, store, on_tile
-        self._last_use = {
-            index: step.segment.index for step in steps for index in (step.segment.source, step.segment.skip)
+        last_use = {index: step.segment.index for step in steps for index in (step.segment.source, step.segment.skip)}
+        places = {-1, *(step.segment.index for step in steps)}
+        self._not_read_after = {  # by step: the steps (-1: the input) whose results no step behind it reads
+            step.segment.index: {
+                index for index in places - {step.segment.index} if last_use.get(index, -1) <= step.segment.index
+            }
+            for step in steps
         }
         self._pages = {"tile": ReusedPages(), "skip": ReusedPages()}
 
@@ -66,7 +70,7 @@ class StripPass:
             del extras
             if target is not None:
                 results[segment.index] = target
-            for index in [index for index in results if self._is_last(index, segment)]:
+            for index in [index for index in results if index in self._not_read_after[segment.index]]:
                 results.pop(index).drop()
 
     def _step(
@@ -136,12 +140,8 @@ class StripPass:
         """Let go of what only this step reads, and not for this tile or those behind it."""
         segment, (rows, _), (down, _) = step.segment, step.tiles[number], step.windows[number]
         for index, row in ((segment.source, down.start), (segment.skip, rows.start)):
-            if index is not None and self._is_last(index, segment):
+            if index in self._not_read_after[segment.index]:
                 results[index].drop(row)
-
-    def _is_last(self, index: int, segment: Segment) -> bool:
-        """Whether no step behind this one reads that one's result."""
-        return self._last_use.get(index, -1) <= segment.index and index != segment.index
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
         """Keys and values of all positions, tile after tile: attention does not ask for their order."""
