@@ -188,7 +188,7 @@ class CallPlanner:
             return Planner(self.manifest, device_costs, dtype=backend.graphs, backend=backend.label), None
         if backend.device != "cpu":
             raise BackendUnavailable(
-                f"memory: {backend.label} takes the GPU's memory, and nobody knows how much: enable tiling, or take "
+                f"memory: {backend.label} takes GPU memory, and how much is not known: enable tiling, or take "
                 f"backend='tensorrt'"
             )
         engine = EngineChoice(backend.name, backend.provider or None, self.dtype, self.threads, self.session_options)
