@@ -224,7 +224,10 @@ class Result:
             return
         target = [slice(begin, begin + length) for begin, length in zip(begins, kept, strict=True)]
         inside = piece[(*(slice(None),) * lead, *map(slice, kept))]
-        to_output(inside, self.output, self.out[:, *target] if self.output == "uint8" else self.out[:, :, *target])
+        if self.output == "uint8":
+            to_output(inside, "uint8", self.out[:, *target])
+        else:
+            self.out[:, :, *target] = inside
 
 
 def _kind(value: object) -> str:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +47,13 @@ class _Tile:
 
     def copy_to(self, target: Array, rows: slice, columns: slice) -> None:
         """Put what it holds of those rows and columns of the activation into `target`, which has just them."""
-        down, across = _common(rows, self.rows), _common(columns, self.columns)
-        if not (down.start < down.stop and across.start < across.stop):
+        top, bottom = max(rows.start, self.rows.start), min(rows.stop, self.rows.stop)
+        left, right = max(columns.start, self.columns.start), min(columns.stop, self.columns.stop)
+        if top >= bottom or left >= right:
             return
-        into = target[:, :, _within(down, rows), _within(across, columns)]
-        down, across = _within(down, self.rows), _within(across, self.columns)
+        into = target[:, :, top - rows.start : bottom - rows.start, left - columns.start : right - columns.start]
+        down = slice(top - self.rows.start, bottom - self.rows.start)
+        across = slice(left - self.columns.start, right - self.columns.start)
         into[...] = self._read(down)[..., across] if self.array is None else self.array[:, :, down, across]
 
     def _read(self, rows: slice) -> Array:
@@ -74,13 +75,13 @@ class Activation:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], forget: Callable[[_Tile], None]) -> None:
         self.shape = shape
         self._dtype, self._forget = dtype, forget
-        self._tiles: list[_Tile] = []
+        self.tiles: list[_Tile] = []
 
     def read(self, rows: slice, columns: slice, pages: ReusedPages) -> Array:
         """A C-contiguous tile, not to be written to: one that is kept, or a copy in `pages`, whose content until now is
         gone with it."""
-        first = bisect_right(self._tiles, rows.start, key=_STOP)
-        seen = list(takewhile(lambda tile: tile.rows.start < rows.stop, self._tiles[first:]))
+        first = bisect_right(self.tiles, rows.start, key=_STOP)
+        seen = list(takewhile(lambda tile: tile.rows.start < rows.stop, self.tiles[first:]))
         for tile in seen:
             if tile.array is not None and (tile.rows, tile.columns, tile.dtype) == (rows, columns, self._dtype):
                 return tile.array
@@ -90,13 +91,10 @@ class Activation:
             tile.copy_to(copy, rows, columns)
         return copy
 
-    def add(self, tile: _Tile) -> None:
-        self._tiles.append(tile)
-
     def drop(self, row: int | None = None) -> None:
         """Let go of the tiles that end above `row`, which are not read again; without a row, of all tiles."""
-        count = len(self._tiles) if row is None else bisect_right(self._tiles, row, key=_STOP)
-        gone, self._tiles = self._tiles[:count], self._tiles[count:]
+        count = len(self.tiles) if row is None else bisect_right(self.tiles, row, key=_STOP)
+        gone, self.tiles = self.tiles[:count], self.tiles[count:]
         for tile in gone:
             self._forget(tile)
 
@@ -104,7 +102,7 @@ class Activation:
 class ActivationStore:
     """Keeps the activations of one pass, which computes in `dtype`: in memory while they fit into `memory_bytes`
     together, else in a file in `folder` (None: the system's own for such files); in `stored` (None: in `dtype`).
-    Leaving its context frees them all.
+    `close` frees them all.
 
     Raises:
         OutputError: see `SpillFile`.
@@ -125,7 +123,7 @@ class ActivationStore:
         """A whole activation that is somebody else's; it counts for nothing here."""
         activation = Activation(array.shape, array.dtype, lambda tile: None)
         rows, columns = (slice(0, length) for length in array.shape[2:])
-        activation.add(_Tile(rows, columns, array.shape, array.dtype, array))
+        activation.tiles.append(_Tile(rows, columns, array.shape, array.dtype, array))
         return activation
 
     def empty(self, shape: tuple[int, ...]) -> Activation:
@@ -153,7 +151,7 @@ class ActivationStore:
                 np.copyto(array, narrow)
             else:
                 file, start = self._spilled(narrow)
-        activation.add(_Tile(rows, columns, made.shape, self._stored, array, file, start))
+        activation.tiles.append(_Tile(rows, columns, made.shape, self._stored, array, file, start))
 
     def _memory(self, shape: tuple[int, ...]) -> Array | None:
         size = math.prod(shape) * self._stored.itemsize
@@ -187,23 +185,11 @@ class ActivationStore:
         elif tile.file is not None:
             tile.file.free(tile.start, tile.bytes)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Free every activation."""
         self._spare.clear()
         if self._file is not None:
             self._file.close()
-
-
-def _common(one: slice, other: slice) -> slice:
-    return slice(max(one.start, other.start), min(one.stop, other.stop))
-
-
-def _within(part: slice, whole: slice) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:

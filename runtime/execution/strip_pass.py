@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ..arrays.boundary import check_shape
 from ..bundle import ports
 from ..bundle.graph import Graph
-from ..bundle.strip_stage import StripStage
 from ..system.page_memory import ReusedPages
 from .activations import Activation, ActivationStore
 from .row_statistics import GroupStatistics
@@ -40,7 +39,14 @@ class StripPass:
         on_tile: Callable[[], None] = lambda: None,
     ) -> None:
         self._steps, self._open, self._store, self._on_tile = steps, open_step, store, on_tile
-        self._last_use = {index: step.stage.index for step in steps for index in (step.stage.source, step.stage.skip)}
+        last_use = {index: step.stage.index for step in steps for index in (step.stage.source, step.stage.skip)}
+        places = {-1, *(step.stage.index for step in steps)}
+        self._not_read_after = {  # by step: the steps (-1: the input) whose results no step behind it reads
+            step.stage.index: {
+                index for index in places - {step.stage.index} if last_use.get(index, -1) <= step.stage.index
+            }
+            for step in steps
+        }
         self._pages = {name: ReusedPages() for name in (ports.TILE, ports.SKIP)}
 
     def run(self, array: Array, write: Write) -> None:
@@ -65,7 +71,7 @@ class StripPass:
             del extras
             if target is not None:
                 results[stage.index] = target
-            for index in [index for index in results if self._is_last(index, stage)]:
+            for index in [index for index in results if index in self._not_read_after[stage.index]]:
                 results.pop(index).drop()
 
     def _step(
@@ -135,12 +141,8 @@ class StripPass:
         """Let go of what only this step reads, and not for this tile or those behind it."""
         stage, (rows, _), (down, _) = step.stage, step.tiles[number], step.windows[number]
         for index, row in ((stage.source, down.start), (stage.skip, rows.start)):
-            if index is not None and self._is_last(index, stage):
+            if index in self._not_read_after[stage.index]:
                 results[index].drop(row)
-
-    def _is_last(self, index: int, stage: StripStage) -> bool:
-        """Whether no step behind this one reads that one's result."""
-        return self._last_use.get(index, -1) <= stage.index and index != stage.index
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:
         """Keys and values of all positions, tile after tile: attention does not ask for their order."""

@@ -1,14 +1,16 @@
 """Running one job in strips, with the numbers of a single pass."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.component import CallScope, stepping
+from ..backends.component import CallScope
 from ..backends.opened_ahead import OpenedAhead
 from ..backends.sessions import Sessions
 from ..bundle.graph import Graph
@@ -16,6 +18,7 @@ from ..bundle.profiles import Profile
 from ..calls.jobs import Job
 from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload
+from ..errors import BackendUnavailable
 from .activations import ActivationStore
 from .strip_pass import StripPass
 from .strip_plan import Step, StripSize, plan_steps, strip_for
@@ -39,10 +42,11 @@ def plan_strips(
     Args:
         profiles: the sizes that the engines of a graph were built for; strips then lie within these. None: any.
     """
-    sized = replace(settings, memory_bytes=settings.budget_bytes)
+    if settings.memory_bytes is None:
+        settings = replace(settings, memory_bytes=settings.budget_bytes)
     if profiles is None:
-        return _planned(tuple(graphs), sized, work, batch)
-    strip = _strip_size(graphs, sized, work, batch).within(graphs, profiles, work.cells[0] * work.cells[1])
+        return _planned(tuple(graphs), settings, work, batch)
+    strip = _strip_size(graphs, settings, work, batch).within(graphs, profiles, work.cells[0] * work.cells[1])
     return _steps(graphs, strip, work, batch)
 
 
@@ -79,37 +83,38 @@ def run_strips(sessions: Sessions, job: Job, scope: CallScope) -> Any:
     """
     settings, work = job.strategy.tiling, job.workload
     assert isinstance(settings, StripSettings)
+    if settings.memory_bytes is None:
+        settings = replace(settings, memory_bytes=settings.budget_bytes)
     result = job.result.allocated()
     profiles = None if sessions.backend.capabilities.any_size else sessions.backend.profiles
     target = result.out
     assert target is not None
     batches = [1] * work.batch if job.strategy.sliced else [work.batch]
     plans = [plan_strips(job.strip_graphs, settings, work, batch, profiles) for batch in batches]
-    total, done = sum(len(step.tiles) for steps in plans for step in steps), 0
-
-    def on_tile() -> None:
-        nonlocal done
-        done += 1
-        job.progress(done, total)
-
-    memory_bytes, stored = int((1 - PART_FOR_TILES) * settings.budget_bytes), np.dtype(settings.storage)
+    total, done = sum(len(step.tiles) for steps in plans for step in steps), count(1)
+    memory_bytes, stored = int((1 - PART_FOR_TILES) * (settings.memory_bytes or 0)), np.dtype(settings.storage)
     shared, start = sessions.backend.shared(), 0
     for batch, steps in zip(batches, plans, strict=True):
         stop = start + batch
         with (
-            ActivationStore(memory_bytes, settings.folder, np.dtype(np.float32), stored) as store,
+            closing(ActivationStore(memory_bytes, settings.folder, np.dtype(np.float32), stored)) as store,
             OpenedAhead(sessions.open_once, [step.graph for step in steps]) as engines,
         ):
-            strips = StripPass(steps, partial(_open, sessions, scope, engines), store, on_tile)
-            strips.run(job.array[start:stop], result.elements(start, stop).put)
+            open_step = partial(_open, sessions, scope, engines)
+            strips = StripPass(steps, open_step, store, lambda: job.progress(next(done), total))
+            part = result if batch == work.batch else result.elements(start, stop)
+            strips.run(job.array[start:stop], part.put)
         start = stop
     del shared
     return target
 
 
 def _open(sessions: Sessions, scope: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
-    refusal = f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
-    component = stepping(engines(graph), refusal)
+    component: Any = engines(graph)
+    if not component.capabilities.steps:
+        raise BackendUnavailable(
+            f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
+        )
 
     def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:
         with sessions.turn(scope):

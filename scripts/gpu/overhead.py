@@ -3,15 +3,12 @@
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .clock import median_seconds, seconds_of
 from .features import tiled
 from .processes import Measures
 from .subject import Subject
-
-if TYPE_CHECKING:  # gpu_check imports this module before it makes latentrt importable
-    from benchmarks.timed_backend import Span
 
 __all__ = ["covered_seconds", "overhead_measures"]
 

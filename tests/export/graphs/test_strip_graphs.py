@@ -1,6 +1,7 @@
 """The steps of an exact pass in PyTorch, float64: the whole model's numbers, whatever the tiles."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def exact(model: Any, component: str, array: np.ndarray, strip: StripSize, memor
         assert np.isnan(target).all(), "every pixel is written once"
         target[...] = tile
 
-    with ActivationStore(memory_bytes, None, np.dtype(np.float64)) as store:
+    with closing(ActivationStore(memory_bytes, None, np.dtype(np.float64))) as store:
         StripPass(steps, in_torch(specs), store).run(array, write)
     return result
 
@@ -136,7 +137,7 @@ def test_a_rehearsal_holds_what_the_pass_holds(memory_bytes: int, monkeypatch: p
             written.append(made.nbytes)
             return super()._spilled(made)
 
-    with Watched(memory_bytes, None, np.dtype(np.float32)) as store:
+    with closing(Watched(memory_bytes, None, np.dtype(np.float32))) as store:
         StripPass(steps, in_torch(specs), store).run(array, lambda *_: None)
     most, in_files = held_bytes(steps, array.shape[0], memory_bytes)
     assert (max(most), in_files) == (max(held), sum(written))

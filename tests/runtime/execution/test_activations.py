@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def taken(activation: Activation, rows: slice, columns: slice = WIDE) -> np.ndar
 
 @pytest.mark.parametrize("budget", [0, SIZE // 2, SIZE])
 def test_what_is_written_in_tiles_is_read_in_others(budget: int, tmp_path: Path) -> None:
-    with ActivationStore(budget, tmp_path, FLOAT32) as store:
+    with closing(ActivationStore(budget, tmp_path, FLOAT32)) as store:
         activation = store.empty(SHAPE)
         for rows in (slice(0, 4), slice(4, 5), slice(5, 10)):
             for columns in (slice(0, 3), slice(3, 8)) if rows.start else (WIDE,):
@@ -49,7 +50,7 @@ def test_what_is_written_in_tiles_is_read_in_others(budget: int, tmp_path: Path)
 
 
 def test_a_tile_that_is_read_as_it_was_made_is_not_copied(tmp_path: Path) -> None:
-    with ActivationStore(SIZE, tmp_path, FLOAT32) as store:
+    with closing(ActivationStore(SIZE, tmp_path, FLOAT32)) as store:
         activation, place = store.empty(SHAPE), store.place((2, 3, 4, 8))
         assert place is not None
         store.keep(activation, slice(0, 4), WIDE, place, place)
@@ -61,7 +62,7 @@ def test_a_tile_that_is_read_as_it_was_made_is_not_copied(tmp_path: Path) -> Non
 
 
 def test_only_what_fits_into_the_budget_is_held_in_memory(tmp_path: Path) -> None:
-    with ActivationStore(2 * SIZE, tmp_path, FLOAT32) as store:
+    with closing(ActivationStore(2 * SIZE, tmp_path, FLOAT32)) as store:
         first, second, third = (store.empty(SHAPE) for _ in range(3))
         for one in (first, second, third):
             put(store, one, slice(0, 10))
@@ -76,7 +77,7 @@ def test_only_what_fits_into_the_budget_is_held_in_memory(tmp_path: Path) -> Non
 
 
 def test_rows_that_are_dropped_make_room_while_others_are_read(tmp_path: Path) -> None:
-    with ActivationStore(SIZE, tmp_path, FLOAT32) as store:
+    with closing(ActivationStore(SIZE, tmp_path, FLOAT32)) as store:
         source, target = store.empty(SHAPE), store.empty(SHAPE)
         for row in range(0, 10, 2):
             put(store, source, slice(row, row + 2))
@@ -89,7 +90,7 @@ def test_rows_that_are_dropped_make_room_while_others_are_read(tmp_path: Path) -
 
 
 def test_pages_of_what_went_are_taken_again(tmp_path: Path) -> None:
-    with ActivationStore(2 * SIZE, tmp_path, FLOAT32) as store:
+    with closing(ActivationStore(2 * SIZE, tmp_path, FLOAT32)) as store:
         activation, place = store.empty(SHAPE), store.place(SHAPE)
         assert place is not None
         store.keep(activation, slice(0, 10), WIDE, place, place)

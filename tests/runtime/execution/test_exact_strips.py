@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_activations_kept_in_float16_take_half_the_room_and_approximate(opened: 
     shape = (1, 4, 8, 8)
     shape, whole = (1, 4, 8, 8), (slice(0, 8), slice(0, 8))
     for memory_bytes, held in ((512, 512), (511, 0)):
-        with ActivationStore(memory_bytes, tmp_path, np.dtype(np.float32), np.dtype(np.float16)) as store:
+        with closing(ActivationStore(memory_bytes, tmp_path, np.dtype(np.float32), np.dtype(np.float16))) as store:
             kept = store.empty(shape)
             tile = np.random.default_rng(0).standard_normal(shape, np.float32)
             assert store.place(shape) is None, "it is narrowed, so it cannot be made there"
