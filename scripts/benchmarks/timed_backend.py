@@ -60,7 +60,7 @@ class _TimedComponent:
     def step(self, *arguments: Any, **options: Any) -> Any:
         return self._timed(self._inner.step, *arguments, **options)
 
-    def _timed(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _timed(self, call: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
         try:
             return call(*arguments, **options)

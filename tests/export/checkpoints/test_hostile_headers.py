@@ -143,7 +143,7 @@ def test_json_that_is_hostile_is_refused_in_little_memory(name: str, kind: str, 
         "deep": "nested more than 64 deep",
         "digits": "a number of 4000 digits",
         "exponent": "which is too large",
-        "NaN": "NaN, which is no number",
+        "NaN": "NaN, which is not a JSON number",
         "pipe": "no ordinary file",
         "device": "no ordinary file",
     }[kind]

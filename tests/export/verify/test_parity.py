@@ -38,7 +38,6 @@ def copied(bundle_of: BundleOf, tmp_path: Path) -> BundleOf:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> None:
     host_device.install(monkeypatch)
-    monkeypatch.setattr("latentrt.runtime.backends.missing_library", lambda name: None if name == "tensorrt" else "no")
 
 
 def give_engines(bundle: Path, settings: BuildSettings, kinds: tuple[str, ...] = KINDS, component: str = "") -> None:
