@@ -448,7 +448,7 @@ def test_a_folder_that_pip_leaves_out_is_an_error(
     first, second = wheels.missing(shelf)
     wheels.install([first], target, 60)
     with pytest.raises(
-        wheels.NotInstalled, match=r"pip said nothing, and shared_core-1\.0-py3-none-any\.whl cannot be found"
+        wheels.NotInstalled, match=r"pip reported no error, but shared_core-1\.0-py3-none-any\.whl cannot be found"
     ):
         wheels.install([second], target, 60)
 
