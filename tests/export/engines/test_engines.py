@@ -433,7 +433,7 @@ def test_what_cannot_be_built_is_one_sentence_and_leaves_nothing(
         (["--tile", "64"], "is not of the form HxW or HxWxT"),
         (["--tile", "64xx64"], "is not of the form HxW or HxWxT"),
         (["--shapes", "64x64", "64x64", "64x64"], "is not of the form BxHxW or BxHxWxT"),
-        (["--shapes", "1x8x8", "1x8x8", "1x8x8", "--static"], "give it without --tile and --static"),
+        (["--shapes", "1x8x8", "1x8x8", "1x8x8", "--static"], "leave --tile and --static out"),
         (["--compute-capability", "89"], "give 8.9"),
         (["--workspace", "much"], "give bytes, or 800MiB, 8GiB, 8GB"),
     ],

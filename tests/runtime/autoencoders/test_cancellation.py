@@ -201,15 +201,17 @@ def test_a_token_cancels_its_own_calls_and_cancel_all_of_them(backend: str, bund
     with opened(bundle_of("sd"), backend=backend, threads=1, contexts=4) as vae:
         large = latents_of(vae, (32, 32))
         want = vae.decode(large).sample
-        token = CancelToken()
-        with ThreadPoolExecutor(4) as pool:
-            mine = pool.submit(vae.decode, large, cancel=token)
-            others = [pool.submit(vae.decode, large) for _ in range(3)]
-            token.cancel()
-            with pytest.raises(Cancelled):
-                mine.result()
+        stopped = False
+        for _ in range(10):  # on a busy machine a call may end before its token is cancelled
+            token = CancelToken()
+            with ThreadPoolExecutor(4) as pool:
+                mine = pool.submit(vae.decode, large, cancel=token)
+                others = [pool.submit(vae.decode, large) for _ in range(3)]
+                token.cancel()
+            stopped |= isinstance(mine.exception(), Cancelled)
             for other in others:
                 np.testing.assert_allclose(other.result().sample, want, rtol=0, atol=1e-4 * np.abs(want).max())
+        assert stopped
         with ThreadPoolExecutor(4) as pool:
             running = [pool.submit(vae.decode, large, cancel=CancelToken()) for _ in range(4)]
             while not all(call.done() for call in running):
