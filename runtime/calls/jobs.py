@@ -208,10 +208,12 @@ class Jobs:
         """The component's graph of the chosen precision and, for video, causality (None: the config's own).
 
         Raises:
-            InputError: no graph of that causality. BundleError: the bundle lacks the component.
+            InputError: `causal` is not a bool, or no graph has that causality. BundleError: the bundle lacks the
+                component.
         """
         graphs = self._graphs.get(component) or self._of_no_precision(component)
         if causal is not None:
+            _require_bool(causal)
             held = ", ".join(str(graph.causal) for graph in graphs)
             graphs = [graph for graph in graphs if graph.causal is causal]
             if not graphs and not self._grid.video:
@@ -232,6 +234,8 @@ class Jobs:
         own = self._causal[component]
         if component == "encoder" and not own:
             raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
+        if causal is not None:
+            _require_bool(causal)
         if causal is not None and causal != own:
             raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
         if not self._stages[component]:
@@ -313,3 +317,8 @@ class Jobs:
             f"{self._manifest.folder} holds no {component} in {self._dtype}, though another part in it: export it "
             f"again with --dtype {self._dtype}"
         )
+
+
+def _require_bool(causal: object) -> None:
+    if not isinstance(causal, bool):
+        raise InputError(f"causal: wanted True, False or None, got {causal!r}")
