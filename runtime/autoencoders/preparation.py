@@ -100,7 +100,7 @@ def tile_plan(grid: "Grid", tiling: Tiling, component: str, sample_size: Sequenc
     _check_component("tile_plan", component)
     grid.check_sample(sample_size)
     if isinstance(tiling, StripSettings):
-        raise InputError("tile_plan: exact strips are cut step by step and have no plan; enable tiling without exact")
+        raise InputError("tile_plan: strips are cut step by step and have no plan; enable tiling without exact=True")
     return tiling.plan(grid, "encode" if component == "encoder" else "decode", grid.latent_size(sample_size))
 
 

@@ -77,8 +77,10 @@ class StripPass:
         target: Activation | None,
         write: Write,
     ) -> dict[str, Array]:
-        """Every tile of a step, and the statistics of its result. What it reads and no later step does goes tile by
-        tile, so that its place is free for what is made."""
+        """Run every tile of a step, and collect the statistics of its result.
+
+        Rows that no later step reads are dropped tile by tile, so that the result can take their memory.
+        """
         run = self._open(step.graph)
         wanted = {tensor.name for tensor in step.graph.inputs}
         extras = {name: value for name, value in extras.items() if name in wanted}
@@ -132,14 +134,14 @@ class StripPass:
         return inputs
 
     def _drop_above(self, step: Step, results: Mapping[int, Activation], number: int) -> None:
-        """Let go of what only this step reads, and not for this tile or those behind it."""
+        """Drop the rows that no later step reads, and that this step does not read for this tile or a later tile."""
         stage, (rows, _), (down, _) = step.stage, step.tiles[number], step.windows[number]
         for index, row in ((stage.source, down.start), (stage.skip, rows.start)):
             if index is not None and self._is_last(index, stage):
                 results[index].drop(row)
 
     def _is_last(self, index: int, stage: StripStage) -> bool:
-        """Whether no step behind this one reads that one's result."""
+        """Whether no later step reads the result of that step."""
         return self._last_use.get(index, -1) <= stage.index and index != stage.index
 
     def _keys(self, step: Step, source: Activation, statistics: Mapping[str, Array]) -> dict[str, Array]:

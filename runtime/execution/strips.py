@@ -108,7 +108,7 @@ def run_strips(sessions: Sessions, job: Job, scope: CallScope) -> Any:
 
 
 def _open(sessions: Sessions, scope: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
-    refusal = f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
+    refusal = f"backend {sessions.backend.label} runs no strips: open the bundle with backend='onnxruntime'"
     component = stepping(engines(graph), refusal)
 
     def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:
