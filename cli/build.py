@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from ..export.engines.settings import LARGEST_PICTURE, LIBRARIES, BuildSettings, Extent
+from ..export.engines.settings import LARGEST_PICTURE, BuildSettings, Extent
 from ..runtime.arrays.kinds import DTYPES, Dtype
-from ..runtime.backends.names import EngineBackendName
+from ..runtime.backends.names import LIBRARIES, EngineBackendName
 from ..runtime.execution.stream_lengths import ENGINE_FRAMES
 from ..runtime.system.budget import parse_memory
 from .options.common import as_json, components_option
 from .options.renamed import RenamedOption
-from .options.types import Capability, Memory, Size
+from .options.types import Capability, Memory, SizeType
 from .progress import progress_bar
 from .terminal import echo, emit_json
 
@@ -36,7 +36,7 @@ __all__ = ["build"]
     "--tile",
     "tiles",
     multiple=True,
-    type=Size(("HxW", "HxWxT")),
+    type=SizeType(("HxW", "HxWxT")),
     metavar="HxW[xT]",
     help="The largest sample, in pixels and frames. Each further tile adds a profile to the same engine.  "
     "[default: 512x512, and 17 frames for video]",
@@ -47,7 +47,7 @@ __all__ = ["build"]
     "--shapes",
     multiple=True,
     nargs=3,
-    type=Size(("BxHxW", "BxHxWxT")),
+    type=SizeType(("BxHxW", "BxHxWxT")),
     metavar="MIN OPT MAX",
     help="Instead of --tile: a profile by its three sizes, each BxHxW[xT] with the batch in front; repeatable.",
 )
@@ -69,7 +69,7 @@ __all__ = ["build"]
 )
 @click.option(
     "--picture",
-    type=Size(("HxW",)),
+    type=SizeType(("HxW",)),
     metavar="HxW",
     default="x".join(map(str, LARGEST_PICTURE)),
     show_default=True,

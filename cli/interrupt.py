@@ -10,7 +10,7 @@ from ..runtime.errors import Cancelled
 __all__ = ["Interrupt"]
 
 _POLL_SECONDS = 0.1
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class Interrupt:
@@ -33,7 +33,7 @@ class Interrupt:
         if self._stopped.is_set():
             raise Cancelled("interrupted")
 
-    def run(self, job: Callable[[], Result]) -> Result:
+    def run(self, job: Callable[[], Returned]) -> Returned:
         """Run one job and return its result, or raise its exception.
 
         Raises:

@@ -18,7 +18,7 @@ from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from ..runtime.system.budget import memory_text, parse_memory
 from .options.common import as_json, backend_options, batch_option
 from .options.tiling import Way, tiles_wanted, way_options
-from .options.types import Memory, Size
+from .options.types import Memory, SizeType
 from .progress import calibration_notice
 from .terminal import echo, emit_json
 
@@ -32,7 +32,7 @@ _ARRAYS = ("float32", "uint8")
 @click.command(epilog="Example: latentrt plan bundle --size 1088x1920x121 --memory 8GiB --output mp4 --draw plan.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--size", required=True, type=Size(("HxW", "HxWxT")), metavar="HxW[xT]", help="The size of the picture or clip."
+    "--size", required=True, type=SizeType(("HxW", "HxWxT")), metavar="HxW[xT]", help="The size of the picture or clip."
 )
 @click.option("--component", type=click.Choice(["encoder", "decoder"]), default="decoder", show_default=True)
 @click.option(

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from .graphs.graph_writer import ComponentGraphs, WrittenGraphs
     from .precision.ranges import RangeProgress, RangeTable
 
-__all__ = ["ExportSettings", "Progress", "export_bundle"]
+__all__ = ["ExportProgress", "ExportSettings", "export_bundle"]
 
-Progress = Callable[[str, int, int], None]
+ExportProgress = Callable[[str, int, int], None]
 """Called with (name of the step, bytes done, bytes in all). It may raise an exception to stop the export."""
 
 
@@ -64,7 +64,7 @@ def export_bundle(
     source: str | Path,
     folder: str | Path,
     settings: ExportSettings | None = None,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
     range_progress: "RangeProgress | None" = None,
 ) -> Manifest:
     """Export a checkpoint to a bundle. The folder exists afterwards only if the whole export succeeded.
@@ -142,7 +142,7 @@ class _Writer:
         folder: Path,
         checkpoint: Checkpoint,
         settings: ExportSettings,
-        progress: Progress,
+        progress: ExportProgress,
         range_progress: "RangeProgress | None",
     ) -> None:
         from .graphs.components import component_of, graph_specs, meta_model

@@ -9,7 +9,7 @@ import click
 from ...export.checkpoints import SourceOptions
 from ...runtime.arrays.kinds import DTYPES
 from ...runtime.backends.choose import BACKENDS
-from .types import Size
+from .types import SizeType
 
 __all__ = [
     "as_json",
@@ -37,7 +37,7 @@ batch_option = click.option(
 
 def sizes_option(description: str) -> Callable[[Function], Function]:
     """--size, repeatable, as `sizes`: tuples (H, W) or (H, W, T) in pixels and frames."""
-    form = Size(("HxW", "HxWxT"))
+    form = SizeType(("HxW", "HxWxT"))
     return click.option("--size", "sizes", multiple=True, type=form, metavar="HxW[xT]", help=description)
 
 

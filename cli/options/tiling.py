@@ -12,7 +12,7 @@ from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.calls.strip_settings import STORAGES
 from ...runtime.errors import InputError
 from .renamed import RenamedOption
-from .types import Memory, Size
+from .types import Memory, SizeType
 
 __all__ = ["TILED_BLENDS", "Way", "enable_tiling", "memory_option", "tiles_wanted", "tiling_options", "way_options"]
 
@@ -36,13 +36,13 @@ def tiling_options(command: Function) -> Function:
         ),
         click.option(
             "--overlap",
-            type=Size(("HxW", "HxWxT", "N"), least=0),
+            type=SizeType(("HxW", "HxWxT", "N"), least=0),
             metavar="HxW[xT]",
             help="The overlap of tiles; one number is for height and width.  [default: the blend's]",
         ),
         click.option(
             "--tile",
-            type=Size(("HxW", "HxWxT", "auto")),
+            type=SizeType(("HxW", "HxWxT", "auto")),
             metavar="HxW[xT]",
             help='Work in tiles of this many pixels (and frames), in bounded memory. "auto" takes the blend\'s size.',
         ),
@@ -62,7 +62,7 @@ def _strip_options(command: Function) -> Function:
         ),
         click.option(
             "--strip",
-            type=Size(("N", "HxW")),
+            type=SizeType(("N", "HxW")),
             metavar="H[xW]",
             help="With --strips: the pixel rows of a strip, or its rows and columns.  [default: what memory allows]",
         ),

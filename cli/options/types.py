@@ -10,12 +10,12 @@ from ...runtime.errors import InputError
 from ...runtime.system.budget import parse_memory
 from ...runtime.system.number_text import parse_fraction
 
-__all__ = ["Capability", "FrameRate", "Memory", "Size"]
+__all__ = ["Capability", "FrameRate", "Memory", "SizeType"]
 
 _MOST_DIGITS = 9  # of one number of a size
 
 
-class Size(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
+class SizeType(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
     """Numbers joined by x, such as 512x768x17, as a tuple of ints.
 
     Attributes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.backends.cuda.devices import compute_capability, gpu_name, has_nvidia_driver
+from ...runtime.backends.names import LIBRARIES
 from ...runtime.bundle.engine_records import EngineRecord
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.errors import BackendUnavailable, EngineError
@@ -17,14 +18,14 @@ from ...runtime.system.hashing import sha256_of
 from ...runtime.system.partial_output import translated_errors
 from .order import EngineOrder, engine_orders
 from .process import library_version, run_worker
-from .settings import LIBRARIES, BuildSettings
+from .settings import BuildSettings
 from .sharing import taken_engine
 from .weight_bytes import weight_bytes
 
 __all__ = ["BuiltEngine", "build_engines"]
 
 _STEPS = 1000
-Progress = Callable[[int, int], None]
+BuildProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all), over all engines of a call."""
 
 
@@ -44,7 +45,7 @@ class BuiltEngine:
 
 
 def build_engines(
-    bundle: str | Path, settings: BuildSettings, progress: Progress | None = None, source: str | Path | None = None
+    bundle: str | Path, settings: BuildSettings, progress: BuildProgress | None = None, source: str | Path | None = None
 ) -> tuple[BuiltEngine, ...]:
     """Build TensorRT engines for the graphs of a bundle, and record each in the manifest as soon as it is built.
 
@@ -82,7 +83,7 @@ def build_engines(
     version = library_version(settings.backend)
     orders = engine_orders(manifest, settings, version, settings.targets or (_own_capability(),))
 
-    def share(index: int) -> Progress:
+    def share(index: int) -> BuildProgress:
         def report(done: int, total: int) -> None:
             if progress is not None:
                 progress(round((index + done / total) * _STEPS), len(orders) * _STEPS)
@@ -102,14 +103,14 @@ def _own_capability() -> str:
 
 
 def _have(
-    folder: Path, order: EngineOrder, settings: BuildSettings, progress: Progress, source: Path | None
+    folder: Path, order: EngineOrder, settings: BuildSettings, progress: BuildProgress, source: Path | None
 ) -> BuiltEngine:
     with locked(folder / order.file):  # another process that wants the same engine waits, and then finds it
         return _found_or_made(Manifest.open(folder), order, settings, progress, source)
 
 
 def _found_or_made(
-    manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: Progress, source: Path | None
+    manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: BuildProgress, source: Path | None
 ) -> BuiltEngine:
     for record in manifest.engines:
         if record.key == order.key and record.graph == order.graph.file:
@@ -127,7 +128,7 @@ def _found_or_made(
     return BuiltEngine(record, fresh=source is None, taken=source is not None)
 
 
-def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: Progress) -> EngineRecord:
+def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, progress: BuildProgress) -> EngineRecord:
     graph, name = order.graph, order.file
     path = manifest.path_of(name)
     had_folder = path.parent.is_dir()

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...runtime.backends.names import LIBRARIES
 from ...runtime.errors import EngineError, MissingExtra
 from ...runtime.system.subprocess_call import describe_exit
-from .settings import LIBRARIES
 
 __all__ = ["library_version", "run_worker"]
 

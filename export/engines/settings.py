@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...runtime.arrays.kinds import Dtype
-from ...runtime.backends.names import EngineBackendName
+from ...runtime.backends.names import LIBRARIES, EngineBackendName
 from ...runtime.errors import BackendUnavailable, InputError
 from ...runtime.execution.stream_lengths import ENGINE_FRAMES
 
-__all__ = ["LARGEST_PICTURE", "LIBRARIES", "PORTABLE", "BuildSettings", "Extent"]
+__all__ = ["LARGEST_PICTURE", "PORTABLE", "BuildSettings", "Extent"]
 
-LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 LARGEST_PICTURE = (2048, 2048)
 PORTABLE = ("8.0", "8.6", "8.9", "12.0")  # tensorrt-rtx: one engine from Ampere to Blackwell
 _RTX_REFUSALS = {

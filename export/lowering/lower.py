@@ -15,7 +15,7 @@ from torch import nn
 from ...runtime.errors import LatentRTError
 from .graph import GraphBuilder
 from .module_nodes import MODULES, linear
-from .sizes import END, Dimension, Shape, Size, Value, Whole, as_size_tensor, cut
+from .sizes import END, ComputedShape, ComputedSize, Dimension, Value, Whole, as_size_tensor, cut
 
 __all__ = ["LEAF_MODULES", "LoweringError", "lower_call", "lower_module"]
 
@@ -63,7 +63,9 @@ def _binary(onnx_operator: str, python: Callable[[Any, Any], Any]) -> Callable[.
             return python(left, right)
         if right == 1 and onnx_operator in ("Mul", "Div"):
             return left
-        return Size(builder.shared_node(onnx_operator, *(as_size_tensor(builder, side) for side in (left, right))))
+        return ComputedSize(
+            builder.shared_node(onnx_operator, *(as_size_tensor(builder, side) for side in (left, right)))
+        )
 
     return handler
 
@@ -76,10 +78,10 @@ def _unary(onnx_operator: str) -> Callable[..., Value]:
     return lambda builder, hidden: Value(builder.node(onnx_operator, hidden.name))
 
 
-def _getattr(builder: GraphBuilder, value: Value, name: str) -> Shape:
+def _getattr(builder: GraphBuilder, value: Value, name: str) -> ComputedShape:
     if name != "shape":
         raise LoweringError(f"no ONNX lowering for the attribute {name}")
-    return Shape(value.name)
+    return ComputedShape(value.name)
 
 
 def _getitem(builder: GraphBuilder, value: Any, index: Any) -> Any:
@@ -98,7 +100,7 @@ def _getitem(builder: GraphBuilder, value: Any, index: Any) -> Any:
 
 
 def _reshape(builder: GraphBuilder, value: Value, *shape: Any) -> Value:
-    if len(shape) == 1 and isinstance(shape[0], Shape):
+    if len(shape) == 1 and isinstance(shape[0], ComputedShape):
         return Value(builder.node("Reshape", value.name, builder.shared_node("Shape", shape[0].tensor)))
     sizes: Sequence[Whole] = shape
     if value.weight is not None and all(isinstance(size, int) for size in sizes):

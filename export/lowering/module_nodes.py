@@ -12,7 +12,7 @@ from ..models.time_axis import Delayed, StreamWindow
 from .graph import GraphBuilder
 from .phases import doubling_convolution
 from .planar import is_planar, planar_convolution
-from .sizes import END, Dimension, Size, Value, as_size_tensor, cut
+from .sizes import END, ComputedSize, Dimension, Value, as_size_tensor, cut
 
 __all__ = ["MODULES", "linear"]
 
@@ -153,7 +153,13 @@ def _sliced_attention(builder: GraphBuilder, module: ScaledDotProduct, query: st
 
 
 def _window(
-    builder: GraphBuilder, module: StreamWindow, name: str, state: Value, chunk: Value, first: Size, last: Size
+    builder: GraphBuilder,
+    module: StreamWindow,
+    name: str,
+    state: Value,
+    chunk: Value,
+    first: ComputedSize,
+    last: ComputedSize,
 ) -> Value:
     # In front of the chunk stand the state's frames from `start` to the second. In a clip's first chunk, copies of the
     # chunk's first frame stand for them. Behind the last chunk of a non-causal stream stands its last frame again.
@@ -166,16 +172,18 @@ def _window(
     parts = [builder.node("Gather", seen, places, axis=2), chunk.name]
     if not module.causal:
         count = as_size_tensor(builder, Dimension(chunk.name, 2))
-        parts.append(cut(builder, chunk.name, Size(builder.shared_node("Sub", count, last.name)), END, 2))
+        parts.append(cut(builder, chunk.name, ComputedSize(builder.shared_node("Sub", count, last.name)), END, 2))
     return Value(builder.node("Concat", *parts, axis=2))
 
 
-def _delayed(builder: GraphBuilder, module: Delayed, name: str, joined: Value, first: Size, last: Size) -> Value:
+def _delayed(
+    builder: GraphBuilder, module: Delayed, name: str, joined: Value, first: ComputedSize, last: ComputedSize
+) -> Value:
     offset, frames = (builder.constant([number], "int64") for number in (2 - module.frames, module.frames))
     start = builder.shared_node("Add", builder.shared_node("Mul", first.name, frames), offset)
     count = builder.shared_node("Sub", as_size_tensor(builder, Dimension(joined.name, 2)), frames)
     end = builder.shared_node("Add", count, builder.shared_node("Mul", last.name, frames))
-    return Value(cut(builder, joined.name, Size(start), Size(end), 2))
+    return Value(cut(builder, joined.name, ComputedSize(start), ComputedSize(end), 2))
 
 
 def linear(builder: GraphBuilder, hidden: Value, weight: Value, bias: Value) -> Value:

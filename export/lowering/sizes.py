@@ -6,7 +6,7 @@ import numpy as np
 
 from .graph import GraphBuilder
 
-__all__ = ["END", "Dimension", "Shape", "Size", "Value", "Whole", "as_size_tensor", "cut"]
+__all__ = ["END", "ComputedShape", "ComputedSize", "Dimension", "Value", "Whole", "as_size_tensor", "cut"]
 
 END = np.iinfo(np.int64).max
 """End of a slice that reaches to the end of its axis."""
@@ -26,7 +26,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Size:
+class ComputedSize:
     """A whole number that the graph computes.
 
     Attributes:
@@ -50,7 +50,7 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ComputedShape:
     """All sizes of a tensor.
 
     Attributes:
@@ -63,13 +63,13 @@ class Shape:
         return Dimension(self.tensor, axis)
 
 
-Whole = int | Size | Dimension
+Whole = int | ComputedSize | Dimension
 """A whole number that is known now, or when the graph runs."""
 
 
 def as_size_tensor(builder: GraphBuilder, size: Whole) -> str:
     """Return the name of an int64 tensor of shape (1,) that holds `size`."""
-    if isinstance(size, Size):
+    if isinstance(size, ComputedSize):
         return size.name
     if isinstance(size, Dimension):
         return builder.shared_node("Shape", size.tensor, start=size.axis, end=size.axis + 1)

@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from .graph import GraphBuilder, TensorSpec
 from .lower import LEAF_MODULES, LoweringError, lower_call, lower_module
-from .sizes import Size, Value
+from .sizes import ComputedSize, Value
 
 __all__ = ["lower"]
 
@@ -49,7 +49,7 @@ def lower(
     Raises:
         LoweringError: `forward` uses an unsupported operation; the message names the layer.
     """
-    remaining = [Size(spec.name) if spec.dtype == "int64" else Value(spec.name) for spec in inputs]
+    remaining = [ComputedSize(spec.name) if spec.dtype == "int64" else Value(spec.name) for spec in inputs]
     env: dict[fx.Node, Any] = {}
 
     def resolve(argument: Any) -> Any:

@@ -14,8 +14,7 @@ from ...runtime import open_bundle
 from ...runtime.arrays.kinds import Dtype
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.backends.choose import backends_here, choose_backend
-from ...runtime.backends.names import BackendName, ProviderName
-from ...runtime.backends.tensorrt.opener import LIBRARIES
+from ...runtime.backends.names import LIBRARIES, BackendName, ProviderName
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.autoencoders.autoencoder import Autoencoder
-from ...runtime.backends.tensorrt.opener import LIBRARIES, EngineOpener
+from ...runtime.backends.names import LIBRARIES
+from ...runtime.backends.tensorrt.opener import EngineOpener
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest

@@ -4,6 +4,7 @@ A latent cell stands for `spatial` x `spatial` pixels. A latent clip of 1 + k fr
 Sizes are (H, W) for images and (T, H, W) for video.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,6 +91,8 @@ class Grid:
         Raises:
             InputError: the size is not legal. The message names the rule, the size and the next larger legal size.
         """
+        if len(sample_size) != (3 if self.video else 2):
+            raise InputError(f"sample: wanted a size {self.axes}, got {tuple(sample_size)}")
         legal = self.padded_size(sample_size)
         cells = self.latent_size(sample_size)
         if self.sample_size(cells) != tuple(sample_size) or min(cells[-2:]) < self.encoder_minimum:
@@ -120,14 +123,15 @@ class Grid:
         """
         if crop is None:
             return tuple(sample_size)
-        fits = len(crop) == len(sample_size) and all(
-            1 <= keep <= length for keep, length in zip(crop, sample_size, strict=True)
-        )
-        if not fits:
+        try:
+            wanted = tuple(operator.index(keep) for keep in crop)
+        except TypeError:  # not a sequence, or not of whole numbers
+            wanted = ()
+        if len(wanted) != len(sample_size) or not all(map(operator.le, wanted, sample_size)) or min(wanted) < 1:
             raise InputError(
-                f"crop: wanted {self.axes} of at least 1 and at most {tuple(sample_size)}, got {tuple(crop)}"
+                f"crop: wanted {self.axes} of at least 1 and at most {tuple(sample_size)}, got {wanted or crop!r}"
             )
-        return tuple(crop)
+        return wanted
 
     def pad(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pad a sample to a legal size by repeating the last element of each axis.

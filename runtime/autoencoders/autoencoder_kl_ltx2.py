@@ -1,4 +1,4 @@
-"""The LTX-2 video VAE at run time: frames, streams and clips, besides what all families share."""
+"""The LTX-2 video VAE at run time: frames, streams and clips, in addition to the calls of all families."""
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 

@@ -29,7 +29,7 @@ class BundleModel(ABC):
 
     def __init__(self, manifest: Manifest, **options: Any) -> None:
         """`options` as in `open_bundle`."""
-        from .opened_bundle import OpenedBundle  # here: who opens no bundle imports no backend
+        from .opened_bundle import OpenedBundle  # here: a program that opens no bundle imports no backend
 
         self.opened: OpenedBundle = OpenedBundle(manifest, **options)
 

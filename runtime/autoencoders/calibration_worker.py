@@ -16,7 +16,9 @@ from ..system.worker import serve_one_call
 
 __all__ = ["main"]
 
-_SLOW_SECONDS = 2.0  # a call that is not repeated to know its time without what only the first one does
+_SLOW_SECONDS = (
+    2.0  # a first call that takes longer is not repeated, although it does work that a second call would not
+)
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
 
 
 def _measured(order: dict[str, Any]) -> dict[str, Any]:
-    import concurrent.futures.thread  # noqa: F401 # what tiles need, so that it is not counted as theirs
+    import concurrent.futures.thread  # noqa: F401 # tiles import it: imported now, it does not count as memory of the call
 
     start = resident_bytes() or peak_bytes()
     if start is None:

@@ -1,4 +1,4 @@
-"""A bundle that was opened: its parts, each of which does one thing of a call."""
+"""A bundle that was opened, as parts: each part does one step of a call."""
 
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any

@@ -47,6 +47,7 @@ def plan(opened: OpenedBundle, enabled: Strategy, call: PlannedCall, *, may_stre
         raise InputError(f"output must be one of {', '.join(_OUTPUTS)}, got {call.output!r}")
     if isinstance(call.batch, bool) or not isinstance(call.batch, int) or call.batch < 1:
         raise InputError(f"batch: wanted a whole number of at least 1, got {call.batch!r}")
+    _check_component("plan", call.component)
     opened.grid.check_sample(call.size)
     opened.jobs.graph(call.component, None)
     work = Workload(
@@ -96,11 +97,10 @@ def run_strategy(
 
 def tile_plan(grid: "Grid", tiling: Tiling, component: str, sample_size: Sequence[int]) -> "Plan":
     """See `Autoencoder.tile_plan`."""
-    if component not in ("encoder", "decoder"):
-        raise InputError(f"tile_plan: the component is 'encoder' or 'decoder', got {component!r}")
+    _check_component("tile_plan", component)
     grid.check_sample(sample_size)
     if isinstance(tiling, StripSettings):
-        raise InputError("tile_plan: exact strips are cut step by step and have no plan; enable tiling without exact")
+        raise InputError("tile_plan: strips are cut step by step and have no plan; enable tiling without exact=True")
     return tiling.plan(grid, "encode" if component == "encoder" else "decode", grid.latent_size(sample_size))
 
 
@@ -124,6 +124,11 @@ def warm_up(
         else:
             to_decode = DecodeOptions(specialise=True, **neutral_conditions(opened.manifest.config, shape[0]))
             opened.run(opened.jobs.decode(zeros, enabled, to_decode, may_stream=may_stream), to_decode)
+
+
+def _check_component(method: str, component: str) -> None:
+    if component not in ("encoder", "decoder"):
+        raise InputError(f"{method}: the component is 'encoder' or 'decoder', got {component!r}")
 
 
 def _warmup_calls(

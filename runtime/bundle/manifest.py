@@ -239,7 +239,7 @@ class Manifest:
         if checked_digest(digest) != self.digest:
             raise BundleError(
                 f"{self.folder} has the digest {self.digest}, and {digest} was asked for: it is another bundle or was "
-                f"altered; get the one that you want, or give the digest that `latentrt inspect` prints"
+                f"altered; get the bundle that you want, or give the digest that `latentrt inspect` prints"
             )
 
     def check_graph(self, graph: Graph, file: str) -> None:

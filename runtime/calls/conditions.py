@@ -45,12 +45,14 @@ class Conditions:
         return {**self.noise, **({} if self.temb is None else {ports.TEMB: self.temb})}
 
     def of_element(self, index: int) -> Conditions:
-        """For one element of the batch."""
+        """The conditions of one element of the batch."""
         return self if self.temb is None else replace(self, temb=self.temb[index : index + 1])
 
     def of_tiles(self, tiles: Sequence[Tile], latent_size: Sequence[int]) -> Conditions:
-        """For tiles that run as one batch: the noise is that of the whole, cut out where they lie in space. (Tiles
-        elsewhere would need other noise, so with noise there is one tile to a call.)"""
+        """The conditions of tiles that run as one batch: the noise of the whole, cut out at their place in space.
+
+        Tiles at different places need different noise. So a decoder with noise runs one tile per engine call.
+        """
         temb = None if self.temb is None else np.tile(self.temb, len(tiles))
         rows, columns = (piece.cells for piece in tiles[0].pieces[-2:])
         cut = {}

@@ -208,10 +208,12 @@ class Jobs:
         """The component's graph of the chosen precision and, for video, causality (None: the config's own).
 
         Raises:
-            InputError: no graph of that causality. BundleError: the bundle lacks the component.
+            InputError: `causal` is not a bool, or no graph has that causality. BundleError: the bundle lacks the
+                component.
         """
         graphs = self._graphs.get(component) or self._of_no_precision(component)
         if causal is not None:
+            _require_bool(causal)
             held = ", ".join(str(graph.causal) for graph in graphs)
             graphs = [graph for graph in graphs if graph.causal is causal]
             if not graphs and not self._grid.video:
@@ -232,6 +234,8 @@ class Jobs:
         own = self._causal[component]
         if component == "encoder" and not own:
             raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
+        if causal is not None:
+            _require_bool(causal)
         if causal is not None and causal != own:
             raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
         if not self._stages[component]:
@@ -260,7 +264,7 @@ class Jobs:
         return array
 
     def _checked(self, job: Job, options: CallOptions, may_stream: bool) -> Job:
-        """The job with the further graphs that it may need. What the enabled strategy does not allow is refused."""
+        """Add the graphs of streams and strips to a job. Refuse options that the enabled strategy does not allow."""
         if options.cancel is not None:
             check_token(options.cancel)
         component, strategy = job.workload.component, job.strategy
@@ -278,7 +282,7 @@ class Jobs:
             self._require_one_pass(job, planned=options.memory is not None)
         if isinstance(strategy.tiling, StripSettings) and not job.strip_graphs:
             raise BundleError(
-                f"{self._manifest.folder} holds no {self._dtype} steps for exact strips of its {component}: export it "
+                f"{self._manifest.folder} holds no {self._dtype} graphs for strips of its {component}: export it "
                 f"again with --dtype {self._dtype} --strips"
             )
         if strategy.streaming and options.stream is None:
@@ -288,21 +292,23 @@ class Jobs:
         return job
 
     def _require_one_pass(self, job: Job, *, planned: bool) -> None:
-        """Refuse pieces where the result stays on the device, or is made in the caller's stream."""
+        """Refuse tiles, strips and streams if the result stays on the device or is made in the caller's CUDA stream."""
         on_device, kind = job.result.output == "device", job.kind
         if planned and job.strategy.streaming:
             raise InputError(
-                "memory: streaming is enabled, and what stays on the device or is made in the caller's stream comes of "
-                "one pass; disable_streaming() first"
+                "memory: a result that stays on the device, or is made in the caller's stream, needs a single pass, "
+                "but streaming is enabled; disable_streaming() first"
             )
         if kind == "stream":
             raise InputError("output='device' gives the engine's own result: not with streaming")
         if job.stream is not None and not self._takes_stream:
             raise InputError(f"stream: the backend {self._backend} takes no stream of the caller's")
         if job.stream is not None and kind in ("tiles", "strips"):
-            raise InputError("stream: tiles come together on the host, in no stream: disable_tiling(), or leave it out")
+            raise InputError(
+                "stream: tiles are joined on the host and not in a CUDA stream: disable_tiling(), or leave stream out"
+            )
         if on_device and kind == "strips":
-            raise InputError("output='device' gives the engine's own result: not with exact strips")
+            raise InputError("output='device' gives the engine's own result: not with strips")
         if on_device and (kind != "whole" or job.result.size != job.result.shape[2:]):
             raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
 
@@ -313,3 +319,8 @@ class Jobs:
             f"{self._manifest.folder} holds no {component} in {self._dtype}, though another part in it: export it "
             f"again with --dtype {self._dtype}"
         )
+
+
+def _require_bool(causal: object) -> None:
+    if not isinstance(causal, bool):
+        raise InputError(f"causal: wanted True, False or None, got {causal!r}")

@@ -56,7 +56,7 @@ class Strategy:
         return replace(self, tiling=None)
 
     def label(self, grid: Grid) -> str:
-        """For people, with sizes in pixels and frames."""
+        """The strategy in words for messages and tables, with sizes in pixels and frames."""
         return label_of(self, grid)
 
     def to_json(self) -> dict[str, Any]:
@@ -104,5 +104,5 @@ def label_of(strategy: Strategy, grid: Grid) -> str:
 
 
 def linear_tiles(tiles: Sequence[Sequence[int]]) -> TilingSettings:
-    """Tiles of (size, stride) latent cells along each axis, blended linearly; of exactly these sizes."""
+    """Tiles of exactly (size, stride) latent cells along each axis, blended linearly."""
     return TilingSettings("linear", tuple(AxisTiles(size, stride) for size, stride in tiles))

@@ -22,11 +22,14 @@ class StripSettings:
     """Run pictures in strips with the numbers of a single pass, if `storage` is "float32".
 
     Attributes:
-        rows, columns: of a strip, in pixels. None: as many rows as the budget allows, and whole rows.
-        memory_bytes: what a call may take on the host without input and output. None: half of the available memory.
-        folder: where activations lie that do not fit into the budget. None: the system's folder for temporary files.
-        storage: the precision in which activations wait. With "float16" they take half the memory, and the result is no
-            longer exact.
+        rows: the height of a strip in pixels. None: as many rows as the budget allows.
+        columns: the width of a strip in pixels. None: the picture's width.
+        memory_bytes: the host memory that a call may take in addition to input and output. None: half of the available
+            memory.
+        folder: the folder for activations that do not fit into the budget. None: the system's folder for temporary
+            files.
+        storage: the precision of activations between two steps. With "float16" they take half the memory, and the
+            result is no longer exact.
     """
 
     rows: int | None = None

@@ -1,4 +1,4 @@
-"""What a call has to do, as numbers: enough to plan it before there is an array."""
+"""The size of a call as numbers. They suffice to plan the call before its arrays exist."""
 
 import math
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Workload:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Of the sample, (T,) H, W."""
+        """The size of the sample, (T,) H, W."""
         return self.grid.sample_size(self.cells)
 
     @property
@@ -56,7 +56,7 @@ class Workload:
         return _ITEM_BYTES * self.batch * channels * math.prod(self.cells if self.decodes else self.size)
 
     def result_bytes(self, cells: Sequence[int] | None = None) -> int:
-        """Of the float32 result, or of that of a tile of `cells`."""
+        """The bytes of the float32 result, or of the result of a tile of `cells`."""
         if self.decodes:
             size = self.size if cells is None else self.grid.sample_size(cells)
             return _ITEM_BYTES * self.batch * self.config.out_channels * math.prod(size)
@@ -80,7 +80,7 @@ class Workload:
 
     @property
     def _units(self) -> int:
-        """What activations grow with: latent cells of pictures, or cells times frames of clips."""
+        """The size to which activations are proportional: latent cells of pictures, or cells times frames of clips."""
         return self.batch * volume(self.grid, self.cells)
 
     @property
@@ -93,7 +93,7 @@ class Workload:
 
     @property
     def most_bytes(self) -> int:
-        """A bound of what one pass takes without the weights: far above it, and known without measuring."""
+        """A rough upper bound of the bytes of one pass without the weights. It needs no measurement."""
         return _ITEM_BYTES * (_LIVE_TENSORS * self.widest + 3 * self.scores) + self.input_bytes + self.result_bytes()
 
     def to_json(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Workload:
 
 
 def volume(grid: Grid, cells: Sequence[int]) -> int:
-    """What an engine's memory and time grow with: cells of height and width, times the clip's frames."""
+    """The size to which an engine's memory and time are proportional: cells of height and width, times frames."""
     frames = (cells[0] - 1) * grid.temporal + 1 if grid.video else 1
     return frames * cells[-2] * cells[-1]
 

@@ -26,7 +26,7 @@ __all__ = ["Activation", "ActivationStore"]
 
 Array = NDArray[Any]
 _STOP = attrgetter("rows.stop")
-_MOST_SPARE = 2  # arrays whose pages the next ones of their size take
+_MOST_SPARE = 2  # the last freed arrays, which are kept: the next array of the same size takes their pages
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class _Tile:
 
 class Activation:
     """(B, C, H, W), written tile by tile from the top, and read in tiles of any size; from one thread. `forget` is
-    called with every tile that goes."""
+    called with every tile that is dropped."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], forget: Callable[[_Tile], None]) -> None:
         self.shape = shape
@@ -120,7 +120,7 @@ class ActivationStore:
         self._spare: list[Array] = []
 
     def given(self, array: Array) -> Activation:
-        """A whole activation that is somebody else's; it counts for nothing here."""
+        """An activation over an array of the caller's. Its memory does not count."""
         activation = Activation(array.shape, array.dtype, lambda tile: None)
         rows, columns = (slice(0, length) for length in array.shape[2:])
         activation.tiles.append(_Tile(rows, columns, array.shape, array.dtype, array))
@@ -204,7 +204,7 @@ def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
         narrow = tile.astype(dtype)
     if not np.isfinite(narrow).all():
         raise EngineError(
-            f"exact strips: an activation of {np.abs(tile).max():.3g} does not fit into {dtype}, in which they are "
+            f"strips: an activation of {np.abs(tile).max():.3g} does not fit into {dtype}, in which they are "
             f"kept: keep them in float32 (storage='float32')"
         )
     return narrow

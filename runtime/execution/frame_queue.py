@@ -1,4 +1,4 @@
-"""Frames that have come and not yet gone, (B, C, T, H, W) along time."""
+"""A queue of frames along time, (B, C, T, H, W), between two stages of a stream."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,8 +12,14 @@ __all__ = ["FrameQueue"]
 
 
 class FrameQueue:
-    """First in, first out. Arrays are kept as they come; only what is taken is put together. What is not NumPy's, since
-    a backend kept it, cuts and joins itself (`frames`, `joined`). `count`: how many frames wait."""
+    """First in, first out. Arrays are kept as they come, and joined only when frames are taken.
+
+    Frames that a backend keeps on its device are not NumPy arrays. They bring methods to cut and join them (`frames`,
+    `joined`).
+
+    Attributes:
+        count: the number of frames in the queue.
+    """
 
     def __init__(self) -> None:
         self._parts: deque[Any] = deque()

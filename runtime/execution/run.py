@@ -71,8 +71,11 @@ def run_in_groups(engines: EngineSets, job: Job, scope: CallScope) -> Iterator[A
 
 
 def sessions_for(engines: EngineSets, strategy: Strategy, specialise: bool | None, scope: CallScope) -> Sessions:
-    """The engines that a strategy runs on, and the call set to `specialise` them. A strategy for a memory budget was
-    measured with engines that are not specialised, which take less memory."""
+    """The engines that a job runs on. The scope is set so that they specialise for this shape, or do not.
+
+    A strategy for a memory budget runs on engines that are not specialised. They take less memory, and the planner
+    measured these.
+    """
     scope.check()  # planning may have taken long
     scope.specialise = False if strategy.budgeted else specialise
     return engines.of(strategy)

@@ -13,7 +13,7 @@ __all__ = ["SpillFile"]
 
 
 class SpillFile:
-    """Read and written, not mapped: mapped pages count as memory. What is freed is written over.
+    """A file that is read and written, and not mapped, because mapped pages count as memory. Freed parts are reused.
 
     Raises:
         OutputError: the folder cannot be used or, in `write`, its disk is full.

@@ -1,4 +1,4 @@
-"""A clip as a stream: in which chunks it runs, and what becomes of the frames that come."""
+"""Running a clip as a stream: the chunks that go in, and the frames that come out."""
 
 from collections.abc import Iterator
 from math import prod
@@ -124,7 +124,7 @@ def _split(frames: NDArray[Any], most: int | None, output: str, out: NDArray[Any
 
 
 def _time_axis(frames: NDArray[Any]) -> int:
-    """Of frames (B, C, T, H, W), or pixels (B, T, H, W, C)."""
+    """The index of the time axis: of frames (B, C, T, H, W), or of pixels (B, T, H, W, C)."""
     return 1 if frames.dtype == np.uint8 else 2
 
 

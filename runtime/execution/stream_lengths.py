@@ -57,7 +57,7 @@ class StepFrames:
 
     @classmethod
     def of(cls, graph: Graph, most: int) -> "StepFrames":
-        """For steps of at most `most` frames, or of the fewest out of which something comes."""
+        """For steps of at most `most` frames. If so few frames give no result, the fewest frames that give one."""
         stage = _stage(graph)
         multiple = stage.multiple
         begin = int(multiple > 1)  # chunks of 1 + a multiple, then of multiples

@@ -153,8 +153,10 @@ def _stage(
 
 
 def _next_count(waiting: int, stage: Stage, shapes: "_Shapes", most: int, *, first: bool, last: bool) -> int:
-    """How many of the waiting frames the next step takes; 0: it waits for more. The clip's end gets a step of its own,
-    as short as can be, with which all frames that were held back come out."""
+    """How many of the waiting frames the next step takes. 0: it waits for more frames.
+
+    The clip's end is a step of its own, as short as possible. All frames that the stage held back come out with it.
+    """
     multiple = stage.multiple
     begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
     least = max(stage.lead, begin + multiple) if first else multiple

@@ -83,8 +83,10 @@ class StripPass:
         target: Activation | None,
         write: Write,
     ) -> dict[str, Array]:
-        """Every tile of a step, and the statistics of its result. What it reads and no later step does goes tile by
-        tile, so that its place is free for what is made."""
+        """Run every tile of a step, and collect the statistics of its result.
+
+        Rows that no later step reads are dropped tile by tile, so that the result can take their memory.
+        """
         run = self._open(step.graph)
         wanted = {tensor.name for tensor in step.graph.inputs}
         extras = {name: value for name, value in extras.items() if name in wanted}
@@ -138,7 +140,7 @@ class StripPass:
         return inputs
 
     def _drop_above(self, step: Step, results: Mapping[int, Activation], number: int) -> None:
-        """Let go of what only this step reads, and not for this tile or those behind it."""
+        """Drop the rows that no later step reads, and that this step does not read for this tile or a later tile."""
         stage, (rows, _), (down, _) = step.stage, step.tiles[number], step.windows[number]
         for index, row in ((stage.source, down.start), (stage.skip, rows.start)):
             if index in self._not_read_after[stage.index]:

@@ -30,8 +30,11 @@ class StripSize:
     def within(
         self, graphs: Sequence[Graph], profiles: Callable[[Graph], tuple[Profile, ...]], positions: int
     ) -> "StripSize":
-        """What engines built for those profiles take of it: of the first, if there are several; for attention, of
-        the first that takes the keys of a picture of so many latent cells."""
+        """This size, limited to what engines that were built for those profiles take.
+
+        The first profile counts if there are several. For attention it is the first profile that takes the keys of a
+        picture of so many latent cells.
+        """
         rows, columns, queries = self.rows, self.columns, self.queries
         for graph in graphs:
             stage, built = _stage(graph), profiles(graph)
@@ -93,7 +96,7 @@ def plan_steps(
         stage = _stage(graph)
         if stage.index != len(steps):
             raise BundleError(
-                f"the bundle lacks step {len(steps)} of the {graph.component}'s exact strips in {graph.dtype}: export "
+                f"the bundle lacks step {len(steps)} of the {graph.component}'s strips in {graph.dtype}: export "
                 f"it again"
             )
         source = sizes[stage.source]
@@ -114,8 +117,10 @@ def plan_steps(
 def strip_for(
     graphs: Sequence[Graph], ratio: int, width: int, batch: int, budget_bytes: int, columns: int | None = None
 ) -> int:
-    """The pixel rows of a strip, a multiple of `ratio`, of a picture of that width: as many as fit into the budget,
-    and no more than help."""
+    """The pixel rows of a strip of a picture of that width, a multiple of `ratio`.
+
+    As many rows as fit into the budget, and no more than `_BEST_TILE_BYTES` allows: larger strips are not faster.
+    """
     channels = max(_int(axis) for graph in graphs for axis in (graph.inputs[0].shape[1], graph.outputs[0].shape[1]))
     row_bytes = _ITEM_BYTES * batch * channels * min(columns or width, width)
     rows = min(budget_bytes // _BUFFERS, _BEST_TILE_BYTES) // row_bytes
@@ -123,7 +128,7 @@ def strip_for(
 
 
 def queries_within(rows: int, columns: int, keys: int, scores_bytes: int) -> tuple[int, int]:
-    """The tile of queries whose scores, and their softmax, fit."""
+    """The largest tile of queries whose scores and softmax fit into `scores_bytes`."""
     most = max(scores_bytes // (2 * _ITEM_BYTES * keys), 1)
     return (min(rows, most // columns), columns) if most >= columns else (1, most)
 

@@ -113,7 +113,7 @@ def _open(sessions: Sessions, scope: CallScope, engines: OpenedAhead, graph: Gra
     component: Any = engines(graph)
     if not component.capabilities.steps:
         raise BackendUnavailable(
-            f"backend {sessions.backend.label} runs no exact strips: open the bundle with backend='onnxruntime'"
+            f"backend {sessions.backend.label} runs no strips: open the bundle with backend='onnxruntime'"
         )
 
     def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:

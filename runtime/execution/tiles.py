@@ -69,7 +69,7 @@ def _groups(
         for index in range(part.shape[0]):
             run_engine(sessions, component, call.element(index, call.result), scope)
 
-    noisy = job.conditions is not None and job.conditions.noise  # which is that of one place, so tiles run one by one
+    noisy = job.conditions is not None and job.conditions.noise  # noise belongs to one place, so tiles run one by one
     yield from apply(
         plan,
         run,

@@ -26,7 +26,7 @@ from .destination import STANDARD_OUTPUT, check_destination, check_replaceable
 from .given_latents import model_latents
 from .named_seed import generator_for
 from .original_size import original_size
-from .progress import Progress, counting
+from .progress import FileProgress, counting
 
 __all__ = ["DEFAULT_FRAME_RATE", "DecodedFile", "decode_file"]
 
@@ -47,7 +47,7 @@ def decode_file(
     seed: int | None = None,
     memory: int | str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
 ) -> dict[str, Any]:
     """Decode a latents file. The ending of `output` chooses the format:
 
@@ -124,7 +124,7 @@ class DecodedFile:
     vae: Autoencoder
     latents: NDArray[np.float32]
     crop: tuple[int, ...] | None
-    progress: Progress | None
+    progress: FileProgress | None
     conditions: dict[str, Any]
     memory: int | str | None
 

@@ -23,7 +23,7 @@ from ..system.partial_output import require_folder
 from .destination import check_replaceable
 from .encode_jobs import settings_of
 from .named_seed import generator_for
-from .progress import Progress, counting
+from .progress import FileProgress, counting
 from .sources import is_array, read_sample
 
 __all__ = ["EncodedFile", "encode_file"]
@@ -60,7 +60,7 @@ def encode_file(
     memory: int | str | None = None,
     overwrite: bool = False,
     check: Callable[[], None] | None = None,
-    progress: Progress | None = None,
+    progress: FileProgress | None = None,
     background: Background = WHITE,
     matrix: str | None = None,
 ) -> EncodedFile:
@@ -142,7 +142,7 @@ def _encode_whole(
     vae: Autoencoder,
     source: Path,
     check: Callable[[], None],
-    progress: Progress | None,
+    progress: FileProgress | None,
     memory: int | str | None,
     background: Background,
     matrix: str | None,
@@ -159,7 +159,7 @@ def _encode_clip(
     clips: ClipCalls,
     source: Path,
     check: Callable[[], None],
-    progress: Progress | None,
+    progress: FileProgress | None,
     memory: int | str | None,
     background: Background,
     matrix: str | None,

@@ -56,14 +56,16 @@ class CostLine:
 
 @dataclass(frozen=True)
 class CostLines:
-    """Draws lines through calls that it has measured, small sizes first. It goes on to larger sizes as long as they
-    take little time, or a small part of the call's own, and no more than the allowed bytes, as smaller sizes predict.
+    """Measures calls, small sizes first, and draws lines through them.
+
+    A larger size is measured only if the smaller sizes predict two things: it takes at most the allowed bytes, and it
+    takes little time, or a small part of the time of the call that is planned.
 
     Attributes:
         points: gives measured points.
         memory: the backend's memory model.
         minimum: gives the least height and width of latents, by component.
-        fixed: gives the bytes that a call holds at any size, as far as they are known.
+        fixed: gives the bytes of a call that are known without measuring, such as the bookkeeping of an arena.
     """
 
     points: Points
@@ -91,7 +93,7 @@ class CostLines:
         wanted = volume(grid, cells) * work.batch
         *_, chosen = sizes[0], *self._climb(work, strategy, sizes, measured, wanted, most_bytes)
         if len(seen) == 1 < len(sizes) and self._within(most_bytes, measured(sizes[0]), sizes[:2], work, strategy):
-            chosen = sizes[1]  # however long it takes: two points say more than one
+            chosen = sizes[1]  # a line needs two points, so the time limit does not count here
         while chosen not in (sizes[0], sizes[-1]) and self._attends(work, chosen, measured(chosen)):
             chosen = sizes[sizes.index(chosen) - 1]
         stop = volume(grid, chosen)
@@ -118,7 +120,7 @@ class CostLines:
         wanted: int,
         most_bytes: int | None,
     ) -> Iterator[Cells]:
-        """Ever larger sizes, each of them measured, up to the limits of seconds and bytes."""
+        """Measure larger and larger sizes up to the limits of seconds and bytes, and yield each measured size."""
         grid, place = work.grid, 0
         short = SHORT_SECONDS[strategy.streaming] * self.memory.calibration_share
         while True:
@@ -152,7 +154,7 @@ class CostLines:
         return self.fixed(replace(work, batch=1, cells=cells), strategy)
 
     def _attends(self, work: Workload, cells: Cells, point: Point) -> bool:
-        """Whether attention explains most of what the call held, so that the point says nothing about other layers."""
+        """Whether attention held most of the call's memory. The point is then no measurement of the other layers."""
         held = attention_bytes(replace(work, batch=1, cells=cells), self.memory.attention_score_copies)
         return held > MOST_ATTENTION_SHARE * point.call_bytes
 

@@ -43,7 +43,7 @@ class Cost:
 
     @property
     def most_bytes(self) -> int:
-        """What a budget has to allow."""
+        """The least budget that allows the call."""
         return self.bytes + self.margin_bytes
 
 
@@ -95,7 +95,7 @@ class Costs:
         return self._with_all(work, strategy, held, seconds * (work.batch // own.batch))
 
     def about(self, work: Workload, strategy: Strategy, most_bytes: int | None = None) -> Cost:
-        """The estimate for tiles, from what was measured for a pass over everything."""
+        """The estimate for tiles, computed from the measurements for a single pass over the whole size."""
         own = replace(work, batch=1) if strategy.sliced else work
         plan = plan_of(own, strategy)
         tile = plan.largest
@@ -133,15 +133,18 @@ class Costs:
         return STREAM_FACTOR * held - own, seconds * work.cells[0] / probed[0]
 
     def _stream_tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
-        """Streams side by side share the engine. Each holds its states, and its part of a chunk of the clip while the
-        other streams compute theirs. Then that chunk is put together."""
+        """The cost of several streams, one for each tile. They share the engine.
+
+        Each stream holds its states. It also holds its tile of the current chunk until the other streams have computed
+        theirs and the tiles are joined to a chunk of whole frames.
+        """
         plan = plan_of(work, strategy)
         height, width = plan.largest
         held, seconds = self._stream(replace(work, cells=(work.cells[0], height, width)), strategy.untiled, most_bytes)
         return held + self._side_by_side(work, strategy), seconds * plan.count
 
     def _side_by_side(self, work: Workload, strategy: Strategy) -> int:
-        """What streams side by side hold beyond one of them, in bytes."""
+        """The bytes that all streams of the tiles hold in addition to what one stream holds."""
         plan = plan_of(work, strategy)
         chunk = self._chunk_bytes(work, strategy)
         others = (plan.count - 1) * math.prod(plan.largest)
@@ -170,8 +173,10 @@ class Costs:
         return _ITEM_BYTES * sum(math.prod(tensor.shape_for(one)) for tensor in states)
 
     def _probed(self, work: Workload, strategy: Strategy) -> tuple[int, ...]:
-        """The size of the clip to measure: the whole clip, or as many frames as a stream's memory grows with. By then
-        all stages have had their first chunk and a whole chunk after it, so that no first chunk is also the last."""
+        """The size of the clip to measure: the whole clip, or its first frames, if a stream's memory grows no further.
+
+        These frames give each stage a first chunk and a whole chunk after it, so that no first chunk is also the last.
+        """
         chunk = -(-(strategy.frames_per_chunk or work.grid.temporal) // work.grid.temporal)
         ahead = frames_ahead(self._manifest.find_streams(work.component, self._dtype)) if work.decodes else 0
         lead = math.ceil(ahead / work.grid.temporal) + max(1 + 2 * chunk, 5 if work.decodes else 3)
@@ -189,7 +194,7 @@ class Costs:
         return held + self._fixed(own, strategy), line.unit_seconds * wanted
 
     def _fixed(self, work: Workload, strategy: Strategy) -> int:
-        """The bytes that a call holds at any size, as the backend's memory model has them."""
+        """The bytes of a call that the backend's memory model knows without measuring."""
         estimate = work.peak_estimate_bytes
         if strategy.streaming:
             graphs = self._manifest.find_streams(work.component, self._dtype)
@@ -208,8 +213,7 @@ def plan_of(work: Workload, strategy: Strategy) -> Plan:
 
 
 def _around(work: Workload, strategy: Strategy) -> int:
-    """The bytes outside the engines: the result while it is put together, pixels, and an input that the engine does not
-    take as it is."""
+    """The bytes outside the engines: the input of a call in pieces, the result while it is joined, and its pixels."""
     result, pieces = work.result_bytes(), strategy.kind != "whole" or (strategy.sliced and work.batch > 1)
     pixels = result // _ITEM_BYTES if work.output != "float32" else 0
     given = 0 if work.comes_in_chunks and strategy.streaming else work.input_bytes

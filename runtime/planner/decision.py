@@ -89,7 +89,7 @@ class Decision:
         return tuple(dict.fromkeys(candidate.backend for candidate in self.candidates))
 
     def together_with(self, other: "Decision") -> "Decision":
-        """The candidates of both decisions, with the choice of the other, or with this choice if the other has none."""
+        """A decision with the candidates of both decisions. The choice is that of the other decision if it has one."""
         chosen, reason = (self.chosen, self.reason) if other.chosen is None else (other.chosen, other.reason)
         candidates = self.candidates + other.candidates
         if chosen is None and any(one.cost for one in candidates):

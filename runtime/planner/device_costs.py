@@ -99,7 +99,9 @@ class DeviceCosts:
             activations = max(activations, record.activation_bytes or 0)
             for tensor in graph.inputs:
                 if ports.is_state(tensor.name):
-                    states += 2 * _bytes(tensor, tensor.shape_for(names))  # those that are read and the next ones
+                    states += 2 * _bytes(
+                        tensor, tensor.shape_for(names)
+                    )  # the states that are read, and the next states
                 elif tensor.name == ports.CHUNK:
                     # Frames that wait, and frames that are put together for a step.
                     between += 2 * _bytes(tensor, tensor.shape_for(names | {ports.FRAMES: step}))
@@ -171,7 +173,7 @@ def _engine_bytes(record: EngineRecord) -> int:
 
 
 def _outputs(work: Workload, result_bytes: float) -> float:
-    """A result on the device, with the pixels of a decoder's."""
+    """The bytes of a result on the GPU, and of its pixels if it is a decoder's result."""
     return result_bytes * (1 + PIXELS_SHARE * work.decodes)
 
 

@@ -141,8 +141,8 @@ class Planner:
         return reason_of(seen, chosen, budget, self._backend)
 
     def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[JudgedStrategy]:
-        """The strategy of each kind that holds least, up to the first that fits. Empty if the budget is so large that
-        there is no need to look."""
+        """Judge the strategy of each kind that holds least memory, until one fits. Empty if the budget is so large that
+        something fits in any case."""
         every = list(self._every(work, base, may_stream))
         every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
         kept = work.result_bytes() if work.output != "frames" else 0

@@ -161,7 +161,7 @@ class CallPlanner:
 
     @staticmethod
     def _decided(planner: Any, *arguments: Any, **options: Any) -> "Decision | None":
-        """What a planner decides; None where it could measure nothing."""
+        """The decision of a planner. None: it could measure nothing."""
         try:
             return planner.decide(*arguments, **options)  # type: ignore[no-any-return]
         except EngineError:
@@ -204,12 +204,12 @@ class CallPlanner:
         return int(DEFAULT_SHARE * memory.free_bytes()) if isinstance(memory, RecordedMemory) else default_budget()
 
     def _can_stream(self, work: Workload, enabled: Strategy) -> bool:
-        """Whether a clip can go through in chunks as it was asked for."""
+        """Whether a stream can run the call: the bundle has streaming graphs, and the call needs no single pass."""
         held = self.manifest.find_streams(work.component, self.backend.graph_dtype)
         return bool(held) and not enabled.sliced and not work.in_one_pass
 
 
 def _may_be_planned(enabled: Strategy) -> bool:
-    """Whether the planner has something to choose: not tiles, and of exact strips their size."""
+    """Whether the planner may choose: tiling is off, or strips are enabled without `memory_bytes`."""
     strips = enabled.tiling
     return strips is None or (isinstance(strips, StripSettings) and strips.memory_bytes is None)

@@ -39,17 +39,17 @@ __all__ = [
 # Predictions: wanted between 5 % below and 15 % above the measured peak. 20 of 20 were (benchmarks/planner.md).
 
 PREDICTION_FACTOR = 1.06
-"""Times every prediction of host memory, which is to be a little high rather than low."""
+"""Multiplies every prediction of host memory, because a prediction should rather be a little high than low."""
 STREAM_FACTOR = 1.03
-"""Times a stream's prediction, further: each stage has a largest step of its own."""
+"""Multiplies the prediction of a stream again, because each stage has its own largest step."""
 STRIP_FACTOR = 0.97
-"""Times the prediction of strips, further: their tiles are counted one by one, so less is uncertain."""
+"""Multiplies the prediction of strips again. It is below 1 because their tiles are counted one by one."""
 STRIP_STEP_FACTOR = 1.06
-"""Times what the steps of strips hold: steps differ in how much an engine call takes for its result."""
+"""Multiplies the bytes that the steps of strips hold, because engine calls of different steps differ."""
 DEVICE_FACTOR = 1.06
-"""Times every prediction of GPU memory: allocations are rounded up. Not measured: no GPU was there."""
+"""Multiplies every prediction of GPU memory, because allocations are rounded up. Not measured on a GPU."""
 PEAK_MARGIN = 0.05
-"""The share of a prediction by which peaks were seen to exceed it. A budget has to allow for that much more."""
+"""The share of a prediction by which measured peaks exceeded it. A budget has to allow this in addition."""
 DISK_BYTES_PER_SECOND = 5e8
 """Bytes per second at which strips write activations to files: that of a common solid-state disk. An assumption."""
 
@@ -74,14 +74,14 @@ LONGEST_SECONDS = {False: 30.0, True: 60.0}
 LARGEST_SIZE_STEP = 16
 """How many times as large as the size before it a calibrating call may be."""
 SECOND_POINT_RATIOS = (2.5, 6.0)
-"""A line goes through two points. Between these ratios the larger size may be to the smaller one: memory bends where
-buffers are small."""
+"""The least and the greatest ratio of the two sizes through which a line goes. Memory is not linear at small sizes, so
+the smaller size must not be too small."""
 LEAST_SLOPE_SHARE = 0.05
-"""The share of a call's memory that is taken to grow with the size at the least: small calls differ by chance."""
+"""The least share of a call's memory that is assumed to grow with the size, because small calls differ by chance."""
 ATTENTION_INPUT_COPIES = 9
 """Arrays of the size of attention's input that a pass holds next to the scores."""
 MOST_ATTENTION_SHARE = 0.75
-"""If attention explains more than this share of a measured call, the point says nothing about the other layers."""
+"""If attention takes more than this share of a measured call, the call is no measurement of the other layers."""
 STRIP_PROBE_SIDES = (12, 24)
 """The sides, in latent cells, of the two square pictures on which strips are measured."""
 
@@ -102,12 +102,12 @@ STRIP_BUDGET_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
 LEAST_STRIP_BYTES = 1 << 26
 """The least bytes that strips are given: 64 MiB."""
 WHOLE_OVER_TILE = 2
-"""If the bound of a whole pass is more than this times that of the smallest tile, the tile holds less for certain, and
-the pass is not measured to find the least memory."""
+"""The pass is not measured to find the least memory if its bound exceeds the bound of the smallest tile this many
+times: then the tile certainly holds less."""
 SKIP_MEASURING_SHARE = 0.7
 """Tiles are not measured if their estimate, times this, exceeds the budget."""
 
-# GPU memory, computed from the records of engines. Not measured: no GPU was there.
+# GPU memory, computed from the records of engines. Not measured on a GPU.
 
 ENGINES_OPEN_AT_ONCE = 2
 """The engines of strips that are on the GPU at once: the next step's opens while one computes."""

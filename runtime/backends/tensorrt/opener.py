@@ -18,14 +18,13 @@ from ...system.file_identity import FileIdentity
 from ..component import Component
 from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import compute_capability, has_nvidia_driver
+from ..names import LIBRARIES
 from .options import TensorRtOptions
 
 if TYPE_CHECKING:
     from .shared_device import SharedDevice
 
-__all__ = ["LIBRARIES", "EngineOpener", "find_engines", "missing_library", "unusable_engines"]
-
-LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+__all__ = ["EngineOpener", "find_engines", "missing_library", "unusable_engines"]
 
 
 def missing_library(backend: str, device: int = 0) -> str | None:

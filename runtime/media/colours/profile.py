@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ADOBE_RGB", "SRGB", "SRGB_CURVE", "RGBSpace", "icc_profile"]
+__all__ = ["ADOBE_RGB", "BRADFORD", "SRGB", "SRGB_CURVE", "RGBSpace", "icc_profile"]
 
 _D50 = (0.9642, 1.0, 0.8249)  # XYZ of the white point of the ICC's connection space
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _CREATED = (2024, 1, 1, 0, 0, 0)  # a constant date, so that equal pictures give equal files
+
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+"""The matrix from CIE XYZ to the responses of the eye's cones, by Bradford's method."""
 
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 """The curve of sRGB (IEC 61966-2-1) as parameters (g, a, b, c, d) of the ICC's parametric curve 3: the light of x is
@@ -82,10 +84,10 @@ def _to_d50(space: RGBSpace) -> NDArray[np.float64]:
         matrix = xyz * np.linalg.solve(xyz, white)
     except np.linalg.LinAlgError as error:
         raise ValueError("the primaries lie on one line") from error
-    cones, wanted = _BRADFORD @ white, _BRADFORD @ np.array(_D50)
+    cones, wanted = BRADFORD @ white, BRADFORD @ np.array(_D50)
     if not (np.abs(cones) > 1e-6).all():
         raise ValueError("the white cannot be adapted")
-    adapted: NDArray[np.float64] = np.linalg.solve(_BRADFORD, np.diag(wanted / cones)) @ _BRADFORD @ matrix
+    adapted: NDArray[np.float64] = np.linalg.solve(BRADFORD, np.diag(wanted / cones)) @ BRADFORD @ matrix
     return adapted
 
 

@@ -20,6 +20,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .profile import BRADFORD
+
 __all__ = ["ColourSpace"]
 
 _REFERENCE_WHITE = 203.0  # cd/m2, BT.2408
@@ -54,7 +56,6 @@ _PRIMARIES: dict[int, tuple[str, tuple[tuple[float, float], ...]]] = {
     22: ("EBU 3213", ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65)),
 }
 _UNSPECIFIED_PRIMARIES = frozenset({0, 2, 3})
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _STEPS = 65535  # the code of white
 _MOST_CODE = 2  # the largest code that counts, as a multiple of white
 
@@ -168,8 +169,8 @@ def _codes_of_light() -> NDArray[np.uint8]:
 @cache
 def _to_bt709_matrix(primaries: int) -> NDArray[np.float32]:
     source, wanted = _PRIMARIES[primaries][1], _PRIMARIES[1][1]
-    cones_from, cones_to = _BRADFORD @ _white(source), _BRADFORD @ _white(wanted)
-    adapt = np.linalg.inv(_BRADFORD) @ np.diag(cones_to / cones_from) @ _BRADFORD
+    cones_from, cones_to = BRADFORD @ _white(source), BRADFORD @ _white(wanted)
+    adapt = np.linalg.inv(BRADFORD) @ np.diag(cones_to / cones_from) @ BRADFORD
     matrix: NDArray[np.float32] = (np.linalg.inv(_to_xyz(wanted)) @ adapt @ _to_xyz(source)).astype(np.float32)
     return matrix
 

@@ -76,6 +76,8 @@ WRONG_OPTIONS: dict[str, dict[str, Any]] = {
 WRONG_TO_DECODE = WRONG_OPTIONS | {
     "crop beyond the sample": {"crop": (10_000, 10_000)},
     "crop of no size": {"crop": (0, 4)},
+    "crop of text": {"crop": ("a", 4)},
+    "crop that is one number": {"crop": 4},
     "temb": {"temb": 0.5},
 }
 WRONG_TO_ENCODE = WRONG_OPTIONS | {"uint8": {"output": "uint8"}}
@@ -152,6 +154,45 @@ def test_a_causality_that_the_bundle_lacks_is_refused_before_a_plan(memory: str 
     refused(lambda: video.decode_frames(latents_of(video), causal=other, memory=memory))
     refused(lambda: video.decode_stream(latents_of(video), causal=other))
     refused(lambda: video.encode(sample_of(video), causal=not video.config.encoder_causal, memory=memory))
+
+
+@pytest.mark.parametrize("causal", ["yes", 1, np.zeros(2)])
+def test_a_causality_that_is_no_bool_is_refused_with_a_sentence(causal: Any, opened: Open) -> None:
+    vae = opened(VIDEO, backend="onnxruntime")
+    calls: list[Callable[[], Any]] = [
+        lambda: vae.decode(latents_of(vae), causal=causal, memory="2GiB"),
+        lambda: vae.encode(sample_of(vae), causal=causal, memory="2GiB"),
+        lambda: vae.decode_stream(latents_of(vae), causal=causal),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="causal: wanted True, False or None"):
+            call()
+
+
+def test_a_seed_that_is_none_is_refused_before_the_sample_is_encoded(opened: Open) -> None:
+    vae = opened(IMAGE, backend="onnxruntime")
+    refused(lambda: vae(sample_of(vae), sample_posterior=True, memory="2GiB"))
+    refused(lambda: vae(sample_of(vae), sample_posterior=True, rng="seven", memory="2GiB"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"size": (64,)}, "wanted a size"),
+        ({"size": (9, 9, 64, 64)}, "wanted a size"),
+        ({"component": "unet"}, "the component is 'encoder' or 'decoder'"),
+        ({"output": "picture"}, "output must be one of"),
+        ({"batch": 0}, "batch: wanted a whole number"),
+    ],
+)
+@pytest.mark.parametrize("name", [IMAGE, VIDEO])
+def test_a_plan_of_wrong_arguments_is_refused_before_it_is_made(
+    name: str, wrong: dict[str, Any], message: str, opened: Open
+) -> None:
+    vae = opened(name, backend="onnxruntime")
+    options = {"size": (9, 64, 64) if vae.video else (64, 64)} | wrong
+    with pytest.raises(InputError, match=message):
+        vae.plan(options.pop("size"), memory="2GiB", **options)
 
 
 @pytest.mark.parametrize("wrong", [{"rng": 0}, {"temb": 0.05}, {"temb": np.zeros(3, np.float32), "rng": 0}])

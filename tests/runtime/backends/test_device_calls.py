@@ -271,7 +271,7 @@ def test_device_arrays_go_in_and_come_out_in_the_order_of_the_callers_stream(pai
     np.testing.assert_allclose(vae.decode(on_device_of(z), stream=theirs.handle).sample, sample, atol=1e-5)
     np.testing.assert_allclose(vae.decode(z, output="device").sample.numpy(), sample, atol=1e-5)
     vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=32)
-    with pytest.raises(InputError, match="stream: tiles come together on the host"):
+    with pytest.raises(InputError, match="stream: tiles are joined on the host"):
         vae.decode(z, stream=theirs.handle)
     with pytest.raises(InputError, match="the backend onnxruntime:cpu takes no stream of the caller's"):
         wanted.decode(z, stream=theirs.handle)
