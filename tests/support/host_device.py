@@ -35,7 +35,7 @@ from latentrt.runtime.bundle.profiles import Profile
 from latentrt.runtime.errors import DeviceMemoryError, EngineError
 from latentrt.runtime.system.hashing import sha256_of
 
-__all__ = ["HostGpu", "OnDevice", "install", "with_engines"]
+__all__ = ["HostGpu", "OnDevice", "install", "values_at", "with_engines"]
 
 _LOCK = threading.RLock()
 _STREAMS: dict[int, "Stream"] = {}
@@ -103,6 +103,7 @@ class HostGpu:
     def __init__(self, index: int = 0, ledger: MemoryLedger | None = None) -> None:
         self.index, self.ledger, self.log = index, ledger or MemoryLedger(), list[str]()
         self.recorded, self.allocated = 0, list[str]()
+        self.handed_over = list[tuple[int, int | None]]()  # the address, and the stream in whose order it is freed
         self.default = Stream(self.log)
         HostGpu.latest = self
         HostGpu.made += 1
@@ -135,7 +136,8 @@ class HostGpu:
         return Buffer(_Memory(size, stream), size, self.ledger)
 
     def hand_over(self, buffer: Buffer, pointer: int | None) -> None:
-        buffer.memory.freed_on, buffer.memory.stream = pointer, self.stream_of(pointer or 0)
+        buffer.memory.stream = self.stream_of(pointer or 0)
+        self.handed_over.append((buffer.handle, pointer))
 
     def pinned(self, size: int) -> tuple[Any, Any]:
         memory = _Memory(max(size, 1))
@@ -171,13 +173,11 @@ class HostGpu:
         return array, array.values.ctypes.data, array.values.nbytes
 
     def as_array(self, buffer: Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> "OnDevice":
-        return OnDevice(_at(buffer.handle, shape, dtype))
+        return OnDevice(values_at(buffer.handle, shape, dtype))
 
 
 class _Memory:
     """Freed in the order of a stream, if it has one."""
-
-    freed_on: int | None = None
 
     def __init__(self, size: int, stream: Stream | None = None) -> None:
         self.content = np.full(size + 256, 0xAB, np.uint8)  # not zeros: what is read before it is written shows
@@ -281,7 +281,7 @@ class Context:
         if name in self.engine.inputs:
             return tuple(self.shapes[name])
         feeds = {
-            key: _at(self.addresses[key], self.shapes[key], dtype)
+            key: values_at(self.addresses[key], self.shapes[key], dtype)
             if dtype == np.int64
             else np.zeros(self.shapes[key], dtype)
             for key, dtype in self.engine.inputs.items()
@@ -304,7 +304,7 @@ class Context:
         dtypes = self.engine.inputs
 
         def execute() -> None:
-            feeds = {name: _at(addresses[name], shapes[name], dtype) for name, dtype in dtypes.items()}
+            feeds = {name: values_at(addresses[name], shapes[name], dtype) for name, dtype in dtypes.items()}
             ctypes.memset(scratch[0], 0xCD, scratch[1])
             for name, array in self._outputs(feeds).items():
                 ctypes.memmove(addresses[name], np.ascontiguousarray(array).ctypes.data, array.nbytes)
@@ -322,7 +322,8 @@ class Context:
         return results | {name: added[name](first) for name in self.engine.adds}
 
 
-def _at(address: int, shape: Iterable[int], dtype: Any) -> Any:
+def values_at(address: int, shape: Iterable[int], dtype: Any) -> Any:
+    """The array at an address, as it is now: nothing is waited for."""
     shape = tuple(shape)
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     content = (ctypes.c_uint8 * size).from_address(address)

@@ -15,7 +15,7 @@ import host_device
 import numpy as np
 import pytest
 from architectures import ALL, picture
-from host_device import HostGpu, OnDevice, Stream
+from host_device import HostGpu, OnDevice, Stream, values_at
 
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
@@ -303,10 +303,8 @@ def test_whoever_takes_a_result_waits_for_it(unhurried: Any, bundles: dict[str, 
         stream: Any = HostGpu.latest.default if waits is HostGpu else waits
         if stream is not None:
             stream.sync()  # what the taker does with it comes behind this
-            np.testing.assert_allclose(
-                made._gpu.as_array(made._buffer, made.shape, made.dtype).values, sample, atol=1e-5
-            )
-        assert made._buffer.memory.freed_on == (theirs.handle if asked == -1 else asked)
+            np.testing.assert_allclose(values_at(made.address, made.shape, made.dtype), sample, atol=1e-5)
+        assert HostGpu.latest.handed_over[-1] == (made.address, theirs.handle if asked == -1 else asked)
 
 
 def test_a_result_goes_into_the_next_call_before_it_is_there(unhurried: Any, bundles: dict[str, Path]) -> None:
@@ -328,24 +326,60 @@ def test_half_precision_latents_on_the_device_are_widened(pair: Callable[..., An
 
 
 class _View:
-    shape, strides, ptr, is_device_accessible = (1, 4, 8, 8), None, 4096, True
+    ptr, is_device_accessible = 4096, True
 
-    def __init__(self, dtype: Any = np.float32, device_id: int = 1) -> None:
-        self.dtype, self.device_id = np.dtype(dtype), device_id
+    def __init__(
+        self,
+        dtype: Any = np.float32,
+        device_id: int = 1,
+        shape: tuple[int, ...] = (1, 4, 8, 8),
+        strides: tuple[int, ...] | None = None,
+    ) -> None:
+        self.dtype, self.device_id, self.shape, self.strides = np.dtype(dtype), device_id, shape, strides
 
 
-def _viewing(name: str) -> Any:
-    """The second GPU, with a library that reads arrays by a function of that name, and takes them as they are."""
+class _Cuda:
+    """Stands where cuda-core and cuda-bindings do.
 
-    def read(array: Any, stream_ptr: int) -> Any:
-        if isinstance(array, Exception):
-            raise array
-        return array
+    Args:
+        reads: the names of its functions that read arrays. They take arrays as they are, and raise exceptions.
 
-    gpu: Any = object.__new__(devices.Gpu)
-    gpu.index = 1
-    gpu._core = SimpleNamespace(utils=SimpleNamespace(StridedMemoryView=SimpleNamespace(**{name: read})))
-    return gpu
+    Attributes:
+        device: the number of the thread's current GPU.
+    """
+
+    def __init__(self, *reads: str) -> None:
+        self.device, self._reads = 0, reads
+
+    def gpu(self, patch: pytest.MonkeyPatch, allocate: Callable[..., Any] | None = None) -> devices.Gpu:
+        """The second GPU, whose memory comes from `allocate`."""
+
+        def read(array: Any, stream_ptr: int) -> Any:
+            if isinstance(array, Exception):
+                raise array
+            return array
+
+        def device(index: int) -> SimpleNamespace:
+            return SimpleNamespace(compute_capability=(9, 0), set_current=lambda: self.make_current(index))
+
+        views = SimpleNamespace(**dict.fromkeys(self._reads, read))
+        core = SimpleNamespace(
+            Device=device,
+            DeviceMemoryResource=lambda index, options: SimpleNamespace(allocate=allocate),
+            DeviceMemoryResourceOptions=SimpleNamespace,
+            utils=SimpleNamespace(StridedMemoryView=views),
+        )
+        runtime = SimpleNamespace(
+            cudaGetDevice=lambda: (0, self.device),
+            cudaSetDevice=self.make_current,
+            cudaMemGetInfo=lambda: (0, 5 << 20, 10 << 20),
+        )
+        modules = {"cuda.core": core, "cuda.bindings.runtime": runtime}
+        patch.setattr(devices, "require", lambda name, extra: modules[name])
+        return devices.Gpu(1)
+
+    def make_current(self, index: int) -> None:
+        self.device = index
 
 
 @pytest.mark.parametrize(
@@ -356,35 +390,52 @@ def _viewing(name: str) -> Any:
         (BufferError("requires grad"), r"latents: the array cannot be read \(requires grad\): give float32 or"),
     ],
 )
-def test_device_arrays_that_an_engine_does_not_take(view: Any, sentence: str) -> None:
-    gpu = _viewing("from_dlpack")
+def test_device_arrays_that_an_engine_does_not_take(view: Any, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = _Cuda("from_dlpack").gpu(monkeypatch)
     assert gpu.view_input(_View(), Stream([]), "latents")[1:] == (4096, (1, 4, 8, 8))
     with pytest.raises(InputError, match=sentence):
         gpu.view_input(view, Stream([]), "latents")
 
 
-def test_the_threads_own_device_is_current_again_afterwards() -> None:
-    current = [0]
-    runtime = SimpleNamespace(
-        cudaGetDevice=lambda: (0, current[0]), cudaSetDevice=lambda index: current.__setitem__(0, index)
-    )
-    gpu: Any = object.__new__(devices.Gpu)
-    gpu.index, gpu._runtime = 1, runtime
-    gpu._device = SimpleNamespace(set_current=lambda: current.__setitem__(0, 1))
+@pytest.mark.parametrize(
+    ("shape", "strides", "contiguous"),
+    [
+        ((2, 3, 4), None, True),
+        ((2, 3, 4), (12, 4, 1), True),
+        ((1, 3, 4), (99, 4, 1), True),
+        ((2, 3, 4), (12, 1, 3), False),
+        ((2, 3, 4), (24, 8, 2), False),
+    ],
+)
+def test_what_is_contiguous(
+    shape: tuple[int, ...], strides: tuple[int, ...] | None, contiguous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, view = _Cuda("from_dlpack", "from_any_interface").gpu(monkeypatch), _View(shape=shape, strides=strides)
+    refused = contextlib.nullcontext() if contiguous else pytest.raises(InputError, match="contiguous")
+    with refused:
+        assert gpu.view_input(view, Stream([]), "latents") == (view, 4096, shape)
+    with refused:
+        assert gpu.view_memory(view) == (view, 4096, 4 * int(np.prod(shape)))
+
+
+def test_the_threads_own_device_is_current_again_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = _Cuda()
+    gpu = cuda.gpu(monkeypatch)
+    assert cuda.device == 0
     for ending in (None, RuntimeError("within")):
         with contextlib.suppress(RuntimeError), gpu.current():
-            assert current == [1]
+            assert cuda.device == 1
             if ending is not None:
                 raise ending
-        assert current == [0]
+        assert cuda.device == 0
 
 
 def on_device_of(array: np.ndarray) -> OnDevice:
     return OnDevice(array.copy())
 
 
-def test_memory_that_an_engine_does_not_work_in() -> None:
-    gpu = _viewing("from_any_interface")
+def test_memory_that_an_engine_does_not_work_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = _Cuda("from_any_interface").gpu(monkeypatch)
     assert gpu.view_memory(_View(np.uint8))[1:] == (4096, 256)
     for array, sentence in (
         (_View(np.uint8, device_id=0), "workspace: the array lies on GPU 0 and the engines on GPU 1: give one there"),
@@ -405,13 +456,13 @@ def test_memory_that_an_engine_does_not_work_in() -> None:
         ("CUDA_ERROR_ILLEGAL_ADDRESS: wrong", EngineError, "CUDA gives no 1 MiB for activations: CUDA_ERROR_ILLEGAL_A"),
     ],
 )
-def test_only_a_lack_of_room_is_told_as_one(said: str, kind: type[EngineError], sentence: str) -> None:
+def test_only_a_lack_of_room_is_told_as_one(
+    said: str, kind: type[EngineError], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def allocate(size: int, stream: Any) -> Any:
         raise RuntimeError(said)
 
-    gpu: Any = object.__new__(devices.Gpu)
-    gpu.ledger, gpu._pool = MemoryLedger(), SimpleNamespace(allocate=allocate)
-    gpu._runtime = SimpleNamespace(cudaMemGetInfo=lambda: (0, 5 << 20, 10 << 20))
+    gpu = _Cuda().gpu(monkeypatch, allocate)
     with pytest.raises(EngineError, match=sentence) as caught:
         gpu.allocate(1 << 20, Stream([]), "activations")
     assert caught.type is kind
@@ -467,7 +518,7 @@ def test_engines_go_when_the_gpu_is_done_with_them(end: str, unhurried: Any, bun
     made = vae.decode(z, output="device", stream=Stream([]).handle).sample
     getattr(vae, end)()
     with open_bundle(bundles["sd"], backend="onnxruntime") as wanted:
-        values = made._gpu.as_array(made._buffer, made.shape, made.dtype).values
+        values = values_at(made.address, made.shape, made.dtype)
         np.testing.assert_allclose(values, wanted.decode(z).sample, atol=1e-5)
 
 
@@ -489,9 +540,10 @@ def test_results_that_were_handed_out_count_beyond_a_release(pair: Callable[...,
     _, vae = pair("sd", session_options={"device_memory_bytes": 1 << 20})
     made = vae.decode(latents(1, 4, 8, 8), output="device").sample
     vae.release()
-    assert HostGpu.latest.ledger.taken == made._buffer.size == 4 * 3 * 64 * 64
+    held = 4 * 3 * 64 * 64
+    assert HostGpu.latest.ledger.taken == held
     shared = vae.opened.engines.own.backend.shared()
-    assert shared.gpu.available == (1 << 20) - made._buffer.size
+    assert shared.gpu.available == (1 << 20) - held
     del made
     assert shared.gpu.available == 1 << 20
 

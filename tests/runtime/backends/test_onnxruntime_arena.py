@@ -17,6 +17,7 @@ import pytest
 from latentrt.runtime import open_bundle
 from latentrt.runtime.backends.choose import choose_backend
 from latentrt.runtime.backends.memory_model import Reopening
+from latentrt.runtime.backends.onnxruntime import component
 from latentrt.runtime.backends.onnxruntime.arena import BLOCK_BYTES, Arena, block_bytes, table_bytes
 from latentrt.runtime.backends.onnxruntime.component import shared_arena
 from latentrt.runtime.bundle.manifest import Manifest
@@ -39,11 +40,24 @@ def test_an_arena_that_nobody_holds_is_gone() -> None:
     assert seen() is None
 
 
-def test_an_opened_bundle_holds_the_arena_until_it_is_released(bundle_of: Callable[[str], Path]) -> None:
+def test_an_opened_bundle_holds_the_arena_until_it_is_released(
+    bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arenas: list[weakref.ref[Arena]] = []
+
+    def fresh(provider: str) -> Arena:  # other tests may hold the arena of the process
+        arena = Arena(onnxruntime)
+        arenas.append(weakref.ref(arena))
+        return arena
+
+    monkeypatch.setattr(component, "shared_arena", fresh)
     with open_bundle(bundle_of("sd"), backend="onnxruntime") as vae:
         vae.decode(np.zeros((1, vae.config.latent_channels, 8, 8), np.float32))
-        component: Any = next(iter(vae.opened.engines.own._open.values()))
-        assert component._arena is Arena.of_process(onnxruntime)
+        gc.collect()
+        assert [arena() is not None for arena in arenas] == [True]
+        vae.release()
+        gc.collect()
+        assert [arena() is not None for arena in arenas] == [False]
 
 
 def test_the_arena_outlives_engines_that_are_let_go_one_by_one(bundle_of: Callable[[str], Path]) -> None:

@@ -267,16 +267,25 @@ def test_processes_that_compile_beside_each_other_add_to_what_is_kept(
 ) -> None:
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path))
     record = Manifest.open(built).engines[0]
-    make = partial(RuntimeCache, adds=adds)
+    made: list[RuntimeCache] = []
+
+    def make() -> RuntimeCache:
+        made.append(RuntimeCache(adds=adds))
+        return made[-1]
+
+    def opened() -> tuple[Any, RuntimeCache]:
+        """The cache of a new process, with the library's cache within it."""
+        return jit(record, make), made[-1]
+
     sizes = [{"latents": (1, 4, side, side)} for side in (8, 16, 24)]
-    both = [jit(record, make) for _ in range(2)]  # opened before the other one has kept anything
-    for cache, size, kernel in zip((*both, both[0]), sizes, ("first", "second", "third"), strict=True):
-        cache._cache.kernels.add(kernel)
+    both = [opened() for _ in range(2)]  # opened before the other one has kept anything
+    for (cache, library), size, kernel in zip((*both, both[0]), sizes, ("first", "second", "third"), strict=True):
+        library.kernels.add(kernel)
         cache.keep(size)
-    later = jit(record, make)
+    later, library = opened()
     known = [later.knows(size) for size in sizes]
     assert known == ([True] * 3 if adds else [True, False, True]), "and none is listed without its kernels"
-    assert later._cache.kernels == ({"first", "second", "third"} if adds else {"first", "third"})
+    assert library.kernels == ({"first", "second", "third"} if adds else {"first", "third"})
 
 
 def test_kernels_that_cannot_be_kept_cost_no_result(
@@ -367,10 +376,22 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
 def test_onnx_runtimes_providers_compute_float32_as_such(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[Any] = []
+
+    def session(graph: str, options: Any, providers: Any) -> None:
+        asked.append(providers)
+        raise RuntimeError("nothing is loaded here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime, "missing_provider", lambda provider: None)
+        patch.setattr("onnxruntime.InferenceSession", session)
+        for provider, cache in (("cuda", None), ("cpu", None), ("tensorrt", tmp_path)):
+            with pytest.raises(EngineError, match="nothing is loaded here"):
+                onnxruntime.OnnxRuntimeComponent(built / "decoder.onnx", provider=provider, cache=cache)
     cuda, tensorrt_ep, cpu = (onnxruntime.PROVIDERS[name] for name in ("cuda", "tensorrt", "cpu"))
-    assert onnxruntime._providers([cuda], None) == [(cuda, {"use_tf32": "0"}), (cpu, {})]
-    assert onnxruntime._providers([cpu], None) == [(cpu, {})]
-    chain = onnxruntime._providers([tensorrt_ep, cuda], tmp_path)
+    of_cuda, of_cpu, chain = asked
+    assert of_cuda == [(cuda, {"use_tf32": "0"}), (cpu, {})]
+    assert of_cpu == [(cpu, {})]
     assert [name for name, _ in chain] == [tensorrt_ep, cuda, cpu]
     assert chain[0][1]["trt_engine_cache_path"] == chain[0][1]["trt_timing_cache_path"] == str(tmp_path)
     manifest = Manifest.open(built)
@@ -491,20 +512,6 @@ def test_the_librarys_errors_are_kept_for_ours_and_its_words_are_log_records(cap
     assert logger.last_error != "it does not say why"
     assert "\n" not in logger.last_error
     assert logger.last_error.split()[0] in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("shape", "strides", "contiguous"),
-    [
-        ((2, 3, 4), None, True),
-        ((2, 3, 4), (12, 4, 1), True),
-        ((1, 3, 4), (99, 4, 1), True),
-        ((2, 3, 4), (12, 1, 3), False),
-        ((2, 3, 4), (24, 8, 2), False),
-    ],
-)
-def test_what_is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, contiguous: bool) -> None:
-    assert devices._is_contiguous(shape, strides) is contiguous
 
 
 def test_warmup_loads_and_runs_and_never_builds(built: Path) -> None:

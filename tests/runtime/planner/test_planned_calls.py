@@ -2,6 +2,7 @@
 made-up measurements."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from architectures import LTX
 from made_up_points import MADE_UP, MIB, MadeUp
 from settled import settled
 
-from latentrt.runtime import InputError, LatentRTError
+from latentrt.runtime import AutoencoderKLLTX2Video, InputError, LatentRTError, open_bundle
 from latentrt.runtime.arrays.grid import Grid
+from latentrt.runtime.backends.choose import choose_backend
 from latentrt.runtime.backends.component import CallScope
 from latentrt.runtime.backends.onnxruntime.options import OnnxRuntimeOptions
 from latentrt.runtime.backends.sessions import Sessions
+from latentrt.runtime.backends.wrapped import WrappedBackend
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE, Strategy
 from latentrt.runtime.calls.workload import Workload
 from latentrt.runtime.planner.calibration import Calibration
+from latentrt.runtime.planner.candidates import candidates
 from latentrt.runtime.planner.costs import Costs
 from latentrt.runtime.planner.planner import Planner
 from latentrt.runtime.planner.probe import Point, Probe
@@ -58,9 +62,10 @@ def test_a_stream_that_fits_is_not_refused_for_small_tiles_that_hold_more(bundle
     manifest, work = of_ltx(bundle_of, (33, 64, 64))
     costs = Costs(manifest, MADE_UP, States(work.grid))
     planner = Planner(manifest, costs)
-    streams = [one for one in planner._every(work, STREAMING, True) if one.tiling is None]
+    every = list(candidates(manifest, work, STREAMING, dtype="float32", sizes=costs.tile_sizes(work)))
+    streams = [one for one in every if one.tiling is None]
     budget = min(costs.of(work, one).most_bytes for one in streams)
-    smallest = [one for one in planner._every(work, STREAMING, True) if one.tiling is not None][-1]
+    smallest = [one for one in every if one.tiling is not None][-1]
     assert costs.of(work, smallest).bytes > 1.5 * budget, "states of many tiles that overlap"
     decision = planner.decide(work, budget, STREAMING)
     assert decision.chosen is not None
@@ -89,18 +94,22 @@ def test_with_slicing_enabled_no_stream_is_looked_at(opened: Callable[..., Any],
 
 @pytest.mark.parametrize("kept", [{"output": "device"}, {"stream": 7}])
 def test_what_stays_on_the_device_or_in_a_stream_comes_of_one_pass(
-    kept: dict[str, Any], opened: Callable[..., Any], points: MadeUp
+    kept: dict[str, Any], bundle_of: Callable[[str], Path], points: MadeUp
 ) -> None:
-    vae = opened("ltx20", backend="onnxruntime")
-    vae.opened.jobs._takes_stream = True
-    z = latents(9, 8, 8)
-    assert settled(vae, z, "600MiB").streaming
-    with pytest.raises(InputError, match="nothing fits into 600 MiB: the least would be whole, in"):
-        settled(vae, z, "600MiB", **kept)
-    assert settled(vae, z, "60GiB", **kept).kind == "whole"
-    vae.enable_streaming()
-    with pytest.raises(InputError, match=r"memory: streaming is enabled, and what stays on the device .* of one pass"):
-        settled(vae, z, "60GiB", **kept)
+    inner = choose_backend(Manifest.open(bundle_of("ltx20")), backend="onnxruntime", threads=1)
+    backend = WrappedBackend(inner, lambda graph, component: component)
+    backend.capabilities = replace(inner.capabilities, callers_stream=True)
+    with open_bundle(bundle_of("ltx20"), backend=backend) as vae:
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        z = latents(9, 8, 8)
+        assert settled(vae, z, "600MiB").streaming
+        with pytest.raises(InputError, match="nothing fits into 600 MiB: the least would be whole, in"):
+            settled(vae, z, "600MiB", **kept)
+        assert settled(vae, z, "60GiB", **kept).kind == "whole"
+        vae.enable_streaming()
+        message = r"memory: streaming is enabled, and what stays on the device .* of one pass"
+        with pytest.raises(InputError, match=message):
+            settled(vae, z, "60GiB", **kept)
 
 
 def test_where_nothing_fits_and_nobody_asked_what_holds_least_runs(

@@ -35,6 +35,7 @@ from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.media.clips.clip_writer import write_clip
 from latentrt.runtime.planner.calibration import Calibration
 from latentrt.runtime.planner.calibration_sizes import calibration_sizes
+from latentrt.runtime.planner.candidates import candidates
 from latentrt.runtime.planner.costs import Costs
 from latentrt.runtime.planner.decision import Decision
 from latentrt.runtime.planner.planner import Planner
@@ -176,7 +177,7 @@ def test_the_least_that_is_named_is_what_the_smallest_tile_takes(bundle_of: Call
 
     work = Workload(manifest.config, grid, "decoder", 1, (160, 160))
     costs = Costs(manifest, MADE_UP, Bent(grid))
-    smallest = list(Planner(manifest, costs)._every(work, WHOLE, False))[-1]
+    smallest = list(candidates(manifest, work, WHOLE, dtype="float32", sizes=costs.tile_sizes(work)))[-1]
     assert smallest.kind == "tiles"
     least = memory_text(costs.of(work, smallest).most_bytes, up=True)
     for budget in (1 * MIB, 50 * MIB):
