@@ -40,6 +40,12 @@ class Sessions:
         self._open: dict[tuple[str, bool], Component] = {}
         self._closed = False
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The files of the graphs whose engines are in memory."""
+        with self._lock:
+            return tuple(file for file, _ in self._open)
+
     @contextmanager
     def turn(self, call: CallScope) -> Iterator[None]:
         """Wait for a free context and hold it for one engine call: between its tiles a user call lets others in.

@@ -64,6 +64,9 @@ class OpenVinoComponent:
             Without a key it is not kept.
         files: the SHA-256 of the graph and its weights, which must not change.
 
+    Attributes:
+        models: the compiled models of the graph.
+
     Raises:
         BackendUnavailable: OpenVINO cannot run here in that precision.
         EngineError: it does not load the graph.
@@ -100,7 +103,7 @@ class OpenVinoComponent:
         from .cache import CompiledModelCache  # here: only calls of this backend pay for it
 
         self._cache = CompiledModelCache(key) if key else None
-        self._models = Models(self._compiled)
+        self.models = Models(self._compiled)
 
     def _compiled(self, sizes: FixedSizes | None) -> Any:
         with _COMPILING:
@@ -149,7 +152,7 @@ class OpenVinoComponent:
         def ours(names: Sequence[str]) -> dict[str, NDArray[Any]]:
             return {} if out is None else {names[0]: out}
 
-        results = self._run(partial(self._models.of_call, inputs, call), inputs, ours, call)
+        results = self._run(partial(self.models.of_call, inputs, call), inputs, ours, call)
         # A view, which keeps its tensor. The engine's device is the host.
         return next(iter(results.values())) if out is None else out
 
@@ -171,7 +174,7 @@ class OpenVinoComponent:
         def ours(names: Sequence[str]) -> dict[str, NDArray[Any]]:
             return states if out is None else {names[0]: out, **states}
 
-        return self._run(partial(self._models.of_step, inputs, call), inputs, ours, call)
+        return self._run(partial(self.models.of_step, inputs, call), inputs, ours, call)
 
     def _run(
         self,
@@ -242,7 +245,7 @@ class OpenVinoComponent:
         finally:
             call.on_cancel(None)
             if model.is_spoiled:
-                self._models.drop_spoiled()
+                self.models.drop_spoiled()
         return {name: given.get(name, tensor.data) for name, tensor in zip(names, outputs, strict=True)}
 
     def _given_to(self, port: Any, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

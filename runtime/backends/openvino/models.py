@@ -49,12 +49,13 @@ class SharedModel:
 
     Attributes:
         compiled: OpenVINO's compiled model.
+        sizes: the sizes that it was compiled for. None: it takes every size.
         is_spoiled: whether a call was cancelled, or failed, while the model computed it. Set without a lock, so that a
             cancellation never waits for a compilation.
     """
 
-    def __init__(self, compiled: Any) -> None:
-        self.compiled = compiled
+    def __init__(self, compiled: Any, sizes: FixedSizes | None = None) -> None:
+        self.compiled, self.sizes = compiled, sizes
         self.is_spoiled = False
         self._turn = threading.Lock()
 
@@ -93,6 +94,13 @@ class Models:
         self._most: WeakKeyDictionary[CallScope, dict[FixedSizes, int]] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
+    @property
+    def held(self) -> tuple[SharedModel, ...]:
+        """The models that take memory now."""
+        with self._lock:
+            kept = (self._every_size, *self._whole.values(), *(model for _, model in self._steps.values()))
+            return tuple(model for model in kept if model is not None)
+
     def for_every_size(self) -> SharedModel:
         """The model that takes every size. It is compiled again if it was spoiled."""
         with self._lock:
@@ -111,7 +119,7 @@ class Models:
             if call.specialise or sizes in self._whole:
                 model = self._whole.get(sizes)
                 if model is None:
-                    model = self._whole[sizes] = SharedModel(self._compiled(sizes))
+                    model = self._whole[sizes] = self._made(sizes)
                 return model
         return self.for_every_size()
 
@@ -130,12 +138,12 @@ class Models:
                 most = self._most.setdefault(call, {})
                 if most.get(clip) == frames != self._step_of(clip)[0]:
                     self._steps.pop(clip, None)  # freed before the next model takes memory
-                    self._steps[clip] = frames, SharedModel(self._compiled(FixedSizes.of(inputs)))
+                    self._steps[clip] = frames, self._made(FixedSizes.of(inputs))
                 most[clip] = max(frames, most.get(clip, 0))
             of_frames, model = self._step_of(clip)
             if of_frames == frames:
                 if model is None:
-                    model = SharedModel(self._compiled(FixedSizes.of(inputs)))
+                    model = self._made(FixedSizes.of(inputs))
                     self._steps[clip] = frames, model
                 return model
         return self.for_every_size()
@@ -155,6 +163,9 @@ class Models:
         for clip, (frames, model) in self._steps.items():
             if model is not None and model.is_spoiled:
                 self._steps[clip] = frames, None
+
+    def _made(self, sizes: FixedSizes) -> SharedModel:
+        return SharedModel(self._compiled(sizes), sizes)
 
     def _step_of(self, clip: FixedSizes) -> tuple[int, SharedModel | None]:
         return self._steps.get(clip, (0, None))

@@ -28,6 +28,7 @@ from latentrt.runtime.backends.openvino.models import Models
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import Strategy
 from latentrt.runtime.execution import stream
+from latentrt.runtime.execution.streaming import run_stages
 from latentrt.runtime.planner.decision import Decision, JudgedStrategy
 from latentrt.runtime.planner.policy import CallPlanner
 from latentrt.runtime.planner.probe import Point
@@ -119,13 +120,12 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_
     component: str, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    run = stream._chunks
 
     def noted(*given: Any, **options: Any) -> Any:
         steps.append("stream")
-        return run(*given, **options)
+        return run_stages(*given, **options)
 
-    monkeypatch.setattr(stream, "_chunks", noted)
+    monkeypatch.setattr(stream, "run_stages", noted)
     monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", 1)
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 1)
     chosen = JudgedStrategy(Strategy(streaming=True), "stream", True, None, None)

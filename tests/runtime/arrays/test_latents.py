@@ -62,10 +62,11 @@ def test_ltx_2_uses_the_statistics_of_its_checkpoint(scaling: float) -> None:
     config = config_of("ltx20", scaling_factor=scaling, **LTX_STATISTICS)
     z = latents_of(config)
     mean, std = (torch.tensor(LTX_STATISTICS[name]) for name in ("latents_mean", "latents_std"))
-    wanted = LTX2Pipeline._normalize_latents(torch.from_numpy(z), mean, std, scaling).numpy()
-    np.testing.assert_allclose(scale_latents(z, config), wanted, rtol=1e-5, atol=1e-6)
-    wanted = LTX2Pipeline._denormalize_latents(torch.from_numpy(z), mean, std, scaling).numpy()
-    np.testing.assert_allclose(unscale_latents(z, config), wanted, rtol=1e-5, atol=1e-6)
+    # The pipeline has no public names for them.
+    scale, unscale = LTX2Pipeline._normalize_latents, LTX2Pipeline._denormalize_latents  # noqa: SLF001
+    for ours, theirs in ((scale_latents, scale), (unscale_latents, unscale)):
+        wanted = theirs(torch.from_numpy(z), mean, std, scaling).numpy()
+        np.testing.assert_allclose(ours(z, config), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if not name.startswith("flux2")])  # those in test_flux2.py

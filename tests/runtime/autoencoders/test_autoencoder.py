@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from architectures import ALL, picture, relative_error
@@ -464,12 +465,21 @@ def test_unknown_arguments_are_errors_not_ignored(opened: Open, bundle_of: Calla
             call()
 
 
-def test_session_options_reach_onnx_runtime_and_unknown_ones_are_refused(bundle_of: Callable[[str], Path]) -> None:
+def test_session_options_reach_onnx_runtime_and_unknown_ones_are_refused(
+    bundle_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[Any] = []
+    make = onnxruntime.InferenceSession
+
+    def noted(*given: Any, **settings: Any) -> Any:
+        sessions.append(make(*given, **settings))
+        return sessions[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
     options = {"enable_mem_pattern": False, "session.intra_op.allow_spinning": 0}
     with open_bundle(bundle_of(IMAGE), threads=1, session_options=options) as vae:
         wanted = vae.decode(latents_of(vae)).sample
-        engine: Any = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
-        found = engine._session.get_session_options()
+        found = sessions[-1].get_session_options()
         assert found.enable_mem_pattern is False
         assert found.intra_op_num_threads == 1
         assert found.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -135,13 +135,14 @@ def test_models_of_known_sizes_come_back_after_a_storm(name: str, count: int, bu
         made = _models_of(vae)
         for size in sizes:
             vae.decode(latents_of(vae, size))
-        assert all(model is not None and not model.is_spoiled for model in made._whole.values())
+        assert sorted(dict(model.sizes.shapes)["latents"] for model in made.held if model.sizes) == sorted(shapes)
+        assert not any(model.is_spoiled for model in made.held)
     assert storm.right + storm.cancelled == count // 2
 
 
 def _models_of(vae: Any) -> Any:
     component = vae.opened.engines.own.component(vae.opened.jobs.graph("decoder", None))
-    return component._models
+    return component.models
 
 
 def test_a_model_that_was_cancelled_inside_is_never_used_again(bundle_of: BundleOf) -> None:
@@ -157,7 +158,7 @@ def test_a_model_that_was_cancelled_inside_is_never_used_again(bundle_of: Bundle
         with pytest.raises(Cancelled):
             vae.decode(large, cancel=token)
         assert first.is_spoiled
-        assert models._every_size is None, "the spoiled model still takes memory"
+        assert models.held == (), "the spoiled model still takes memory"
         second = models.for_every_size()
         assert second is not first
         vae.decode(latents_of(vae, (4, 4)))
@@ -334,7 +335,8 @@ def test_a_call_may_end_or_be_cancelled_wherever_a_lock_is_held(bundle_of: Bundl
         (call,) = vae.opened.engines.calls
 
         def interrupted() -> None:
-            with vae.opened.engines._lock, vae.opened.engines.own._lock, token._lock, call._lock:
+            engines = vae.opened.engines
+            with engines._lock, engines.own._lock, token._lock, call._lock:  # noqa: SLF001 # the locks are the subject
                 vae.cancel()
                 token.cancel()
                 stream.close()

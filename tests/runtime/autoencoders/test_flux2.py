@@ -28,6 +28,9 @@ from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.media.pictures.picture_file import read_picture, write_picture
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+PIPELINE: Any = Flux2Pipeline
+# The pipeline has no public names for them.
+patchify, unpatchify = PIPELINE._patchify_latents, PIPELINE._unpatchify_latents  # noqa: SLF001
 NAMES = ["flux2", "flux2_small_decoder"]
 COUNTER = "bn.num_batches_tracked"
 
@@ -73,19 +76,18 @@ def test_a_converted_file_is_what_diffusers_reads(
 @pytest.mark.parametrize("name", NAMES)
 def test_scaling_is_what_the_pipeline_does_around_the_vae(name: str, bundle_of: Callable[[str], Path]) -> None:
     model = diffusers_model(ALL[name])
-    pipeline: Any = Flux2Pipeline
     latents = np.random.default_rng(0).standard_normal((2, 8, 4, 6)).astype(np.float32)
     # As the pipeline has it where it encodes a picture, and backwards where it decodes.
     mean = model.bn.running_mean.view(1, -1, 1, 1)
     std = torch.sqrt(model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps)
-    wanted = (pipeline._patchify_latents(torch.from_numpy(latents)) - mean) / std
+    wanted = (patchify(torch.from_numpy(latents)) - mean) / std
     with open_bundle(bundle_of(name)) as vae:
         assert isinstance(vae, AutoencoderKLFlux2)
         scaled = vae.scale_latents(latents)
         assert scaled.dtype == np.float32
         np.testing.assert_allclose(scaled, wanted.numpy(), rtol=1e-5, atol=1e-5)
         unscaled = vae.unscale_latents(scaled)
-        theirs = pipeline._unpatchify_latents(torch.from_numpy(scaled) * std + mean).numpy()
+        theirs = unpatchify(torch.from_numpy(scaled) * std + mean).numpy()
         np.testing.assert_allclose(unscaled, theirs, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(unscaled, latents, rtol=1e-5, atol=1e-5)
         assert unscaled.flags.owndata
@@ -146,8 +148,7 @@ def test_the_decode_of_scaled_latents_is_the_pipelines(bundle_of: Callable[[str]
     std = torch.sqrt(model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps)
     theirs = torch.from_numpy(diffusion) * std + model.bn.running_mean.view(1, -1, 1, 1)
     with torch.no_grad(), open_bundle(bundle_of("flux2"), threads=1) as vae:
-        pipeline: Any = Flux2Pipeline
-        wanted = model.decode(pipeline._unpatchify_latents(theirs)).sample.numpy()
+        wanted = model.decode(unpatchify(theirs)).sample.numpy()
         assert relative_error(vae.decode(vae.unscale_latents(diffusion)).sample, wanted) < 1e-4
 
 

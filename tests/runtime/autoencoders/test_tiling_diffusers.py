@@ -126,7 +126,7 @@ def test_a_tiled_call_loops_over_tiles_where_the_whole_would_fit_into_one(
     assert relative_error(vae.decode(z).sample, wanted) > 1e-3, "a stub tile makes a difference"
     x = sample_of(vae, "no_attention", (7, 8))
     with torch.no_grad():
-        moments = model._tiled_encode(torch.from_numpy(x)).numpy()
+        moments = model._tiled_encode(torch.from_numpy(x)).numpy()  # noqa: SLF001 # `tiled_encode` is deprecated
     assert relative_error(vae.tiled_encode(x).latent_dist.parameters, moments) < TOLERANCE
 
 
@@ -216,10 +216,10 @@ def test_image_settings_with_which_diffusers_goes_wrong_are_refused(
 ) -> None:
     vae, _ = pair("sd")
     vae.enable_tiling(tile_sample_min_size=64)
-    before = vae._tiling
+    before = vae.settings
     with pytest.raises((InputError, TypeError), match=sentence):
         vae.enable_tiling(blend="diffusers", **settings)
-    assert vae._tiling is before, "the settings before it stay"
+    assert vae.settings is before, "the settings before it stay"
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_calling_enable_tiling_again_replaces_every_setting(pair: Callable[[str]
     vae, _ = pair("ltx20")
     vae.enable_tiling(blend="diffusers", framewise=True, **LTX_SPACE)
     vae.enable_tiling(blend="diffusers")
-    again = vae._tiling
+    again = vae.settings.tiling
     vae.disable_tiling()
     vae.enable_tiling(blend="diffusers")
-    assert vae._tiling == again
+    assert vae.settings.tiling == again
     assert [tiles.size for tiles in again.tiles] == [3, 16, 16]

@@ -148,7 +148,7 @@ def test_bfloat16_is_asked_for_by_name_and_runs_the_float32_graph(name: str, bun
 
 def test_the_precision_asked_for_is_the_one_that_is_compiled(bundle_of: BundleOf) -> None:
     component: Any = OpenVinoComponent(bundle_of("sd") / "decoder.onnx")
-    assert component._models.for_every_size().compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert component.models.for_every_size().compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
 
 
 def test_a_precision_that_it_would_not_run_is_refused(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,8 +320,8 @@ def test_warm_sizes_get_a_model_of_their_own_and_the_same_numbers(bundle_of: Bun
         component: Any = vae.opened.engines.own.component(
             next(graph for graph in vae.graphs if graph.component == "decoder")
         )
-        assert [fit.shapes for fit in component._models._whole] == [(("latents", one.shape),)]
-        component._models.for_every_size = None  # whatever would run on it now fails
+        assert [model.sizes.shapes for model in component.models.held if model.sizes] == [(("latents", one.shape),)]
+        component.models.for_every_size = None  # whatever would run on it now fails
         assert relative_error(vae.decode(one).sample, before) < 1e-5
         with pytest.raises(TypeError):
             vae.decode(other)
@@ -336,7 +336,9 @@ def stages_of(vae: Any) -> list[Any]:
 
 def fitted_frames(vae: Any) -> list[list[int]]:
     """The frames of the steps that have models of their own, stage by stage."""
-    return [[frames for frames, _ in stage._models._steps.values()] for stage in stages_of(vae)]
+    return [
+        [dict(model.sizes.shapes)["chunk"][2] for model in stage.models.held if model.sizes] for stage in stages_of(vae)
+    ]
 
 
 @pytest.fixture
@@ -444,7 +446,7 @@ def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of:
             copy = {name: array.copy() for name, array in given.items()}
             call = CallScope(specialise=True)
             common, apart = (component.step(copy, call=call) for _ in range(2))
-            assert len(component._models._steps) == 1
+            assert [model.sizes is not None for model in component.models.held] == [False, True]
             assert all(np.array_equal(copy[name], given[name]) for name in given)
             over = component.step(copy, call=CallScope(), in_place=True)
             for name, array in apart.items():
@@ -496,10 +498,10 @@ def test_compiling_in_several_threads_leaves_the_processs_locale_alone(bundle_of
     leave "C", in which Python reads text as ASCII."""
     before = locale.setlocale(locale.LC_ALL)
     graphs = [bundle_of("odd_groups") / f"{name}.onnx" for name in ("encoder", "decoder")] * 2
-    components = [OpenVinoComponent(graph, key=f"locale-{number}") for number, graph in enumerate(graphs)]
-    with ThreadPoolExecutor(len(components)) as pool:
+    keys = [f"locale-{number}" for number in range(len(graphs))]
+    with ThreadPoolExecutor(len(graphs)) as pool:
         for _ in range(10):
-            list(pool.map(lambda component: component._compiled(None), components))
+            list(pool.map(lambda graph, key: OpenVinoComponent(graph, key=key), graphs, keys))
             assert locale.setlocale(locale.LC_ALL) == before
 
 

@@ -68,19 +68,19 @@ def test_auto_takes_the_backend_whose_exact_strategy_fits(
         z = latents_of(vae)
         budget = budget_between(vae)
         whole = vae.decode(z).sample
-        loaded = vae.opened.engines.own
-        assert loaded._open
+        own = vae.opened.engines.own
+        assert own.loaded
         caplog.set_level(logging.INFO)
         planned = vae.decode(z, memory=budget)
         assert planned.exact
         np.testing.assert_allclose(planned.sample, whole, rtol=0, atol=1e-4 * np.abs(whole).max())
-        assert not loaded._open, "a budget is for the process: the engines of the other backend are released"
+        assert not own.loaded, "a budget is for the process: the engines of the other backend are released"
         assert "approximate" not in caplog.text
         frames = np.concatenate(list(vae.decode_frames(z, memory=budget)), axis=2)
         np.testing.assert_allclose(frames, whole, rtol=0, atol=1e-4 * np.abs(whole).max())
         again = vae.decode(z, memory=budget + (4 << 30))  # where OpenVINO has one too, it is taken as ever
         assert again.exact
-        assert loaded._open
+        assert own.loaded
 
 
 @pytest.mark.usefixtures("points")

@@ -14,7 +14,6 @@ import pytest
 
 from latentrt.runtime import open_bundle
 from latentrt.runtime.backends.names import BackendName
-from latentrt.runtime.backends.openvino import cache as openvino_cache
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import BundleError, InputError
 from latentrt.runtime.system import file_identity as identity_module
@@ -332,16 +331,21 @@ for _ in range(2): # OpenVINO's model comes from its cache the second time
 # OpenVINO's compiled models
 
 
+def digest_of(blob: Path) -> Path:
+    """The file with the SHA-256 of a compiled model."""
+    return blob.with_name(f"{blob.name}.sha256")
+
+
 def alter(blob: Path, how: str) -> None:
     blob.chmod(0o600)
     if how == "cut":
         os.truncate(blob, blob.stat().st_size * 2 // 3)
     elif how == "no digest":
-        openvino_cache._digest_of(blob).unlink()
+        digest_of(blob).unlink()
     elif how == "another's digest":
-        openvino_cache._digest_of(blob).write_text("0" * 64)
+        digest_of(blob).write_text("0" * 64)
     elif how == "garbage digest":
-        openvino_cache._digest_of(blob).write_bytes(b"\xff\0")
+        digest_of(blob).write_bytes(b"\xff\0")
     else:
         flip_a_bit(blob, float(how))
 
@@ -378,11 +382,11 @@ def test_a_compiled_model_of_another_version_is_replaced_once(
     assert version is not None
     blob.chmod(0o600)
     blob.write_bytes(content.replace(version[1], version[1][::-1]))
-    openvino_cache._digest_of(blob).write_text(sha256_of(blob))
+    digest_of(blob).write_text(sha256_of(blob))
     for _ in range(2):
         with open_bundle(bundle, backend="openvino", threads=1) as vae:
             assert np.array_equal(vae.decode(Z).sample, wanted)
-        assert openvino_cache._digest_of(blob).read_text() == sha256_of(blob)
+        assert digest_of(blob).read_text() == sha256_of(blob)
     assert version[1] in blob.read_bytes()
     assert "damaged" not in caplog.text
 
