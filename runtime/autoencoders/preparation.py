@@ -69,7 +69,9 @@ def calibrate(opened: OpenedBundle, enabled: Strategy, size: Sequence[int], comp
     planner, calibration = opened.planning.planner()
     if calibration is None:
         label = opened.backend.label
-        raise BackendUnavailable(f"{label}: nothing to measure, engines' records say what calls take")
+        raise BackendUnavailable(
+            f"{label}: nothing to measure, since the records of its engines say how much memory calls take"
+        )
     opened.grid.check_sample(size)
     spend = opened.planning.default_budget()
     for component in components or opened.manifest.components:

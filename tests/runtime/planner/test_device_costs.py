@@ -136,7 +136,7 @@ def test_plan_shows_it_and_calibrate_has_nothing_to_do(bundles: dict[str, Path],
         cli, ["calibrate", str(bundles["ltx20"]), "--backend", "tensorrt"], standalone_mode=False
     )
     assert isinstance(refused.exception, BackendUnavailable)
-    assert "the records of the engines say what calls take" in str(refused.exception)
+    assert "the records of its engines say how much memory calls take" in str(refused.exception)
 
 
 def test_weights_activations_and_what_goes_in_and_out_are_counted(

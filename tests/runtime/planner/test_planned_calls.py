@@ -107,7 +107,7 @@ def test_what_stays_on_the_device_or_in_a_stream_comes_of_one_pass(
             settled(vae, z, "600MiB", **kept)
         assert settled(vae, z, "60GiB", **kept).kind == "whole"
         vae.enable_streaming()
-        message = r"memory: streaming is enabled, and what stays on the device .* of one pass"
+        message = r"memory: a result that stays on the device, .* needs a single pass"
         with pytest.raises(InputError, match=message):
             settled(vae, z, "60GiB", **kept)
 
