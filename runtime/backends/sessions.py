@@ -10,7 +10,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.verified_files import BundleFiles, Verify
 from ..calls.cancel_token import CancelToken
 from ..calls.strategy import Strategy
-from ..errors import InputError, LatentRTError
+from ..errors import BackendUnavailable, InputError, LatentRTError
 from .backend import Backend
 from .component import CallScope, Component
 from .nonfinite_retry import RetriesInFloat32, wider_graph
@@ -18,6 +18,11 @@ from .nonfinite_retry import RetriesInFloat32, wider_graph
 __all__ = ["EngineSets", "Sessions"]
 
 _POLL_SECONDS = 0.05
+_NO_STEPS = {
+    "stream": "runs no streaming graphs: take onnxruntime",
+    "exact": "runs no strips: open the bundle with backend='onnxruntime'",
+}
+"""What a backend whose components have no `step` cannot run, by `Graph.kind`."""
 
 
 class Sessions:
@@ -88,7 +93,7 @@ class Sessions:
         other, and whose memory the next graph needs.
 
         Raises:
-            BundleError: as in `component`.
+            BundleError: as in `component`. BackendUnavailable: the graph runs in steps, and the backend runs none.
         """
         file = graph.cpu_file if self.backend.capabilities.cpu_graphs and graph.cpu_file is not None else graph.file
         self._files.check_graph(file)
@@ -96,6 +101,8 @@ class Sessions:
         dtype = self.backend.dtype if self.backend.lowers_graphs and not wider else graph.dtype
         with self._files.checking(file, graph.weights):
             component = self.backend.open(graph, self.manifest.path_of(file), dtype=dtype)
+        if graph.kind in _NO_STEPS and not component.capabilities.steps:
+            raise BackendUnavailable(f"backend {self.backend.label} {_NO_STEPS[graph.kind]}")
         return component if wider else self._watched(graph, component)
 
     def _watched(self, graph: Graph, component: Component) -> Component:

@@ -18,7 +18,7 @@ from ...tiling.axis import trailing
 from ...tiling.blend import blend_of
 from ...tiling.canvas import Canvas
 from ..arrays.boundary import check_shape
-from ..backends.component import CallScope, stepping
+from ..backends.component import CallScope
 from ..backends.sessions import Sessions
 from ..bundle import ports
 from ..bundle.graph import Graph, Stage, TensorInfo
@@ -113,8 +113,7 @@ def _stage(
     pixels: bool,
 ) -> Iterator[Chunk]:
     assert graph.stage is not None
-    refusal = f"backend {sessions.backend.label} runs no streaming graphs: take onnxruntime"
-    component = stepping(sessions.component(graph), refusal)
+    component: Any = sessions.component(graph)
     can = component.capabilities
     options: dict[str, Any] = {"keep_result": True} if between and can.keeps_results else {}
     options |= {"in_place": True} if can.reuses_states else {}

@@ -18,7 +18,6 @@ from ..bundle.profiles import Profile
 from ..calls.jobs import Job
 from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload
-from ..errors import BackendUnavailable
 from .activations import ActivationStore
 from .strip_pass import StripPass
 from .strip_plan import Step, StripSize, plan_steps, strip_for
@@ -111,10 +110,6 @@ def run_strips(sessions: Sessions, job: Job, scope: CallScope) -> Any:
 
 def _open(sessions: Sessions, scope: CallScope, engines: OpenedAhead, graph: Graph) -> Any:
     component: Any = engines(graph)
-    if not component.capabilities.steps:
-        raise BackendUnavailable(
-            f"backend {sessions.backend.label} runs no strips: open the bundle with backend='onnxruntime'"
-        )
 
     def run(inputs: Mapping[str, Any], out: NDArray[Any] | None) -> Any:
         with sessions.turn(scope):
