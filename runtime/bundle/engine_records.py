@@ -15,6 +15,7 @@ from typing import Any, Self
 from ...tiling.plain_text import shown
 from ..errors import EngineError
 from ..system.hashing import sha256_of
+from ..system.stand_in import stand_in_at
 from .profiles import EngineKind, Profile
 
 __all__ = ["EngineRecord", "build_command", "engine_key", "warmup_command"]
@@ -155,6 +156,8 @@ class EngineRecord:
             raise EngineError(f"{path} is missing: {self.build_again}")
         size = path.stat().st_size
         if size != self.bytes:
+            if (reason := stand_in_at(path)) is not None:
+                raise EngineError(f"{path} is not an engine: {reason}")
             raise EngineError(f"{path} has {size} bytes and its record says {self.bytes}: {self.build_again}")
         found = sha256_of(path)
         if found != self.sha256:

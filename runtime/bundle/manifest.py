@@ -20,6 +20,7 @@ from ..system.file_lock import locked
 from ..system.hashing import sha256_of
 from ..system.json_file import read_json
 from ..system.partial_output import is_partial
+from ..system.stand_in import StandIn
 from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
 from .graph import FileEntry, Graph
@@ -109,6 +110,18 @@ class Manifest:
     def path_of(self, name: str) -> Path:
         return self.folder / name
 
+    def engine_path(self, graph: Graph, file: str) -> Path:
+        """The path of a graph's `file` or `cpu_file` that an engine can open (see `linked_files`).
+
+        Raises:
+            BundleError: a file was altered.
+        """
+        from .linked_files import engine_path  # imported here: it is needed when an engine opens
+
+        hashes = {entry.name: entry.sha256 for entry in self.files}
+        paths = self.path_of(file), self.path_of(graph.weights)
+        return engine_path(*paths, hashes[file], hashes[graph.weights])
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read and check a bundle's manifest. The path of the folder is resolved, so that a later change of the working
@@ -130,6 +143,8 @@ class Manifest:
             raise BundleError(f"{given} is not a bundle: {reason}; make one with `latentrt export`") from None
         except OSError as error:
             raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        except StandIn as error:
+            raise BundleError(f"{path} is not a manifest: {error}") from error
         except ValueError as error:
             raise BundleError(f"{path} is not a manifest: {error}; export again") from error
         try:
