@@ -24,6 +24,7 @@ _KEY_DIGITS = 16
 _AMPERE = "8.0"  # The first compute capability that TensorRT's hardware-compatible engines run on.
 _OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
 _WARMED_UP: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
+_CAUSAL = (bool, type(None))
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
 _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 
@@ -77,7 +78,11 @@ class EngineRecord:
         """Raises KeyError, TypeError or ValueError if a field is missing or of the wrong kind."""
         known: dict[str, Any] = {name: values[name] for name in (*_TEXTS, *_MORE_TEXTS)}
         numbers = (values["bytes"], values.get("stripped_bytes", 0))
-        if not all(isinstance(text, str) for text in known.values()) or any(type(size) is not int for size in numbers):
+        wrong = any(type(size) is not int or not 0 <= size < 1 << 50 for size in numbers)
+        wrong |= not all(isinstance(text, str) for text in known.values()) or type(values["causal"]) not in _CAUSAL
+        activations = values.get("activation_bytes")
+        wrong |= activations is not None and (type(activations) is not int or not 0 <= activations < 1 << 50)
+        if wrong or not isinstance(values["compute_capabilities"], list):
             raise ValueError("an engine's entry holds a field of the wrong kind")
         return cls(
             **known,
@@ -86,7 +91,7 @@ class EngineRecord:
             compute_capabilities=tuple(map(str, values["compute_capabilities"])),
             profiles=tuple(map(Profile.from_json, values["profiles"])),
             settings=dict(values["settings"]),
-            activation_bytes=values.get("activation_bytes"),
+            activation_bytes=activations,
             stripped_bytes=numbers[1],
             kind=_kind(values.get("kind", "whole")),
             built=dict(values.get("built") or {}),
@@ -156,7 +161,7 @@ class EngineRecord:
             raise EngineError(f"{path} is missing: {self.build_again}")
         size = path.stat().st_size
         if size != self.bytes:
-            if (reason := stand_in_at(path)) is not None:
+            if size and (reason := stand_in_at(path)) is not None:
                 raise EngineError(f"{path} is not an engine: {reason}")
             raise EngineError(f"{path} has {size} bytes and its record says {self.bytes}: {self.build_again}")
         found = sha256_of(path)

@@ -53,7 +53,7 @@ def check_files(folder: Path, entries: Iterable[FileEntry], engine_files: Iterab
         size = path.stat().st_size
         if size != entry.size_bytes:
             reason = stand_in_at(path)
-            if reason is not None:
+            if size and reason is not None:
                 raise BundleError(f"{path} is not the file of the manifest: {reason}")
             raise BundleError(
                 f"{path} has {size} bytes and the manifest says {entry.size_bytes}: it is truncated or altered; "
