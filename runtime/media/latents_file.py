@@ -109,7 +109,7 @@ def read_latents(path: Path | str) -> LatentsFile:
     path = Path(path)
     if not path.is_file():
         raise MediaError(f"{path} is not a file: give a latents file (.safetensors or .npy)")
-    if (reason := stand_in_at(path)) is not None:
+    if path.stat().st_size and (reason := stand_in_at(path)) is not None:
         raise MediaError(f"{path} is not a latents file: {reason}")
     if path.suffix.lower() == ".npy":
         return LatentsFile(latents=_checked(path, _read_npy(path)))
