@@ -98,7 +98,7 @@ def source_options(command: Function) -> Function:
         return command(*arguments, source_options=chosen, **options)
 
     for option in (
-        click.option("--allow-pickle", is_flag=True, help="Let torch read the tensors of a pickle, and nothing else."),
+        click.option("--allow-pickle", is_flag=True, help="Read the tensors of a pickle. None of its code runs."),
         click.option("--revision", help="For a hub id: a branch, tag or commit."),
         click.option("--variant", help="For a diffusers folder: fp16, bf16, ema, ..."),
         click.option(

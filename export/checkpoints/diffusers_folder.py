@@ -7,12 +7,13 @@ from typing import Any
 
 from ...runtime.errors import CheckpointError
 from .checkpoint import LazyTensor
+from .file_kind import PICKLE_ENDINGS
 from .found_checkpoint import FoundCheckpoint
 from .json_file import read_json_object
 from .listing import listed
-from .pickle_file import PICKLE_ENDINGS
 from .shards import open_shards
 from .weights import Weights, open_weights
+from .wrappers import common_wrapper, without_inner_wrappers
 
 __all__ = [
     "CONFIG_NAME",
@@ -71,7 +72,7 @@ def open_diffusers_folder(
         folder: the folder.
         variant: the variant to take. None takes the plain weights, or the only variant of a folder without them.
         file: name of the weights file; replaces the choice by `variant`.
-        allow_pickle: let torch read the tensors of a pickle.
+        allow_pickle: read the tensors of a pickle.
 
     Raises:
         CheckpointError: the config or the weights are missing, damaged or ambiguous, or the weights are a pickle.
@@ -118,11 +119,14 @@ def rename_old_attention(name: str) -> str:
 
 def _renamed(weights: Weights) -> dict[str, LazyTensor]:
     tensors: dict[str, LazyTensor] = {}
-    for name, tensor in weights.tensors.items():
-        if name == TRAINING_COUNTER:
+    named = without_inner_wrappers(weights.tensors)
+    wrapper = common_wrapper(named)
+    for name, tensor in named.items():
+        inner = name.removeprefix(wrapper)
+        if inner == TRAINING_COUNTER:
             continue
-        renamed = rename_old_attention(name)
-        if renamed != name and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
+        renamed = rename_old_attention(inner)
+        if renamed != inner and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
             tensor = tensor.reshaped(tensor.shape[:2])
         if renamed in tensors:
             raise CheckpointError(

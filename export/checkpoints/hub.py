@@ -3,73 +3,41 @@
 This is the only module that opens a connection, and it does so only for a name that the user gave.
 """
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import CheckpointError, MissingExtra
 from ...runtime.extras import require
-from .diffusers_folder import CONFIG_NAME, choose_weights, weights_files
+from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, choose_weights, weights_files
+from .file_kind import PICKLE_ENDINGS, SAFETENSORS_ENDINGS
 from .flax_folder import FLAX_NAME
+from .hub_address import HubAddress
+from .listing import listed
 from .shards import shard_names
 
-__all__ = ["fetch_from_hub", "has_form_of_id", "hub_id"]
+__all__ = ["fetch_from_hub"]
 
-_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
-_ENDINGS = r"\.(safetensors|sft|ckpt|pth?|bin|msgpack|json|zip|onnx|gguf|npz?|npy|tar|gz)"
-_ID = re.compile(rf"{_PART}/(?!.*{_ENDINGS}$){_PART}", re.IGNORECASE)
-_EXPLICIT = re.compile(rf"hf://(?P<id>{_PART}/{_PART})")
+_MOST_CANDIDATES = 8  # that a message lists
 
 
-def has_form_of_id(source: str) -> bool:
-    """Return True if a source has the form `org/name` and not the ending of a file."""
-    return _ID.fullmatch(source) is not None
-
-
-def hub_id(source: str) -> str | None:
-    """Return the model on the hub that a source names, or None if the source can only be a local path.
-
-    `hf://org/name` always names a model. `org/name` names a model unless a file or folder `org` exists here: then the
-    source is more likely a path with a spelling mistake, which must not be sent over the network. A source never names
-    a model if it starts with a dot, a slash, a tilde or a drive, has another number of parts, or has the ending of a
-    file.
-
-    Args:
-        source: the string exactly as the user typed it. (`pathlib` drops a leading `./`.)
-    """
-    explicit = _EXPLICIT.fullmatch(source)
-    if explicit is not None:
-        return explicit["id"]
-    organisation = source.split("/")[0]
-    return source if has_form_of_id(source) and not os.path.lexists(organisation) else None
-
-
-def fetch_from_hub(
-    name: str,
-    *,
-    subfolder: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-    allow_pickle: bool = False,
-) -> Path:
-    """Fetch the config and one set of weights of a VAE, and return the local folder that holds them.
+def fetch_from_hub(address: HubAddress, *, variant: str | None = None, allow_pickle: bool = False) -> Path:
+    """Fetch one set of weights of a VAE, with its config if it has one, and return the local folder or file.
 
     No other file of the repository is fetched, and no file that the cache holds already. Without a connection, the
-    folder in the cache is returned.
+    folder or file in the cache is returned.
 
     Args:
-        name: the model, as `org/name`.
-        subfolder: folder of the repository that holds the VAE. None looks at the root and in `vae`.
-        revision: branch, tag or commit; None takes the default branch.
+        address: the model. Without a folder or file in it, the config is looked for at the root and in `vae`. A model
+            without a config is read if it has one file of weights.
         variant: variant of the weights, as in `choose_weights`.
         allow_pickle: accept weights in a pickle.
 
     Raises:
-        CheckpointError: the model or revision does not exist, there is no permission or no connection, or the
-            repository holds no VAE.
+        CheckpointError: the model, revision or file does not exist, there is no permission or no connection, or the
+            repository holds no VAE, or several files that may be one.
         MissingExtra: huggingface_hub is not installed.
     """
+    name, revision = address.model, address.revision
     try:
         hub = require("huggingface_hub", extra="hub")
     except MissingExtra as error:
@@ -78,7 +46,10 @@ def fetch_from_hub(
     try:
         listing = hub.HfApi().model_info(name, revision=revision)
         names = [file.rfilename for file in listing.siblings or []]
-        place = _place(where, names, subfolder)
+        file = address.file or _single_file(where, names, address, allow_pickle)
+        if file is not None:
+            return _fetched_file(hub, where, names, address, file, allow_pickle)
+        place = _place(where, names, address.folder)
         wanted = [CONFIG_NAME, *_weights(where, names, place, variant, allow_pickle)]
         root = _snapshot(hub, name, revision, place, wanted)
         if wanted[-1].endswith(".json"):
@@ -87,9 +58,60 @@ def fetch_from_hub(
         raise
     except Exception as error:  # the library raises its own errors, those of its HTTP client, and OSError
         if not _answered(error):
-            return _cached(hub, name, where, subfolder, revision)
+            return _cached(hub, where, address)
         raise CheckpointError(_refusal(where, error)) from error
     return root / place
+
+
+def _single_file(where: str, names: list[str], address: HubAddress, allow_pickle: bool) -> str | None:
+    """Return the only file of weights of a repository without a config; None if the repository has a config.
+
+    Raises:
+        CheckpointError: there are several such files.
+    """
+    places = ("", "vae") if address.folder is None else (address.folder,)
+    if any(_inside(place, CONFIG_NAME) in names for place in places):
+        return None
+    here = [name for name in names if name.rpartition("/")[0] == (address.folder or "")]
+    safe = [name for name in here if name.lower().endswith(SAFETENSORS_ENDINGS)]
+    found = safe or [name for name in here if name.lower().endswith(PICKLE_ENDINGS)]
+    if not safe and found and not allow_pickle:
+        raise CheckpointError(
+            f"{where} has its weights only as a pickle ({listed(found)}), which can run code when it is loaded, so it "
+            f"is not fetched: pass --allow-pickle, which reads tensors and nothing else"
+        )
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{where} has no {CONFIG_NAME} and {len(found)} files of weights ({_candidates(found)}): give one of them, "
+            f"as hf://{address.model}/{found[0]}"
+        )
+    return found[0] if found else None
+
+
+def _fetched_file(hub: Any, where: str, names: list[str], address: HubAddress, file: str, allow_pickle: bool) -> Path:
+    """Fetch one file and what belongs to it: the config of a diffusers or Flax file, and the shards of an index."""
+    place, _, own = file.rpartition("/")
+    if file not in names:
+        others = [name for name in names if name.lower().endswith((*SAFETENSORS_ENDINGS, *PICKLE_ENDINGS))]
+        has = f"it has {_candidates(others)}" if others else "it has no file of weights"
+        raise CheckpointError(f"{where} has no file {file}: {has}")
+    if file.lower().endswith(PICKLE_ENDINGS) and not allow_pickle:
+        raise CheckpointError(
+            f"{file} of {where} is a pickle, which can run code when it is loaded, so it is not fetched: take a "
+            f"safetensors file, or pass --allow-pickle, which reads tensors and nothing else"
+        )
+    wanted = [own]
+    if own.startswith((WEIGHTS_STEM, FLAX_NAME)) and _inside(place, CONFIG_NAME) in names:
+        wanted.append(CONFIG_NAME)
+    root = _snapshot(hub, address.model, address.revision, place, wanted)
+    if own.endswith(".index.json"):
+        wanted += shard_names(root / file)
+        root = _snapshot(hub, address.model, address.revision, place, wanted)
+    return root / file
+
+
+def _candidates(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_CANDIDATES]) + (", ..." if len(names) > _MOST_CANDIDATES else "")
 
 
 def _place(where: str, names: list[str], subfolder: str | None) -> str:
@@ -128,12 +150,13 @@ def _inside(place: str, file: str) -> str:
     return f"{place}/{file}" if place else file
 
 
-def _cached(hub: Any, name: str, where: str, subfolder: str | None, revision: str | None) -> Path:
-    """Return the folder in the cache. The cache may hold only a part of the repository."""
-    for place in ("", "vae") if subfolder is None else (subfolder,):
-        config = hub.try_to_load_from_cache(name, _inside(place, CONFIG_NAME), revision=revision)
-        if isinstance(config, str):
-            return Path(config).parent
+def _cached(hub: Any, where: str, address: HubAddress) -> Path:
+    """Return the folder or file in the cache. The cache may hold only a part of the repository."""
+    places = ("", "vae") if address.folder is None else (address.folder,)
+    for file in [address.file] if address.file else [_inside(place, CONFIG_NAME) for place in places]:
+        found = hub.try_to_load_from_cache(address.model, file, revision=address.revision)
+        if isinstance(found, str):
+            return Path(found) if address.file else Path(found).parent
     raise CheckpointError(
         f"{where} is not a local path, the hub cannot be reached, and its cache does not hold the model: "
         f"connect, or give a local folder or file"

@@ -5,6 +5,7 @@ from typing import Any
 
 from ...runtime.errors import CheckpointError
 from ...runtime.system.json_file import read_json
+from ...runtime.system.stand_in import StandIn
 
 __all__ = ["read_json_object"]
 
@@ -25,6 +26,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except StandIn as error:
+        raise CheckpointError(f"{path} is not the JSON file of a model: {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}; fetch it again") from error
     if not isinstance(values, dict):

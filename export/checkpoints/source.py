@@ -8,12 +8,14 @@ from typing import Any
 
 from ...runtime.config.families import config_from_dict
 from ...runtime.config.kl import MissingScalingFactor
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.errors import CheckpointError, ConfigError
-from .checkpoint import Checkpoint
+from .checkpoint import CONFIG_QUESTION, Checkpoint
 from .diffusers_folder import CONFIG_NAME, WEIGHTS_STEM, open_diffusers_folder, weights_files
 from .flax_folder import FLAX_NAME, open_flax_folder
 from .found_checkpoint import FoundCheckpoint
-from .hub import fetch_from_hub, has_form_of_id, hub_id
+from .hub import fetch_from_hub
+from .hub_address import HubAddress, has_form_of_id, hub_address
 from .parameters.of_config import family_parameters, parameters_of
 from .published import missing_shift
 from .single_file import open_single_file
@@ -31,7 +33,7 @@ class SourceOptions:
         subfolder: subfolder that holds the VAE; None looks at the folder itself and in `vae`.
         revision: branch, tag or commit of a model on the hub; None takes the default branch.
         variant: variant of the weights (fp16, ...); None takes the plain weights.
-        allow_pickle: let torch read the tensors of a pickle.
+        allow_pickle: read the tensors of a pickle.
     """
 
     subfolder: str | None = None
@@ -48,9 +50,9 @@ def open_checkpoint(
     Weights are not read yet. Reading a weight that is not finite raises CheckpointError.
 
     Args:
-        source: a path, or a model on the hub: `org/name`, or `hf://org/name` if a file or folder `org` exists here too.
-            A string is taken as typed: `./models/vae` is always a path. A `Path` is never a model on the hub, since
-            `Path("./models/vae")` has lost its `./`.
+        source: a path, or a model on the hub or one of its files in the forms of `hub_address`: `org/name`, or
+            `hf://org/name` if a file or folder `org` exists here too. A string is taken as typed: `./models/vae` is
+            always a path. A `Path` is never a model on the hub, since `Path("./models/vae")` has lost its `./`.
         overrides: config fields that replace those of the source (scaling_factor, shift_factor).
         options: how to read the source.
 
@@ -64,7 +66,7 @@ def open_checkpoint(
     missing = found.missing or missing_shift(found.source, {**found.fields, **overrides})
     if missing is not None and not overrides.keys() >= set(missing.fields):
         raise MissingScalingFactor(missing.sentence, missing.fields)
-    config = config_from_dict({**found.fields, **overrides})
+    config = _config(found, {**found.fields, **overrides})
     for name in overrides:
         if name not in {field.name for field in fields(config)}:
             raise ConfigError(f"{config.family} has no {name}: leave --{name.replace('_', '-')} out")
@@ -85,6 +87,21 @@ def open_checkpoint(
     return checkpoint.checked(parameters_of(config)).finite()
 
 
+def _config(found: FoundCheckpoint, fields: Mapping[str, Any]) -> ModelConfig:
+    try:
+        return config_from_dict(fields)
+    except MissingScalingFactor:
+        raise
+    except ConfigError as error:
+        if found.question == CONFIG_QUESTION:  # the fields come from a config.json
+            raise
+        reason = str(error).removesuffix("; correct config.json")
+        raise ConfigError(
+            f"{found.source} has no config.json, and the config that follows from its tensors is no use ({reason}): "
+            f"give the diffusers folder that holds its config.json"
+        ) from error
+
+
 def _check_size(checkpoint: Checkpoint) -> None:
     """Refuse a config with more layers than the source has tensors, before anything of that size is built."""
     total = checkpoint.config.layer_count
@@ -100,19 +117,43 @@ def _recognised(typed: Path | str, options: SourceOptions) -> FoundCheckpoint:
     if source.is_dir():
         return _open_folder(source, options)
     if source.exists():
-        if not source.is_file():
-            raise CheckpointError(f"{source} is not a regular file: give a folder or a file with weights")
-        if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
-            return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
-        if source.name == FLAX_NAME:
-            return open_flax_folder(source.parent)
-        return open_single_file(source, allow_pickle=options.allow_pickle)
-    model = hub_id(typed) if isinstance(typed, str) else None
-    if model is not None:
-        names = {"subfolder": options.subfolder, "revision": options.revision, "variant": options.variant}
-        folder = fetch_from_hub(model, **names, allow_pickle=options.allow_pickle)
-        return _open_folder(folder, replace(options, subfolder=None))
+        return _open_file(source, options)
+    address = hub_address(typed) if isinstance(typed, str) else None
+    if address is not None:
+        address = _with_options(address, options)
+        found = fetch_from_hub(address, variant=options.variant, allow_pickle=options.allow_pickle)
+        if found.is_file():
+            return _open_file(found, options)
+        return _open_folder(found, replace(options, subfolder=None))
     raise CheckpointError(_missing(typed))
+
+
+def _open_file(source: Path, options: SourceOptions) -> FoundCheckpoint:
+    if not source.is_file():
+        raise CheckpointError(f"{source} is not a regular file: give a folder or a file with weights")
+    if source.name.startswith(WEIGHTS_STEM) and (source.parent / CONFIG_NAME).is_file():
+        return open_diffusers_folder(source.parent, file=source.name, allow_pickle=options.allow_pickle)
+    if source.name == FLAX_NAME:
+        return open_flax_folder(source.parent)
+    return open_single_file(source, allow_pickle=options.allow_pickle)
+
+
+def _with_options(address: HubAddress, options: SourceOptions) -> HubAddress:
+    """The address with the revision and the subfolder of the options.
+
+    Raises:
+        CheckpointError: address and options name different ones.
+    """
+    if options.revision is not None and address.revision not in (None, options.revision):
+        raise CheckpointError(
+            f"the address names the revision {address.revision}, and --revision names {options.revision}: give one"
+        )
+    folder = address.folder if options.subfolder in (None, ".", "") else options.subfolder.strip("/")
+    if address.folder not in (None, folder) or (address.file and folder):
+        raise CheckpointError(
+            f"the address names {address.file or address.folder}, and --subfolder names {folder}: give one of them"
+        )
+    return replace(address, revision=options.revision or address.revision, folder=folder)
 
 
 def _missing(typed: Path | str) -> str:

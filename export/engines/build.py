@@ -138,7 +138,7 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
     call: dict[str, Any] = {
         "backend": settings.backend,
         "library": LIBRARIES[settings.backend],
-        "graph": str(manifest.path_of(graph.file)),
+        "graph": str(manifest.engine_path(graph, graph.file)),
         "output": str(partial),
         "log": str(log),
         "profiles": [profile.to_json() for profile in order.profiles],

@@ -107,6 +107,7 @@ def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
 def _ordered(
     manifest: Manifest, graph: Graph, settings: BuildSettings, version: str, targets: tuple[str, ...]
 ) -> EngineOrder:
+    manifest.check_rules()
     for name in (graph.file, graph.weights):  # the content of the files, not the manifest's entry
         manifest.verify_hash(name)
     manifest.check_graph(graph, graph.file)  # before the library's parser reads it

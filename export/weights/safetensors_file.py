@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...runtime.errors import CheckpointError
 from ...runtime.system.hashing import HashingWriter
 from ...runtime.system.json_file import json_value
+from ...runtime.system.stand_in import stand_in_at
 from ...tiling.plain_text import shown
 from .narrowing import ITEM_BYTES, narrowed
 from .stored_dtypes import STORED_DTYPES, widened
@@ -34,9 +35,14 @@ __all__ = ["SafetensorsFile", "StoredTensor", "TensorEntry", "planned_safetensor
 _MAX_HEADER_BYTES = 8 << 20
 _MAX_RANK = 16  # axes of a tensor
 _MAX_SIZE = 1 << 62  # of an axis, and of a byte offset
+# Bytes behind the last tensor that are taken for padding, if they are all zero. Programs that write whole blocks
+# leave up to 1 MiB. Other bytes are no padding: a copy in text mode makes a file longer and alters all tensors.
+_MOST_PADDING_BYTES = 1 << 20
+_MOST_DTYPE_CHARACTERS = 32  # of the name of a dtype
 _ALIGNMENT_BYTES = 64  # of the start of the data
 _CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-# Bytes per element of the stored dtypes that are accepted in a header but not read.
+# Bytes per element of the stored dtypes that are known and not read. Tensors of unknown dtypes are accepted too: a
+# checkpoint of many models may hold some, and only the tensors of the VAE are read.
 _OTHER_SIZES = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _OTHER_SIZES |= {"F8_E8M0": 1, "C64": 8}
 
@@ -64,6 +70,7 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
     Attributes:
         path: the file.
         metadata: the header's `__metadata__`.
+        notes: what is unusual about the file, each the end of a sentence.
 
     Raises:
         CheckpointError: the file is not safetensors, is truncated, or has a header that contradicts itself.
@@ -71,16 +78,22 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.notes: tuple[str, ...] = ()
+        if (reason := stand_in_at(path)) is not None:
+            raise self._error(reason)
         try:
             if not path.is_file() and path.exists():  # opening a pipe waits until something is written to it
                 raise self._error("it is not a regular file")
             size = path.stat().st_size
             with path.open("rb") as file:
-                self._parse(file.read(8), file.read, size)
+                end = self._parse(file.read(8), file.read, size)
+                if end != size:
+                    self._check_padding(file, end, size)
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
-    def _parse(self, prefix: bytes, read: Callable[[int], bytes], size: int) -> None:
+    def _parse(self, prefix: bytes, read: Callable[[int], bytes], size: int) -> int:
+        """Read the header, and return where the last tensor ends in the file."""
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if _MAX_HEADER_BYTES < length <= size - 8:
             raise self._error(
@@ -104,23 +117,38 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
             if entry.start_bytes != end:
                 raise self._error(f"the bytes of {shown(name)} overlap another tensor's or leave a gap")
             end = entry.end_bytes
-        if self._data_start + end != size:
+        return self._data_start + end
+
+    def _check_padding(self, file: IO[bytes], end: int, size: int) -> None:
+        """Accept zeros behind the last tensor, which the safetensors library refuses."""
+        if end > size:
             raise self._error(
-                f"its header promises {self._data_start + end} bytes and it has {size}: it is truncated or damaged; "
-                f"fetch it again"
+                f"its header promises {end} bytes and it has {size}: it is truncated or damaged; fetch it again"
             )
+        more = size - end
+        file.seek(end)
+        if more > _MOST_PADDING_BYTES or any(file.read(more)):
+            raise self._error(
+                f"it has {more} bytes behind its last tensor, so it is damaged or two files in one: fetch it again as "
+                f"binary data, or load and save it with the program that wrote it"
+            )
+        self.notes = (f"{self.path.name} has {more} zero bytes behind its last tensor, which are left out",)
 
     def _entry(self, name: str, values: Any) -> TensorEntry:
         try:
             dtype, shape, (start, end) = values["dtype"], values["shape"], values["data_offsets"]
             whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
             whole = whole and len(shape) <= _MAX_RANK and all(number < _MAX_SIZE for number in (*shape, start, end))
-            item = STORED_DTYPES[dtype].itemsize if dtype in STORED_DTYPES else _OTHER_SIZES[dtype]
-            if whole and end - start == math.prod(shape) * item:
+            if dtype in STORED_DTYPES or dtype in _OTHER_SIZES:
+                item = STORED_DTYPES[dtype].itemsize if dtype in STORED_DTYPES else _OTHER_SIZES[dtype]
+                fits = whole and end - start == math.prod(shape) * item
+            else:
+                fits = whole and end >= start and isinstance(dtype, str) and _is_dtype_name(dtype)
+            if fits:
                 return TensorEntry(dtype, tuple(shape), start, end)
         except (KeyError, TypeError, ValueError):
             pass
-        raise self._error(f"the header's entry for {shown(name)} is damaged or of an unknown dtype")
+        raise self._error(f"the header's entry for {shown(name)} is damaged")
 
     def _error(self, reason: str) -> CheckpointError:
         return CheckpointError(f"{self.path.name} is not a usable safetensors file: {reason}")
@@ -156,6 +184,10 @@ class SafetensorsFile(Mapping[str, TensorEntry]):
         if raw.size != count:
             raise self._error(f"the data of {shown(name)} ends early")
         return widened(raw, entry.dtype).reshape(entry.shape)
+
+
+def _is_dtype_name(name: str) -> bool:
+    return 0 < len(name) <= _MOST_DTYPE_CHARACTERS and name.isascii() and name.isprintable()
 
 
 @dataclass(frozen=True)

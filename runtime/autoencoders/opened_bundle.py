@@ -55,6 +55,7 @@ class OpenedBundle:
         if digest is not None:
             manifest.check_digest(digest)
             verify = "once" if verify == "never" else verify  # the digest is of the hashes; the files must have them
+        manifest.check_rules()
         options: dict[str, Any] = {
             "backend": backend,
             "dtype": dtype,

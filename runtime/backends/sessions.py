@@ -99,8 +99,9 @@ class Sessions:
         self._files.check_graph(file)
         self.manifest.check_graph(graph, file)  # before a library sees it
         dtype = self.backend.dtype if self.backend.lowers_graphs and not wider else graph.dtype
+        path = self.manifest.engine_path(graph, file)
         with self._files.checking(file, graph.weights):
-            component = self.backend.open(graph, self.manifest.path_of(file), dtype=dtype)
+            component = self.backend.open(graph, path, dtype=dtype)
         if graph.kind in _NO_STEPS and not component.capabilities.steps:
             raise BackendUnavailable(f"backend {self.backend.label} {_NO_STEPS[graph.kind]}")
         return component if wider else self._watched(graph, component)

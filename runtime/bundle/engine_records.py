@@ -15,6 +15,7 @@ from typing import Any, Self
 from ...tiling.plain_text import shown
 from ..errors import EngineError
 from ..system.hashing import sha256_of
+from ..system.stand_in import stand_in_at
 from .profiles import EngineKind, Profile
 
 __all__ = ["EngineRecord", "build_command", "engine_key", "warmup_command"]
@@ -23,6 +24,7 @@ _KEY_DIGITS = 16
 _AMPERE = "8.0"  # The first compute capability that TensorRT's hardware-compatible engines run on.
 _OPTIONS: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
 _WARMED_UP: dict[EngineKind, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
+_CAUSAL = (bool, type(None))
 _TEXTS = ("component", "dtype", "backend", "graph", "graph_sha256", "weights_sha256")
 _MORE_TEXTS = ("library_version", "key", "file", "sha256")
 
@@ -76,7 +78,11 @@ class EngineRecord:
         """Raises KeyError, TypeError or ValueError if a field is missing or of the wrong kind."""
         known: dict[str, Any] = {name: values[name] for name in (*_TEXTS, *_MORE_TEXTS)}
         numbers = (values["bytes"], values.get("stripped_bytes", 0))
-        if not all(isinstance(text, str) for text in known.values()) or any(type(size) is not int for size in numbers):
+        wrong = any(type(size) is not int or not 0 <= size < 1 << 50 for size in numbers)
+        wrong |= not all(isinstance(text, str) for text in known.values()) or type(values["causal"]) not in _CAUSAL
+        activations = values.get("activation_bytes")
+        wrong |= activations is not None and (type(activations) is not int or not 0 <= activations < 1 << 50)
+        if wrong or not isinstance(values["compute_capabilities"], list):
             raise ValueError("an engine's entry holds a field of the wrong kind")
         return cls(
             **known,
@@ -85,7 +91,7 @@ class EngineRecord:
             compute_capabilities=tuple(map(str, values["compute_capabilities"])),
             profiles=tuple(map(Profile.from_json, values["profiles"])),
             settings=dict(values["settings"]),
-            activation_bytes=values.get("activation_bytes"),
+            activation_bytes=activations,
             stripped_bytes=numbers[1],
             kind=_kind(values.get("kind", "whole")),
             built=dict(values.get("built") or {}),
@@ -155,6 +161,8 @@ class EngineRecord:
             raise EngineError(f"{path} is missing: {self.build_again}")
         size = path.stat().st_size
         if size != self.bytes:
+            if size and (reason := stand_in_at(path)) is not None:
+                raise EngineError(f"{path} is not an engine: {reason}")
             raise EngineError(f"{path} has {size} bytes and its record says {self.bytes}: {self.build_again}")
         found = sha256_of(path)
         if found != self.sha256:

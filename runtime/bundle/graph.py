@@ -1,13 +1,18 @@
 """The graphs of a bundle as values: their inputs, their outputs and their place in a stream or in a pass in strips."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
+from ...tiling.plain_text import shown
 from .profiles import EngineKind
 from .strip_stage import StripStage
 
 __all__ = ["FileEntry", "Graph", "GraphAxis", "Stage", "TensorInfo"]
 
+_LARGEST_FILE_BYTES = 1 << 50
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST_NUMBER = 10_000  # The largest number of a streaming stage that is accepted; exported stages stay below 100.
 GraphAxis = int | str
 """A length, the name of a dynamic axis, or a multiple of one, as in "32*height"."""
@@ -100,6 +105,16 @@ class FileEntry:
     name: str
     size_bytes: int
     sha256: str
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError if a field is missing or of the wrong kind."""
+        name, size, sha256 = values["name"], values["size_bytes"], values["sha256"]
+        if not isinstance(name, str) or type(size) is not int or not 0 <= size < _LARGEST_FILE_BYTES:
+            raise ValueError("name or size_bytes of a file is of the wrong kind")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise ValueError(f"sha256 of {shown(name)} is no hash")
+        return cls(name, size, sha256)
 
 
 def _length(axis: str, sizes: Mapping[str, int]) -> int:

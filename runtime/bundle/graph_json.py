@@ -5,6 +5,7 @@ a clip chunk by chunk, and "segments" run a picture in strips. A graph's place i
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,13 @@ from .graph import Graph, Stage, TensorInfo
 from .strip_stage import StripStage
 
 __all__ = ["GraphLists", "check_chains", "read_components", "write_components"]
+
+
+_COMPONENTS = ("encoder", "decoder")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")  # of an input or output
+_AXIS = re.compile(r"(?:[1-9][0-9]{0,4}\*)?[a-z][a-z0-9_]{0,63}")
+_MOST_AXES, _LONGEST_AXIS = 8, 1 << 31
+_MOST_OPSET = 1000
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ def read_components(values: Mapping[str, Any]) -> GraphLists:
     streams: list[Graph] = []
     strip_graphs: list[Graph] = []
     for component, entry in values.items():
+        if component not in _COMPONENTS:
+            raise ValueError(f"a bundle has no component {shown(component)}")
         graphs += [_read(component, graph) for graph in entry["graphs"]]
         streams += [_read(component, graph) for graph in entry.get("streams") or ()]
         strip_graphs += [_read(component, graph) for graph in entry.get("segments") or ()]
@@ -77,14 +87,15 @@ def _read(component: str, values: Mapping[str, Any]) -> Graph:
     own: dict[str, Any] = {key: values[key] for key in ("file", "weights", "dtype", "opset", "causal")}
     for side in ("inputs", "outputs"):
         own[side] = tuple(TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in values[side])
-    tensors = (*own["inputs"], *own["outputs"])
-    texts = [own["file"], own["weights"], own["dtype"], *(text for one in tensors for text in (one.name, one.dtype))]
-    axes = [axis for tensor in tensors for axis in tensor.shape]
+    cpu_file = values.get("cpu_file")
     if (
-        not all(isinstance(text, str) for text in texts)
+        not all(isinstance(text, str) for text in (own["file"], own["weights"], own["dtype"], cpu_file or ""))
+        or cpu_file == ""
         or type(own["opset"]) is not int
+        or not 1 <= own["opset"] <= _MOST_OPSET
         or type(own["causal"]) not in (bool, type(None))
-        or not all(type(axis) is int or isinstance(axis, str) for axis in axes)
+        or not all(map(_is_tensor, (*own["inputs"], *own["outputs"])))
+        or not all(_are_ports(own[side]) for side in ("inputs", "outputs"))
     ):
         raise ValueError(f"a field of a graph of the {shown(component)} is of the wrong kind")
     stage, strip_stage = values.get("stage"), values.get("segment")
@@ -93,8 +104,29 @@ def _read(component: str, values: Mapping[str, Any]) -> Graph:
         **own,
         stage=None if stage is None else Stage(**stage),
         strip_stage=None if strip_stage is None else StripStage(**strip_stage),
-        cpu_file=values.get("cpu_file"),
+        cpu_file=cpu_file,
     )
+
+
+def _is_tensor(tensor: TensorInfo) -> bool:
+    return (
+        isinstance(tensor.name, str)
+        and _NAME.fullmatch(tensor.name) is not None
+        and isinstance(tensor.dtype, str)
+        and 1 <= len(tensor.shape) <= _MOST_AXES
+        and all(map(_is_axis, tensor.shape))
+    )
+
+
+def _is_axis(axis: object) -> bool:
+    if isinstance(axis, str):
+        return _AXIS.fullmatch(axis) is not None
+    return type(axis) is int and 1 <= axis < _LONGEST_AXIS
+
+
+def _are_ports(tensors: Sequence[TensorInfo]) -> bool:
+    """Whether there are tensors, each with a name of its own."""
+    return 0 < len(tensors) == len({tensor.name for tensor in tensors})
 
 
 def _check_chain(graphs: Sequence[Graph], indices: Sequence[int | None], *, whole: bool = True) -> None:

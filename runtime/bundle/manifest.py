@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from ...tiling.plain_text import shown
+from ...tiling.plain_text import as_line, shown
 from ..config.families import config_from_dict
 from ..config.model_config import ModelConfig
 from ..errors import BundleError, ConfigError
@@ -20,11 +20,13 @@ from ..system.file_lock import locked
 from ..system.hashing import sha256_of
 from ..system.json_file import read_json
 from ..system.partial_output import is_partial
+from ..system.stand_in import StandIn
 from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
 from .graph import FileEntry, Graph
 from .graph_contents import check_graph_file
 from .graph_json import GraphLists, check_chains, read_components, write_components
+from .latent_statistics import STATISTICS, check_statistics, latent_statistics
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Manifest"]
 
@@ -49,6 +51,7 @@ class Manifest:
         strip_graphs: the graphs that run a picture in strips, in their order.
         weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file. It is empty for
             bundles of earlier versions.
+        stored_statistics: the family and the statistics that the file holds next to the config. They are written anew.
         folder: where the bundle was opened. It is not stored.
     """
 
@@ -62,6 +65,7 @@ class Manifest:
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -109,6 +113,18 @@ class Manifest:
     def path_of(self, name: str) -> Path:
         return self.folder / name
 
+    def engine_path(self, graph: Graph, file: str) -> Path:
+        """The path of a graph's `file` or `cpu_file` that an engine can open (see `linked_files`).
+
+        Raises:
+            BundleError: a file was altered.
+        """
+        from .linked_files import engine_path  # imported here: it is needed when an engine opens
+
+        hashes = {entry.name: entry.sha256 for entry in self.files}
+        paths = self.path_of(file), self.path_of(graph.weights)
+        return engine_path(*paths, hashes[file], hashes[graph.weights])
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read and check a bundle's manifest. The path of the folder is resolved, so that a later change of the working
@@ -130,6 +146,8 @@ class Manifest:
             raise BundleError(f"{given} is not a bundle: {reason}; make one with `latentrt export`") from None
         except OSError as error:
             raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+        except StandIn as error:
+            raise BundleError(f"{path} is not a manifest: {error}") from error
         except ValueError as error:
             raise BundleError(f"{path} is not a manifest: {error}; export again") from error
         try:
@@ -145,7 +163,9 @@ class Manifest:
             manifest = cls._from_json(values, folder)
         except ConfigError as error:
             raise BundleError(f"{path}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        except (KeyError, TypeError, AttributeError, OverflowError, IndexError, RecursionError) as error:
             raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({shown(error)})") from error
         check_files(folder, manifest.files, [record.file for record in manifest.engines])
         return manifest
@@ -153,7 +173,7 @@ class Manifest:
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
         lists = read_components(values["components"])
-        files = tuple(FileEntry(str(f["name"]), int(f["size_bytes"]), str(f["sha256"])) for f in values["files"])
+        files = tuple(FileEntry.from_json(entry) for entry in values["files"])
         listed = {file.name for file in files}
         if len(listed) != len(files):
             raise ValueError("a file is listed twice")
@@ -167,11 +187,12 @@ class Manifest:
             files=files,
             produced_by=dict(values["produced_by"]),
             engines=tuple(map(EngineRecord.from_json, values.get("engines") or ())),
-            verification=values.get("verification"),
-            ranges=values.get("ranges"),
+            verification=_report(values.get("verification")),
+            ranges=_report(values.get("ranges")),
             streams=lists.streams,
             strip_graphs=lists.strip_graphs,
             weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
+            stored_statistics={key: values[key] for key in STATISTICS if key in values},
             folder=folder,
         )
 
@@ -181,12 +202,7 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             "family": self.family,
             "config": config.to_dict(),
-            "latent_statistics": {
-                "scaling_factor": config.scaling_factor,
-                "shift_factor": config.shift_factor,
-                "latents_mean": config.latents_mean,
-                "latents_std": config.latents_std,
-            },
+            "latent_statistics": latent_statistics(config),
             "components": write_components(self.components, self._lists),
             "files": [dataclasses.asdict(file) for file in self.files],
             "engines": [record.to_json() for record in self.engines],
@@ -242,6 +258,21 @@ class Manifest:
                 f"altered; get the bundle that you want, or give the digest that `latentrt inspect` prints"
             )
 
+    def check_rules(self) -> None:
+        """Refuse a manifest whose parts contradict each other: graphs that do not fit the config, other graphs or the
+        names of their files (see `graph_rules`), and latent statistics that are not those of the config.
+
+        Raises:
+            BundleError: they do, so the manifest is damaged.
+        """
+        from .graph_rules import check_graphs  # imported here: reports about a bundle do without
+
+        try:
+            check_graphs(self.config, self._lists)
+            check_statistics(self.config, self.stored_statistics)
+        except ValueError as error:
+            raise _damaged(self.folder / MANIFEST_NAME, error) from error
+
     def check_graph(self, graph: Graph, file: str) -> None:
         """Refuse a graph's `file` or `cpu_file` that refers to anything but the graph's weights.
 
@@ -257,6 +288,7 @@ class Manifest:
         Raises:
             BundleError: a file was altered, or a graph refers to anything but its weights.
         """
+        self.check_rules()
         for entry in self.files:
             self.verify_hash(entry.name)
         for graph in self.every_graph:
@@ -280,8 +312,18 @@ def _of_precision(graphs: Iterable[Graph], component: str, dtype: str | None) ->
     return tuple(graph for graph in found if graph.dtype == wanted)
 
 
+def _damaged(path: Path, error: ValueError) -> BundleError:
+    return BundleError(f"{path} is damaged: {as_line(str(error))}; copy the bundle again, or export again")
+
+
+def _report(value: Any) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("a report is no object")
+    return value
+
+
 def _weight_bytes(values: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     found = {file: dict(weights) for file, weights in values.items()}
-    if not all(type(size) is int and size >= 0 for weights in found.values() for size in weights.values()):
+    if not all(type(size) is int and 0 <= size < 1 << 50 for weights in found.values() for size in weights.values()):
         raise ValueError("weight_bytes holds something else than whole numbers")
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 __all__ = ["PaddedRange", "StripStage"]
 
+_MOST_STAGES = 10_000  # far above every model
 _KINDS = ("convolution", "keys", "attention")
 
 
@@ -47,6 +48,10 @@ class StripStage:
     after: int = 0
 
     def __post_init__(self) -> None:
+        numbers = (self.index, self.source, self.up, self.down, self.before, self.after)
+        whole = all(type(number) is int for number in numbers) and type(self.skip) in (int, type(None))
+        if not whole or not 0 <= self.index < _MOST_STAGES:
+            raise ValueError(f"{self} is no stage of a pass in strips")
         earlier = range(-1, self.index)
         skip_is_earlier = self.skip is None or self.skip in earlier
         if self.kind not in _KINDS or self.source not in earlier or not skip_is_earlier:

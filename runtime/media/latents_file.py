@@ -17,6 +17,7 @@ from ..errors import InputError, MediaError
 from ..system.npy_file import load_npy
 from ..system.number_text import parse_fraction, parse_whole_number
 from ..system.partial_output import output_error, partial_output
+from ..system.stand_in import stand_in_at
 from .clips.video_geometry import MOST_ASPECT
 from .latents_origin import Origin
 
@@ -108,6 +109,8 @@ def read_latents(path: Path | str) -> LatentsFile:
     path = Path(path)
     if not path.is_file():
         raise MediaError(f"{path} is not a file: give a latents file (.safetensors or .npy)")
+    if path.stat().st_size and (reason := stand_in_at(path)) is not None:
+        raise MediaError(f"{path} is not a latents file: {reason}")
     if path.suffix.lower() == ".npy":
         return LatentsFile(latents=_checked(path, _read_npy(path)))
     _check_header_size(path)

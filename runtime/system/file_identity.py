@@ -25,6 +25,8 @@ _MOST_RECORD_BYTES = 1 << 16  # a path has at most 4096 characters
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
 _SECOND_NS = 1_000_000_000
+# A file whose attributes changed while it was read is read again: another process gave it a hard link or other rights.
+_MOST_READS = 3
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,17 @@ def verified_sha256(path: Path, *, remember: bool = True) -> str:
     identity = FileIdentity.of(path)
     if remember and (known := remembered_sha256(path, identity)) is not None:
         return known
-    started_ns = time.time_ns()
-    found = sha256_of(path)
-    if FileIdentity.of(path) != identity:
-        raise BundleError(f"{path} changed while it was read: wait until it is written, and open the bundle again")
-    if identity.is_settled(started_ns):
-        _remember(path, identity, found)
-    return found
+    for _ in range(_MOST_READS):
+        started_ns = time.time_ns()
+        found = sha256_of(path)
+        before, identity = identity, FileIdentity.of(path)
+        if identity == before:
+            if identity.is_settled(started_ns):
+                _remember(path, identity, found)
+            return found
+        if not identity.is_of_file(before) or identity.modified_ns != before.modified_ns:
+            break
+    raise BundleError(f"{path} changed while it was read: wait until it is written, and open the bundle again")
 
 
 def remembered_sha256(path: Path, identity: FileIdentity) -> str | None:

@@ -1,5 +1,9 @@
-"""JSON from untrusted files: its size, depth and numbers are limited before it is used."""
+"""JSON from untrusted files: its size, depth and numbers are limited before it is used.
 
+Editors and shells of Windows write a byte order mark before the text, or UTF-16. Both are read.
+"""
+
+import codecs
 import errno
 import json
 import math
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tiling.plain_text import shown
+from .stand_in import StandIn, stand_in
 
 __all__ = ["MOST_DEPTH", "json_value", "read_json"]
 
@@ -22,6 +27,7 @@ def read_json(path: Path, most_bytes: int) -> Any:
     Raises:
         FileNotFoundError: the file does not exist.
         OSError: the file cannot be read.
+        StandIn: a Git LFS pointer, a web page or nothing lies in the place of the file.
         ValueError: the path is no regular file, the file is too large, or `json_value` refuses its content. The
             message can end a sentence.
     """
@@ -35,11 +41,25 @@ def read_json(path: Path, most_bytes: int) -> Any:
         content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
         if status.st_size > most_bytes or len(content) > most_bytes:
             raise ValueError(f"it has more than {most_bytes / (1 << 20):g} MiB, the most that may be read")
-    return json_value(content)
+    reason = stand_in(content)
+    if reason is not None:
+        raise StandIn(reason)
+    return json_value(_text(content))
+
+
+def _text(content: bytes) -> bytes | str:
+    """The text of a file without its byte order mark. Text in UTF-8 stays as it is."""
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if content.startswith(mark):
+            try:
+                return content[len(mark) :].decode(encoding)
+            except UnicodeDecodeError:
+                raise ValueError("it is neither UTF-8 nor UTF-16 text") from None
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def json_value(content: bytes | str) -> Any:
-    """Parse JSON text. The caller limits its size.
+    """Parse JSON text. The caller limits its size, and takes a byte order mark away.
 
     Raises:
         ValueError: the text is not UTF-8 or not JSON, it is nested too deep, or a number is not finite or has too
@@ -53,7 +73,10 @@ def json_value(content: bytes | str) -> Any:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error.msg} in line {error.lineno}") from None
+        line = error.doc[: error.pos].count("\n")
+        comment = error.doc.split("\n")[line].lstrip().startswith(("//", "/*", "#"))
+        hint = "; JSON has no comments, so take the comment out" if comment else ""
+        raise ValueError(f"it is not JSON: {error.msg} in line {error.lineno}{hint}") from None
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [

@@ -2,7 +2,8 @@
 
     python fuzz_headers.py FORMAT CASES SMALL_FILE
 
-FORMAT is safetensors or msgpack. Ends with an error where one opens to something else than a checkpoint whose tensors
+FORMAT is safetensors, msgpack, torch or config. SMALL_FILE is the weights; for msgpack and config, a config.json lies
+next to it. Ends with an error where one opens to something else than a checkpoint whose tensors
 can be read or an error of ours, or takes longer than ten seconds. Hypothesis draws a number per case and finds the
 smallest that fails; what a number stands for is drawn with it here, since a header of hundreds of entries, drawn piece
 by piece by Hypothesis, takes twenty times as long as opening it.
@@ -18,11 +19,12 @@ from random import Random
 from typing import Any
 
 import msgpack
+from fuzz_manifest import damaged
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from peak_memory import peak_bytes
 
-from latentrt.export.checkpoints import open_checkpoint
+from latentrt.export.checkpoints import SourceOptions, open_checkpoint
 from latentrt.runtime.errors import LatentRTError
 
 SECONDS = 10
@@ -153,11 +155,31 @@ def packable(random: Random, depth: int = 0) -> Any:
     return random.choice([msgpack.ExtType(random.choice([1, 1, 1, 2, 3, 9]), data), data, shape, None, "x", 2**63])
 
 
+def torch_file(random: Random, whole: bytes) -> bytes:
+    """A file of torch with a few bytes of its pickle changed: steps, numbers and names."""
+    content = bytearray(whole)
+    start = max(content.find(b"\x80\x02}"), content.find(b"\x80\x02c"), 0)
+    end = start + content[start:].rfind(b"u.") if b"u." in content[start:] else len(content)
+    for _ in range(random.randint(1, 6)):
+        at = random.randrange(start, max(end, start + 1))
+        step = random.choice(
+            [b"R", b"Q", b"(", b"t", b"s", b"u", b"b", b"q\0", b"h\1", b"0", b"2", b"l", b"a", b"e", b"."]
+        )
+        large = b"r" + random.randbytes(4)
+        content[at : at + random.choice([0, 1, 1, 4])] = random.choice([step, large, random.randbytes(1), b"K\xff"])
+    return bytes(content)
+
+
+def config_file(random: Random, whole: bytes) -> bytes:
+    """A config.json with some values replaced, left out or doubled."""
+    return json.dumps(damaged(random, json.loads(whole))).encode()
+
+
 def open_and_read(path: Path) -> None:
     """One case: what opens must be readable; everything else is an error of ours, in one sentence."""
     signal.alarm(SECONDS)
     try:
-        for tensor in open_checkpoint(path).tensors.values():
+        for tensor in open_checkpoint(path, options=SourceOptions(allow_pickle=True)).tensors.values():
             tensor.read()
     except LatentRTError as error:
         if not str(error) or not str(error).isprintable():
@@ -168,9 +190,14 @@ def open_and_read(path: Path) -> None:
 
 def main(kind: str, cases: int, source: Path) -> None:
     whole = source.read_bytes()
-    built = safetensors_file if kind == "safetensors" else msgpack_file
+    built = {"safetensors": safetensors_file, "msgpack": msgpack_file, "torch": torch_file, "config": config_file}[kind]
+    if kind == "config":
+        whole = source.with_name("config.json").read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / source.name
+        if kind == "config":
+            path.write_bytes(source.read_bytes())
+            path = path.with_name("config.json")
         if kind == "msgpack":
             path.with_name("config.json").write_bytes(source.with_name("config.json").read_bytes())
 
@@ -180,7 +207,7 @@ def main(kind: str, cases: int, source: Path) -> None:
         def fuzz(case: int) -> None:
             random = Random(case)
             path.write_bytes((mutated if random.random() < 0.4 else built)(random, whole))
-            open_and_read(path)
+            open_and_read(path.parent if kind == "config" else path)
 
         fuzz()
     sys.stdout.write(f"{peak_bytes()}\n")

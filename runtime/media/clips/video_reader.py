@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import MediaError
 from ...extras import require
+from ...system.stand_in import stand_in_at
 from ..endings import CONTAINER_FORMATS
 from ..notes import note
 from .constant_rate import Pacing, paced
@@ -74,6 +75,8 @@ class VideoReader:
         with contextlib.ExitStack() as stack, self._errors():
             if path.stat().st_size == 0:
                 raise MediaError(f"{path} is empty: give another file")
+            if (reason := stand_in_at(path)) is not None:
+                raise MediaError(f"{path} is not a clip: {reason}")
             self._container = stack.enter_context(self._open())
             if is_truncated(path):
                 raise MediaError(f"{path} is cut off before its end: copy or download it again")

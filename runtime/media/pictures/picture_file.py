@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...errors import InputError, MediaError, OutputError
 from ...extras import require
 from ...system.partial_output import output_error, partial_output
+from ...system.stand_in import stand_in_at
 from ..alpha import WHITE, Background, background_colour
 from ..colours.profile import SRGB, icc_profile
 from ..endings import FRAME_ENDINGS, PICTURE_FORMATS
@@ -120,6 +121,8 @@ def translated_damage(path: Path) -> Iterator[None]:
     except image_module.DecompressionBombError as error:
         raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
     except image_module.UnidentifiedImageError as error:
+        if (reason := stand_in_at(path)) is not None and path.stat().st_size:
+            raise MediaError(f"{path} is not a picture: {reason}") from error
         what = (
             "is empty"
             if path.stat().st_size == 0

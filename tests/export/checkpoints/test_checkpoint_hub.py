@@ -14,7 +14,7 @@ from places import TESTS
 from safetensors.numpy import load_file, save_file
 
 from latentrt.export.checkpoints import open_checkpoint
-from latentrt.export.checkpoints.hub import hub_id
+from latentrt.export.checkpoints.hub_address import HubAddress, hub_address
 from latentrt.runtime.errors import CheckpointError, MissingExtra
 
 pytestmark = pytest.mark.slow
@@ -168,7 +168,104 @@ def test_a_local_path_is_never_asked_of_the_hub(hub: FakeHub, tmp_path: Path) ->
 )
 def test_what_looks_like_a_hub_id(source: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert hub_id(source) == (source.removeprefix("hf://") if expected else None)
+    assert hub_address(source) == (HubAddress(source.removeprefix("hf://")) if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("org/name/ae.safetensors", HubAddress("org/name", file="ae.safetensors")),
+        ("org/name/a/b/ae.ckpt", HubAddress("org/name", file="a/b/ae.ckpt")),
+        ("hf://org/name/ae.safetensors", HubAddress("org/name", file="ae.safetensors")),
+        ("hf://org/name/vae", HubAddress("org/name", folder="vae")),
+        ("hf://org/name@refs%2Fpr%2F1/ae.sft", HubAddress("org/name", "refs%2Fpr%2F1", file="ae.sft")),
+        ("https://huggingface.co/org/name", HubAddress("org/name")),
+        ("https://huggingface.co/org/name/", HubAddress("org/name")),
+        ("https://huggingface.co/org/name/tree/main/vae", HubAddress("org/name", "main", "vae")),
+        (
+            "https://huggingface.co/org/name/resolve/main/x.safetensors?download=true",
+            HubAddress("org/name", "main", file="x.safetensors"),
+        ),
+        ("https://hf.co/org/name/blob/v1/a/x.safetensors", HubAddress("org/name", "v1", file="a/x.safetensors")),
+        (
+            "https://huggingface.co/org/name/blob/refs%2Fpr%2F1/x.safetensors",
+            HubAddress("org/name", "refs/pr/1", file="x.safetensors"),
+        ),
+        ("hf://org/name/../x", None),
+        ("hf://org/name/.x", None),
+        ("./org/name/ae.safetensors", None),
+        ("org/name/../ae.safetensors", None),
+    ],
+)
+def test_addresses_of_files_and_folders_on_the_hub(
+    source: str, expected: HubAddress | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub_address(source) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://example.org/org/name/resolve/main/x.safetensors",
+        "https://huggingface.co.evil.org/org/name",
+        "https://user@huggingface.co/org/name",
+        "https://huggingface.co/datasets/org/name/resolve/main/x.safetensors",
+        "https://huggingface.co/org",
+        "ftp://huggingface.co/org/name",
+        "s3://bucket/name",
+        "http://[",
+    ],
+)
+def test_other_addresses_are_refused_and_not_asked(source: str) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing is fetched from other places|is not the address of a model"):
+        open_checkpoint(source)
+
+
+def test_a_single_file_is_fetched_by_its_name_its_address_and_alone(
+    hub: FakeHub, tmp_path: Path, checkpoint_of: Callable[[str], Path]
+) -> None:
+    single = hub.root / "org" / "single"
+    single.mkdir()
+    named = {f"vae.{name}": value for name, value in load_file(checkpoint_of("sd") / WEIGHTS).items()}
+    save_file(named, single / "ae.safetensors")
+    (single / "README.md").write_text("# A file")
+    for source in (
+        "org/single",
+        "org/single/ae.safetensors",
+        "hf://org/single/ae.safetensors",
+        f"{hub.url}/org/single/resolve/main/ae.safetensors",
+        f"{hub.url}/org/single/blob/main/ae.safetensors",
+    ):
+        done = inspect(hub, source, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["family"] == "AutoencoderKL"
+    assert hub.fetched == ["ae.safetensors"]
+    assert inspect(None, "org/single/ae.safetensors", cwd=tmp_path).returncode == 0  # from the cache
+
+
+def test_several_files_and_a_missing_file_are_listed_and_nothing_is_fetched(hub: FakeHub, tmp_path: Path) -> None:
+    several = hub.root / "org" / "several"
+    several.mkdir()
+    for name in ("a.safetensors", "b.safetensors", "old.ckpt"):
+        (several / name).write_bytes(b"weights")
+    refused = inspect(hub, "org/several", cwd=tmp_path)
+    assert_refused(
+        refused, "2 files of weights (a.safetensors, b.safetensors): give one of them, as hf://org/several/a"
+    )
+    assert_refused(inspect(hub, "org/several/c.safetensors", cwd=tmp_path), "has no file c.safetensors: it has a.safe")
+    assert_refused(inspect(hub, "org/several/old.ckpt", cwd=tmp_path), "is a pickle, which can run code when")
+    assert_refused(
+        inspect(hub, "hf://org/several@main/a.safetensors", "--revision", "v2", cwd=tmp_path),
+        "the address names the revision main, and --revision names v2: give one",
+    )
+    assert hub.fetched == []
+
+
+def test_a_diffusers_file_is_fetched_with_its_config(hub: FakeHub, tmp_path: Path) -> None:
+    done = inspect(hub, f"org/pipeline/vae/{WEIGHTS}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(hub.fetched) == ["vae/config.json", f"vae/{WEIGHTS}"]
 
 
 def test_a_path_with_a_spelling_mistake_is_not_asked_of_the_hub(hub: FakeHub, tmp_path: Path) -> None:

@@ -1,11 +1,18 @@
 """Pickles: refused, and with --allow-pickle read for their tensors and nothing else."""
 
+import argparse
+import datetime
+import logging
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
+import types
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,6 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from originals import ldm_tensors
+from peak_memory import peak_bytes
 from safetensors.torch import load_file
 
 from latentrt.cli.main import cli
@@ -72,6 +80,133 @@ def test_a_folder_with_a_pickle_of_a_narrow_dtype_is_read(
     assert_same(open_checkpoint(tmp_path / "model", options=ALLOWED), half)
     torch.save(tensors, tmp_path / "model" / f"{STEM}.fp16.bin")
     assert_same(open_checkpoint(tmp_path / "model", options=SourceOptions(variant="fp16", allow_pickle=True)), tensors)
+
+
+def lightning(name: str) -> Any:
+    """A class of a library that is not installed, as the pickle of a training run names it."""
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    made = type(name, (), {"__module__": module.__name__})
+    setattr(module, name, made)
+    return module, made
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+@pytest.mark.parametrize(("zipped", "protocol"), [(False, 2), (True, 2), (True, 4)])
+def test_a_training_state_is_read_without_the_libraries_that_wrote_it(
+    zipped: bool, protocol: int, tmp_path: Path, tensors: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, callback = lightning("ModelCheckpoint")
+    with monkeypatch.context() as patch:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, module.__name__, module)
+        instance = callback()
+        instance.best = {"monitor": torch.zeros(3)}
+        content = {
+            "state_dict": OrderedDict(ldm_tensors(tensors, "first_stage_model.")),
+            "callbacks": {callback: {"monitor": "x"}, ("a", ("b", 1)): instance},
+            "hyper_parameters": argparse.Namespace(lr=1e-4, path=PurePosixPath("x"), when=datetime.timedelta(days=1)),
+            "best": np.float64(0.3),
+            "array": np.ones(3),
+            "set": {1, 2},
+            "kind": torch.float16,
+            "device": torch.device("cpu"),
+            "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}],
+            "quantised": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+            "complex": torch.ones(2, dtype=torch.complex64),
+            "sparse": torch.eye(2).to_sparse(),
+        }
+        torch.save(content, tmp_path / "v1.ckpt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    assert_same(open_checkpoint(tmp_path / "v1.ckpt", SCALING, ALLOWED), tensors)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "module", "params", "net", "ema"])
+def test_the_weights_lie_under_the_keys_of_training_programs(
+    key: str, tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    torch.save({key: ldm_tensors(tensors), "epoch": 3, "optimizer": {"lr": torch.ones(1)}}, tmp_path / "vae.pt")
+    assert_same(open_checkpoint(tmp_path / "vae.pt", SCALING, ALLOWED), tensors)
+
+
+def test_moving_averages_are_named_and_left_out(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    averages = {name: value + 1 for name, value in ldm_tensors(tensors).items()}
+    torch.save({"state_dict": ldm_tensors(tensors), "ema": averages}, tmp_path / "vae.pt")
+    with caplog.at_level(logging.WARNING):
+        assert_same(open_checkpoint(tmp_path / "vae.pt", SCALING, ALLOWED), tensors)
+    assert "it also holds moving averages (ema); the weights under 'state_dict' are taken" in caplog.text
+
+
+def test_nested_dicts_and_parameters_are_one_set_of_names(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    nested: dict[str, Any] = {"encoder": {}, "decoder": {}}
+    for name, value in ldm_tensors(tensors).items():
+        part, _, rest = name.partition(".")
+        nested.setdefault(part, {})[rest] = torch.nn.Parameter(value)
+    torch.save(nested, tmp_path / "vae.pt")
+    assert_same(open_checkpoint(tmp_path / "vae.pt", SCALING, ALLOWED), tensors)
+
+
+def test_tensors_that_share_a_storage_or_are_transposed_are_read(
+    tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    names = ldm_tensors(tensors)
+    flat = torch.cat([value.flatten() for value in names.values()])
+    place, views = 0, {}
+    for name, value in names.items():
+        views[name] = flat[place : place + value.numel()].view(value.shape)
+        place += value.numel()
+    views["encoder.conv_in.weight"] = names["encoder.conv_in.weight"].transpose(0, 1).contiguous().transpose(0, 1)
+    torch.save(views, tmp_path / "vae.pt")
+    assert_same(open_checkpoint(tmp_path / "vae.pt", SCALING, ALLOWED), tensors)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+@pytest.mark.parametrize(
+    "make", [lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), lambda value: value.to(torch.int32)]
+)
+def test_a_parameter_of_a_dtype_that_is_not_read_is_named(
+    make: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    names = dict(ldm_tensors(tensors))
+    names["encoder.conv_in.weight"] = make(names["encoder.conv_in.weight"])
+    torch.save(names, tmp_path / "vae.pt")
+    found = open_checkpoint(tmp_path / "vae.pt", SCALING, ALLOWED)
+    with pytest.raises(CheckpointError, match=r"is stored as q?int"):
+        found.tensors["encoder.conv_in.weight"].read()
+
+
+def test_reading_a_pickle_needs_no_torch(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    torch.save(ldm_tensors(tensors), tmp_path / "vae.ckpt")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from latentrt.export.checkpoints import SourceOptions, open_checkpoint\n"
+        "open_checkpoint(sys.argv[1], {'scaling_factor': 1.0}, SourceOptions(allow_pickle=True))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "vae.ckpt")], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # a place in the memo that costs Python 16 GiB
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f",  # bytes of no end
+        b"\x80\x02" + b"(" * 1_000_000,
+        b"\x80\x02]" + b"2" * 2_000_000,
+        b"\x80\x02)" + b"\x86" * 10,
+        b"\x80\x02I" + b"9" * 100_000 + b"\n.",
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",
+        b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 60 + b"}h\0K\1s.",  # a key whose hash takes for ever
+    ],
+)
+def test_a_hostile_pickle_costs_little(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "vae.pt").write_bytes(content)
+    start, before = time.monotonic(), peak_bytes()
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(tmp_path / "vae.pt", SCALING, ALLOWED)
+    assert "\n" not in str(caught.value)
+    assert peak_bytes() - before < 500 << 20
+    assert time.monotonic() - start < 10
 
 
 def test_the_command_line_asks_for_it_by_name(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,20 @@ def test_hostile_ltx2_files(tmp_path: Path) -> None:
 
 def test_hostile_flax_files() -> None:
     fuzz("msgpack", 1600, TESTS / "flax_fixture" / "bfloat16" / "diffusion_flax_model.msgpack")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_hostile_pickles(zipped: bool, tmp_path: Path) -> None:
+    thin = ALL["sd"] | {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1}
+    tensors = ldm_tensors(diffusers_model(thin).state_dict(), "vae.") | {"cond_stage_model.x": torch.ones(1)}
+    narrow = {name: value.to(torch.float8_e5m2) for name, value in tensors.items()}
+    torch.save(narrow, tmp_path / "source.ckpt", _use_new_zipfile_serialization=zipped)
+    fuzz("torch", 600, tmp_path / "source.ckpt")
+
+
+@pytest.mark.parametrize("name", ["sd", "ltx20", "flux2"])
+def test_hostile_configs(name: str, checkpoint_of: Callable[[str], Path]) -> None:
+    fuzz("config", 600, checkpoint_of(name) / "diffusion_pytorch_model.safetensors")
 
 
 def test_the_fuzzer_finds_an_error_that_is_not_ours(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzz_manifest import failure, failures, results
 
 from latentrt.runtime import open_bundle
 from latentrt.runtime.autoencoders.autoencoder_kl import AutoencoderKL
@@ -197,6 +198,92 @@ def test_a_field_that_is_missing_or_of_the_wrong_kind_is_refused(bundle: Path) -
     graph["file"] = "unlisted.onnx"
     (bundle / "manifest.json").write_text(json.dumps(original))
     refuse(bundle, "not among the files")
+
+
+@pytest.mark.parametrize(("name", "cases"), [(SMALL, 60), ("ltx20", 40)])
+def test_a_damaged_manifest_is_refused_or_changes_no_pixel(
+    name: str, cases: int, bundle_of: Callable[[str], Path]
+) -> None:
+    """`python tests/support/fuzz_manifest.py BUNDLE 10000 0` runs as many as you like, and measures memory."""
+    assert failures(bundle_of(name), cases, 0, seconds=30) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", [SMALL, "ltx20"])
+def test_many_damaged_manifests(name: str, backend: str, bundle_of: Callable[[str], Path]) -> None:
+    assert failures(bundle_of(name), 150, 1000, backend, seconds=60) == []
+
+
+def test_the_fuzzer_sees_other_pixels_and_foreign_errors(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = results(bundle, "onnxruntime")
+    assert failure(bundle, "onnxruntime", wanted, 60) is None
+    changed = wanted | {"decode": wanted["decode"] + 1}
+    assert failure(bundle, "onnxruntime", changed, 60) == "other pixels: decode"
+    monkeypatch.setattr(Manifest, "check_graph", lambda *_: [][0])
+    assert "IndexError" in (failure(bundle, "onnxruntime", wanted, 60) or "")
+
+
+DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "two graphs swapped": (
+        "is that of another graph",
+        lambda values: swap(values["components"]["decoder"]["segments"], 1, 5, "file"),
+    ),
+    "a stage reads another one": (
+        "does not follow the stage before it",
+        lambda values: values["components"]["decoder"]["segments"][5]["segment"].update(source=2),
+    ),
+    "a stage adds another result": (
+        "does not add the result",
+        lambda values: values["components"]["decoder"]["segments"][6]["segment"].update(skip=0),
+    ),
+    "a stage scales": (
+        "do not scale as the model does",
+        lambda values: values["components"]["decoder"]["segments"][1]["segment"].update(up=2),
+    ),
+    "another family": ("different classes", lambda values: values.update(family="AutoencoderKLFlux2")),
+    "other statistics": ("scaling_factor differs", lambda values: values["latent_statistics"].update(scaling_factor=2)),
+    "another width": (
+        "outputs are not those of the config",
+        lambda values: values["config"].update(latent_channels=8),
+    ),
+    "a name that is no name": (
+        "of the wrong kind",
+        lambda values: values["components"]["decoder"]["graphs"][0]["inputs"][0].update(name="a\0b"),
+    ),
+    "an axis of no call": (
+        "has an axis 'depth'",
+        lambda values: values["components"]["decoder"]["graphs"][0]["inputs"][0].update(
+            shape=["batch", 4, "depth", "latent_width"]
+        ),
+    ),
+    "a shape without axes": (
+        "of the wrong kind",
+        lambda values: values["components"]["decoder"]["segments"][7]["outputs"][0].update(shape=[]),
+    ),
+    "a hash that is none": ("is no hash", lambda values: values["files"][0].update(sha256="0")),
+    "a huge size": ("of the wrong kind", lambda values: values["files"][0].update(size_bytes=10**30)),
+    "a report that is none": ("a report is no object", lambda values: values.update(verification=[1])),
+    "a third component": (
+        "has no component 'x'",
+        lambda values: values["components"].update(x=values["components"]["decoder"]),
+    ),
+    "a graph twice": (
+        "another graph like it",
+        lambda values: values["components"]["decoder"]["graphs"].append(values["components"]["decoder"]["graphs"][0]),
+    ),
+}
+
+
+def swap(entries: list[dict[str, Any]], one: int, other: int, key: str) -> None:
+    entries[one][key], entries[other][key] = entries[other][key], entries[one][key]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_manifest_that_contradicts_itself_is_refused(kind: str, bundle: Path) -> None:
+    reason, damage = DAMAGES[kind]
+    edit(bundle, damage)
+    refuse(bundle, f"manifest.json is damaged: .*{reason}")
 
 
 def test_a_component_that_was_not_exported_is_named(bundle: Path) -> None:
