@@ -149,7 +149,7 @@ def _encode_whole(
 ) -> _Encoded:
     read = read_sample(source, vae, check=check, background=background, matrix=matrix)
     check()
-    encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress))
+    encoded = vae.encode(read.sample, check_range=False, memory=memory, progress=counting("tiles", progress))
     assert encoded.ran is not None
     return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
 

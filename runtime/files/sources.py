@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.boundary import require_finite
+from ..arrays.pixel_range import check_pixel_range
 from ..arrays.pixels import to_samples
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError, MediaError
@@ -209,6 +211,7 @@ def _from_samples(
         )
     if vae.video and max_frames is not None:
         sample = sample[:, :, :max_frames]
+    check_pixel_range(sample, require_finite(sample, str(path)))
     full_size = sample.shape[-2:]
     if largest_side is not None:
         sample = downscaled(sample, largest_side)
