@@ -196,12 +196,15 @@ class Autoencoder(BundleModel, VideoCalls):
         """Encode and decode: the mean latents, or with `sample_posterior` latents drawn with `rng`. With `pad` a sample
         of any size comes back in its own size. Further options are `decode`'s; `memory` and `cancel` are for both."""
         both = {name: decode_options[name] for name in ("memory", "cancel") if name in decode_options}
-        if sample_posterior:
-            if rng is None:
-                raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
+        if sample_posterior and rng is None:
+            raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
+        if rng is not None:
             rng = generator_from(rng)  # one stream for the latents and then, if the decoder takes it, for the noise
+        encoding = EncodeOptions(pad=pad, causal=encoder_causal)
+        decoding = DecodeOptions(causal=decoder_causal, rng=None if rng is None else 0, **decode_options)
+        self.opened.jobs.check_round_trip(x, self.settings, encoding, decoding, may_stream=self._may_stream)
         posterior = self.encode(x, pad=pad, causal=encoder_causal, **both).latent_dist
-        latents = posterior.mode() if rng is None or not sample_posterior else posterior.sample(rng)
+        latents = posterior.sample(rng) if rng is not None and sample_posterior else posterior.mode()
         if pad and "crop" not in decode_options:
             decode_options["crop"] = size_of(x)
         return self.decode(latents, rng=rng, causal=decoder_causal, **decode_options)

@@ -95,7 +95,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
         memory: int | str | None = None,
-        memory_beside: int = 0,
+        caller_bytes: int = 0,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_ran: Callable[[Ran], None] | None = None,
@@ -110,7 +110,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
         Args:
             memory: counts what is held on the way. Arrays that the caller keeps are the caller's.
-            memory_beside: bytes of `memory` that the caller needs for what it makes of the frames.
+            caller_bytes: bytes of `memory` that the caller needs for what it makes of the frames.
             on_ran: called once, before the engine runs, with how the call runs.
 
         Raises:
@@ -128,7 +128,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
             progress=progress,
             cancel=cancel,
             in_groups=True,
-            caller_bytes=memory_beside,
+            caller_bytes=caller_bytes,
         )
         job = self.opened.jobs.decode(z, self.settings, options, may_stream=self._may_stream)
 

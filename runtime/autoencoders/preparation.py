@@ -59,7 +59,7 @@ def plan(opened: OpenedBundle, enabled: Strategy, call: PlannedCall, *, may_stre
         call.output,
         comes_in_chunks=call.in_chunks,
         in_one_pass=call.output == "device",
-        beside_bytes=call.caller_bytes,
+        caller_bytes=call.caller_bytes,
     )
     return opened.planning.plan(work, enabled, call.memory, may_stream=may_stream, complete=call.complete)
 

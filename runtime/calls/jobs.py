@@ -201,13 +201,26 @@ class Jobs:
             cells,
             kept_as,
             in_one_pass=options.output == "device" or options.stream is not None,
-            beside_bytes=options.caller_bytes,
+            caller_bytes=options.caller_bytes,
         )
         conditions = None
         if self._takes_conditions or options.temb is not None:
             conditions = conditions_for(config, latents, options.temb, options.rng)
         job = Job(graph, ports.LATENTS, "decode", latents, result, work, strategy, conditions, gated=gated)
         return self._checked(job, options, may_stream)
+
+    def check_round_trip(
+        self, x: Any, strategy: Strategy, encoding: EncodeOptions, decoding: DecodeOptions, *, may_stream: bool
+    ) -> None:
+        """Refuse wrong options of a decode before the encode that gives its latents runs.
+
+        Raises:
+            InputError, BundleError: as `encode` and `decode`.
+        """
+        result = self.encode(x, strategy, encoding, may_stream=may_stream).result
+        latents = np.broadcast_to(np.float32(0), (result.shape[0], self.config.latent_channels, *result.size))
+        crop = tuple(x.shape[2:]) if encoding.pad and decoding.crop is None else decoding.crop
+        self.decode(latents, strategy, replace(decoding, crop=crop), may_stream=may_stream)
 
     def graph(self, component: str, causal: bool | None) -> Graph:
         """The component's graph of the chosen precision and, for video, causality (None: the config's own).

@@ -15,8 +15,13 @@ _KEPT_PLANS = 16  # calls often have the size of an earlier one, and a plan is a
 
 @dataclass(frozen=True)
 class AxisTiles:
-    """Tiles along one axis in latent cells: `size` cells every `stride`. `even`: the size is a default, which may
-    shrink to cover an axis evenly."""
+    """Tiles along one axis.
+
+    Attributes:
+        size: the length of a tile in latent cells.
+        stride: the distance between the starts of two tiles in latent cells.
+        even: the size is a default, so the plan may make tiles smaller to cover the axis evenly.
+    """
 
     size: int
     stride: int
@@ -25,9 +30,16 @@ class AxisTiles:
 
 @dataclass(frozen=True)
 class TilingSettings:
-    """`blend`: "linear" (a partition of unity, every tile of one shape), "diffusers" (its blending and its tiles) or
-    "ltx2" (the LTX-2 repository's). `tiles`: along each axis, (T,) H, W. `framewise` and `compat_shift`: diffusers'
-    temporal tiling, and the frame by which it is late. `tiles_per_call`: the most tiles in one engine call."""
+    """How an autoencoder tiles.
+
+    Attributes:
+        blend: "linear" (the weights of all tiles add up to one, and all tiles have one shape), "diffusers" (its tiles
+            and its blending) or "ltx2" (those of the LTX-2 repository).
+        tiles: the tiles along each axis: height and width, for video models time first.
+        framewise: with "diffusers": tile along time too.
+        compat_shift: with "diffusers": repeat its decode of tiles in time, which is one frame late.
+        tiles_per_call: the most tiles in one engine call.
+    """
 
     blend: str
     tiles: tuple[AxisTiles, ...]
@@ -36,10 +48,10 @@ class TilingSettings:
     tiles_per_call: int = 1
 
     def plan(self, grid: Grid, direction: Direction, cells: Sequence[int], *, gated: bool = True) -> Plan:
-        """The plan for latents of `cells`; one tile where they fit into one.
+        """The plan for latents of `cells`. If they fit into one tile, it has one tile.
 
-        `gated=False` is diffusers' `tiled_decode` and `tiled_encode`, which loop over height and width even where
-        `decode` and `encode` would find that the whole fits into one tile.
+        `gated=False` plans as diffusers' `tiled_decode` and `tiled_encode` do. They loop over height and width even if
+        one tile holds everything.
         """
         feed_forward = self.blend == "diffusers"
         lines = tuple(
@@ -62,7 +74,7 @@ class TilingSettings:
             return [_linear_spans(length, tiles) for length, tiles in zip(cells, self.tiles, strict=True)]
         if self.blend == "ltx2":
             spans = [last_short(n, tiles.size, tiles.size - tiles.stride) for n, tiles in _space(cells, self.tiles)]
-            # The first tile has one cell less than the later ones, which begin with one that is of no use.
+            # The first tile has one cell less than the later tiles, whose first cell gives no frames.
             size, stride = self.tiles[0].size - 1, self.tiles[0].stride
             return [last_short(cells[0], size, size - stride, causal=True), *spans]
         in_space = any(length > tiles.size for length, tiles in _space(cells, self.tiles))
@@ -72,7 +84,7 @@ class TilingSettings:
             spans = [[Span(0, length)] for length in cells[-2:]]
         if not video:
             return spans
-        # diffusers asks whether there are more latent frames than a tile's frames make, without the one it adds.
+        # diffusers compares the latent frames with those of a tile, without the frame that it adds to each tile.
         frames = self.tiles[0]
         in_time = self.framewise and cells[0] > frames.size - 1
         return [with_stubs(cells[0], frames.size, frames.stride) if in_time else [Span(0, cells[0])], *spans]
@@ -88,7 +100,7 @@ def tiles_of(
     *,
     gated: bool = True,
 ) -> Plan | None:
-    """The tiles for the first elements, `size`, of a result. None: one tile holds everything.
+    """The tiles for the first `size` elements of a result, or None if one tile holds everything.
 
     Raises:
         InputError: the tiles leave a gap.

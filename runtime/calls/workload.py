@@ -28,7 +28,7 @@ class Workload:
         output: "float32", "uint8", "device", or "frames" if pixels are handed on as they come and the call keeps none.
         comes_in_chunks: whether a stream reads its input chunk by chunk.
         in_one_pass: whether the result is the engine's own, on its device or in the caller's stream.
-        beside_bytes: host memory that the caller holds during the call.
+        caller_bytes: host memory that the caller holds during the call.
     """
 
     config: ModelConfig
@@ -39,7 +39,7 @@ class Workload:
     output: str = "float32"
     comes_in_chunks: bool = False
     in_one_pass: bool = False
-    beside_bytes: int = 0
+    caller_bytes: int = 0
 
     @property
     def decodes(self) -> bool:

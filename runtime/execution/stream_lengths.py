@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MOST_FRAMES = 12
-"""The most frames of the clip that a step of a decoder brings where the caller does not say: longer ones gain little
+"""The default of the most frames of the clip that a step of a decoder gives. Longer steps gain little
 time (benchmarks/streaming.md)."""
 ENGINE_FRAMES = 8
 """The most frames that engines are built for by default: those of one latent frame. Their memory is that of the longest
@@ -43,7 +43,7 @@ _CHUNK_BYTES = 1 << 28  # what those tensors may take together
 
 
 def most_frames(component: str) -> int:
-    """The most frames that a step of this component brings where the caller does not say."""
+    """The default of the most frames that a step of this component gives or takes."""
     return MOST_ENCODER_FRAMES if component == "encoder" else MOST_FRAMES
 
 
@@ -57,7 +57,7 @@ class StepFrames:
 
     @classmethod
     def of(cls, graph: Graph, most: int) -> "StepFrames":
-        """For steps of at most `most` frames. If so few frames give no result, the fewest frames that give one."""
+        """The lengths of steps of at most `most` frames. If that gives no result, of the fewest frames that do."""
         stage = _stage(graph)
         multiple = stage.multiple
         begin = int(multiple > 1)  # chunks of 1 + a multiple, then of multiples
@@ -103,7 +103,7 @@ def frames_per_step(
 
 
 def values_per_cell(graph: Graph) -> int:
-    """Of a stage's widest layer, per frame and latent cell: channels times how much finer than the latents it is."""
+    """The elements of a stage's widest layer for each frame and latent cell."""
     return max(_values(tensor.shape) for tensor in graph.outputs[1:])
 
 

@@ -203,7 +203,7 @@ class DecodedFile:
         clips = self.vae.clip_calls
         assert clips is not None
         options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "on_ran": ran.append}
-        options["memory_beside"] = writer_bytes
+        options["caller_bytes"] = writer_bytes
         if not clips.streaming:  # a stream reports frames, which are counted when they are written
             options["progress"] = counting("tiles", self.progress)
         for group in clips.decode_frames(self.latents, **options, **self.conditions):

@@ -118,7 +118,7 @@ class Costs:
 
     def _with_all(self, work: Workload, strategy: Strategy, held: float, seconds: float) -> Cost:
         own = int(PREDICTION_FACTOR * (held + _around(work, strategy)))
-        return Cost(own + work.beside_bytes, seconds, int(PEAK_MARGIN * own))
+        return Cost(own + work.caller_bytes, seconds, int(PEAK_MARGIN * own))
 
     def _tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         plan = plan_of(work, strategy)

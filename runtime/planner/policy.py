@@ -15,6 +15,7 @@ from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload, most_bytes
 from ..errors import BackendUnavailable, Cancelled, EngineError, InputError, LatentRTError
 from ..system.budget import DEFAULT_SHARE, default_budget, parse_memory
+from .tuning import ALWAYS_FITS_BYTES
 
 if TYPE_CHECKING:
     from .decision import Decision, JudgedStrategy  # which import what only planned calls need
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["CallPlanner"]
 
 _log = logging.getLogger(__name__)
-_ALWAYS_FITS_BYTES = 1 << 28  # a call that takes no more than this runs without a look at the free memory
 Check = Callable[[], None]
 
 
@@ -53,7 +53,7 @@ class CallPlanner:
             if enabled != Strategy(sliced=enabled.sliced) or self.backend.device != "cpu":
                 return job
             most = most_bytes(replace(work, batch=1) if enabled.sliced else work)
-            if most <= _ALWAYS_FITS_BYTES or most <= default_budget():
+            if most <= ALWAYS_FITS_BYTES or most <= default_budget():
                 return job
         strategy = self.strategy(work, enabled, memory, may_stream=job.may_stream, check=check)
         return job if strategy == enabled else replace(job, strategy=strategy)

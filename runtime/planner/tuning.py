@@ -4,6 +4,7 @@
 """
 
 __all__ = [
+    "ALWAYS_FITS_BYTES",
     "ATTENTION_INPUT_COPIES",
     "DEVICE_FACTOR",
     "DISK_BYTES_PER_SECOND",
@@ -35,6 +36,12 @@ __all__ = [
     "TILE_PIXELS",
     "WHOLE_OVER_TILE",
 ]
+
+# Which calls are planned.
+
+ALWAYS_FITS_BYTES = 1 << 28
+"""A call that takes no more bytes than this runs without a look at the free memory. An assumption: reading the free
+memory takes a fraction of a millisecond, which small calls would notice."""
 
 # Predictions: wanted between 5 % below and 15 % above the measured peak. 20 of 20 were (benchmarks/planner.md).
 

@@ -61,7 +61,7 @@ def test_a_clip_in_a_file_is_planned_with_what_decode_gives_the_planner(
     vae = opened("ltx20", backend="onnxruntime")
     DecodedFile(vae, z, (9, 60, 64), None, {}, "1GiB").write(tmp_path / "clip.mp4", Fraction(24))
     assert works[0] == works[1], "as `decode` plans the same clip"
-    assert (works[0][0].beside_bytes, works[0][1]) == (held, 1 << 30)
+    assert (works[0][0].caller_bytes, works[0][1]) == (held, 1 << 30)
     text = invoke("plan", bundle_of("ltx20"), *CLIP, "--memory", "1GiB", "--output", "webm").stdout
     assert "the video encoder is part of every row's memory: 25 MiB" in text
     with pytest.raises(InputError, match="nothing fits into 20 MiB: the least would be"):
@@ -128,7 +128,7 @@ def test_the_chosen_strategy_is_the_first_row_and_eight_more_follow(measured: No
 
 def test_the_video_encoder_counts_without_a_budget_too(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:
     told = json.loads(invoke("plan", bundle_of("ltx20"), *CLIP, "--output", "mp4", "--json").stdout)
-    assert told["video_encoder_bytes"] == works[0][0].beside_bytes > 0
+    assert told["video_encoder_bytes"] == works[0][0].caller_bytes > 0
 
 
 def test_where_a_drawing_cannot_go_nothing_is_measured(

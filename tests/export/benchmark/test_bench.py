@@ -126,7 +126,7 @@ def test_whole_is_one_pass_also_of_a_clip_that_a_plain_call_streams_as_it_might_
         return run_stages(*given, **options)
 
     monkeypatch.setattr(stream, "run_stages", noted)
-    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", 1)
+    monkeypatch.setattr("latentrt.runtime.planner.policy.ALWAYS_FITS_BYTES", 1)
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 1)
     chosen = JudgedStrategy(Strategy(streaming=True), "stream", True, None, None)
     planner = SimpleNamespace(decide=lambda *_, **__: Decision(0, (chosen,), chosen, "it was made up"))

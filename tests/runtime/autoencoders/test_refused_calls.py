@@ -27,7 +27,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Calibration, "point", entered)
     monkeypatch.setattr(Calibration, "__init__", entered)
     monkeypatch.setattr("latentrt.runtime.planner.policy.CallPlanner.decide", entered)
-    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", 0)
+    monkeypatch.setattr("latentrt.runtime.planner.policy.ALWAYS_FITS_BYTES", 0)
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 0)
 
 
@@ -111,6 +111,8 @@ def test_wrong_samples_are_refused_before_a_plan(name: str, wrong: str, memory: 
     refused(lambda: vae.encode(x, memory=memory))
     refused(lambda: vae.tiled_encode(x))
     refused(lambda: vae(x, memory=memory))
+    if wrong != "a size off the grid":
+        refused(lambda: vae(x, memory=memory, pad=True))
     if vae.video and wrong != "a size off the grid":
         refused(lambda: vae.encode_stream(x))
 
@@ -125,6 +127,7 @@ def test_wrong_options_of_decode_are_refused_before_a_plan(
     z, options = latents_of(vae), WRONG_TO_DECODE[wrong]
     refused(lambda: vae.decode(z, memory=memory, **options))
     refused(lambda: vae.tiled_decode(z, **options))
+    refused(lambda: vae(sample_of(vae), memory=memory, **options))
     if vae.video and not options.keys() & {"out", "stream"}:
         refused(lambda: vae.decode_frames(z, memory=memory, **options))
     if vae.video and not options.keys() & {"crop", "temb"}:

@@ -159,7 +159,7 @@ def test_weights_activations_and_what_goes_in_and_out_are_counted(
     assert tiled.bytes == pytest.approx(1.06 * (record.bytes + record.activation_bytes + two), abs=2)
     one = costs.of(work, Strategy(sliced=True))
     assert one.bytes < costs.of(work, WHOLE).bytes
-    assert costs.of(replace(work, beside_bytes=77), WHOLE) == costs.of(work, WHOLE), "which the host holds"
+    assert costs.of(replace(work, caller_bytes=77), WHOLE) == costs.of(work, WHOLE), "which the host holds"
     with pytest.raises(EngineError, match="the engine was built for"):
         costs.of(replace(work, cells=grid.latent_size((128, 64))), WHOLE)
 
@@ -205,6 +205,6 @@ def test_what_the_caller_holds_is_not_the_gpus(bundles: dict[str, Path], device:
         planner, _ = vae.opened.planning.planner()
         work = Workload(vae.config, vae.grid, "decoder", 1, (8, 8))
         alone, beside = (
-            planner.decide(replace(work, beside_bytes=held), 1 << 40, WHOLE).chosen.cost.bytes for held in (0, 1 << 30)
+            planner.decide(replace(work, caller_bytes=held), 1 << 40, WHOLE).chosen.cost.bytes for held in (0, 1 << 30)
         )
         assert alone == beside

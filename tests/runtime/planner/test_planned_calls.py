@@ -118,7 +118,7 @@ def test_where_nothing_fits_and_nobody_asked_what_holds_least_runs(
     vae = opened("sd", backend="onnxruntime")
     points.grid = vae.grid
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 20 * MIB)
-    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", MIB)
+    monkeypatch.setattr("latentrt.runtime.planner.policy.ALWAYS_FITS_BYTES", MIB)
     z = np.zeros((1, 4, 32, 32), np.float32)
     chosen = settled(vae, z, None)
     assert chosen.kind == "strips"

@@ -435,7 +435,7 @@ def test_an_unasked_call_that_might_not_fit_is_planned(
         "latentrt.runtime.planner.calibration.Calibration.point", lambda self, probe: points.point(probe)
     )
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 200 * MIB)
-    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", MIB)
+    monkeypatch.setattr("latentrt.runtime.planner.policy.ALWAYS_FITS_BYTES", MIB)
     z = np.zeros((1, 4, 32, 32), np.float32)
     assert vae.decode(z).exact
     assert {probe.strategy.kind for probe in points.asked} == {"whole", "strips"}
@@ -458,7 +458,7 @@ def test_a_clip_that_cannot_be_planned_streams_where_it_may(
 
     monkeypatch.setattr("latentrt.runtime.planner.calibration.Calibration.point", failing)
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 200 * MIB)
-    monkeypatch.setattr("latentrt.runtime.planner.policy._ALWAYS_FITS_BYTES", 1)
+    monkeypatch.setattr("latentrt.runtime.planner.policy.ALWAYS_FITS_BYTES", 1)
     monkeypatch.setattr(Workload, "most_bytes", 300 * MIB)
     z = np.zeros((1, LTX["ltx20"]["latent_channels"], 3, 2, 2), np.float32)
     chosen = settled(vae, z, None)
@@ -479,8 +479,8 @@ def test_a_clips_encoder_is_part_of_the_budget(
     asked: list[Any] = []
     plain = vae.decode_frames
 
-    def noted(latents: Any, *, memory: Any = None, memory_beside: int, **options: Any) -> Any:
-        asked.append((memory, memory_beside))
+    def noted(latents: Any, *, memory: Any = None, caller_bytes: int, **options: Any) -> Any:
+        asked.append((memory, caller_bytes))
         return plain(latents, **options)
 
     monkeypatch.setattr(vae, "decode_frames", noted)
