@@ -1,6 +1,7 @@
 """What kind of file a file is, by its first bytes: for the messages about files that are not what their names say."""
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,15 +137,16 @@ def kind_of_bytes(head: bytes, size: int) -> FileKind | None:
     return _text_kind(head)
 
 
-def not_the_wanted_kind(path: Path, wanted: str) -> str | None:
+def not_the_wanted_kind(path: Path, wanted: str, expected: Collection[str] = ()) -> str | None:
     """A sentence about a file of another kind than `wanted`. None if the kind of the file is not known.
 
     Args:
         path: the file.
         wanted: the file that was wanted, in plain English, such as "a latents file".
+        expected: the names of kinds for which the result is None, because the file may be a damaged one of them.
     """
     kind = kind_of(path)
-    if kind is None:
+    if kind is None or kind.name in expected:
         return None
     return f"{path} is {kind.text}: {kind.cure or f'give {wanted}'}"
 

@@ -133,7 +133,7 @@ def test_square_pixels_are_no_aspect_ratio(text: str, value: Fraction | None, tm
 def test_a_damaged_array_header_is_one_clear_error(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", LATENTS)
     content = (tmp_path / "a.npy").read_bytes()
-    for old, new in ((b"}", b" "), (b"'descr'", b"descr'!"), (b"shape", b"shap\xff"), (b"<f4", b"|O8")):
+    for old, new in ((b"}", b" "), (b"'descr'", b"descr'!"), (b"shape", b"shap\xff")):
         (tmp_path / "a.npy").write_bytes(content.replace(old, new, 1))
         with pytest.raises(MediaError, match="not a whole"):
             read_latents(tmp_path / "a.npy")
