@@ -101,7 +101,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path: Path, name: str, share: f
 def test_what_holds_no_latents_is_one_clear_error(tmp_path: Path) -> None:
     cases = {
         "two": ({"a": LATENTS, "b": LATENTS}, None, "none named latents"),
-        "rank": ({"latents": LATENTS[0, 0]}, None, "shape"),
+        "rank": ({"latents": LATENTS[0, 0, 0]}, None, "shape"),
         "int": ({"latents": LATENTS.astype(np.int32)}, None, "I32"),
         "newer": ({"latents": LATENTS}, {"format": "latentrt-latents-2"}, "update latentrt"),
         "field": ({"latents": LATENTS}, {"format": "latentrt-latents-1", "original_height": "-8"}, "original_height"),
