@@ -65,6 +65,7 @@ _BY_FIRST_BYTES: tuple[tuple[bytes, FileKind], ...] = (
     (b"\xff\x0a", FileKind("jxl", "a JPEG XL picture", "convert it to PNG")),
     (b"\0\0\0\x0cJXL \r\n\x87\n", FileKind("jxl", "a JPEG XL picture", "convert it to PNG")),
     (b"\0\0\0\x0cjP  \r\n\x87\n", FileKind("jp2", "a JPEG 2000 picture")),
+    (b"BM", FileKind("bmp", "a BMP picture")),
     (b"qoif", FileKind("qoi", "a QOI picture")),
     (b"\x1a\x45\xdf\xa3", FileKind("matroska", "a Matroska or WebM clip")),
     (b"OggS", FileKind("ogg", "an Ogg file")),
