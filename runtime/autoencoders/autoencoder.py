@@ -16,7 +16,7 @@ from ..arrays.kinds import OutputKind
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..calls.blends import ImageBlend
-from ..calls.options import DecodeOptions, EncodeOptions
+from ..calls.options import DecodeOptions, EncodeOptions, without_memory
 from ..calls.strategy import WHOLE, Strategy
 from ..errors import InputError
 from .bundle_model import BundleModel
@@ -68,6 +68,7 @@ class Autoencoder(BundleModel, VideoCalls):
         stream: int | None = None,
         causal: bool | None = None,
         memory: int | str | None = None,
+        exact: bool = False,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> AutoencoderKLOutput:
@@ -83,7 +84,7 @@ class Autoencoder(BundleModel, VideoCalls):
             out: a float32 array for the moments, (B, 2 * latent_channels, ...), for instance a memory-mapped one.
             causal: for video models whose graph was exported for it.
             progress: called with (tiles or batch elements done, in all). It may raise, to stop the call.
-            output, stream, memory, cancel: as for `decode`, except that `output` is not "uint8".
+            output, stream, memory, exact, cancel: as for `decode`, except that `output` is not "uint8".
 
         Returns:
             The distribution. Tiles give blended moments.
@@ -100,6 +101,7 @@ class Autoencoder(BundleModel, VideoCalls):
             stream=stream,
             causal=causal,
             memory=memory,
+            exact=exact,
             progress=progress,
             cancel=cancel,
         )
@@ -119,6 +121,7 @@ class Autoencoder(BundleModel, VideoCalls):
         temb: Any = None,
         rng: np.random.Generator | int | None = None,
         memory: int | str | None = None,
+        exact: bool = False,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> DecoderOutput:
@@ -139,6 +142,7 @@ class Autoencoder(BundleModel, VideoCalls):
                 the output's `exact` says so. It measures a few small calls the first time, which takes seconds.
                 Without `memory` nothing is planned, unless the call might not fit into 70 % of the free memory. With
                 tiling enabled `memory` is refused; with streaming enabled it chooses the chunks.
+            exact: refuse a call that would approximate. With `memory` the message names the least exact budget.
             progress: called with (tiles or batch elements done, in all). It may raise, to stop the call.
             cancel: a `CancelToken` that stops this call; `Autoencoder.cancel` stops every call.
 
@@ -159,6 +163,7 @@ class Autoencoder(BundleModel, VideoCalls):
             temb=temb,
             rng=rng,
             memory=memory,
+            exact=exact,
             progress=progress,
             cancel=cancel,
         )
@@ -169,7 +174,7 @@ class Autoencoder(BundleModel, VideoCalls):
     def tiled_encode(self, x: Any, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
         its defaults. The options are those of `encode`, except `memory`."""
-        chosen = EncodeOptions(**_without_memory("tiled_encode", options))
+        chosen = EncodeOptions(**without_memory("tiled_encode", options))
         job = self.opened.jobs.encode(x, replace(self.settings, tiling=self._tiling), chosen, gated=False)
         moments, ran = self.opened.run(job, chosen)
         return AutoencoderKLOutput(DiagonalGaussian(moments), ran.exact, ran)
@@ -177,7 +182,7 @@ class Autoencoder(BundleModel, VideoCalls):
     def tiled_decode(self, z: Any, **options: Any) -> DecoderOutput:
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
         its defaults. The options are those of `decode`, except `memory`."""
-        chosen = DecodeOptions(**_without_memory("tiled_decode", options))
+        chosen = DecodeOptions(**without_memory("tiled_decode", options))
         strategy = replace(self.settings, tiling=self._tiling, streaming=False, frames_per_chunk=None)
         sample, ran = self.opened.run(self.opened.jobs.decode(z, strategy, chosen, gated=False), chosen)
         return DecoderOutput(sample, ran.exact, ran)
@@ -194,13 +199,14 @@ class Autoencoder(BundleModel, VideoCalls):
         **decode_options: Any,
     ) -> DecoderOutput:
         """Encode and decode: the mean latents, or with `sample_posterior` latents drawn with `rng`. With `pad` a sample
-        of any size comes back in its own size. Further options are `decode`'s; `memory` and `cancel` are for both."""
-        both = {name: decode_options[name] for name in ("memory", "cancel") if name in decode_options}
+        of any size comes back in its own size. Further options are `decode`'s; `memory`, `exact` and `cancel` are for
+        both."""
+        both = {name: decode_options[name] for name in ("memory", "exact", "cancel") if name in decode_options}
         if sample_posterior and rng is None:
             raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")
         if rng is not None:
             rng = generator_from(rng)  # one stream for the latents and then, if the decoder takes it, for the noise
-        encoding = EncodeOptions(pad=pad, causal=encoder_causal)
+        encoding = EncodeOptions(pad=pad, causal=encoder_causal, exact=bool(both.get("exact")))
         decoding = DecodeOptions(causal=decoder_causal, rng=None if rng is None else 0, **decode_options)
         self.opened.jobs.check_round_trip(x, self.settings, encoding, decoding, may_stream=self._may_stream)
         posterior = self.encode(x, pad=pad, causal=encoder_causal, **both).latent_dist
@@ -273,6 +279,7 @@ class Autoencoder(BundleModel, VideoCalls):
         component: str = "decoder",
         batch: int = 1,
         memory: int | str | None = None,
+        exact: bool = False,
         output: str = "float32",
         in_chunks: bool = False,
         caller_bytes: int = 0,
@@ -285,6 +292,7 @@ class Autoencoder(BundleModel, VideoCalls):
             component: "encoder" or "decoder".
             batch: how many samples.
             memory: the budget, in bytes or such as "8GiB". None: 70 % of the free memory where the engines run.
+            exact: look at nothing that approximates.
             output: what becomes of a decoded sample: "float32", "uint8", "device", or "frames" for a clip whose pixels
                 the caller does not keep, as with `decode_frames`.
             in_chunks: whether the input of a stream is read chunk by chunk, as `encode_file` reads a clip.
@@ -300,7 +308,7 @@ class Autoencoder(BundleModel, VideoCalls):
         """
         from .preparation import PlannedCall, plan
 
-        wanted = PlannedCall(tuple(size), component, batch, memory, output, in_chunks, caller_bytes, complete)
+        wanted = PlannedCall(tuple(size), component, batch, memory, exact, output, in_chunks, caller_bytes, complete)
         return plan(self.opened, self.settings, wanted, may_stream=self._may_stream)
 
     def calibrate(self, size: Sequence[int], components: Iterable[str] = ()) -> Calibration:
@@ -345,10 +353,3 @@ class Autoencoder(BundleModel, VideoCalls):
 
     def _host_latents(self, z: Array, channels: int) -> Array:
         return self.opened.jobs.array(z, "latents", channels, device="cpu")  # type: ignore[no-any-return]
-
-
-def _without_memory(method: str, options: dict[str, Any]) -> dict[str, Any]:
-    if options.pop("memory", None) is not None:
-        planned = method.removeprefix("tiled_")
-        raise InputError(f"memory: {method} runs the tiles that enable_tiling made; for a plan, call {planned}")
-    return options

@@ -35,6 +35,7 @@ class PlannedCall:
     component: str
     batch: int
     memory: int | str | None
+    exact: bool
     output: str
     in_chunks: bool
     caller_bytes: int
@@ -61,7 +62,9 @@ def plan(opened: OpenedBundle, enabled: Strategy, call: PlannedCall, *, may_stre
         in_one_pass=call.output == "device",
         caller_bytes=call.caller_bytes,
     )
-    return opened.planning.plan(work, enabled, call.memory, may_stream=may_stream, complete=call.complete)
+    return opened.planning.plan(
+        work, enabled, call.memory, may_stream=may_stream, complete=call.complete, may_approximate=not call.exact
+    )
 
 
 def calibrate(opened: OpenedBundle, enabled: Strategy, size: Sequence[int], components: Sequence[str]) -> "Calibration":

@@ -49,6 +49,7 @@ class Job:
         stages: the streaming graphs of the component, if the bundle holds any.
         strip_graphs: the graphs of strips, if the bundle holds any.
         may_stream: whether the planner may choose a stream.
+        may_approximate: whether the planner may choose tiles.
         gated: False cuts tiles also where one tile holds everything, see `TilingSettings.plan`.
         stream: a CUDA stream of the caller.
         specialise: as `CallScope.specialise`.
@@ -66,6 +67,7 @@ class Job:
     stages: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     may_stream: bool = False
+    may_approximate: bool = True
     gated: bool = True
     stream: int | None = None
     specialise: bool | None = None
@@ -304,6 +306,7 @@ class Jobs:
             stages=self._stages[component],
             strip_graphs=self._strips[component],
             may_stream=may_stream and options.causal is None,  # streaming graphs are of one causality
+            may_approximate=not options.exact,
             stream=options.stream,
             specialise=options.specialise,
             progress=options.progress or job.progress,
@@ -319,6 +322,11 @@ class Jobs:
             self.stages(component, options.causal)
         elif isinstance(strategy.tiling, TilingSettings):
             _ = job.tiles  # tiles that leave a gap are refused now
+        if options.exact and not job.exact:
+            how = label_of(strategy, self._grid)
+            raise InputError(
+                f"exact=True: {how} approximates; disable_tiling(), or enable_tiling(exact=True) for strips"
+            )
         return job
 
     def _require_one_pass(self, job: Job, *, planned: bool) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .cancel_token import CancelToken
 
-__all__ = ["CallOptions", "DecodeOptions", "EncodeOptions", "Progress", "StreamOptions"]
+__all__ = ["CallOptions", "DecodeOptions", "EncodeOptions", "Progress", "StreamOptions", "without_memory"]
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all): tiles, or batch elements without tiles. It may raise, to stop the call."""
@@ -22,6 +23,7 @@ class CallOptions:
     """What encode and decode have in common.
 
     Attributes:
+        exact: whether a call that would approximate is refused.
         specialise: whether the engine may prepare itself for the shapes of this call, as `CallScope.specialise`.
     """
 
@@ -30,6 +32,7 @@ class CallOptions:
     stream: int | None = None
     causal: bool | None = None
     memory: int | str | None = None
+    exact: bool = False
     progress: Progress | None = None
     cancel: CancelToken | None = None
     specialise: bool | None = None
@@ -76,3 +79,16 @@ class StreamOptions:
     temb: Any = None
     rng: np.random.Generator | int | None = None
     cancel: CancelToken | None = None
+
+
+def without_memory(method: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a method that always tiles.
+
+    Raises:
+        InputError: they hold a budget, or `exact`.
+    """
+    planned = method.removeprefix("tiled_")
+    for name in ("memory", "exact"):
+        if options.pop(name, None):
+            raise InputError(f"{name}: {method} runs the tiles that enable_tiling made; for a plan, call {planned}")
+    return options

@@ -1,14 +1,14 @@
 """The planner's decision: every strategy that it looked at, and the strategy that it chose."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..calls.strategy import Strategy
 from ..system.budget import memory_text
 from .costs import Cost
 
-__all__ = ["OVER_BUDGET", "Decision", "JudgedStrategy", "reason_of"]
+__all__ = ["OVER_BUDGET", "Decision", "JudgedStrategy", "reason_of", "refusal_of"]
 
 OVER_BUDGET = "more than the budget"
 
@@ -66,12 +66,14 @@ class Decision:
         candidates: every strategy that was looked at.
         chosen: the strategy that was chosen. None: none fits.
         reason: the reason, as a sentence.
+        exact_only: whether approximate strategies were refused.
     """
 
     budget: int
     candidates: tuple[JudgedStrategy, ...]
     chosen: JudgedStrategy | None
     reason: str
+    exact_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The decision as JSON values."""
@@ -89,12 +91,24 @@ class Decision:
         return tuple(dict.fromkeys(candidate.backend for candidate in self.candidates))
 
     def together_with(self, other: "Decision") -> "Decision":
-        """A decision with the candidates of both decisions. The choice is that of the other decision if it has one."""
-        chosen, reason = (self.chosen, self.reason) if other.chosen is None else (other.chosen, other.reason)
+        """A decision with the candidates of both decisions. It takes the better choice: an exact strategy, and of these
+        the fastest."""
+        both = [(one.chosen, one.reason) for one in (self, other) if one.chosen is not None]
+        chosen, reason = min(both, key=lambda one: (not one[0].is_exact, one[0].seconds), default=(None, self.reason))
         candidates = self.candidates + other.candidates
-        if chosen is None and any(one.cost for one in candidates):
-            reason = reason_of(candidates, None, self.budget)
-        return Decision(self.budget, candidates, chosen, reason)
+        exact_only = self.exact_only and other.exact_only
+        if chosen is None:
+            reason = refusal_of(candidates, self.budget, not exact_only)
+        return Decision(self.budget, candidates, chosen, reason, exact_only)
+
+    def compared_with(self, backend: str) -> "Decision":
+        """The decision with a reason that says why the choice is not on `backend`, if it is on another one."""
+        if self.chosen is None or self.chosen.backend == backend:
+            return self
+        fits = [one for one in self.candidates if one.backend == backend and one.is_exact and one.refused is None]
+        best = min(fits, key=lambda one: one.seconds, default=None)
+        why = f"since none fits on {backend}" if best is None else f"since {best.label} on {backend} is slower"
+        return replace(self, reason=f"{self.reason}; on {self.chosen.backend}, {why}")
 
     def table(self, most_rows: int | None = None) -> str:
         """A text table with one row per strategy, the chosen strategy first and marked. The last line is the reason.
@@ -122,33 +136,49 @@ class Decision:
         return "\n".join([*lines, self.reason])
 
 
-def reason_of(seen: Sequence[JudgedStrategy], chosen: JudgedStrategy | None, budget: int, backend: str = "") -> str:
+def refusal_of(seen: Sequence[JudgedStrategy], budget: int, approximate: bool) -> str:
+    """The reason why nothing fits, as a sentence that names the least budget that would do.
+
+    Args:
+        seen: the strategies that were looked at.
+        budget: the budget in bytes.
+        approximate: whether an approximate strategy would do.
+    """
+    left = [one for one in seen if approximate or one.is_exact]
+    fits = (
+        f"nothing fits into {memory_text(budget)}" if approximate else f"nothing exact fits into {memory_text(budget)}"
+    )
+    least = min(left, key=lambda one: one.most_bytes, default=None)
+    if least is None or least.cost is None:
+        reasons = dict.fromkeys(one.refused for one in left if one.refused)
+        return f"{fits}: {'; '.join(reasons) or 'the bundle has no exact strategy for the call'}; take a smaller size"
+    where = f" on {least.backend}" if len({one.backend for one in left}) > 1 else ""
+    return (
+        f"{fits}: the least would be {least.label}{where}, in {memory_text(least.cost.most_bytes, up=True)}; "
+        f"allow that much, or take a smaller size"
+    )
+
+
+def reason_of(seen: Sequence[JudgedStrategy], chosen: JudgedStrategy, budget: int, backend: str = "") -> str:
     """The reason for a choice, as a sentence.
 
     Args:
-        seen: the strategies that were looked at. At least one has a cost.
-        chosen: the strategy that was chosen, or None.
+        seen: the strategies that were looked at.
+        chosen: the strategy that was chosen, which has a cost.
         budget: the budget in bytes.
         backend: the label of the backend of all strategies, or "" if there are several.
     """
     on = f" on {backend}" if backend else ""
     allowed = memory_text(budget)
-    if chosen is None:
-        least = min(seen, key=lambda one: one.most_bytes)
-        assert least.cost is not None
-        needed = memory_text(least.cost.most_bytes, up=True)
-        several = len({one.backend for one in seen}) > 1
-        where = f" on {least.backend}" if several else ""
-        return (
-            f"nothing fits into {allowed}: the least would be {least.label}{where}, in {needed}; allow that much, or "
-            f"take a smaller size"
-        )
     assert chosen.cost is not None
     fits = f"{chosen.label}: at most {memory_text(chosen.cost.most_bytes)} of {allowed}"
     if not chosen.is_exact and chosen.strategy.kind == "strips":
         return f"{fits}; approximate, since what waits between the steps is kept in float16"
     if not chosen.is_exact:
-        return f"{fits}; approximate, since no exact strategy fits{on} (tiles change pixels near their seams a little)"
+        return (
+            f"{fits}; approximate, since no exact strategy fits{on} (tiles change pixels near their seams; by how much "
+            f"was not measured, verify --tiling measures it)"
+        )
     others = [one for one in seen if one.refused is None and one.is_exact and one is not chosen]
     if others:
         best = "the one of the fewest engine calls" if chosen.cost.seconds is None else "the fastest"

@@ -12,7 +12,7 @@ from ..calls.workload import Workload
 from ..errors import EngineError, InputError
 from .candidates import candidates, strips_within
 from .costs import Cost, Costing, plan_of
-from .decision import OVER_BUDGET, Decision, JudgedStrategy, reason_of
+from .decision import OVER_BUDGET, Decision, JudgedStrategy, reason_of, refusal_of
 from .tuning import LEAST_STRIP_BYTES, SKIP_MEASURING_SHARE, STRIP_BUDGET_SHARES, WHOLE_OVER_TILE
 
 __all__ = ["Planner"]
@@ -64,9 +64,9 @@ class Planner:
             EngineError: no strategy could be measured.
         """
         most = budget if spend is None else spend
-        least = [] if complete else self._least(work, budget, base, may_stream, most)
+        least = [] if complete else self._least(work, budget, base, may_stream, most, approximate)
         if least and all(one.refused for one in least):
-            return Decision(budget, tuple(least), None, self._reason(least, None, budget))
+            return self._refused(budget, least, approximate)
         seen: list[JudgedStrategy] = []
         fitting: list[JudgedStrategy] = []  # one of each kind
 
@@ -105,7 +105,9 @@ class Planner:
         if not any(one.cost for one in seen):
             reasons = dict.fromkeys(one.refused for one in seen if one.refused)
             raise EngineError(f"nothing could be planned: {'; '.join(reasons) or 'no strategy is left'}")
-        return Decision(budget, tuple(seen), chosen, self._reason(seen, chosen, budget))
+        if chosen is None:
+            return self._refused(budget, seen, approximate)
+        return Decision(budget, tuple(seen), chosen, self._reason(seen, chosen, budget), not approximate)
 
     def choose(
         self, work: Workload, budget: int, base: Strategy, *, may_stream: bool = True, required: bool = True
@@ -137,13 +139,19 @@ class Planner:
         _log.log(level, "%s: %s", work.component, decision.reason)
         return chosen
 
-    def _reason(self, seen: Sequence[JudgedStrategy], chosen: JudgedStrategy | None, budget: int) -> str:
+    def _refused(self, budget: int, seen: Sequence[JudgedStrategy], approximate: bool) -> Decision:
+        """The decision if nothing fits."""
+        return Decision(budget, tuple(seen), None, refusal_of(seen, budget, approximate), not approximate)
+
+    def _reason(self, seen: Sequence[JudgedStrategy], chosen: JudgedStrategy, budget: int) -> str:
         return reason_of(seen, chosen, budget, self._backend)
 
-    def _least(self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int) -> list[JudgedStrategy]:
+    def _least(
+        self, work: Workload, budget: int, base: Strategy, may_stream: bool, most: int, approximate: bool
+    ) -> list[JudgedStrategy]:
         """Judge the strategy of each kind that holds least memory, until one fits. Empty if the budget is so large that
         something fits in any case."""
-        every = list(self._every(work, base, may_stream))
+        every = [one for one in self._every(work, base, may_stream) if approximate or is_exact(work, one)]
         every.sort(key=lambda one: (_piece(work, one).most_bytes, one.frames_per_chunk or 0))
         kept = work.result_bytes() if work.output != "frames" else 0
         around = work.input_bytes + kept + sum(file.size_bytes for file in self._manifest.files)

@@ -55,7 +55,8 @@ class CallPlanner:
             most = most_bytes(replace(work, batch=1) if enabled.sliced else work)
             if most <= ALWAYS_FITS_BYTES or most <= default_budget():
                 return job
-        strategy = self.strategy(work, enabled, memory, may_stream=job.may_stream, check=check)
+        may: dict[str, Any] = {"may_stream": job.may_stream, "may_approximate": job.may_approximate}
+        strategy = self.strategy(work, enabled, memory, **may, check=check)
         return job if strategy == enabled else replace(job, strategy=strategy)
 
     def strategy(
@@ -65,6 +66,7 @@ class CallPlanner:
         memory: int | str | None,
         *,
         may_stream: bool,
+        may_approximate: bool = True,
         check: Check = lambda: None,
     ) -> Strategy:
         """The planned strategy for a call; `enabled` is what the user enabled.
@@ -76,14 +78,16 @@ class CallPlanner:
             raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
         budget = None if memory is None else parse_memory(memory)
         can_stream = may_stream and self._can_stream(work, enabled)
-        key = (work, budget, enabled, can_stream)
+        key = (work, budget, enabled, can_stream, may_approximate)
         if budget is not None and key in self.planned:
             return self.planned[key]
         try:
             from .planner import Planner  # here: a call that is not planned does not pay for it
 
             allowed = self.default_budget() if budget is None else budget
-            decision = self.decide(work, allowed, enabled, may_stream=can_stream, check=check)
+            decision = self.decide(
+                work, allowed, enabled, may_stream=can_stream, may_approximate=may_approximate, check=check
+            )
             chosen: JudgedStrategy = Planner.pick(decision, work, required=budget is not None)
         except Cancelled:
             raise
@@ -99,7 +103,14 @@ class CallPlanner:
         return self.planned[key]
 
     def plan(
-        self, work: Workload, enabled: Strategy, memory: int | str | None, *, may_stream: bool, complete: bool
+        self,
+        work: Workload,
+        enabled: Strategy,
+        memory: int | str | None,
+        *,
+        may_stream: bool,
+        complete: bool,
+        may_approximate: bool = True,
     ) -> "Decision":
         """What `settle` would decide for a call with this budget (None: the default one), with every strategy that was
         looked at. With `complete` all are looked at, and measured in as much memory as calls without a budget get.
@@ -113,7 +124,8 @@ class CallPlanner:
         budget = default if memory is None else parse_memory(memory)
         spend = max(budget, default) if complete else None
         can_stream = may_stream and self._can_stream(work, enabled)
-        return self.decide(work, budget, enabled, may_stream=can_stream, complete=complete, spend=spend)
+        may: dict[str, Any] = {"may_stream": can_stream, "may_approximate": may_approximate}
+        return self.decide(work, budget, enabled, **may, complete=complete, spend=spend)
 
     def decide(
         self,
@@ -122,46 +134,49 @@ class CallPlanner:
         enabled: Strategy,
         *,
         may_stream: bool = True,
+        may_approximate: bool = True,
         complete: bool = False,
         spend: int | None = None,
         check: Check = lambda: None,
     ) -> "Decision":
-        """The fastest exact strategy of the backend that the bundle was opened with, or of the first other one that may
-        run the call and has an exact strategy that fits. Where no backend has one, the fastest approximate one. The
-        arguments are those of `Planner.decide`.
+        """The fastest exact strategy of all backends that may run the call. If none has one, the fastest approximate
+        strategy of the first backend that has one.
+
+        Backends are in order of their speed. So if a whole pass fits on the first backend, the others are not measured.
+        The arguments are those of `Planner.decide`.
 
         Raises:
             EngineError: no strategy could be measured. BackendUnavailable: as in `planner`.
         """
         options: dict[str, Any] = {"may_stream": may_stream, "spend": spend, "complete": complete}
-        others = self.alternatives()
-        own, _ = self.planner(check)
-        if not others:
-            decision: Decision = own.decide(work, budget, enabled, **options)
-            return decision
-        exact = self._decided(own, work, budget, enabled, **options, approximate=False)
-        if exact is not None and exact.chosen is not None and exact.chosen.is_exact:
-            return exact
-        seen = exact
-        for backend in others:
-            planner, _ = self.planner(check, backend)
-            found = self._decided(planner, work, budget, enabled, **options, approximate=False)
+        backends = (self.backend, *self.alternatives())
+        if len(backends) == 1:
+            own, _ = self.planner(check)
+            return own.decide(work, budget, enabled, **options, approximate=may_approximate)  # type: ignore[no-any-return]
+        seen: Decision | None = None
+        for backend in backends:
+            found = self._decided(backend, check, work, budget, enabled, **options, approximate=False)
             if found is not None:
                 seen = found if seen is None else seen.together_with(found)
-                if found.chosen is not None and found.chosen.is_exact:
-                    own_label = self.backend.label
-                    return replace(seen, reason=f"{seen.reason}; on {backend.label}, since none fits on {own_label}")
-        approximate: Decision = own.decide(work, budget, enabled, **options)
-        for backend in others:
-            if approximate.chosen is None:
-                planner, _ = self.planner(check, backend)
-                found = self._decided(planner, work, budget, enabled, **options)
-                approximate = approximate if found is None else approximate.together_with(found)
-        return approximate
+            if found is not None and found.chosen is not None and found.chosen.strategy.kind == "whole":
+                break
+        if seen is not None and seen.chosen is not None:
+            return seen.compared_with(self.backend.label)
+        if seen is not None and not may_approximate:
+            return seen
+        for backend in backends if may_approximate else ():
+            found = self._decided(backend, check, work, budget, enabled, **options)
+            if found is not None:
+                seen = found if seen is None else seen.together_with(found)
+            if found is not None and found.chosen is not None:
+                break
+        if seen is None:
+            raise EngineError(f"nothing could be planned on {', '.join(one.label for one in backends)}")
+        return seen
 
-    @staticmethod
-    def _decided(planner: Any, *arguments: Any, **options: Any) -> "Decision | None":
-        """The decision of a planner. None: it could measure nothing."""
+    def _decided(self, backend: Backend, check: Check, *arguments: Any, **options: Any) -> "Decision | None":
+        """The decision of a backend's planner. None: it could measure nothing."""
+        planner, _ = self.planner(check, backend)
         try:
             return planner.decide(*arguments, **options)  # type: ignore[no-any-return]
         except EngineError:
