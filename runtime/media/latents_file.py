@@ -118,7 +118,8 @@ def read_latents(path: Path | str, *, key: str | None = None) -> LatentsFile:
     if name != COMFYUI_KEY:
         return LatentsFile(latents, **_fields(path, stored.metadata))
     if COMFYUI_VERSION_KEY not in stored.readers:
-        latents = latents.astype(np.float32, copy=False) * _OLD_COMFYUI_FACTOR
+        with np.errstate(all="ignore"):
+            latents = latents.astype(np.float32, copy=False) * _OLD_COMFYUI_FACTOR
     return LatentsFile(latents, comfyui=True)
 
 

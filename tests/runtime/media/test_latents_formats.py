@@ -37,6 +37,16 @@ def test_comfyui_files_are_read_as_comfyui_reads_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_latents(path).latents, wanted.numpy())
 
 
+def test_numbers_that_float32_cannot_hold_are_infinite_without_a_warning(tmp_path: Path) -> None:
+    """The decoder refuses them, with their place."""
+    safetensors.torch.save_file({"latent_tensor": torch.full((1, 4, 2, 2), 3e38)}, tmp_path / "a.latent")
+    np.save(tmp_path / "b.npy", np.full((1, 4, 2, 2), 1e300))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("a.latent", "b.npy"):
+            assert np.isinf(read_latents(tmp_path / name).latents).all()
+
+
 def archived(tensor: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     torch.save(tensor, file, **options)
