@@ -37,6 +37,13 @@ __all__ = ["decode"]
     help='The file holds diffusion latents, which SD, SDXL, SD3 and FLUX.1 pipelines give with output_type="latent". '
     "LTX-2 and FLUX.2 Klein pipelines give model latents: leave the option out for them.",
 )
+@click.option("--key", metavar="NAME", help="The tensor's name in LATENTS.  [default: latents, or the only tensor]")
+@click.option(
+    "--height",
+    type=click.IntRange(min=1),
+    help="For the packed latents of FLUX pipelines: the height in pixels that the pipeline was asked for.",
+)
+@click.option("--width", type=click.IntRange(min=1), help="The width in pixels, as --height.")
 @click.option("--fps", type=FrameRate(), help="Frames per second of a clip.  [default: the latents file's, or 24]")
 @click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
 @click.option(
@@ -56,6 +63,9 @@ def decode(
     latents: Path,
     output: Path,
     scaled: bool,
+    key: str | None,
+    height: int | None,
+    width: int | None,
     fps: Fraction | None,
     timestep: float | None,
     seed: int | None,
@@ -72,10 +82,10 @@ def decode(
     frames to standard output while they are decoded, for a preview or for
     `| ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 24 -i - clip.mp4`.
 
-    Any safetensors file with a tensor named latents decodes. A latents file of LatentRT restores the original size, if
-    that still fits the latents. With --stream or --tile a clip's frames are written while later frames are decoded, so
-    memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile HxW with it bounds
-    memory in height and width too, and approximates.
+    LATENTS is a safetensors, npy, npz, ComfyUI (.latent) or .pt file. A latents file of LatentRT restores the original
+    size, if that still fits the latents. With --stream or --tile a clip's frames are written while later frames are
+    decoded, so memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile HxW with
+    it bounds memory in height and width too, and approximates.
     """
     from ..runtime.files.decoded_file import decode_file
     from ..runtime.files.destination import STANDARD_OUTPUT
@@ -98,6 +108,9 @@ def decode(
 
         options: dict[str, Any] = {
             "scaled": scaled,
+            "key": key,
+            "height": height,
+            "width": width,
             "frame_rate": fps,
             "temb": timestep,
             "seed": seed,

@@ -47,6 +47,11 @@ __all__ = ["encode"]
     type=click.Choice(["bt709", "bt601"]),
     help="For a clip that names no YUV matrix, or the wrong matrix.",
 )
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    help="The most pixels that a picture may have.  [default: as many as the memory allows, up to 2**30]",
+)
 @memory_option
 @backend_options
 @as_json
@@ -62,6 +67,7 @@ def encode(
     way: Way,
     memory: str | None,
     matrix: str | None,
+    max_pixels: int | None,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -115,7 +121,7 @@ def encode(
         redone = ("absent", "other", "unrecorded") if force else ("absent",)
         waiting = [job for job in jobs if job.state in redone]
         options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": way.stream, "memory": memory}
-        options |= {"background": behind, "matrix": matrix}
+        options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
         runs: list[FileRun] = []
         with progress_bar("Encoding", hidden=json_output) as update:
             update("files", len(jobs) - len(waiting), len(jobs))

@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     )
     from .files.decoded_file import decode_file
     from .files.encoded_file import EncodedFile, encode_file
+    from .media.clips.clip_reader import ClipReader, open_clip
+    from .media.clips.clip_writer import ClipWriter, write_clip
+    from .media.clips.whole_clip import Clip, read_clip
     from .media.latents_file import LatentsFile, read_latents, write_latents
+    from .media.pictures.picture_file import read_picture, write_picture
 
 __all__ = [
     "AutoencoderKL",
@@ -60,6 +64,9 @@ __all__ = [
     "CancelToken",
     "Cancelled",
     "CheckpointError",
+    "Clip",
+    "ClipReader",
+    "ClipWriter",
     "Component",
     "ComponentCapabilities",
     "ConfigError",
@@ -79,8 +86,13 @@ __all__ = [
     "decode_file",
     "encode_file",
     "open_bundle",
+    "open_clip",
+    "read_clip",
     "read_latents",
+    "read_picture",
+    "write_clip",
     "write_latents",
+    "write_picture",
 ]
 
 _PLACES = {
@@ -99,6 +111,9 @@ _PLACES = {
     "CancelToken": "calls.cancel_token",
     "Cancelled": "errors",
     "CheckpointError": "errors",
+    "Clip": "media.clips.whole_clip",
+    "ClipReader": "media.clips.clip_reader",
+    "ClipWriter": "media.clips.clip_writer",
     "Component": "backends.component",
     "ComponentCapabilities": "backends.component",
     "ConfigError": "errors",
@@ -117,8 +132,13 @@ _PLACES = {
     "TensorRtOptions": "backends.tensorrt.options",
     "decode_file": "files.decoded_file",
     "encode_file": "files.encoded_file",
+    "open_clip": "media.clips.clip_reader",
+    "read_clip": "media.clips.whole_clip",
     "read_latents": "media.latents_file",
+    "read_picture": "media.pictures.picture_file",
+    "write_clip": "media.clips.clip_writer",
     "write_latents": "media.latents_file",
+    "write_picture": "media.pictures.picture_file",
 }
 """The module of each public name, relative to this package."""
 

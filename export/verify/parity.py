@@ -212,7 +212,7 @@ def _run(vae: Any, graph: Graph, array: Array, way: str) -> tuple[Array, str]:
         vae.enable_tiling(exact=True, strip=max(height // 2, 1) * vae.grid.spatial)
     try:
         if graph.component == "encoder":
-            encoded = vae.encode(array, **options)
+            encoded = vae.encode(array, check_range=False, **options)
             return np.asarray(encoded.latent_dist.parameters), encoded.ran.strategy if way == "whole" else way
         decoded = vae.decode(array, **options)
         return np.asarray(decoded.sample), decoded.ran.strategy if way == "whole" else way

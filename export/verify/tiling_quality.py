@@ -138,7 +138,7 @@ def _samples(vae: Autoencoder, paths: Sequence[Path], max_frames: int) -> Iterat
 
 
 def _encode(vae: Autoencoder, sample: Array) -> Array:
-    return np.asarray(vae.encode(sample).latent_dist.parameters)
+    return np.asarray(vae.encode(sample, check_range=False).latent_dist.parameters)
 
 
 def _decode(vae: Autoencoder, latents: Array, temb: float | None) -> Array:

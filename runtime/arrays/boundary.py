@@ -1,5 +1,6 @@
 """The array boundary: checks of input arrays, and results in the form that the caller wants."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError, InputError
+from .given_array import host_array, in_float32, kind_name, on_cuda
 from .pixels import to_pixels
 
 __all__ = [
@@ -24,42 +26,28 @@ __all__ = [
 
 OUTPUTS = ("float32", "uint8", "device")
 """The forms that a result can have. See `check_output`."""
-_HOST_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost (pinned)
-_CUDA_DEVICE = 2  # DLPack's kDLCUDA
 
 
 def as_input(array: Any, what: str, *, device: str = "cpu") -> Any:
-    """Check an input array and convert it to C-contiguous float32 on the host.
+    """Convert an input array to C-contiguous float32 on the host.
 
     Args:
-        array: a NumPy array, or an object with `__dlpack__`. float32, or float16, which is widened.
+        array: floating-point numbers: a NumPy array, or an object with `__dlpack__` or `__array__` (PyTorch, JAX, ...).
+            float16, bfloat16 and byte-swapped values are converted exactly, and float64 is rounded. A gradient does not
+            matter.
         what: the argument that an error names.
-        device: the device that the backend runs on, "cpu" or "cuda". With "cuda", a CUDA array is returned as it is.
+        device: the device that the backend runs on, "cpu" or "cuda". With "cuda", a CUDA array stays on its device.
 
     Raises:
-        InputError: `array` is no array, has another dtype, or is on a device that the backend does not run on.
+        InputError: `array` is no such array, has another dtype or masked values, or is on a device that the backend
+            does not run on.
     """
-    if not isinstance(array, np.ndarray):
-        if not hasattr(array, "__dlpack__"):
-            raise InputError(f"{what}: wanted a float32 array (NumPy, or anything with __dlpack__), got {_kind(array)}")
-        place = int(array.__dlpack_device__()[0])
-        if place == _CUDA_DEVICE and device == "cuda":
-            return array
-        if place not in _HOST_DEVICES:
-            raise InputError(
-                f"{what}: the array lies on a device that this backend ({device}) does not run on: copy it"
-            )
-        try:
-            array = np.from_dlpack(array)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{what}: the {_kind(array)} cannot be read as a NumPy array ({reason})") from error
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    if array.dtype != np.float32:
-        hint = " (scale pixels to [-1, 1] first: x / 127.5 - 1)" if array.dtype == np.uint8 else ""
-        raise InputError(f"{what}: wanted float32, got {array.dtype}; convert it with .astype('float32'){hint}")
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    if type(array) is np.ndarray and array.dtype == np.float32 and array.flags.c_contiguous:
+        return array
+    on_device = on_cuda(array) if device == "cuda" else None
+    if on_device is not None:
+        return on_device
+    return in_float32(host_array(array, what, device), what)
 
 
 def is_finite(array: NDArray[Any]) -> bool:
@@ -68,20 +56,24 @@ def is_finite(array: NDArray[Any]) -> bool:
     return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
-def require_finite(array: Any, what: str) -> None:
+def require_finite(array: Any, what: str) -> tuple[float, float] | None:
     """Refuse NaN and infinity in an array on the host. Arrays on a device are not checked, since that needs a copy.
 
     Args:
         array: any array.
         what: the argument that an error names.
 
+    Returns:
+        The least and the greatest value. None if the array was not checked, or has no values.
+
     Raises:
         InputError: the array holds NaN or infinity. The message says how many and names the first place.
     """
     if not isinstance(array, np.ndarray) or array.size == 0:
-        return
-    if np.isfinite(array.min()) and np.isfinite(array.max()):  # as in `is_finite`
-        return
+        return None
+    low, high = float(array.min()), float(array.max())
+    if math.isfinite(low) and math.isfinite(high):  # as in `is_finite`
+        return low, high
     bad = np.argwhere(~np.isfinite(array))
     raise InputError(
         f"{what}: {len(bad)} of {array.size} values are NaN or infinite, the first at {tuple(map(int, bad[0]))}"
@@ -120,7 +112,7 @@ def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
         and out.flags.writeable
     )
     if not fits:
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else _kind(out)
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else kind_name(out)
         raise InputError(f"out must be a writeable {output} array of shape {wanted_shape}, got {got}")
 
 
@@ -228,7 +220,3 @@ class Result:
             to_output(inside, "uint8", self.out[:, *target])
         else:
             self.out[:, :, *target] = inside
-
-
-def _kind(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import latents as latents_module
+from ..arrays.given_pixels import size_of
 from ..arrays.kinds import OutputKind
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
@@ -61,6 +62,7 @@ class Autoencoder(BundleModel, VideoCalls):
         x: Any,
         *,
         pad: bool = False,
+        check_range: bool = True,
         output: OutputKind = "float32",
         out: NDArray[Any] | None = None,
         stream: int | None = None,
@@ -70,12 +72,15 @@ class Autoencoder(BundleModel, VideoCalls):
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
     ) -> AutoencoderKLOutput:
-        """A sample to the distribution of its latents.
+        """A sample, or pixels, to the distribution of its latents.
 
         Args:
-            x: float32 (B, in_channels, H, W) or (B, in_channels, T, H, W) in [-1, 1]. H and W are multiples of the
-                spatial ratio, T is 1 + a multiple of the temporal ratio.
+            x: a float32 sample (B, in_channels, H, W) or (B, in_channels, T, H, W) in [-1, 1], or uint8 pixels
+                (B, H, W, in_channels) or (B, T, H, W, in_channels) as `decode(output="uint8")` gives them. H and W are
+                multiples of the spatial ratio, T is 1 + a multiple of the temporal ratio.
             pad: take a sample of any size, and pad it at the end of each axis.
+            check_range: refuse a float sample whose values are those of a picture in 0..255 or 0..1. A sample without a
+                value below 0 that reaches from nearly 0 to nearly 1 counts as 0..1. False takes the values as they are.
             out: a float32 array for the moments, (B, 2 * latent_channels, ...), for instance a memory-mapped one.
             causal: for video models whose graph was exported for it.
             progress: called with (tiles or batch elements done, in all). It may raise, to stop the call.
@@ -90,6 +95,7 @@ class Autoencoder(BundleModel, VideoCalls):
         """
         options = EncodeOptions(
             pad=pad,
+            check_range=check_range,
             output=output,
             out=out,
             stream=stream,
@@ -206,7 +212,7 @@ class Autoencoder(BundleModel, VideoCalls):
         posterior = self.encode(x, pad=pad, causal=encoder_causal, **both).latent_dist
         latents = posterior.sample(rng) if rng is not None and sample_posterior else posterior.mode()
         if pad and "crop" not in decode_options:
-            decode_options["crop"] = tuple(x.shape[2:])
+            decode_options["crop"] = size_of(x)
         return self.decode(latents, rng=rng, causal=decoder_causal, **decode_options)
 
     def scale_latents(self, z: Array) -> Array:

@@ -206,8 +206,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         """Encode chunk by chunk with the numbers of a single pass.
 
         Args:
-            frames: a clip (B, in_channels, T, H, W) in [-1, 1], or an iterable of such arrays with any number of frames
-                each; 1 + a multiple of the temporal ratio in all.
+            frames: a clip (B, in_channels, T, H, W) in [-1, 1] or uint8 pixels (B, T, H, W, in_channels), or an
+                iterable of such arrays with any number of frames each; 1 + a multiple of the temporal ratio in all.
             frames_per_chunk: the most frames of one step.
             causal, cancel: as for `encode`.
 

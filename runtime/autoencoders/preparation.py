@@ -88,7 +88,7 @@ def run_strategy(
 ) -> None:
     """See `Autoencoder.run_strategy`."""
     if component == "encoder":
-        job = opened.jobs.encode(array, strategy, EncodeOptions(specialise=specialise))
+        job = opened.jobs.encode(array, strategy, EncodeOptions(specialise=specialise, check_range=False))
     else:
         neutral = neutral_conditions(opened.manifest.config, array.shape[0])
         job = opened.jobs.decode(array, strategy, DecodeOptions(specialise=specialise, **neutral))

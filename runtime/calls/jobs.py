@@ -10,7 +10,10 @@ import numpy as np
 from ...tiling import Plan
 from ...tiling.plan import Direction
 from ..arrays.boundary import Result, as_input, check_output, require_finite
+from ..arrays.given_pixels import given_pixels
 from ..arrays.grid import Grid
+from ..arrays.pixel_range import check_pixel_range
+from ..arrays.pixels import to_samples
 from ..arrays.ran import Ran
 from ..bundle import ports
 from ..bundle.graph import Graph
@@ -158,13 +161,15 @@ class Jobs:
         if options.output == "uint8":
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
         graph, config = self.graph("encoder", options.causal), self.config
-        sample = self.array(x, "sample", config.in_channels, device=self._device)
+        sample, is_pixels = self.sample(x, device=self._device)
         if options.pad:
             if not isinstance(sample, np.ndarray):
                 raise InputError("sample: pad=True needs an array on the host")
             sample = self._grid.pad(sample)
         self._grid.check_sample(sample.shape[2:])
-        require_finite(sample, "sample")
+        values = require_finite(sample, "sample")
+        if options.check_range and not is_pixels:
+            check_pixel_range(sample, values)
         cells = self._grid.latent_size(sample.shape[2:])
         shape = (sample.shape[0], 2 * config.latent_channels, *cells)
         result = Result(shape, cells, options.output, options.out)
@@ -259,6 +264,18 @@ class Jobs:
                 f"with --dtype {self._dtype} --stream"
             )
         return self._stages[component]
+
+    def sample(self, x: Any, *, device: str) -> tuple[Any, bool]:
+        """A sample as `array` gives it, from floats or from uint8 pixels, and whether it was pixels.
+
+        Raises:
+            InputError: not an array, or of another dtype, rank or number of channels.
+        """
+        channels, video = self.config.in_channels, self._grid.video
+        pixels = given_pixels(x, channels, video=video)
+        if pixels is None:
+            return self.array(x, "sample", channels, device=device), False
+        return to_samples(pixels), True
 
     def array(self, array: Any, what: str, channels: int, *, device: str) -> Any:
         """A sample or latents as a float32 array, with its axes checked.

@@ -40,9 +40,14 @@ class CallOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodeOptions(CallOptions):
-    """The options of `Autoencoder.encode`."""
+    """The options of `Autoencoder.encode`.
+
+    Attributes:
+        check_range: whether a float sample in 0..255 or 0..1 is refused.
+    """
 
     pad: bool = False
+    check_range: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..arrays.boundary import check_output, require_finite
 from ..arrays.grid import Grid
+from ..arrays.pixel_range import check_pixel_range
 from ..bundle.graph import Graph
 from ..errors import InputError
 from .cancel_token import check_token
@@ -126,12 +127,19 @@ class StreamJobs:
             yield array
 
     def _array(self, item: Any, what: str, channels: int, like: tuple[int, ...] | None) -> Array:
-        array: Array = self._jobs.array(item, what, channels, device="cpu")
+        array: Array
+        is_pixels = False
+        if what == "sample":
+            array, is_pixels = self._jobs.sample(item, device="cpu")
+        else:
+            array = self._jobs.array(item, what, channels, device="cpu")
         if like is not None and (array.shape[0], *array.shape[3:]) != (like[0], *like[3:]):
             raise InputError(f"{what}: all chunks of a stream have one size, got {array.shape} after {like}")
         size = (1, *array.shape[3:])  # a chunk's own number of frames does not matter
         (self._grid.check_latents if what == "latents" else self._grid.check_sample)(size)
-        require_finite(array, what)
+        values = require_finite(array, what)
+        if what == "sample" and not is_pixels:
+            check_pixel_range(array, values, whole=False)
         return array
 
 
@@ -140,7 +148,7 @@ def _streaming(strategy: Strategy, options: StreamOptions) -> Strategy:
 
 
 def _is_array(source: Any) -> bool:
-    return isinstance(source, np.ndarray) or hasattr(source, "__dlpack__")
+    return isinstance(source, np.ndarray) or hasattr(source, "__dlpack__") or hasattr(source, "__array__")
 
 
 def _check_frames(frames_per_chunk: int | None) -> None:

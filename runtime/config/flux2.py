@@ -63,6 +63,10 @@ class AutoencoderKLFlux2Config(ImageConfig):
         return self.decoder_block_out_channels or self.block_out_channels
 
     @property
+    def scaled_in_comfyui(self) -> bool:
+        return True  # its VAE applies the batch norm, and packs (comfy/ldm/models/autoencoder.py)
+
+    @property
     def packing(self) -> tuple[int, int]:
         """`patch_size`."""
         rows, columns = self.patch_size

@@ -104,6 +104,10 @@ class AutoencoderKLLTX2VideoConfig(ModelConfig):
             )
 
     @property
+    def scaled_in_comfyui(self) -> bool:
+        return True  # its VAE normalises by the statistics (comfy/ldm/lightricks/vae)
+
+    @property
     def encoder_scaling(self) -> tuple[bool, ...]:
         """Whether each encoder block downsamples, in encoding order."""
         return _spread(self.spatio_temporal_scaling, len(self.layers_per_block) - 1)

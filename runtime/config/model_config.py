@@ -130,6 +130,11 @@ class ModelConfig(FromDict, ABC):
         return None
 
     @property
+    def scaled_in_comfyui(self) -> bool:
+        """Whether ComfyUI's VAE of this family gives diffusion latents. For most families it gives model latents."""
+        return False
+
+    @property
     def diffusion_channels(self) -> int:
         """Channels of diffusion latents."""
         return self.latent_channels * math.prod(self.packing or ())

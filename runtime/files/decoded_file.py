@@ -48,6 +48,9 @@ def decode_file(
     memory: int | str | None = None,
     overwrite: bool = False,
     progress: FileProgress | None = None,
+    key: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> dict[str, Any]:
     """Decode a latents file. The ending of `output` chooses the format:
 
@@ -73,6 +76,9 @@ def decode_file(
         overwrite: whether to replace an existing output. A folder is replaced only if it holds nothing except frames or
             pictures that LatentRT wrote.
         progress: called with the progress in tiles, frames or pictures.
+        key: the name of the tensor in the file. None: see `read_latents`.
+        height: the height in pixels that a FLUX pipeline was asked for, if the file holds its packed latents.
+        width: the width, likewise.
 
     Returns:
         A report as JSON values: the output, its shape, and how the decoder ran.
@@ -86,8 +92,8 @@ def decode_file(
     source, output = Path(source), Path(output)
     if output != STANDARD_OUTPUT:
         check_replaceable(output, overwrite, source)
-    content = read_latents(source)
-    latents = model_latents(vae, content, source, scaled=scaled)
+    content = read_latents(source, key=key)
+    latents = model_latents(vae, content, source, scaled=scaled, height=height, width=width)
     if seed is not None and not vae.config.noise_stacks:
         raise InputError("seed: this decoder injects no noise; leave it out")
     noise = None if seed is None else generator_for(seed, source)

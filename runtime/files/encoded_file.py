@@ -63,6 +63,7 @@ def encode_file(
     progress: FileProgress | None = None,
     background: Background = WHITE,
     matrix: str | None = None,
+    max_pixels: int | None = None,
 ) -> EncodedFile:
     """Encode a picture or a clip to a latents file.
 
@@ -85,6 +86,8 @@ def encode_file(
         background: the colour behind transparent pixels if the model takes no alpha: a name, "#rrggbb" or three
             integers.
         matrix: "bt709" or "bt601", for a video that names no YUV matrix or the wrong one.
+        max_pixels: the most pixels of a picture. None allows 179 million, and more, up to 2**30, if reading them fits
+            into the available memory.
 
     Raises:
         MediaError: the source cannot be read.
@@ -104,10 +107,11 @@ def encode_file(
         raise InputError(f"stream: only video models stream, and this is {vae.family}")
     # The source is hashed before it is read, so that a later change of the file is recognised.
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
+    reading: dict[str, Any] = {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
     if clips is not None and (stream or (memory is not None and not is_array(source))):
-        encoded = _encode_clip(vae, clips, source, check, progress, memory, behind, matrix, stream=stream)
+        encoded = _encode_clip(vae, clips, source, check, progress, memory, reading, stream=stream)
     else:
-        encoded = _encode_whole(vae, source, check, progress, memory, behind, matrix)
+        encoded = _encode_whole(vae, source, check, progress, memory, reading)
     check()
     posterior = encoded.posterior
     latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
@@ -144,12 +148,11 @@ def _encode_whole(
     check: Callable[[], None],
     progress: FileProgress | None,
     memory: int | str | None,
-    background: Background,
-    matrix: str | None,
+    reading: dict[str, Any],
 ) -> _Encoded:
-    read = read_sample(source, vae, check=check, background=background, matrix=matrix)
+    read = read_sample(source, vae, check=check, **reading)
     check()
-    encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress))
+    encoded = vae.encode(read.sample, check_range=False, memory=memory, progress=counting("tiles", progress))
     assert encoded.ran is not None
     return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
 
@@ -161,16 +164,15 @@ def _encode_clip(
     check: Callable[[], None],
     progress: FileProgress | None,
     memory: int | str | None,
-    background: Background,
-    matrix: str | None,
+    reading: dict[str, Any],
     *,
     stream: bool,
 ) -> _Encoded:
     """Encode a clip in the way that fits the budget: chunk by chunk if it streams, else as a whole."""
-    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, background=background, matrix=matrix)
+    chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, **reading)
     strategy = clips.clip_strategy(chunks.padded_size, memory, stream=stream)
     if not strategy.streaming:
-        return _encode_whole(vae, source, check, progress, memory, background, matrix)
+        return _encode_whole(vae, source, check, progress, memory, reading)
     moments = []
     for part in clips.encode_chunks(chunks, strategy):
         check()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.latent_space import likely_space
+from ..arrays.packed_latents import is_packed, unpacked_latents
 from ..autoencoders.autoencoder import Autoencoder
 from ..config.model_config import ModelConfig
 from ..errors import InputError
@@ -18,7 +19,15 @@ __all__ = ["model_latents"]
 _log = logging.getLogger(__name__)
 
 
-def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scaled: bool) -> NDArray[np.float32]:
+def model_latents(
+    vae: Autoencoder,
+    content: LatentsFile,
+    source: Path,
+    *,
+    scaled: bool,
+    height: int | None = None,
+    width: int | None = None,
+) -> NDArray[np.float32]:
     """The model latents in a file, as the decoder takes them.
 
     A warning is logged if the statistics of the latents are those of the other space. The latents are converted as
@@ -26,10 +35,13 @@ def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scale
 
     Args:
         vae: the decoding model.
-        content: the content of the file.
+        content: the content of the file. Its latents may lack the axis of the batch, or be the tokens of a FLUX
+            pipeline, which are diffusion latents.
         source: the file, for messages.
         scaled: whether the user says that the file holds diffusion latents. If False, the metadata decides. Without
             metadata, the latents are model latents.
+        height: the height in pixels of the picture that packed latents are of. None takes that of the metadata.
+        width: the width, likewise.
 
     Returns:
         float32 (B, C, h, w) or (B, C, t, h, w).
@@ -38,21 +50,34 @@ def model_latents(vae: Autoencoder, content: LatentsFile, source: Path, *, scale
         InputError: the latents have another family, rank or number of channels than the model, or the metadata
             contradicts `scaled`.
     """
+    config, latents = vae.config, np.asarray(content.latents, np.float32)
     if content.family is not None and content.family != vae.family:
         raise InputError(
             f"{source} holds latents of {content.family[:80]!r} and the bundle is {vae.family}: give "
             "latents and a bundle of the same family"
         )
-    if scaled and content.scaled is False:
-        raise InputError(f"{source} says that it holds model latents, not diffusion latents: leave --scaled out")
-    latents = np.asarray(content.latents, np.float32)
-    if latents.ndim != (5 if vae.video else 4):
+    stated = config.scaled_in_comfyui if content.comfyui else content.scaled
+    if scaled and stated is False:
+        writer = "was written by ComfyUI, so it" if content.comfyui else "says that it"
+        raise InputError(f"{source} {writer} holds model latents, not diffusion latents: leave --scaled out")
+    if is_packed(latents, config):
+        try:
+            size = (height or content.height, width or content.width)
+            return vae.unscale_latents(unpacked_latents(latents, config, *size))
+        except InputError as error:
+            raise InputError(f"{source} holds {error} (--height and --width)") from error
+    if height is not None or width is not None:
+        raise InputError(f"{source} holds no packed latents of a FLUX pipeline: leave --height and --width out")
+    rank = 5 if vae.video else 4
+    if latents.ndim == rank - 1 and latents.shape[0] in (config.latent_channels, config.diffusion_channels):
+        latents = latents[np.newaxis]
+    if latents.ndim != rank:
         raise InputError(f"{source} holds latents of shape {latents.shape}, which {vae.family} does not take")
-    as_diffusion = bool(scaled or content.scaled)
-    if vae.config.packing is not None:
-        _check_packing(vae.config, latents, source, as_diffusion)
-    if content.scaled is None:
-        _warn_of_other_space(vae.config, latents, source, as_diffusion)
+    as_diffusion = bool(scaled or stated)
+    if config.packing is not None:
+        _check_packing(config, latents, source, as_diffusion)
+    if stated is None:
+        _warn_of_other_space(config, latents, source, as_diffusion)
     return vae.unscale_latents(latents) if as_diffusion else latents
 
 

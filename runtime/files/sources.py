@@ -4,19 +4,23 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.boundary import require_finite
+from ..arrays.pixel_range import check_pixel_range
 from ..arrays.pixels import to_samples
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError, MediaError
 from ..media.alpha import WHITE, Background
-from ..media.clips.clip_reader import open_clip
-from ..media.endings import CLIP_INPUT_ENDINGS, PICTURE_INPUT_ENDINGS
+from ..media.clips.clip_reader import ClipReader, open_clip
+from ..media.media_kind import media_kind
 from ..media.pictures.downscaling import downscaled, fitted_size
 from ..media.pictures.picture_file import read_picture
+from ..system.file_kinds import kind_of
 from ..system.npy_file import load_npy
 from .folder_contents import FolderContents
 
@@ -79,8 +83,8 @@ def folder_contents(path: Path, vae: Autoencoder) -> FolderContents:
 
 
 def is_array(path: Path) -> bool:
-    """Whether a file is a `.npy` array, by its ending."""
-    return path.suffix.lower() == ".npy"
+    """Whether a file is a `.npy` array."""
+    return media_kind(path) == "array"
 
 
 def read_sample(
@@ -92,6 +96,7 @@ def read_sample(
     check: Callable[[], None] | None = None,
     background: Background = WHITE,
     matrix: str | None = None,
+    max_pixels: int | None = None,
 ) -> SampleSource:
     """Read a picture, a clip or a `.npy` array as a sample of the model.
 
@@ -104,6 +109,7 @@ def read_sample(
         check: called before each frame. It may raise to stop.
         background: the colour behind transparent pixels, if the model takes no alpha.
         matrix: the YUV matrix of a video (see `open_clip`).
+        max_pixels: the most pixels of a picture (see `read_picture`).
 
     Raises:
         MediaError: the file is missing or damaged, or the model does not take it.
@@ -117,15 +123,16 @@ def read_sample(
     if array is not None and array.dtype != np.uint8:
         raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
     if vae.video:
-        return _read_clip(path, vae, max_frames, largest_side, check, background, matrix)
+        clip = partial(open_clip, background=background, matrix=matrix, max_pixels=max_pixels)
+        return _read_clip(path, vae, max_frames, largest_side, check, clip)
     if array is not None:
         pixels = array
         if pixels.ndim != 3 or pixels.shape[2] != vae.config.in_channels or pixels.size == 0:
             raise MediaError(f"{path} has shape {pixels.shape}: wanted pixels (H, W, {vae.config.in_channels})")
     else:
-        if path.suffix.lower() in CLIP_INPUT_ENDINGS and path.suffix.lower() not in PICTURE_INPUT_ENDINGS:
+        if media_kind(path) == "clip" and path.suffix.lower() != ".gif" and not _is_gif(path):
             raise MediaError(f"{path} is a clip and the bundle holds an image model ({vae.family}): give a picture")
-        pixels = read_picture(path, vae.config.in_channels, background=background)
+        pixels = read_picture(path, vae.config.in_channels, background=background, max_pixels=max_pixels)
     builder = _SampleBuilder(vae, (1, *pixels.shape[:2]), largest_side)
     builder.add(pixels)
     return builder.finish(path, None)
@@ -137,10 +144,9 @@ def _read_clip(
     max_frames: int | None,
     largest_side: int | None,
     check: Callable[[], None],
-    background: Background,
-    matrix: str | None,
+    opened: Callable[[Path, int], ClipReader],
 ) -> SampleSource:
-    with open_clip(path, vae.config.in_channels, background=background, matrix=matrix) as clip:
+    with opened(path, vae.config.in_channels) as clip:
         frames = iter(clip)
         count = clip.frame_count
         if count is None:  # read all frames to count them; pixels take a quarter of the sample's memory
@@ -158,6 +164,11 @@ def _read_clip(
             if not builder.add(frame):
                 break
         return replace(builder.finish(path, clip.frame_rate), sample_aspect_ratio=clip.sample_aspect_ratio)
+
+
+def _is_gif(path: Path) -> bool:
+    kind = kind_of(path)
+    return kind is not None and kind.name == "gif"
 
 
 class _SampleBuilder:
@@ -209,6 +220,7 @@ def _from_samples(
         )
     if vae.video and max_frames is not None:
         sample = sample[:, :, :max_frames]
+    check_pixel_range(sample, require_finite(sample, str(path)))
     full_size = sample.shape[-2:]
     if largest_side is not None:
         sample = downscaled(sample, largest_side)

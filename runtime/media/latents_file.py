@@ -1,7 +1,5 @@
-"""Latents files: safetensors files with the tensor `latents` and metadata for decoding."""
+"""Latents files: safetensors files with the tensor `latents` and metadata for decoding. Other formats are read too."""
 
-import json
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,24 +12,21 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from ..errors import InputError, MediaError
-from ..system.npy_file import load_npy
 from ..system.number_text import parse_fraction, parse_whole_number
 from ..system.partial_output import output_error, partial_output
-from ..system.stand_in import stand_in_at
 from .clips.video_geometry import MOST_ASPECT
 from .latents_origin import Origin
+from .latents_tensor import COMFYUI_KEY, COMFYUI_VERSION_KEY, chosen_tensor
+from .stored_tensors import opened_tensors, safetensors_metadata
 
 __all__ = ["LatentsFile", "is_ours", "read_latents", "read_metadata", "write_latents"]
 
 _FORMAT = "latentrt-latents-1"
 _FORMAT_PREFIX = "latentrt-latents-"  # of all versions of the format
 _KEY = "latents"  # the name of the tensor
-# The largest safetensors header that is parsed. LatentRT writes a few hundred bytes. Tools that store a workflow in the
-# header write a few hundred thousand.
-_MOST_HEADER_BYTES = 4 << 20
-_TOKEN_CHANNELS = (64, 128)  # channels of packed latents: FLUX.1 has 64, FLUX.2 and LTX-2's pipeline have 128
 _MOST_TEXT = 200  # characters in the metadata's family
-_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float32, "BF16": np.float32}
+# ComfyUI multiplies latents of files without a version by this: they hold diffusion latents of Stable Diffusion 1.
+_OLD_COMFYUI_FACTOR = np.float32(1 / 0.18215)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +34,8 @@ class LatentsFile:
     """The content of a latents file. A field is None if the file does not state it.
 
     Attributes:
-        latents: float32 or float16, (B, C, h, w) or (B, C, t, h, w), in latent cells.
+        latents: float32 or float16, (B, C, h, w) or (B, C, t, h, w), in latent cells. A file may also hold one element
+            without the axis of the batch, or the tokens of a FLUX pipeline, (B, h/2 * w/2, 4 * C).
         family: the model family, as a bundle's manifest names it.
         height: the height of the original picture or clip, in pixels.
         width: the width of the original picture or clip, in pixels.
@@ -48,6 +44,7 @@ class LatentsFile:
         scaled: True for diffusion latents (scaled and shifted), False for model latents.
         sample_aspect_ratio: a pixel's width over its height in the original clip. None for square pixels.
         origin: the source and the settings of the encode.
+        comfyui: whether ComfyUI wrote the file. Its latents are in the space that ComfyUI's VAE of the family takes.
     """
 
     latents: NDArray[np.float32] | NDArray[np.float16]
@@ -59,6 +56,7 @@ class LatentsFile:
     scaled: bool | None = None
     sample_aspect_ratio: Fraction | None = None
     origin: Origin | None = None
+    comfyui: bool = False
 
 
 def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
@@ -96,38 +94,33 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
             raise output_error(path, error) from error
 
 
-def read_latents(path: Path | str) -> LatentsFile:
-    """Read latents from a safetensors file or a `.npy` file.
+def read_latents(path: Path | str, *, key: str | None = None) -> LatentsFile:
+    """Read latents from a file. Its bytes decide its format, not its ending:
 
-    A safetensors file holds the tensor `latents`, or a single tensor with any name. If LatentRT did not write it, all
-    other fields are None. float32 and float16 stay as they are; bfloat16 (exactly) and float64 become float32. The
-    caller owns the array.
+    - safetensors: the tensor `latents`, ComfyUI's `latent_tensor`, or a single tensor with any name.
+    - `.npy`, and `.npz` with an array `latents` or a single array.
+    - A file of `torch.save` with a tensor or a dict of tensors. Its pickle is read as data and never run.
+
+    If LatentRT did not write the file, all other fields are None. float32 and float16 stay as they are; bfloat16
+    (exactly) and float64 become float32. The caller owns the array.
+
+    Args:
+        path: the file.
+        key: the name of the tensor. None chooses it as described above.
 
     Raises:
         MediaError: the file is missing, damaged, truncated or of a newer version, or holds no latents.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"{path} is not a file: give a latents file (.safetensors or .npy)")
-    if path.stat().st_size and (reason := stand_in_at(path)) is not None:
-        raise MediaError(f"{path} is not a latents file: {reason}")
-    if path.suffix.lower() == ".npy":
-        return LatentsFile(latents=_checked(path, _read_npy(path)))
-    _check_header_size(path)
-    try:
-        with safetensors.safe_open(path, framework="np") as tensors:
-            names = list(tensors.keys())
-            metadata: dict[str, str] = tensors.metadata() or {}
-            if _KEY not in names and len(names) != 1:
-                raise MediaError(f"{path} holds {len(names)} tensors, none named {_KEY}: give a latents file")
-            name = _KEY if _KEY in names else names[0]
-            stored = tensors.get_slice(name).get_dtype()
-            if stored not in _DTYPES:
-                raise MediaError(f"{path} holds latents as {stored}: convert them to float32 or float16")
-            latents = _read_bfloat16(path, name) if stored == "BF16" else tensors.get_tensor(name)
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
-    return LatentsFile(latents=_checked(path, latents.astype(_DTYPES[stored], copy=False)), **_fields(path, metadata))
+    stored = opened_tensors(path)
+    name = chosen_tensor(path, list(stored.readers), key)
+    latents = _checked(path, stored.readers[name]())
+    if name != COMFYUI_KEY:
+        return LatentsFile(latents, **_fields(path, stored.metadata))
+    if COMFYUI_VERSION_KEY not in stored.readers:
+        with np.errstate(all="ignore"):
+            latents = latents.astype(np.float32, copy=False) * _OLD_COMFYUI_FACTOR
+    return LatentsFile(latents, comfyui=True)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -136,32 +129,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         MediaError: the file is damaged or truncated.
     """
-    _check_header_size(path)
-    try:
-        with safetensors.safe_open(path, framework="np") as tensors:
-            return tensors.metadata() or {}
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
-        raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
+    return safetensors_metadata(path)
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:
     """Whether the metadata belongs to a latents file that LatentRT wrote."""
     return metadata.get("format", "").startswith(_FORMAT_PREFIX)
-
-
-def _check_header_size(path: Path) -> None:
-    """Refuse a large header before it is parsed, because parsing takes far more memory than the header."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise MediaError(f"{path} is not a whole safetensors file ({error.strerror}): replace it") from error
-    size = int.from_bytes(head, "little")
-    if len(head) == 8 and _MOST_HEADER_BYTES < size <= path.stat().st_size:
-        raise MediaError(
-            f"{path} has a header of {size / 1e6:.0f} MB, and latents files have at most "
-            f"{_MOST_HEADER_BYTES >> 20} MiB: write the file again without such metadata"
-        )
 
 
 def _metadata(content: LatentsFile) -> dict[str, str]:
@@ -179,7 +152,7 @@ def _metadata(content: LatentsFile) -> dict[str, str]:
     return {key: str(value) for key, value in fields.items() if value is not None} | origin
 
 
-def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+def _fields(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if not is_ours(metadata):  # other programs use the key "format" too, often with the value "pt"
         return {}
     written_as = metadata["format"]
@@ -236,33 +209,14 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
-    """Read a bfloat16 tensor, which NumPy does not know: it is the upper half of a float32.
-
-    `safe_open` has checked the header already.
-    """
-    with path.open("rb") as file:
-        (header_bytes,) = struct.unpack("<Q", file.read(8))
-        entry = json.loads(file.read(header_bytes))[name]
-        start, end = entry["data_offsets"]
-        file.seek(8 + header_bytes + start)
-        raw = np.frombuffer(file.read(end - start), dtype="<u2")
-    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    array = load_npy(path, mmap_mode="r")  # mapping checks the size in the header before memory is allocated
-    if array.dtype.kind != "f":
-        raise MediaError(f"{path} holds no floating-point array: give latents as float32 or float16")
-    return array.astype(np.float16 if array.dtype.itemsize == 2 else np.float32)
-
-
-def _checked(path: Path, latents: NDArray[Any]) -> NDArray[Any]:
-    if latents.ndim == 3 and latents.shape[2] in _TOKEN_CHANNELS:
-        raise MediaError(
-            f"{path} holds packed latents {latents.shape}, a row of tokens from a FLUX pipeline: unpack "
-            f"them to (B, C, h, w) first, with the pipeline's own _unpack_latents (docs/latents.md)"
-        )
-    if latents.ndim not in (4, 5) or latents.size == 0:
-        raise MediaError(f"{path} holds an array of shape {latents.shape}: latents are (B, C, h, w) or (B, C, t, h, w)")
-    return latents
+def _checked(path: Path, values: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.float16]:
+    """The latents in native byte order and C order, as an array of their own."""
+    if values.dtype.kind != "f":
+        raise MediaError(f"{path} holds {values.dtype} and no floating-point array: give latents as float32 or float16")
+    if values.ndim not in (3, 4, 5) or values.size == 0:
+        raise MediaError(f"{path} holds an array of shape {values.shape}: latents are (B, C, h, w) or (B, C, t, h, w)")
+    narrow = values.dtype.itemsize == 2
+    with np.errstate(all="ignore"):  # numbers that float32 cannot hold become infinite, which the decoder refuses
+        if narrow:
+            return np.array(values, np.float16, order="C")
+        return np.array(values, np.float32, order="C")

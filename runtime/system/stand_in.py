@@ -4,17 +4,13 @@ Such a file has the right name and the wrong content. The error names the conten
 the same way brings the same content.
 """
 
-import re
 from pathlib import Path
+
+from .file_kinds import FileKind, kind_of, kind_of_bytes
 
 __all__ = ["StandIn", "stand_in", "stand_in_at"]
 
-_START_BYTES = 1024  # of a file that is looked at; a Git LFS pointer has about 130 bytes
-_LFS = b"version https://git-lfs.github.com/spec/"
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body)[\s>]", re.IGNORECASE)
-_ANSWER = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*<\?xml[^>]*>\s*<Error>|(?:Entry|Repository) not found|Invalid username or pass"
-)
+_STAND_INS = ("empty", "git-lfs", "git-annex", "html", "answer")  # names of kinds
 
 
 class StandIn(ValueError):
@@ -30,23 +26,13 @@ def stand_in(start: bytes) -> str | None:
     Returns:
         The end of a sentence whose subject is the file.
     """
-    if not start:
-        return "it is empty: fetch it again"
-    if start.startswith(_LFS):
-        return "it is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository"
-    if _PAGE.match(start):
-        return "it is a web page that was saved in place of the file: fetch the file itself"
-    if _ANSWER.match(start):
-        return "it is an error message of a server that was saved in place of the file: fetch the file itself"
-    return None
+    return _reason(kind_of_bytes(start, len(start)))
 
 
 def stand_in_at(path: Path) -> str | None:
     """Say what lies in the place of the file at `path`, as `stand_in` does; None if the file cannot be read."""
-    try:
-        if not path.is_file():  # opening a pipe waits until something is written to it
-            return None
-        with path.open("rb") as file:
-            return stand_in(file.read(_START_BYTES))
-    except OSError:
-        return None
+    return _reason(kind_of(path)) if path.is_file() else None  # opening a pipe waits until something is written to it
+
+
+def _reason(kind: FileKind | None) -> str | None:
+    return f"it is {kind.text}: {kind.cure}" if kind is not None and kind.name in _STAND_INS else None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import MediaError
 from ..notes import note
-from ..pictures.picture_file import opened_picture, translated_damage
+from ..pictures.opened_picture import opened_picture, translated_damage
 from ..pictures.picture_pixels import upright_pixels
 from .constant_rate import Pacing, paced
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ class ClipChunks:
         *,
         background: Background = WHITE,
         matrix: str | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         """Prepare to read a clip.
 
@@ -50,9 +52,11 @@ class ClipChunks:
             check: called before each frame. It may raise to stop the reading.
             background: see `open_clip`.
             matrix: see `open_clip`.
+            max_pixels: see `open_clip`.
         """
-        self._path, self._channels, self._grid, self._check = path, channels, grid, check
-        self._background, self._matrix = background, matrix
+        self._grid, self._check = grid, check
+        self._open = partial(open_clip, path, channels, background=background, matrix=matrix, max_pixels=max_pixels)
+        self._path = path
         self.frames = self.height = self.width = 0
         self.frame_rate: Fraction | None = None
         self.sample_aspect_ratio: Fraction | None = None
@@ -66,7 +70,7 @@ class ClipChunks:
         Raises:
             MediaError: the file is missing or damaged, or is no clip.
         """
-        with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
+        with self._open() as clip:
             count = clip.frame_count
             if count is None:
                 count = 0
@@ -83,7 +87,7 @@ class ClipChunks:
             MediaError: the file is missing or damaged, is no clip, or has no frames.
         """
         ratio = self._grid.temporal
-        with open_clip(self._path, self._channels, background=self._background, matrix=self._matrix) as clip:
+        with self._open() as clip:
             self.frames, self.height, self.width = 0, clip.height, clip.width
             self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
             self.sample_aspect_ratio = clip.sample_aspect_ratio

@@ -13,8 +13,9 @@ from ...arrays.pixels import to_pixels
 from ...errors import InputError, MediaError
 from ...system.npy_file import load_npy
 from ..alpha import WHITE, Background, background_colour
-from ..endings import FRAME_ENDINGS
-from ..pictures.picture_file import is_picture, list_pictures, opened_picture, read_picture
+from ..media_kind import media_kind
+from ..pictures.opened_picture import opened_picture
+from ..pictures.picture_file import list_pictures, read_picture
 from .animated_picture import AnimatedPicture, is_animation
 from .frame_colours import MATRICES
 from .video_reader import VideoReader
@@ -76,11 +77,16 @@ class ClipReader:
 
 
 def open_clip(
-    path: Path | str, channels: int = 3, *, background: Background = WHITE, matrix: str | None = None
+    path: Path | str,
+    channels: int = 3,
+    *,
+    background: Background = WHITE,
+    matrix: str | None = None,
+    max_pixels: int | None = None,
 ) -> ClipReader:
     """Open a clip and decode its first frame, so that a file that is no clip fails at once.
 
-    The source is one of these:
+    The source is one of these, by its bytes and not by its ending:
 
     - A video file of one of `CONTAINER_FORMATS` (MP4, MKV, WebM, AVI, MPEG-TS, GIF, ...). Colours follow its tags (see
       `frame_colours.py`). Rotation and mirroring are applied, interlaced frames are deinterlaced, and frames of
@@ -95,6 +101,7 @@ def open_clip(
         channels: 3 for RGB, 4 for RGBA (opaque if the source has no alpha), 1 for BT.601 luma.
         background: the colour behind transparent pixels, unless `channels` is 4.
         matrix: "bt709" or "bt601", for a video that names no YUV matrix or the wrong one.
+        max_pixels: the most pixels of a picture (see `read_picture`).
 
     Raises:
         InputError: `channels` or `matrix` is none of these, or `background` is no colour.
@@ -110,15 +117,18 @@ def open_clip(
         )
     path, behind = Path(path), background_colour(background)
     if path.is_dir():
-        return _open_pictures(path, list_pictures(path), channels, behind)
+        return _open_pictures(path, list_pictures(path), channels, behind, max_pixels)
     if not path.is_file():
         raise MediaError(f"{path} does not exist: give a video, a folder of pictures or a .npy file")
-    if path.suffix.lower() == ".npy":
+    kind = media_kind(path)
+    if kind == "array":
         return _open_array(path, channels)
-    if path.suffix.lower() in FRAME_ENDINGS or is_picture(path):
-        with opened_picture(path) as image:
+    if kind == "picture":
+        with opened_picture(path, max_pixels) as image:
             animated = is_animation(image)
-        return _open_animation(path, channels, behind) if animated else _open_pictures(path, [path], channels, behind)
+        if animated:
+            return _open_animation(path, channels, behind)
+        return _open_pictures(path, [path], channels, behind, max_pixels)
     video = VideoReader(path, channels, background=behind, matrix=matrix)
     return ClipReader(
         video,
@@ -141,10 +151,12 @@ def _open_animation(path: Path, channels: int, background: tuple[int, int, int])
     )
 
 
-def _open_pictures(path: Path, pictures: list[Path], channels: int, background: tuple[int, int, int]) -> ClipReader:
+def _open_pictures(
+    path: Path, pictures: list[Path], channels: int, background: tuple[int, int, int], max_pixels: int | None
+) -> ClipReader:
     if not pictures:
         raise MediaError(f"{path} has no pictures in it: give a folder with .png, .jpg, .webp, ... files")
-    first = read_picture(pictures[0], channels, background=background)
+    first = read_picture(pictures[0], channels, background=background, max_pixels=max_pixels)
     height, width = first.shape[:2]
 
     def frames() -> Iterator[NDArray[np.uint8]]:
@@ -152,7 +164,7 @@ def _open_pictures(path: Path, pictures: list[Path], channels: int, background: 
         yield first
         del first  # otherwise the closure would hold it as long as the clip is open
         for picture in pictures[1:]:
-            pixels = read_picture(picture, channels, background=background)
+            pixels = read_picture(picture, channels, background=background, max_pixels=max_pixels)
             if pixels.shape[:2] != (height, width):
                 raise MediaError(
                     f"{picture} is {pixels.shape[1]}x{pixels.shape[0]} and {pictures[0].name} is {width}x{height}: "

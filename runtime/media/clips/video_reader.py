@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import MediaError
 from ...extras import require
-from ...system.stand_in import stand_in_at
+from ...system.file_kinds import not_the_wanted_kind
 from ..endings import CONTAINER_FORMATS
 from ..notes import note
 from .constant_rate import Pacing, paced
@@ -22,13 +22,15 @@ from .deinterlacer import deinterlaced
 from .frame_colours import ContainerTags, FrameColours
 from .frame_conversion import FrameConverter
 from .video_geometry import Orientation, sample_aspect_ratio, side_data_names
-from .video_timing import declared_frame_count, declared_rate, gif_delay, has_field_packets, pacing_of
+from .video_timing import PacketTimes, declared_frame_count, declared_rate, gif_delay, has_field_packets, pacing_of
 
 __all__ = ["VideoReader"]
 
 # Without these lists, FFmpeg would also open text as terminal art, and playlists that name other files and addresses.
 _ALLOWED = {"format_whitelist": CONTAINER_FORMATS, "protocol_whitelist": "file"}
 _DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's native decoders ignore WebM's alpha
+# Kinds of files by their bytes that can be damaged clips, or that FFmpeg's message fits better.
+_MAYBE_CLIPS = ("mp4", "matroska", "avi", "flv", "mpeg", "gif", "ogg", "empty", "zeros", "text", "xml")
 _HD_LINES = 720  # from this height up, an assumed matrix is noted
 
 
@@ -41,8 +43,8 @@ class VideoReader:
 
     Attributes:
         frame_rate: frames per second. None if the file has no times.
-        frame_count: the number of frames that the container declares. None if it declares none, if an edit list hides
-            some frames, or if frames are repeated or left out for a constant rate.
+        frame_count: the number of frames. None if the container declares none, if an edit list hides some frames, or if
+            frames are repeated or left out for a constant rate.
         height: in pixels, after rotation.
         width: in pixels, after rotation.
         sample_aspect_ratio: a pixel's width over its height, after rotation. None if pixels are square.
@@ -71,12 +73,10 @@ class VideoReader:
         self._path, self._matrix = path, matrix
         self._av = require("av", extra="media")
         self._converter = FrameConverter(channels, background=background, note=self._note)
-        self._decoded = 0
+        self._decoded, self._first_start = 0, Fraction(0)
         with contextlib.ExitStack() as stack, self._errors():
             if path.stat().st_size == 0:
                 raise MediaError(f"{path} is empty: give another file")
-            if (reason := stand_in_at(path)) is not None:
-                raise MediaError(f"{path} is not a clip: {reason}")
             self._container = stack.enter_context(self._open())
             if is_truncated(path):
                 raise MediaError(f"{path} is cut off before its end: copy or download it again")
@@ -91,8 +91,6 @@ class VideoReader:
             self._by_ffmpeg = _is_by_ffmpeg(self._container)
             self._pacing = self._read_pacing(stream.index)
             self.frame_rate = self._pacing.rate if self._pacing else declared_rate(stream, kind)
-            even = (self._pacing is None or self._pacing.even) and not self._fields
-            self.frame_count = declared_frame_count(stream, kind) if even else None
             self._orientation = Orientation()
             self._cropping = cropping_of(path, stream.codec_context.height, stream.codec_context.width)
             self._pixels = self._all_pixels()
@@ -100,6 +98,7 @@ class VideoReader:
             self._first: NDArray[np.uint8] | None = next(self._pixels, None)
             if self._first is None:
                 raise MediaError(f"{path} has no frames that can be decoded: give another file")
+            self.frame_count = self._counted(declared_frame_count(stream, kind))
             self.height, self.width = self._first.shape[:2]
             self.sample_aspect_ratio = sample_aspect_ratio(stream, self._orientation)
             self._note_what_is_lost()
@@ -137,8 +136,10 @@ class VideoReader:
         with self._open() as container:
             self._fields = has_field_packets(container, container.streams[index])
         with self._open() as container:
+            stream = container.streams[index]
+            self._times = PacketTimes.of(container, stream, fields=self._fields)
             try:
-                pacing = pacing_of(container, container.streams[index], fields=self._fields)
+                pacing = pacing_of(self._times, container, stream)
             except MediaError as error:
                 raise MediaError(f"{self._path} cannot be read: {error}") from error
         if pacing is not None and not pacing.even:
@@ -148,6 +149,18 @@ class VideoReader:
                 "and frames are repeated or left out so that each keeps its time",
             )
         return pacing
+
+    def _counted(self, declared: int | None) -> int | None:
+        """The number of frames that come, after the first one has been decoded.
+
+        A clip that was cut without encoding it again may begin with frames that need earlier ones. They have packets,
+        and no decoder shows them.
+        """
+        if declared is None or self._fields or not (self._pacing is None or self._pacing.even):
+            return None
+        if self._times is None or self._container.format.name == "gif":
+            return declared
+        return len(self._times.starts) - self._times.before(self._first_start / self._stream.time_base)
 
     def _all_pixels(self) -> Iterator[NDArray[np.uint8]]:
         if self._pacing is None or self._pacing.even:
@@ -187,6 +200,8 @@ class VideoReader:
             if is_gif:
                 start, duration = end, gif_delay(frame.duration) * tick
             end = start + duration
+            if self._decoded == 1:
+                self._first_start = start
             if self._cropping is not None and self._cropping.fits(*pixels.shape[:2]):
                 pixels = self._cropping.apply(pixels)
             yield self._orientation.apply(pixels), start, duration
@@ -260,6 +275,9 @@ class VideoReader:
         except FileNotFoundError as error:
             raise MediaError(f"{self._path} does not exist: check the name") from error
         except (self._av.error.FFmpegError, OSError, EOFError, ValueError) as error:
+            sentence = None if self._decoded else not_the_wanted_kind(self._path, "a clip", _MAYBE_CLIPS)
+            if sentence is not None:
+                raise MediaError(sentence) from error
             reason = getattr(error, "strerror", None) or str(error)
             what = f"is damaged after frame {self._decoded}" if self._decoded else "is not a whole video"
             raise MediaError(

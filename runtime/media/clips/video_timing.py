@@ -1,14 +1,17 @@
 """The times, the rate and the number of a video's frames, by its packets and its container."""
 
+import math
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .constant_rate import CLOCK_TOLERANCE, Pacing
 
-__all__ = ["declared_frame_count", "declared_rate", "gif_delay", "has_field_packets", "pacing_of"]
+__all__ = ["PacketTimes", "declared_frame_count", "declared_rate", "gif_delay", "has_field_packets", "pacing_of"]
 
 _CODECS_WITH_FIELDS = ("h264", "mpeg2video", "vc1", "wmv3")
 _FRAMES_TO_INSPECT = 12  # that are decoded to find out whether fields come in separate packets
@@ -50,43 +53,70 @@ def _first_fields(times: list[int]) -> list[int]:
     return kept
 
 
-def pacing_of(container: Any, stream: Any, *, fields: bool = False) -> Pacing | None:
+@dataclass(frozen=True, eq=False)
+class PacketTimes:
+    """The times of a video's packets, in ticks of the stream.
+
+    Attributes:
+        starts: the start of each frame, in the order of the packets.
+        end: the end of the last frame.
+    """
+
+    starts: NDArray[np.int64]
+    end: int
+
+    @classmethod
+    def of(cls, container: Any, stream: Any, *, fields: bool = False) -> "PacketTimes | None":
+        """Read the times. None if the packets have none, or if there are too many.
+
+        Args:
+            container: the open file. Its packets are read to the end, so open the file again for decoding.
+            stream: the video stream.
+            fields: whether each field comes in a separate packet (see `has_field_packets`).
+        """
+        is_gif = container.format.name == "gif"
+        times: list[int] = []
+        end = 0
+        for packet in container.demux(stream):
+            if packet.pts is None or packet.is_discard:
+                continue
+            start, duration = (end, gif_delay(packet.duration)) if is_gif else (packet.pts, packet.duration or 0)
+            times.append(start)
+            end = max(end, start + duration)
+            if len(times) > _MOST_PACKETS:
+                return None
+        if not times or stream.time_base is None:
+            return None
+        return cls(np.array(_first_fields(times) if fields else times, np.int64), end)
+
+    def before(self, ticks: Fraction) -> int:
+        """How many frames start before a time."""
+        return int(np.count_nonzero(self.starts < math.ceil(ticks)))
+
+
+def pacing_of(times: PacketTimes | None, container: Any, stream: Any) -> Pacing | None:
     """The constant rate of a video. None if its frames have no times, or there are fewer than two.
 
     Args:
-        container: the open file. Its packets are read to the end, so open the file again for decoding.
+        times: the times of its packets.
+        container: the open file.
         stream: the video stream.
-        fields: whether each field comes in a separate packet (see `has_field_packets`).
 
     Raises:
         MediaError: keeping the times would take far more frames than the source has.
     """
-    is_gif = container.format.name == "gif"
-    times: list[int] = []
-    end = 0
-    for packet in container.demux(stream):
-        if packet.pts is None or packet.is_discard:
-            continue
-        start, duration = (end, gif_delay(packet.duration)) if is_gif else (packet.pts, packet.duration or 0)
-        times.append(start)
-        end = max(end, start + duration)
-        if len(times) > _MOST_PACKETS:
-            return None
-    if not times or stream.time_base is None:
+    if times is None:
         return None
+    is_gif = container.format.name == "gif"
     rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
     if is_gif:
         # GIF rounds times to 1/100 s, so the average over a few frames is inexact. The guess corrects for the rounding.
         rates = [stream.guessed_rate, stream.average_rate]
-    declared = tuple(Fraction(rate) for rate in rates if rate)
-    if fields:
-        times = _first_fields(times)
-    latest = max(times)
     return Pacing.of(
-        np.array(times, np.int64),
+        times.starts,
         Fraction(stream.time_base),
-        last=max(0, end - latest),
-        declared=declared,
+        last=max(0, times.end - int(times.starts.max())),
+        declared=tuple(Fraction(rate) for rate in rates if rate),
         tolerance=0 if is_gif else CLOCK_TOLERANCE,
     )
 

@@ -137,17 +137,15 @@ def png_space(info: dict[Any, Any]) -> RGBSpace | None:
     return RGBSpace("the gamma and primaries of its PNG chunks", primaries, white, curve)
 
 
-def exif_space(exif: Any) -> RGBSpace | str | None:
+def exif_space(colour_space: int | None, interoperability: str | None) -> RGBSpace | str | None:
     """The space that EXIF names: Adobe RGB, or None for sRGB and if there is no entry.
 
     The result is "uncalibrated" if EXIF says that the space is not sRGB and does not name it.
 
     Args:
-        exif: the EXIF data of the Pillow image.
+        colour_space: the entry ColorSpace.
+        interoperability: the index of the interoperability directory.
     """
-    details = exif.get_ifd(0x8769)
-    colour_space = details.get(0xA001)
-    interoperability = str(exif.get_ifd(0xA005).get(1, "")).strip("\0 ")
     if interoperability == "R03" or colour_space == 2:  # 2 is not in the standard, but some cameras write it
         return ADOBE_RGB
     return "uncalibrated" if colour_space == 0xFFFF else None

@@ -31,7 +31,9 @@ from ..colours.spaces import ColourSpace
 from ..colours.tags import LARGEST_PROFILE_BYTES, CodePoints, code_points, embedded_profile, exif_space, png_space
 from ..notes import note
 from .deep_avif import deep_avif
+from .exif import Exif
 from .picture_samples import Samples
+from .png_file import png_profile
 
 __all__ = ["to_srgb"]
 
@@ -74,7 +76,7 @@ def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
     if numbers is not None and not numbers.full_range and image.mode in ("L", "RGB"):
         levels = [min(max(round((value - 16) * 255 / 219), 0), 255) for value in range(256)]
         image = image.point(levels * len(image.getbands()))
-    embedded = opened.info.get("icc_profile") or embedded_profile(path, opened.format)
+    embedded = opened.info.get("icc_profile") or _left_out_profile(opened, path)
     if numbers is not None and numbers.hdr is not None and (opened.format == "PNG" or not embedded):
         return _from_hdr(samples, opened, numbers, path)
     profile = _profile_of(opened, embedded, numbers, path)
@@ -84,6 +86,16 @@ def to_srgb(samples: Samples, opened: Any, path: Path) -> Any:
         except _UnusableProfile as error:
             note(path, "profile", f"has a colour profile that cannot be used ({error}): read without it")
     return _without_profile(image, path)
+
+
+def _left_out_profile(opened: Any, path: Path) -> bytes | None:
+    """The profile of a file that Pillow does not give."""
+    if opened.format != "PNG":
+        return embedded_profile(path, opened.format)
+    if "icc_profile" in opened.info:  # it is damaged
+        return None
+    with path.open("rb") as file:
+        return png_profile(file, LARGEST_PROFILE_BYTES + 1)
 
 
 def _profile_of(opened: Any, embedded: bytes | None, numbers: CodePoints | None, path: Path) -> _Profile | None:
@@ -109,10 +121,8 @@ def _profile_of(opened: Any, embedded: bytes | None, numbers: CodePoints | None,
 
 
 def _exif_profile(opened: Any, path: Path) -> _Profile | None:
-    try:
-        space = exif_space(opened.getexif())
-    except Exception:  # Pillow raises many kinds on damaged EXIF; `picture_pixels` notes the damage
-        return None
+    exif = Exif.of(opened)
+    space = exif_space(exif.colour_space, exif.interoperability)
     if space == "uncalibrated":
         note(path, "uncalibrated", "says that it is not in sRGB (EXIF) and has no colour profile: read as sRGB")
     return None if space is None or isinstance(space, str) else _Profile(icc_profile(space), f"{space.name} (EXIF)")

@@ -3,11 +3,7 @@
 PNG, JPEG and WebP files are written. `media/endings.py` lists the formats that are read.
 """
 
-import contextlib
 import re
-import struct
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +13,19 @@ from numpy.typing import NDArray
 from ...errors import InputError, MediaError, OutputError
 from ...extras import require
 from ...system.partial_output import output_error, partial_output
-from ...system.stand_in import stand_in_at
 from ..alpha import WHITE, Background, background_colour
 from ..colours.profile import SRGB, icc_profile
 from ..endings import FRAME_ENDINGS, PICTURE_FORMATS
 from ..notes import note
+from .opened_picture import opened_picture, translated_damage
 from .picture_pixels import MODES, upright_pixels
 
 __all__ = [
     "PICTURE_ENDINGS",
     "PICTURE_FORMATS",
-    "is_picture",
     "list_pictures",
     "natural_key",
-    "opened_picture",
     "read_picture",
-    "translated_damage",
     "write_picture",
 ]
 
@@ -40,23 +33,6 @@ PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """The endings of pictures that are written."""
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_FIRST_BYTES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # PNG, JPEG, TIFF (2), BMP
-# The exceptions that Pillow raises on damaged files. They were found by changing bytes of files at random.
-_DAMAGE = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        MemoryError,
-        RuntimeError,
-        ArithmeticError,
-    ),
-    struct.error,
-)
 _SETTINGS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},  # full chroma, because users look for the model's artefacts
@@ -64,7 +40,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_picture(path: Path | str, channels: int = 3, *, background: Background = WHITE) -> NDArray[np.uint8]:
+def read_picture(
+    path: Path | str, channels: int = 3, *, background: Background = WHITE, max_pixels: int | None = None
+) -> NDArray[np.uint8]:
     """Read a picture as pixels in sRGB, turned upright by its EXIF or XMP orientation.
 
     The file's content decides its format, not its ending. Colours are converted to sRGB from the file's colour profile
@@ -75,6 +53,8 @@ def read_picture(path: Path | str, channels: int = 3, *, background: Background 
         path: a file of one of `PICTURE_FORMATS`.
         channels: 3 for RGB, 4 for RGBA with straight alpha (opaque if the picture has no alpha), 1 for BT.601 luma.
         background: the colour behind transparent pixels, unless `channels` is 4: a name, "#rrggbb" or three integers.
+        max_pixels: the most pixels that the picture may have. None allows 179 million, and more, up to 2**30, if
+            reading them fits into the available memory.
 
     Returns:
         A new uint8 array (H, W, C) in [0, 255]. The caller owns it.
@@ -87,65 +67,9 @@ def read_picture(path: Path | str, channels: int = 3, *, background: Background 
     if channels not in MODES:
         raise InputError(f"a picture can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
     path, behind = Path(path), background_colour(background)
-    with opened_picture(path) as image, translated_damage(path):
+    with opened_picture(path, max_pixels) as image, translated_damage(path):
         _note_other_pictures(image, path)
-        return upright_pixels(image, path, channels, behind, reopen=lambda: opened_picture(path))
-
-
-@contextlib.contextmanager
-def opened_picture(path: Path) -> Iterator[Any]:
-    """Open a picture with Pillow, without decoding its pixels.
-
-    Raises:
-        MediaError: the file is missing, empty, damaged, too large or not a picture of `PICTURE_FORMATS`.
-        MissingExtra: Pillow is not installed.
-    """
-    image_module = require("PIL.Image", extra="media")
-    if not path.is_file():
-        raise MediaError(f"{path} is not a file: give a picture, such as a PNG, JPEG, WebP or TIFF file")
-    with translated_damage(path):
-        image = image_module.open(path, formats=_openable(image_module))
-    with image:
-        yield image
-
-
-@contextlib.contextmanager
-def translated_damage(path: Path) -> Iterator[None]:
-    """Turn the errors that Pillow raises on a damaged file into a `MediaError`, and hide Pillow's warnings."""
-    image_module = require("PIL.Image", extra="media")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns about bad metadata, and about large pictures well below the size that it refuses.
-            warnings.simplefilter("ignore")
-            yield
-    except image_module.DecompressionBombError as error:
-        raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
-    except image_module.UnidentifiedImageError as error:
-        if (reason := stand_in_at(path)) is not None and path.stat().st_size:
-            raise MediaError(f"{path} is not a picture: {reason}") from error
-        what = (
-            "is empty"
-            if path.stat().st_size == 0
-            else "is not a picture of a format that is read (PNG, JPEG, WebP, TIFF, ...), or its head is damaged"
-        )
-        raise MediaError(f"{path} {what}: give another file") from error
-    except MediaError as error:
-        if str(path) in str(error):
-            raise
-        raise MediaError(f"{path} cannot be read: {error}") from error
-    except _DAMAGE as error:
-        raise MediaError(f"{path} cannot be read, so it is damaged or incomplete ({error}): replace it") from error
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the first bytes of a file are those of a PNG, JPEG, TIFF, BMP, AVIF or WebP file. GIF does not count."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    boxes = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-    return boxes or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head.startswith(_FIRST_BYTES)
+        return upright_pixels(image, path, channels, behind, reopen=lambda: opened_picture(path, max_pixels))
 
 
 def _note_other_pictures(image: Any, path: Path) -> None:
@@ -225,10 +149,3 @@ def natural_key(path: Path) -> tuple[list[int | str], str]:
     """The key for sorting files in natural order: frame2 before frame10."""
     parts = re.split(r"(\d+)", path.name.casefold())  # text and digits alternate, so lists compare text with text
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
-
-
-def _openable(image_module: Any) -> list[str]:
-    """The formats of `PICTURE_FORMATS` that this version of Pillow knows. Pillow refuses unknown names."""
-    if any(name not in image_module.OPEN for name in PICTURE_FORMATS):
-        image_module.init()  # registers the rare formats
-    return [name for name in PICTURE_FORMATS if name in image_module.OPEN]

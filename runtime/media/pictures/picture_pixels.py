@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...extras import require
 from ..alpha import composite
 from ..notes import note
+from .exif import Exif
 from .picture_colours import to_srgb
 from .picture_samples import loaded_samples
 
@@ -20,7 +21,6 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode for each number of channels that a picture can be read with."""
 
 _BAND_PIXELS = 1 << 18  # blended at a time
-_ORIENTATION = 0x0112  # the EXIF tag
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([1-8])")
 
 
@@ -80,16 +80,15 @@ def _orientation(image: Any, path: Path) -> int:
 
     Pillow turns TIFF pictures upright when it loads them.
     """
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # Pillow raises many kinds on damaged EXIF, but the pixels are not damaged
-        note(path, "exif", "has EXIF data that cannot be read: read as upright")
-        return 1
+    exif = Exif.of(image)
+    if exif.damaged:
+        note(path, "exif", "has EXIF data that cannot be read: they are left out")
+    orientation = exif.orientation
     if orientation is None and image.format != "TIFF":
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-        match = _XMP_ORIENTATION.search(xmp if isinstance(xmp, bytes) else str(xmp).encode())
+        match = _XMP_ORIENTATION.search(xmp if isinstance(xmp, bytes) else str(xmp).encode("utf-8", "replace"))
         orientation = int(match[1]) if match else 1
-    return orientation if orientation in range(1, 9) else 1
+    return orientation if orientation is not None and 1 <= orientation <= 8 else 1
 
 
 def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

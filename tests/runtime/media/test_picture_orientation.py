@@ -1,5 +1,7 @@
 """Orientation: all eight of EXIF's, in every format and at every depth, as Pillow turns the stored picture."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ from picture_files import chunk, png, tiff
 from PIL import Image
 
 from latentrt.runtime.media.clips.clip_reader import open_clip
-from latentrt.runtime.media.pictures import picture_file as pictures
 from latentrt.runtime.media.pictures.picture_file import PICTURE_ENDINGS, read_picture
 
 # The four corners and the middle, so that every turn and every mirror image differs.
@@ -33,11 +34,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     ".webp": {"lossless": True},
     ".avif": {"quality": 95, "subsampling": "4:4:4"},
 }
-
-
-@pytest.fixture(autouse=True)
-def more_formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "PICTURE_FORMATS", ("PNG", "JPEG", "WEBP", "TIFF", "AVIF"))
 
 
 def assert_upright(back: np.ndarray, orientation: int) -> None:
@@ -96,3 +92,61 @@ def test_deep_and_transparent_pictures_are_turned_too(tmp_path: Path, orientatio
 def test_damaged_exif_does_not_lose_a_picture(tmp_path: Path, content: bytes) -> None:
     png(tmp_path / "a.png", PIXELS, chunk(b"eXIf", content))
     np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), PIXELS)
+
+
+def exif_of(*entries: tuple[int, int, int, bytes], order: str = "<") -> bytes:
+    """EXIF data of one directory: tag, type, count and value, of up to 4 bytes, of each entry."""
+    body = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + struct.pack(f"{order}IH", 8, len(entries)) + body + bytes(4)
+
+
+TURN = (0x0112, 3, 1, b"\6\0")
+ODD_EXIF = {
+    "a rational with 0 below": exif_of(TURN, (0x9204, 10, 1, struct.pack("<I", 8))),
+    "a number as text": exif_of((0x011A, 1, 1, b"H"), TURN),
+    "a text as a rational": exif_of((0x010E, 5, 1, struct.pack("<I", 8)), TURN),
+    "a value beyond the end": exif_of((0x010E, 2, 1 << 30, struct.pack("<I", 1 << 31)), TURN),
+    "an unknown type": exif_of((0x010E, 99, 7, b"abcd"), TURN),
+    "an entry of no values": exif_of((0x010E, 3, 0, b""), TURN),
+    "a directory that is itself": exif_of(TURN, (0x8769, 4, 1, struct.pack("<I", 8))),
+    "a directory beyond the end": exif_of(TURN, (0x8769, 4, 1, struct.pack("<I", 1 << 30))),
+    "a number of four bytes": exif_of((0x0112, 4, 1, struct.pack("<I", 6))),
+    "the other byte order": exif_of((0x0112, 3, 1, b"\0\6"), order=">"),
+    "more entries than there are": exif_of(TURN).replace(b"\1\0\x12\1", b"\xff\xff\x12\1", 1),
+    "no end": exif_of(TURN)[:-4],
+    "an orientation twice": exif_of(TURN, (0x0112, 3, 1, b"\1\0")),
+}
+
+
+@pytest.mark.parametrize("name", ODD_EXIF)
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_odd_exif_still_turns_a_picture(tmp_path: Path, ending: str, name: str) -> None:
+    path, exif = tmp_path / f"a{ending}", ODD_EXIF[name]
+    if ending == ".png":
+        png(path, PIXELS, chunk(b"eXIf", exif))
+    else:
+        Image.fromarray(PIXELS).save(path, exif=b"Exif\0\0" + exif, **SETTINGS[ending])
+    assert_upright(read_picture(path), 6)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp", ".png"])
+def test_any_exif_leaves_the_pixels(tmp_path: Path, ending: str) -> None:
+    random, path = np.random.default_rng(5), tmp_path / f"a{ending}"
+    whole = exif_of(TURN, (0x8769, 4, 1, struct.pack("<I", 8)), (0xA005, 4, 1, struct.pack("<I", 8)))
+    for _ in range(40):
+        exif = bytearray(whole)
+        for _ in range(int(random.integers(1, 5))):
+            exif[int(random.integers(len(exif)))] = int(random.integers(256))
+        if ending == ".png":
+            png(path, PIXELS, chunk(b"eXIf", bytes(exif)))
+        else:
+            Image.fromarray(PIXELS).save(path, exif=b"Exif\0\0" + bytes(exif), **SETTINGS[ending])
+        assert sorted(read_picture(path).shape) == sorted(PIXELS.shape)
+
+
+def test_exif_in_a_text_of_a_png_turns_the_picture(tmp_path: Path) -> None:
+    digits = (b"Exif\0\0" + exif_of(TURN)).hex()
+    text = f"\nexif\n      {len(digits) // 2}\n{digits}\n".encode()
+    png(tmp_path / "a.png", PIXELS, chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)))
+    assert_upright(read_picture(tmp_path / "a.png"), 6)

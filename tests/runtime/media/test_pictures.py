@@ -1,6 +1,8 @@
 """Pictures: what is written comes back, and what cannot be read is one sentence."""
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from PIL import Image
 
 from latentrt.runtime.errors import InputError, MediaError, OutputError
+from latentrt.runtime.media.clips.clip_reader import open_clip
+from latentrt.runtime.media.pictures import opened_picture
 from latentrt.runtime.media.pictures.picture_file import list_pictures, read_picture, write_picture
 
 
@@ -83,16 +87,63 @@ def test_what_is_no_picture_is_one_clear_error(tmp_path: Path) -> None:
         read_picture(tmp_path / "text.png", 2)
 
 
-def test_a_decompression_bomb_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_larger_than_the_limit_is_refused(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", noise())  # 600 pixels
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 250)  # refused above twice that
-    with pytest.raises(MediaError, match="too large"):
+    with pytest.raises(MediaError, match=r"30 pixels wide and 20 high, too large .* raise max_pixels \(--max-pixels\)"):
+        read_picture(tmp_path / "a.png", max_pixels=599)
+    with pytest.raises(MediaError, match="too large"), open_clip(tmp_path, max_pixels=599):
+        pass
+    assert read_picture(tmp_path / "a.png", max_pixels=600).shape == (20, 30, 3)
+
+
+def large_gray(path: Path, height: int, width: int) -> None:
+    """A PNG file of zeros, written row by row: it takes few bytes and claims many pixels."""
+    packing = zlib.compressobj(1)
+    row = bytes(1 + width)
+    rows = b"".join(packing.compress(row) for _ in range(height)) + packing.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+    )
+
+
+def test_a_bomb_is_refused_by_its_size_and_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large_gray(tmp_path / "a.png", 2, 1 << 30)
+    with pytest.raises(MediaError, match=r"too large to read unasked: allow it with max_pixels=2147483648"):
         read_picture(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # only warned about
+    large_gray(tmp_path / "b.png", 2, 100_000_000)
+    monkeypatch.setattr(opened_picture, "available_bytes", lambda: 1 << 30)
+    with pytest.raises(MediaError, match=r"too large for the memory: .* about 2\.99 GiB, and 1\.00 GiB are available"):
+        read_picture(tmp_path / "b.png")
+    monkeypatch.setattr(opened_picture, "available_bytes", lambda: 4 << 30)
+    with opened_picture.opened_picture(tmp_path / "b.png") as image:
+        assert image.size == (100_000_000, 2)
+    monkeypatch.setattr(opened_picture, "available_bytes", lambda: 0)
+    with opened_picture.opened_picture(tmp_path / "b.png", 200_000_000) as image:
+        assert image.size == (100_000_000, 2)
+
+
+@pytest.mark.slow
+def test_a_picture_of_more_than_179_megapixels_is_read(tmp_path: Path) -> None:
+    large_gray(tmp_path / "a.png", 13_500, 13_500)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        assert read_picture(tmp_path / "a.png").shape == (20, 30, 3)
+        assert read_picture(tmp_path / "a.png", 1).shape == (13_500, 13_500, 1)
     assert not seen
+
+
+def test_the_limit_of_pillow_does_not_matter_and_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(tmp_path / "a.png", noise())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 250)
+    assert read_picture(tmp_path / "a.png").shape == (20, 30, 3)
+    assert Image.MAX_IMAGE_PIXELS == 250
 
 
 def test_what_cannot_be_written_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
