@@ -83,7 +83,7 @@ def test_a_known_dtype_must_fill_its_bytes(tmp_path: Path) -> None:
         (LFS, r"Git LFS pointer, .*git lfs pull"),
         ("<!DOCTYPE html><html>", "web page"),
         ("Entry not found", "error message of a server"),
-        ("", "it is empty"),
+        ("", "it is an empty file"),
     ],
 )
 def test_what_lies_in_the_place_of_a_file_is_named(content: str, reason: str, path: Path) -> None:

@@ -135,10 +135,10 @@ def test_auto_takes_the_fastest_exact_way_of_all_backends(
     with open_bundle(bundle_of("ltx20"), threads=1) as vae:
         assert vae.backend == "openvino"
         size = vae.grid.sample_size(SIZE)
-        large = vae.plan(size, memory="60GiB")
+        large: Any = vae.plan(size, memory="60GiB")
         assert (large.chosen.strategy.kind, large.chosen.backend) == ("whole", "openvino")
         assert large.backends == ("openvino",), "nothing is measured where a whole pass fits"
-        between = vae.plan(size, memory=int(0.75 * large.chosen.cost.most_bytes))
+        between: Any = vae.plan(size, memory=int(0.75 * large.chosen.cost.most_bytes))
         assert (between.chosen.strategy.kind, between.chosen.backend) == ("whole", "onnxruntime:cpu")
         assert re.search(r"on onnxruntime:cpu, since stream of \d+ frames on openvino is slower", between.reason)
         assert between.to_json()["backend"] == "onnxruntime:cpu"
