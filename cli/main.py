@@ -10,7 +10,7 @@ import click
 
 from .command_table import COMMANDS
 from .lazy_group import LazyGroup
-from .standard_streams import discard_output, flush_output, is_of_output, open_closed_streams
+from .standard_streams import STANDARD_OUTPUT, discard_output, flush_output, prepare_streams
 from .stop_signals import StopSignals
 
 __all__ = ["cli", "main"]
@@ -57,7 +57,7 @@ def main() -> None:
     signals = StopSignals()
     signals.end_process_at_exit()
     signals.install()
-    open_closed_streams()
+    prepare_streams()
     # The exit is outside of any `except`: an exception holds its frames, the frames hold engines, and an engine that
     # lives until the interpreter is torn down aborts the process (seen with ONNX Runtime 1.32).
     import logging
@@ -127,9 +127,9 @@ def _sentence(error: Exception) -> str | None:
             return str(error)
         case MemoryError():
             return "not enough memory: give a smaller picture or a shorter clip, or free some memory"
-        case OSError() if is_of_output(error):
+        case OSError() if error.filename == STANDARD_OUTPUT:
             discard_output()
-            return str(output_error("standard output", error))
+            return str(output_error(STANDARD_OUTPUT, error))
         case OSError() if error.filename is None and error.errno in _OF_THE_SYSTEM:
             return f"the system refuses it: {error.strerror}"
         case OSError() if error.filename is not None:  # a name that is too long, a folder that may not be read

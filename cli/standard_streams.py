@@ -1,19 +1,23 @@
 """The standard streams of a command: closed ones, and a standard output that cannot be written."""
 
 import contextlib
-import errno
+import io
 import os
 import sys
+from typing import Any
 
-__all__ = ["discard_output", "flush_output", "is_of_output", "open_closed_streams"]
+__all__ = ["STANDARD_OUTPUT", "discard_output", "flush_output", "prepare_streams"]
+
+STANDARD_OUTPUT = "standard output"
+"""The file name in an OSError of standard output. Without a name, such an error looks like that of any other file."""
 
 
-def open_closed_streams() -> None:
-    """Open the standard streams that are closed.
+def prepare_streams() -> None:
+    """Open the standard streams that are closed, and give errors of standard output their name.
 
-    Otherwise the next file that is opened gets the number of a closed stream, and messages of libraries would go into
-    it: `latentrt decode ... 2>&-` could write warnings into a clip. A closed standard output becomes one that cannot be
-    written, and a closed standard error one that is discarded.
+    If a stream is closed, the next file that is opened gets its number, and messages of libraries would go into that
+    file: `latentrt decode ... 2>&-` could write warnings into a clip. A closed standard output becomes one that cannot
+    be written, and a closed standard error one that is discarded.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -24,10 +28,14 @@ def open_closed_streams() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
             os.set_inheritable(number, True)
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    if os.name == "posix" or sys.stdout is None:  # Windows has a console that is no file
+        encoding, errors = (sys.stdout.encoding, sys.stdout.errors) if sys.stdout is not None else ("utf-8", None)
+        raw = _NamedOutput(1, "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=raw.isatty()
+        )
 
 
 def flush_output() -> None:
@@ -36,8 +44,7 @@ def flush_output() -> None:
     Raises:
         OSError: it cannot be written, for example because its disk is full, or the reader of a pipe has ended.
     """
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    sys.stdout.flush()
 
 
 def discard_output() -> None:
@@ -49,12 +56,12 @@ def discard_output() -> None:
         sys.stdout.flush()
 
 
-def is_of_output(error: OSError) -> bool:
-    """Whether an error without a file name is that of standard output."""
-    if error.filename is not None or error.errno == errno.EPIPE:
-        return False
-    try:
-        flush_output()
-    except OSError:
-        return True
-    return False
+class _NamedOutput(io.FileIO):
+    """Standard output whose errors have a file name."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
