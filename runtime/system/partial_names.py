@@ -17,7 +17,7 @@ _MOST_ENDING = 12  # characters; no format has a longer ending
 _MARK = ".mark"
 # Earlier versions had eight hex digits. Endings of marks and of replaced folders may follow.
 _PARTIAL = re.compile(r"\..+\.(?:[0-9a-f]{8}|[0-9a-f]{12})\.partial(?:\.|$)", re.DOTALL)
-_MARKED = re.compile(r"\.(?P<stem>.+)\.(?P<token>[0-9a-f]{12})\.partial(?P<ending>\.[^.]{1,11})?\.mark", re.DOTALL)
+_CONTENT = re.compile(r"\.(?P<stem>.+)\.(?P<token>[0-9a-f]{12})\.partial(?P<ending>\.[^.]{1,11})?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,12 @@ class PartialName:
     @classmethod
     def of_mark(cls, name: str) -> Self | None:
         """The names that belong to a mark, by the name of the mark. None if the name is not that of a mark."""
-        found = _MARKED.fullmatch(name)
+        return cls.of_content(name.removesuffix(_MARK)) if name.endswith(_MARK) else None
+
+    @classmethod
+    def of_content(cls, name: str) -> Self | None:
+        """The names that belong to an unfinished file or folder, by its own name. None for any other name."""
+        found = _CONTENT.fullmatch(name)
         return None if found is None else cls(found["stem"], found["ending"] or "", found["token"])
 
     def belongs_to(self, path: Path) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "translated_errors",
 ]
 
+_RUST_ERROR = re.compile(r"\(os error (\d{1,3})\)")
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -141,10 +143,26 @@ def translated_errors(path: Path) -> Iterator[None]:
 
 def output_error(path: Path | str, error: Exception) -> OutputError:
     """The `OutputError` for an output that cannot be written because of `error`."""
-    if getattr(error, "errno", None) in _FULL:
+    path, code = _shown_path(path), getattr(error, "errno", None)
+    reason = getattr(error, "strerror", None)
+    if code is None and (found := _RUST_ERROR.search(str(error))):  # as safetensors reports it
+        code, reason = int(found[1]), os.strerror(int(found[1]))
+    if code in _FULL:
         return OutputError(f"cannot write {path}: the disk is full, so free some space or choose another folder")
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = reason or str(error) or type(error).__name__
     return OutputError(f"cannot write {path} ({reason}): check the name, the permissions and the free space")
+
+
+def _shown_path(path: Path | str) -> Path | str:
+    """The path that the user knows: without the hidden name of an unfinished folder."""
+    parts: list[str] = []
+    for part in Path(path).parts:
+        name = PartialName.of_content(part)
+        if name is None:
+            parts.append(part)
+        elif parts[-1:] != [name.stem + name.ending]:  # else the folder itself is filled
+            parts.append(name.stem + name.ending)
+    return path if parts == list(Path(path).parts) else Path(*parts)
 
 
 @contextlib.contextmanager

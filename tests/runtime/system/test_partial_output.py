@@ -14,7 +14,14 @@ import pytest
 from latentrt.runtime.errors import OutputError
 from latentrt.runtime.system import partial_output as module
 from latentrt.runtime.system.partial_names import PartialName
-from latentrt.runtime.system.partial_output import is_partial, output_ending, partial_output, require_file, require_free
+from latentrt.runtime.system.partial_output import (
+    is_partial,
+    output_ending,
+    output_error,
+    partial_output,
+    require_file,
+    require_free,
+)
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
@@ -275,3 +282,19 @@ def test_the_work_for_many_outputs_of_a_folder_does_not_grow_with_the_square(
     for index in range(20):
         require_free(tmp_path / f"{index}.npy")
     assert listed.count(tmp_path) == 1
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_error_within_a_folder_names_the_file_that_the_user_knows(exists: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "frames.d"
+    if exists:
+        folder.mkdir()
+    with partial_output(folder) as partial:
+        partial.mkdir()
+        message = str(output_error(partial / "frame_00000.png", OSError(errno.ENOSPC, "No space left on device")))
+    assert message.startswith(f"cannot write {folder / 'frame_00000.png'}: the disk is full")
+
+
+def test_the_errors_of_safetensors_are_those_of_the_system(tmp_path: Path) -> None:
+    error = ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert "the disk is full" in str(output_error(tmp_path, error))
