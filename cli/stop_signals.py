@@ -26,6 +26,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._handled: list[signal.Signals] = []
 
     def install(self) -> None:
         """Handle the signals from now on. Only the main thread may call this."""
@@ -33,6 +34,8 @@ class StopSignals:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, self._receive)
+                self._handled.append(number)
+        sys.unraisablehook = self._raise_again
 
     def end_process_at_exit(self) -> None:
         """End the process by the received signal, after everything else at the exit of the interpreter.
@@ -47,8 +50,19 @@ class StopSignals:
             self.received = signal.Signals(number)
             raise KeyboardInterrupt
 
+    def _raise_again(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Python drops an exception that is raised while it frees an object. Then the signal is sent once more."""
+        received = self.received
+        if received is None or unraisable.exc_type is not KeyboardInterrupt:
+            sys.__unraisablehook__(unraisable)
+            return
+        self.received = None
+        signal.raise_signal(received)
+
     def _end_process(self) -> None:
         if self.received is None:
+            for number in self._handled:  # the output is complete: a late signal may end the process at once
+                signal.signal(number, signal.SIG_DFL)
             return
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # a closed stream, a full disk

@@ -87,6 +87,18 @@ def test_ctrl_backslash_still_ends_a_command_at_once(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGQUIT
 
 
+def test_an_interrupt_that_python_drops_comes_again(tmp_path: Path) -> None:
+    frees = "class Freed:\n    def __del__(self):\n        print('writing', flush=True)\n        time.sleep(60)\n"
+    code = frees + WAITS.replace('print("writing", flush=True)', "").replace(
+        "time.sleep(60)", "Freed(); time.sleep(60)"
+    )
+    process = started(folder=tmp_path, code="import time\n" + code)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_loop_of_the_shell_ends_with_the_command(tmp_path: Path) -> None:
     loop = f'for number in 1 2 3; do "{sys.executable}" -c "$0" "$1"; done; echo went on'
