@@ -5,12 +5,14 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 __all__ = ["StopSignals"]
 
 # SIGQUIT (Ctrl-\) is left out on purpose: it still ends a command at once when its clean-up takes too long.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")
+_AGAIN_SECONDS = 0.05
 _WINDOWS_EXIT = 0xC000013A - (1 << 32)  # STATUS_CONTROL_C_EXIT, as the signed number that os._exit takes
 
 
@@ -57,7 +59,8 @@ class StopSignals:
             sys.__unraisablehook__(unraisable)
             return
         self.received = None
-        signal.raise_signal(received)
+        # Not from here: Python would drop this exception too.
+        threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), received)).start()
 
     def _end_process(self) -> None:
         if self.received is None:

@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-import platform
 import sys
-import uuid
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +21,9 @@ def host_mark() -> str:
     try:
         text = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:  # systems other than Linux
+        import platform  # imported here: start-up imports this module
+        import uuid
+
         text = f"{platform.node()} {uuid.getnode()}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:6]
 
