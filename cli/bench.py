@@ -15,7 +15,7 @@ from ..runtime.arrays.kinds import DTYPES
 from ..runtime.backends.choose import BACKENDS
 from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import EngineError
-from ..runtime.system.partial_output import partial_output, require_folder, translated_errors
+from ..runtime.system.partial_output import partial_output, require_file, translated_errors
 from .options.common import as_json, batch_option, components_option, provider_option, sizes_option, threads_option
 from .options.tiling import tiles_wanted, tiling_options
 from .options.types import Memory
@@ -111,7 +111,7 @@ def bench(
     if plot is not None:
         check_figure_file(plot)
     if markdown is not None:
-        require_folder(markdown)
+        require_file(markdown)
     manifest = Manifest.open(bundle)
     wanted = Selection(
         sizes,

@@ -10,12 +10,14 @@ import click
 from ..runtime import open_bundle
 from ..runtime.errors import InputError
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
+from ..runtime.system.partial_output import output_ending
 from .interrupt import Interrupt
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .options.types import FrameRate
 from .progress import calibration_notice, progress_bar
 from .run_summary import how_it_ran
+from .temporary_folder import provide_temporary_folder
 from .terminal import echo, emit_json
 
 __all__ = ["decode"]
@@ -28,7 +30,7 @@ __all__ = ["decode"]
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="The output; its ending chooses the format, as described above.",
 )
 @click.option(
@@ -61,7 +63,7 @@ __all__ = ["decode"]
 def decode(
     bundle: Path,
     latents: Path,
-    output: Path,
+    output: str,
     scaled: bool,
     key: str | None,
     height: int | None,
@@ -78,8 +80,8 @@ def decode(
     """Decode the file LATENTS with BUNDLE.
 
     The ending of -o chooses the format: a picture (png, jpg, webp), a clip (mp4, webm, gif), or a .npy array, which
-    holds the float32 sample. A name without an ending is a folder of frames or pictures. "-o -" writes a clip's raw
-    frames to standard output while they are decoded, for a preview or for
+    holds the float32 sample. A name without an ending, or one that ends in a slash, is a folder of frames or pictures.
+    "-o -" writes a clip's raw frames to standard output while they are decoded, for a preview or for
     `| ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 24 -i - clip.mp4`.
 
     LATENTS is a safetensors, npy, npz, ComfyUI (.latent) or .pt file. A latents file of LatentRT restores the original
@@ -90,8 +92,9 @@ def decode(
     from ..runtime.files.decoded_file import decode_file
     from ..runtime.files.destination import STANDARD_OUTPUT
 
-    if fps is not None and output.suffix.lower() in PICTURE_ENDINGS:
-        raise click.UsageError(f"--fps is for clips, and {output.name} is a picture: leave it out")
+    provide_temporary_folder(output)
+    if fps is not None and output_ending(output) in PICTURE_ENDINGS:
+        raise click.UsageError(f"--fps is for clips, and {output} is a picture: leave it out")
     with (
         open_bundle(bundle, **engine) as vae,
         calibration_notice(hidden=json_output),
@@ -118,10 +121,10 @@ def decode(
             "overwrite": force,
         }
         report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))
-    if output == STANDARD_OUTPUT:
+    if Path(output) == STANDARD_OUTPUT:
         return
     if json_output:
         emit_json(report)
     else:
         rate = f", {report['frame_rate']} frames per second" if "frame_rate" in report else ""
-        echo(f"{output}: sample {report['shape']}{rate}; {how_it_ran(report)}")
+        echo(f"{report['output']}: sample {report['shape']}{rate}; {how_it_ran(report)}")

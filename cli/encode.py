@@ -13,6 +13,7 @@ from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .progress import calibration_notice, progress_bar
 from .run_summary import how_it_ran
+from .temporary_folder import provide_temporary_folder
 from .terminal import echo, emit_json
 
 if TYPE_CHECKING:
@@ -91,20 +92,21 @@ def encode(
     from ..runtime.files.encoded_file import encode_file
     from ..runtime.files.sources import folder_contents
     from ..runtime.media.alpha import background_colour
-    from ..runtime.system.partial_output import translated_errors
+    from ..runtime.system.partial_output import output_ending, translated_errors
 
     if mode and seed is not None:
         raise click.UsageError("--seed is for --sample: the mean latents need none")
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     behind = background_colour(background)
+    provide_temporary_folder(output)
     if not source.exists():
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
     with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
         way.enable(vae, memory)
         contents = folder_contents(source, vae) if source.is_dir() else None
         files = () if contents is None else contents.clips if vae.video else contents.pictures
-        if files and output.suffix.lower() == ".safetensors":
+        if files and output_ending(output) == ".safetensors":
             raise OutputError(
                 f"{output.name} is one latents file, and each of the {len(files)} files in {source} gets its own: "
                 f"name a folder for them"

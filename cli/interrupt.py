@@ -1,4 +1,4 @@
-"""Ctrl-C stops a command at once, also while an engine runs."""
+"""Ctrl-C stops a command at once, also while an engine runs. So do the other signals of `stop_signals.py`."""
 
 import threading
 from collections.abc import Callable
@@ -52,13 +52,13 @@ class Interrupt:
         # Waiting for an event, not in join(): before Python 3.13 an interrupted join forgets that the thread runs.
         self._finished.clear()
         worker = threading.Thread(target=work, name="latentrt-job")
-        worker.start()
         try:
+            worker.start()
             while not self._finished.wait(_POLL_SECONDS):
                 pass
         except KeyboardInterrupt:
             self._stopped.set()
-            while not self._finished.is_set():
+            while worker.ident is not None and not self._finished.is_set():
                 self._vae.cancel()
                 self._finished.wait(_POLL_SECONDS)
             raise

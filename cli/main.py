@@ -1,5 +1,8 @@
 """The command `latentrt`. This module imports click alone, and each command imports what it runs."""
 
+import contextlib
+import errno
+import signal
 import sys
 from types import TracebackType
 
@@ -7,8 +10,18 @@ import click
 
 from .command_table import COMMANDS
 from .lazy_group import LazyGroup
+from .standard_streams import STANDARD_OUTPUT, discard_output, flush_output, prepare_streams
+from .stop_signals import StopSignals
 
 __all__ = ["cli", "main"]
+
+
+# Errors without a file name that are no bugs: a full disk, a quota, a limit of the shell, a failing disk.
+_OF_THE_SYSTEM = tuple(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+)
 
 
 @click.group(
@@ -38,49 +51,87 @@ def cli(verbose: bool) -> None:
 def main() -> None:
     """Run the command line.
 
-    The exit code is 0, 1 for one of LatentRT's errors (printed as one line), or 2 for wrong usage.
+    The exit code is 0, 1 for one of LatentRT's errors (printed as one line), or 2 for wrong usage. A command that a
+    signal stops cleans up, and ends by that signal.
     """
+    signals = StopSignals()
+    signals.end_process_at_exit()
+    signals.install()
+    prepare_streams()
     # The exit is outside of any `except`: an exception holds its frames, the frames hold engines, and an engine that
     # lives until the interpreter is torn down aborts the process (seen with ONNX Runtime 1.32).
     import logging
 
     sys.excepthook = _print_traceback
     logging.captureWarnings(True)
-    sys.exit(_run())
+    code = _run(signals)
+    if signals.received is not None:
+        from ..runtime.system.leftovers import remove_own_leftovers
+
+        remove_own_leftovers()
+    sys.exit(code)
 
 
-def _run() -> int:
+def _run(signals: StopSignals) -> int:
+    """Run the command, print the sentence of an error, and return the exit code."""
+    message = None
     try:
-        return int(cli(standalone_mode=False) or 0)
+        code = int(cli(standalone_mode=False) or 0)
+        flush_output()
+        if signals.received is None:
+            return code
     except click.ClickException as error:
         from .terminal import show_usage_error
 
         show_usage_error(error)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        message = "Interrupted: nothing unfinished was left behind."
+    except SystemExit as error:  # click ends so if the reader of a pipe has ended, as in `latentrt inspect ... | head`
+        discard_output()
+        return error.code if isinstance(error.code, int) else 1
     except BrokenPipeError:
+        discard_output()
         return 1
+    except (KeyboardInterrupt, click.Abort):
+        pass
     except Exception as error:
-        sentence = _sentence(error)
-        if sentence is None:
-            raise
-        message = f"Error: {sentence}"
+        if signals.received is None:
+            message = _sentence(error)
+            if message is None:
+                raise
+            message = f"Error: {message}"
+    _show(message or _interruption(signals))
+    return 1
+
+
+def _interruption(signals: StopSignals) -> str:
+    received = signals.received
+    by = "" if received in (None, signal.SIGINT) else f" by {received.name}"
+    return f"Interrupted{by}: nothing unfinished was left behind."
+
+
+def _show(message: str) -> None:
+    """Print a line on standard error, if that can be written."""
     from .terminal import one_line
 
-    click.echo(one_line(message), err=True)
-    return 1
+    with contextlib.suppress(OSError):
+        click.echo(one_line(message), err=True)
 
 
 def _sentence(error: Exception) -> str | None:
     """The message of an error that the user can do something about; None for a bug."""
     from ..runtime.errors import LatentRTError  # here: it imports NumPy
+    from ..runtime.system.partial_output import output_error
 
     match error:
         case LatentRTError():
             return str(error)
         case MemoryError():
             return "not enough memory: give a smaller picture or a shorter clip, or free some memory"
+        case OSError() if error.filename == STANDARD_OUTPUT:
+            discard_output()
+            return str(output_error(STANDARD_OUTPUT, error))
+        case OSError() if error.filename is None and error.errno in _OF_THE_SYSTEM:
+            return f"the system refuses it: {error.strerror}"
         case OSError() if error.filename is not None:  # a name that is too long, a folder that may not be read
             return f"{error.filename}: {error.strerror}"
         case _:

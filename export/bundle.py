@@ -1,7 +1,6 @@
 """Exports a checkpoint to a bundle: open the checkpoint, write weights, graphs and manifest, rename the folder."""
 
 import math
-import os
 import platform
 import shutil
 import time
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.arrays.kinds import Dtype
 from ..runtime.bundle.graph import FileEntry, Graph
-from ..runtime.bundle.manifest import Manifest
-from ..runtime.errors import InputError, OutputError
+from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from ..runtime.errors import InputError
 from ..runtime.extras import installed_version, require
-from ..runtime.system.partial_output import partial_output, translated_errors
+from ..runtime.system.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .weights.narrowing import ITEM_BYTES
 
@@ -67,12 +66,12 @@ def export_bundle(
     progress: ExportProgress | None = None,
     range_progress: "RangeProgress | None" = None,
 ) -> Manifest:
-    """Export a checkpoint to a bundle. The folder exists afterwards only if the whole export succeeded.
+    """Export a checkpoint to a bundle. The folder has content afterwards only if the whole export succeeded.
 
     Args:
         source: a folder of diffusers or Flax, or of a pipeline that holds a VAE; a single checkpoint file; or a model
             on the hub, as `open_checkpoint` takes it.
-        folder: the new folder of the bundle.
+        folder: the folder of the bundle, which is new or empty.
         settings: how to export; by default `ExportSettings()`.
         progress: called before each weight and each graph is written with (name of the step, bytes done, bytes in
             all). It may raise an exception to stop the export.
@@ -83,7 +82,7 @@ def export_bundle(
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
-        OutputError: `folder` exists already, or cannot be written (a full disk, no permission).
+        OutputError: `folder` exists and is not empty, or cannot be written (a full disk, no permission).
         InputError: a setting has a wrong value.
         EngineError: memory ran out during a range check.
         MissingExtra: torch or onnx is not installed.
@@ -95,9 +94,8 @@ def export_bundle(
         require(module, extra="export")
     _check_settings(settings)
     checkpoint = open_checkpoint(source, settings.overrides, settings.source)
-    if os.path.lexists(folder):
-        raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
-    with partial_output(folder) as temporary, translated_errors(folder):
+    require_free(folder)
+    with partial_output(folder, last_name=MANIFEST_NAME) as temporary, translated_errors(folder):
         temporary.mkdir()
         written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None), range_progress)
         graphs = tuple(written.graphs())

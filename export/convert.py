@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..runtime.config.model_config import ModelConfig
-from ..runtime.errors import OutputError
-from ..runtime.system.partial_output import partial_output, translated_errors
+from ..runtime.system.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import SourceOptions, open_checkpoint
 from .checkpoints.diffusers_folder import CONFIG_NAME, WEIGHTS_NAME
 from .weights.safetensors_file import write_safetensors
@@ -78,7 +76,7 @@ def convert_checkpoint(
 
     Args:
         source: a path or a model on the hub, as `export_bundle` takes it.
-        folder: the new folder.
+        folder: the folder to write, which is new or empty.
         settings: how to read the source; by default `ConvertSettings()`.
         progress: called before each tensor with (name of the step, bytes done, bytes in all). It may raise an exception
             to stop the conversion.
@@ -88,13 +86,12 @@ def convert_checkpoint(
 
     Raises:
         CheckpointError, ConfigError: the source cannot be used.
-        OutputError: `folder` exists already, or cannot be written.
+        OutputError: `folder` exists and is not empty, or cannot be written.
     """
     settings = settings or ConvertSettings()
     folder = Path(folder)
     checkpoint = open_checkpoint(source, settings.overrides, settings.source)
-    if os.path.lexists(folder):
-        raise OutputError(f"{folder} exists already: give a new folder, or delete this one first")
+    require_free(folder)
     shapes = {name: tensor.shape for name, tensor in sorted(checkpoint.tensors.items())}
     total = 4 * sum(map(math.prod, shapes.values()))
     done = 0
@@ -106,7 +103,7 @@ def convert_checkpoint(
             progress("weights", done, total)
         return checkpoint.tensors[name].read()
 
-    with partial_output(folder) as temporary, translated_errors(folder):
+    with partial_output(folder, last_name=CONFIG_NAME) as temporary, translated_errors(folder):
         temporary.mkdir()
         write_safetensors(temporary / WEIGHTS_NAME, shapes, read, metadata={"format": "pt"})
         text = json.dumps(_diffusers_fields(checkpoint.config), indent=2, allow_nan=False)

@@ -1,7 +1,9 @@
 """Building the engines of a bundle: engines that are up to date stay, missing and stale engines are built."""
 
 import datetime
+import logging
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from ...runtime.errors import BackendUnavailable, EngineError
 from ...runtime.system.cache_folder import cache_folder
 from ...runtime.system.file_lock import locked
 from ...runtime.system.hashing import sha256_of
-from ...runtime.system.partial_output import translated_errors
+from ...runtime.system.partial_output import partial_output, translated_errors
 from .order import EngineOrder, engine_orders
 from .process import library_version, run_worker
 from .settings import BuildSettings
@@ -24,6 +26,7 @@ from .weight_bytes import weight_bytes
 
 __all__ = ["BuiltEngine", "build_engines"]
 
+_log = logging.getLogger(__name__)
 _STEPS = 1000
 BuildProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all), over all engines of a call."""
@@ -105,7 +108,9 @@ def _own_capability() -> str:
 def _have(
     folder: Path, order: EngineOrder, settings: BuildSettings, progress: BuildProgress, source: Path | None
 ) -> BuiltEngine:
-    with locked(folder / order.file):  # another process that wants the same engine waits, and then finds it
+    # Another process that wants the same engine waits, and then finds it. The lock is in the bundle's own folder, which
+    # exists before the first engine.
+    with locked(folder / Path(order.file).name):
         return _found_or_made(Manifest.open(folder), order, settings, progress, source)
 
 
@@ -132,15 +137,12 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
     graph, name = order.graph, order.file
     path = manifest.path_of(name)
     had_folder = path.parent.is_dir()
-    log = cache_folder("logs") / f"{Path(name).stem}.log"
     weights = weight_bytes(manifest, graph) if settings.refit or settings.strip_weights else {}
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     call: dict[str, Any] = {
         "backend": settings.backend,
         "library": LIBRARIES[settings.backend],
         "graph": str(manifest.engine_path(graph, graph.file)),
-        "output": str(partial),
-        "log": str(log),
+        "log": _log_file(name),
         "profiles": [profile.to_json() for profile in order.profiles],
         "compute_capabilities": list(order.targets),
         "exchanged": list(weights) if settings.refit else [],
@@ -150,13 +152,10 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
     try:
         with translated_errors(path):
             path.parent.mkdir(exist_ok=True)
-            for left in path.parent.glob(f".{path.name}.*.partial"):
-                left.unlink()  # left by a killed process: a running process would hold the lock
-            answer = run_worker(call, progress)
+        with partial_output(path, overwrite=True) as partial, translated_errors(path):
+            answer = run_worker(call | {"output": str(partial)}, progress)
             size, digest = partial.stat().st_size, sha256_of(partial)
-            partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
         if not had_folder and path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()
         raise
@@ -186,13 +185,32 @@ def _build(manifest: Manifest, order: EngineOrder, settings: BuildSettings, prog
     )
 
 
+def _log_file(name: str) -> str:
+    """The file for the messages of the library: in the cache folder, or else in the folder for temporary files."""
+    stem = Path(name).stem
+    try:
+        return str(cache_folder("logs") / f"{stem}.log")
+    except OSError as error:
+        _log.info("the messages of the build are not in the cache folder: %s", error)
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="latentrt-", suffix=".log")
+    except OSError:  # a container without any folder for temporary files
+        return os.devnull
+    os.close(descriptor)
+    return path
+
+
 def _timing_cache(settings: BuildSettings, order: EngineOrder) -> str | None:
     if settings.backend == "tensorrt-rtx" or settings.timing_cache is False:
         return None
     name = "".join(
         sign if sign.isalnum() else "-" for sign in gpu_name()
     )  # times belong to a GPU's model, not to a compute capability
-    return str(cache_folder("timing") / f"tensorrt-{order.version}-{name}-sm{order.targets[0]}.cache")
+    try:
+        return str(cache_folder("timing") / f"tensorrt-{order.version}-{name}-sm{order.targets[0]}.cache")
+    except OSError as error:
+        _log.info("the times of the build are not kept: %s", error)
+        return None
 
 
 def _enter(folder: Path, record: EngineRecord) -> None:

@@ -9,7 +9,7 @@ from ...runtime.bundle.engine_records import EngineRecord, build_command
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.errors import EngineError
 from ...runtime.system.hashing import sha256_of
-from ...runtime.system.partial_output import translated_errors
+from ...runtime.system.partial_output import partial_output, translated_errors
 from .order import EngineOrder
 
 __all__ = ["taken_engine"]
@@ -52,7 +52,8 @@ def taken_engine(order: EngineOrder, bundle: Path, source: Path) -> EngineRecord
     try:
         with translated_errors(target):
             target.parent.mkdir(exist_ok=True)
-            _put(source / record.file, target, record.sha256)
+        with partial_output(target, overwrite=True) as partial, translated_errors(target):
+            _put(source / record.file, partial, record.sha256)
     except BaseException:
         if not had_folder and target.parent.is_dir() and not any(target.parent.iterdir()):
             target.parent.rmdir()
@@ -74,15 +75,10 @@ def _differences(record: EngineRecord, order: EngineOrder) -> list[str]:
 
 
 def _put(file: Path, target: Path, sha256: str) -> None:
-    """Give the file a second name, whole or not at all."""
-    partial = target.with_name(f".{target.name}.{os.urandom(4).hex()}.partial")
+    """Give the file a second name."""
     try:
-        try:
-            os.link(file, partial)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(file, partial)
-            if sha256_of(partial) != sha256:
-                raise EngineError(f"{file} changed while it was copied: run the command again") from None
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        os.link(file, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(file, target)
+        if sha256_of(target) != sha256:
+            raise EngineError(f"{file} changed while it was copied: run the command again") from None

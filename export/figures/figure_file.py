@@ -5,7 +5,7 @@ from typing import Any
 
 from ...runtime.errors import OutputError
 from ...runtime.extras import require
-from ...runtime.system.partial_output import partial_output, require_folder, translated_errors
+from ...runtime.system.partial_output import partial_output, require_file, translated_errors
 
 __all__ = ["check_figure_file", "new_figure", "write_figure"]
 
@@ -18,12 +18,12 @@ def check_figure_file(path: Path) -> None:
     """Check that a figure can be drawn to a file.
 
     Raises:
-        OutputError: the file ends in none of .png, .svg and .pdf, or its folder does not exist.
+        OutputError: the file ends in none of .png, .svg and .pdf, or it cannot have that name (see `require_file`).
         MissingExtra: matplotlib is not installed.
     """
     if path.suffix.lower() not in _ENDINGS:
         raise OutputError(f"cannot draw to {path}: end its name in {', '.join(_ENDINGS)}")
-    require_folder(path)
+    require_file(path)
     require("matplotlib.figure", extra="plot")
 
 

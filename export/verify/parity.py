@@ -1,5 +1,6 @@
 """Compares backends with the PyTorch reference, per graph, on random arrays and on the user's samples."""
 
+import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.conditions import DECODE_TIMESTEP
 from ...runtime.config.kl import MissingScalingFactor
-from ...runtime.errors import BackendUnavailable, CheckpointError, EngineError, InputError
+from ...runtime.errors import BackendUnavailable, CheckpointError, EngineError, InputError, OutputError
 from ...runtime.files.sources import list_inputs, read_sample
 from ..checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from ..memory_errors import memory_errors
@@ -34,6 +35,7 @@ __all__ = ["verify_bundle"]
 Array = NDArray[np.float32]
 _Run = tuple[BackendName, ProviderName | None, Dtype]
 _log = logging.getLogger(__name__)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def verify_bundle(
@@ -46,7 +48,7 @@ def verify_bundle(
 
     Each graph runs whole, and as a stream and in strips if the bundle holds graphs for them. The inputs are random
     arrays and the samples of the settings. Each profile of an engine runs at least once. The report is stored in the
-    bundle's manifest.
+    bundle's manifest, unless the bundle is read-only.
 
     Args:
         bundle: the bundle.
@@ -61,6 +63,7 @@ def verify_bundle(
         BackendUnavailable: the backend that the settings name cannot run here.
         InputError: the bundle does not hold the precision that the settings name, or a setting has a wrong value.
         MediaError: a sample cannot be read.
+        OutputError: the report cannot be stored, for example because the disk is full.
         EngineError: nothing could be compared, or memory ran out.
     """
     settings = settings or VerifySettings()
@@ -86,7 +89,12 @@ def verify_bundle(
     if not rows:
         raise EngineError("; ".join(f"{row.backend} {row.dtype} was not compared: {row.reason}" for row in missing))
     report = ParityReport(tuple(rows), settings.min_psnr_db, tuple(missing))
-    Manifest.update(manifest.folder, lambda now: replace(now, verification=report.to_json()))
+    try:
+        Manifest.update(manifest.folder, lambda now: replace(now, verification=report.to_json()))
+    except OutputError as error:
+        if getattr(error.__cause__, "errno", None) not in _READ_ONLY:
+            raise
+        _log.warning("the report is not stored in %s, which may not be written", manifest.folder)
     return report
 
 

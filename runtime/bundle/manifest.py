@@ -6,7 +6,6 @@ into place, so a bundle is whole or absent. Opening checks schema, paths and siz
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..errors import BundleError, ConfigError
 from ..system.file_lock import locked
 from ..system.hashing import sha256_of
 from ..system.json_file import read_json
-from ..system.partial_output import is_partial
+from ..system.partial_output import is_partial, partial_output, translated_errors
 from ..system.stand_in import StandIn
 from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
@@ -216,24 +215,21 @@ class Manifest:
         """Write `manifest.json` into the folder, whole or not at all.
 
         Raises:
-            OSError: the folder cannot be written.
+            OutputError: the folder cannot be written.
         """
         path = self.folder / MANIFEST_NAME
-        temporary = path.with_name(f".{MANIFEST_NAME}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with partial_output(path, overwrite=True) as partial, translated_errors(path):
+            partial.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def update(cls, folder: Path, change: Callable[[Self], Self]) -> None:
-        """Replace a bundle's manifest by the result of `change`. Other processes that update it wait meanwhile.
+        """Replace a bundle's manifest by the result of `change`. Other processes that update it wait meanwhile, also
+        in other containers.
 
         Raises:
-            BundleError: the bundle is damaged. OSError: the folder cannot be written.
+            BundleError: the bundle is damaged. OutputError: the folder cannot be written.
         """
-        with locked(folder):
+        with locked(folder / MANIFEST_NAME):
             change(cls.open(folder)).write()
 
     @property

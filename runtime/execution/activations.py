@@ -172,10 +172,8 @@ class ActivationStore:
         return own_page_memory(shape, self._stored)
 
     def _spilled(self, array: Array) -> tuple[SpillFile | None, int]:
-        import tempfile
-
         if self._file is None:
-            self._file = SpillFile(self._folder or Path(tempfile.gettempdir()))
+            self._file = SpillFile(self._folder)
         return self._file, self._file.write(np.ascontiguousarray(array))
 
     def _forget(self, tile: _Tile) -> None:

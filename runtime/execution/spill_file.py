@@ -19,11 +19,19 @@ class SpillFile:
         OutputError: the folder cannot be used or, in `write`, its disk is full.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        """Make the file in `folder`, or in the system's folder for temporary files."""
         import tempfile  # it brings shutil and random along, and this is imported at start-up
 
-        self._folder, self._end = folder, 0
+        self._end = 0
         self._free: list[tuple[int, int]] = []  # (start, stop), in order, with gaps between them
+        try:
+            self._folder = folder or Path(tempfile.gettempdir())
+        except OSError as error:
+            raise OutputError(
+                "cannot write activations: this machine has no folder for temporary files that may be written, so set "
+                "TMPDIR to a folder with free space"
+            ) from error
         try:
             self._file = tempfile.TemporaryFile(dir=folder, prefix="latentrt-", buffering=0)  # noqa: SIM115 # close() does
         except OSError as error:

@@ -21,7 +21,7 @@ from ..media.clips.video_writer import VideoWriter
 from ..media.latents_file import read_latents
 from ..media.pictures.picture_file import PICTURE_ENDINGS, write_picture
 from ..system.npy_file import create_npy
-from ..system.partial_output import partial_output, translated_errors
+from ..system.partial_output import output_ending, partial_output, translated_errors
 from .destination import STANDARD_OUTPUT, check_destination, check_replaceable
 from .given_latents import model_latents
 from .named_seed import generator_for
@@ -54,9 +54,9 @@ def decode_file(
 ) -> dict[str, Any]:
     """Decode a latents file. The ending of `output` chooses the format:
 
-    - Images: `.png`, `.jpg`, `.webp`, or no ending for a folder of PNG files, one for each picture of a batch.
-    - Clips: `.mp4`, `.webm`, `.gif`, ..., or no ending for a folder of PNG frames. Frames are written as soon as they
-      are decoded.
+    - Images: `.png`, `.jpg`, `.webp`, or a folder of PNG files, one for each picture of a batch.
+    - Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG frames. Frames are written as soon as they are decoded.
+    - A folder is a name without an ending, a name that ends in a slash, or an existing folder.
     - Clips to `STANDARD_OUTPUT`: raw frames, uint8 (H, W, C).
     - Both: `.npy` for the float32 sample (B, C, ...), not clipped. The file is memory-mapped while it is written.
 
@@ -89,8 +89,8 @@ def decode_file(
         OutputError: the output exists or cannot be written.
     """
     started = time.perf_counter()
-    source, output = Path(source), Path(output)
-    if output != STANDARD_OUTPUT:
+    source, ending = Path(source), output_ending(output)
+    if Path(output) != STANDARD_OUTPUT:
         check_replaceable(output, overwrite, source)
     content = read_latents(source, key=key)
     latents = model_latents(vae, content, source, scaled=scaled, height=height, width=width)
@@ -104,9 +104,9 @@ def decode_file(
 
     decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": noise}, memory)
     ran = decoded.write(output, rate, sample_aspect_ratio=content.sample_aspect_ratio, overwrite=overwrite)
-    is_clip = vae.video and output.suffix.lower() != ".npy"
+    is_clip = vae.video and ending != ".npy"
     return {
-        "output": str(output),
+        "output": str(Path(output)),
         "shape": list(decoded.shape),
         **({"frame_rate": str(rate)} if is_clip else {}),
         **ran.to_json(),
@@ -141,7 +141,12 @@ class DecodedFile:
         return (self.latents.shape[0], self.vae.config.out_channels, *size)
 
     def write(
-        self, output: Path, rate: Fraction, *, sample_aspect_ratio: Fraction | None = None, overwrite: bool = False
+        self,
+        output: str | Path,
+        rate: Fraction,
+        *,
+        sample_aspect_ratio: Fraction | None = None,
+        overwrite: bool = False,
     ) -> Ran:
         """Decode the latents and write the output.
 
@@ -156,7 +161,7 @@ class DecodedFile:
         Returns:
             How the decoder ran.
         """
-        ending = output.suffix.lower()
+        ending, folder_name, output = output_ending(output), f"{output}/", Path(output)
         ran: list[Ran] = []
         if sample_aspect_ratio is not None and ending not in CLIP_ENDINGS:
             _LOG.warning(
@@ -177,7 +182,8 @@ class DecodedFile:
                 del sample  # unmaps the file
         elif self.vae.video:
             writer_bytes = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
-            with write_clip(output, rate, sample_aspect_ratio=sample_aspect_ratio, overwrite=overwrite) as writer:
+            target = output if ending else folder_name
+            with write_clip(target, rate, sample_aspect_ratio=sample_aspect_ratio, overwrite=overwrite) as writer:
                 for written, frame in enumerate(self._each_frame(ran, writer_bytes), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])

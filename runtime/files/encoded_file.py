@@ -19,7 +19,7 @@ from ..media.alpha import WHITE, Background, background_colour
 from ..media.clips.clip_chunks import ClipChunks
 from ..media.latents_file import LatentsFile, write_latents
 from ..media.latents_origin import Origin, Source
-from ..system.partial_output import require_folder
+from ..system.partial_output import output_ending, require_folder
 from .destination import check_replaceable
 from .encode_jobs import settings_of
 from .named_seed import generator_for
@@ -96,7 +96,7 @@ def encode_file(
     """
     started = time.perf_counter()
     source, output = Path(source), Path(output)
-    if output.suffix.lower() != ".safetensors":
+    if output_ending(output) != ".safetensors":
         raise OutputError(f"cannot write {output}: latents files end in .safetensors")
     check_replaceable(output, overwrite)
     require_folder(output)

@@ -14,15 +14,18 @@ from ..backends.choices import ENGINE_PACKAGES
 from ..backends.memory_model import Reopening
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
+from ..errors import LatentRTError
 from ..system.cache_folder import cache_folder, replace_file
 from ..system.file_lock import locked
+from ..system.json_file import read_json
 from ..system.processor import processor
-from .probe import Point, Probe, measure
+from .probe import Point, Probe, checked_key, measure
 
 __all__ = ["Calibration", "Points"]
 
 _log = logging.getLogger(__name__)
 _SCHEMA = 4
+_MOST_BYTES = 8 << 20  # of a kept calibration; a hundred points have 40 KB
 
 
 class Points(Protocol):
@@ -95,14 +98,14 @@ class Calibration:
 
     def _read(self) -> dict[str, Point]:
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
+            values = read_json(self.path, _MOST_BYTES)
             if values["identity"] != self.identity:
                 return {}
-            return {key: Point.from_json(point) for key, point in values["points"].items()}
+            return {checked_key(key): Point.from_json(point) for key, point in values["points"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("calibrating anew: the kept calibration cannot be read (%s)", error)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, LatentRTError) as error:
+            _log.info("calibrating anew: the kept calibration cannot be read (%s)", error)
             return {}
 
     def _write(self) -> None:
@@ -110,7 +113,7 @@ class Calibration:
             with locked(self.path):
                 points = {key: vars(point) for key, point in {**self._read(), **self._points}.items()}
                 text = json.dumps({"identity": self.identity, "points": points}, indent=1)
-                replace_file(self.path, text.encode("utf-8"))
+                replace_file(self.path, text.encode("utf-8"), flush=True)  # measuring takes minutes
         except OSError as error:
             _log.warning("the calibration is not kept: %s (LATENTRT_CACHE chooses another folder)", error)
 

@@ -6,12 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...tiling.plain_text import shown
 from ..backends.memory_model import Reopening
 from ..calls.strategy import Strategy
 from ..errors import EngineError
+from ..system.json_file import json_value
 from ..system.subprocess_call import call_in_subprocess
 
-__all__ = ["Point", "Probe", "measure"]
+__all__ = ["Point", "Probe", "checked_key", "measure"]
+
+_MOST_NUMBER = 1 << 60  # of bytes or seconds
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,34 @@ class Point:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Point":
-        return cls(
-            int(values["peak_bytes"]),
-            int(values["loaded_bytes"]),
-            float(values["seconds"]),
-            float(values["work_seconds"]),
-            int(values["opening_bytes"]),
-        )
+        """A point from its JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: a value is missing, of the wrong kind, or impossible.
+        """
+        names = ("peak_bytes", "loaded_bytes", "seconds", "work_seconds", "opening_bytes")
+        peak, loaded, seconds, work, opening = (_number(values[name]) for name in names)
+        return cls(int(peak), int(loaded), float(seconds), float(work), int(opening))
+
+
+def checked_key(key: str) -> str:
+    """The key of a probe from a file.
+
+    Raises:
+        KeyError, TypeError, ValueError, LatentRTError: it is not the key of a probe.
+    """
+    values = json_value(key)
+    Strategy.from_json(values["strategy"])
+    cells, batch = values["cells"], values["batch"]
+    if values["component"] not in ("encoder", "decoder") or not all(type(size) is int for size in (*cells, batch)):
+        raise ValueError("it holds a call of another kind")
+    return key
+
+
+def _number(value: object) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MOST_NUMBER:
+        raise ValueError(f"{shown(value)} is no measurement")
+    return value
 
 
 def measure(bundle: Path, engine: Reopening, probe: Probe, check: Callable[[], None] = lambda: None) -> Point:

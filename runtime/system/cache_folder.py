@@ -8,6 +8,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from .durable import flush_tree
+from .folder_filling import remove_tree
+from .leftovers import remove_leftovers
+from .writer_mark import WriterMark
+
 __all__ = ["cache_folder", "replace_file", "warn_once"]
 
 _log = logging.getLogger(__name__)
@@ -34,18 +39,29 @@ def cache_folder(name: str) -> Path:
     return path
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, flush: bool = False) -> None:
     """Write a file of the cache folder whole or not at all, in place of an existing one.
+
+    Args:
+        path: the file. A folder of that name is damage, and is removed.
+        content: the bytes of the file.
+        flush: whether the file must survive a power failure. That takes milliseconds.
 
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    remove_leftovers(path)
+    mark = WriterMark(path.parent, path)
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        mark.content.write_bytes(content)
+        if flush:
+            flush_tree(mark.content)
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        mark.content.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        mark.content.unlink(missing_ok=True)
+        mark.remove()
 
 
 @cache
@@ -70,7 +86,7 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError as error:  # a user number without an account, as in some containers
         raise FileNotFoundError(
-            errno.ENOENT, "this user has no home folder to keep a cache in: set LATENTRT_CACHE to a folder"
+            errno.ENOENT, "this user has no home folder to keep a cache in: set LATENTRT_CACHE to a folder", "~"
         ) from error
 
 

@@ -144,9 +144,11 @@ def remembered_sha256(path: Path, identity: FileIdentity) -> str | None:
     try:
         values = read_json(_record(path), _MOST_RECORD_BYTES)
         known = values["sha256"] if tuple(values["identity"]) == astuple(identity) else None
+        if known is not None and values.get("check") != _check_of(identity, known):
+            raise ValueError("it is damaged, or an earlier version wrote it")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.info("%s is read again: its hash in the cache folder cannot be used (%s)", path, error)
         return None
     return known if isinstance(known, str) else None
@@ -160,11 +162,17 @@ def _identity_or_none(path: Path) -> FileIdentity | None:
 
 
 def _remember(path: Path, identity: FileIdentity, sha256: str) -> None:
-    content = json.dumps({"path": str(path), "identity": astuple(identity), "sha256": sha256})
+    check = _check_of(identity, sha256)
+    content = json.dumps({"path": str(path), "identity": astuple(identity), "sha256": sha256, "check": check})
     try:
-        replace_file(_record(path), content.encode("utf-8"))
+        replace_file(_record(path), content.encode("ascii"))
     except OSError as error:
         _log.info("%s is read again at the next start: %s", path, error)
+
+
+def _check_of(identity: FileIdentity, sha256: object) -> str:
+    """The hash of a record, which shows that the record is not damaged."""
+    return hashlib.sha256(f"{astuple(identity)} {sha256}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _record(path: Path) -> Path:

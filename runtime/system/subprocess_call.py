@@ -4,15 +4,16 @@ import contextlib
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 __all__ = ["SubprocessResult", "call_in_subprocess", "describe_exit"]
 
 _POLL_SECONDS = 0.05
+_LAST_LINE_SECONDS = 1.0  # to wait for the end of standard error, which a grandchild process may keep open
+_TAIL_BYTES = 1 << 16  # of standard error, which are kept
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,33 @@ def call_in_subprocess(
         order: the argument of the call, which is sent as one line of JSON.
         check: called while the process runs. It may raise to stop the call.
     """
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            _command(module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(order) + "\n")
-                process.stdin.flush()
-            received: list[str] = []
-            reader = threading.Thread(target=lambda: received.append(_read_line(process)), daemon=True)
-            reader.start()
-            while reader.is_alive():
-                check()
-                reader.join(_POLL_SECONDS)
-            answer = received[0]
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()  # the process ends when its standard input closes
-            process.wait()
-            process.stdout.close()
-        log.seek(0)
-        lines = log.read().decode(errors="replace").strip().splitlines()
-    return SubprocessResult(json.loads(answer) if answer else None, process.returncode, lines[-1] if lines else None)
+    # Standard error goes through a pipe and not to a temporary file: a container may have no folder for such files.
+    process = subprocess.Popen(_command(module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = _LastLine(process.stderr)
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(order).encode("ascii") + b"\n")
+            process.stdin.flush()
+        received: list[bytes] = []
+        reader = threading.Thread(target=lambda: received.append(_read_line(process)), daemon=True)
+        reader.start()
+        while reader.is_alive():
+            check()
+            reader.join(_POLL_SECONDS)
+        answer = received[0]
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()  # the process ends when its standard input closes
+        process.wait()
+        process.stdout.close()
+        tail = errors.text()
+    return SubprocessResult(json.loads(answer) if answer else None, process.returncode, tail)
 
 
 def describe_exit(returncode: int) -> str:
@@ -97,8 +97,28 @@ def _command(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
-def _read_line(process: "subprocess.Popen[str]") -> str:
+def _read_line(process: "subprocess.Popen[bytes]") -> bytes:
     assert process.stdout is not None
     with contextlib.suppress(ValueError):  # the call ended and closed it
         return process.stdout.readline()
-    return ""
+    return b""
+
+
+class _LastLine:
+    """Reads a stream in a thread, so that its writer never waits, and keeps the last line."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._kept = stream, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def text(self) -> str | None:
+        """The last line, or None if there is none. It is called after the process ended."""
+        self._thread.join(_LAST_LINE_SECONDS)
+        lines = self._kept.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else None
+
+    def _read(self) -> None:
+        with self._stream:
+            while piece := self._stream.read1(_TAIL_BYTES):  # type: ignore[attr-defined]
+                self._kept = (self._kept + piece)[-_TAIL_BYTES:]

@@ -104,7 +104,7 @@ def test_errors_name_files_safely(tmp_path: Path) -> None:
 
 
 def test_a_traceback_holds_no_escapes(tmp_path: Path) -> None:
-    code = "from latentrt.cli import main; main._run = lambda: [].index('\\x1b[2J' + chr(7)); main.main()"
+    code = "from latentrt.cli import main; main._run = lambda signals: [].index('\\x1b[2J' + chr(7)); main.main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "Traceback" in done.stderr

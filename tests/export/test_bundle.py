@@ -345,7 +345,7 @@ def test_a_file_that_we_write_reads_back_with_the_safetensors_package(tmp_path: 
 
 
 def test_an_output_that_exists_is_left_alone(checkpoint: Path, out: Path) -> None:
-    for kind in ("folder", "empty folder", "file", "dangling link", "bundle"):
+    for kind in ("folder", "file", "dangling link", "bundle"):
         target = out / kind
         if kind == "dangling link":
             target.symlink_to(out / "nowhere")
@@ -355,8 +355,7 @@ def test_an_output_that_exists_is_left_alone(checkpoint: Path, out: Path) -> Non
             export_bundle(checkpoint, target)
         else:
             target.mkdir()
-            if kind == "folder":
-                (target / "precious").write_text("precious")
+            (target / "precious").write_text("precious")
         before = sorted(path.name for path in out.rglob("*"))
         with pytest.raises(OutputError, match=f"{kind} exists already"):
             export_bundle(checkpoint, target)
@@ -458,13 +457,25 @@ def test_a_killed_export_leaves_no_folder_that_opens_and_the_next_one_works(
     """
     result = run_export(checkpoint, out / "bundle", before)
     assert result.returncode == -signal.SIGKILL, result.stderr
-    (left,) = out.iterdir()
+    (left,) = (path for path in out.iterdir() if path.is_dir())
     assert left.name != "bundle"
     assert (left / "manifest.json").exists() == (stage == "manifest"), "it was killed where we meant"
     for folder in (left, out / "bundle"):
         with pytest.raises(BundleError, match=r"is the rest of an interrupted export|is not a bundle"):
             open_bundle(folder)
     export_bundle(checkpoint, out / "bundle").verify_hashes()
+    assert [path.name for path in out.iterdir()] == ["bundle"], "what the killed process left is gone"
+
+
+def test_an_export_fills_an_empty_folder_in_place(checkpoint: Path, out: Path) -> None:
+    folder = out / "bundle.v1"
+    folder.mkdir(mode=0o750)
+    (folder / "lost+found").mkdir()  # as on a new disk
+    before = folder.stat()
+    export_bundle(checkpoint, folder).verify_hashes()
+    assert (folder.stat().st_ino, folder.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in out.iterdir()] == ["bundle.v1"]
 
 
 def test_a_failure_of_our_own_leaves_nothing_either(

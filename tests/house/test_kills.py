@@ -1,4 +1,4 @@
-"""Commands that are killed at a random moment leave a whole output or none, and the next run succeeds."""
+"""Commands that a signal ends at a random moment leave a whole output or none, and nothing after the next run."""
 
 import math
 import os
@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL"),
 ]
+
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 
 KILLS = 12  # of each command
 Command = Callable[[Path], list[str]]
@@ -84,7 +86,7 @@ def test_a_killed_decode_leaves_a_whole_clip_or_none(
 
 
 def campaign(command: Command, folder: Path, name: str, is_whole: Callable[[Path], None]) -> None:
-    """Run a command once, then kill it at random moments, and run it once more after every kill."""
+    """Run a command once, then end it at random moments by each of the signals, and run it once more after each."""
     seconds = math.inf
     for warm in ("first", "second"):  # the first run also fills caches
         started = time.monotonic()
@@ -93,6 +95,7 @@ def campaign(command: Command, folder: Path, name: str, is_whole: Callable[[Path
     is_whole(folder / "first" / name)
     killed = 0
     for seed in range(KILLS):
+        number = getattr(signal, SIGNALS[seed % len(SIGNALS)])
         output = folder / str(seed) / name
         output.parent.mkdir()
         process = subprocess.Popen(
@@ -104,14 +107,18 @@ def campaign(command: Command, folder: Path, name: str, is_whole: Callable[[Path
         try:
             process.wait(random.Random(seed).uniform(0.1, 0.9) * seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            os.killpg(process.pid, number)
+            assert process.wait() == -number
             killed += 1
+        if number != signal.SIGKILL:
+            assert {path.name for path in output.parent.iterdir()} <= {name}, "it cleaned up by itself"
         if output.exists():
             is_whole(output)
+            subprocess.run([*LATENTRT, *command(output)], capture_output=True, check=False)  # it refuses the output
         else:
             run(command(output))
             is_whole(output)
+        assert [path.name for path in output.parent.iterdir()] == [name]
     assert killed > KILLS // 3, "hardly a run was killed before its end"
 
 

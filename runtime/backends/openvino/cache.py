@@ -14,6 +14,7 @@ from ...errors import BundleError
 from ...system.cache_folder import cache_folder, replace_file, warn_once
 from ...system.file_identity import FileIdentity, verified_sha256
 from ...system.file_lock import locked
+from ...system.folder_filling import remove_tree
 
 __all__ = ["CompiledModelCache"]
 
@@ -59,12 +60,12 @@ class CompiledModelCache:
         known = {}
         for model in folder.glob(_MODELS):
             digest, identity = _digest_of(model), FileIdentity.of(model)
-            if digest.is_file() and digest.read_text(encoding="ascii", errors="replace") == verified_sha256(model):
+            if _is_whole(model, digest):
                 known[model] = identity
                 continue
             _log.warning("%s is damaged, or its digest is missing: it is removed and compiled again", model)
-            model.unlink()
-            digest.unlink(missing_ok=True)
+            remove_tree(model)
+            remove_tree(digest)
         return known
 
     @staticmethod
@@ -75,6 +76,13 @@ class CompiledModelCache:
             digest = _digest_of(model)
             if FileIdentity.of(model) != known.get(model):
                 replace_file(digest, verified_sha256(model).encode("ascii"))
+
+
+def _is_whole(model: Path, digest: Path) -> bool:
+    try:
+        return digest.read_text(encoding="ascii", errors="replace") == verified_sha256(model)
+    except OSError:  # the digest is missing, one of them may not be read, or one is a folder
+        return False
 
 
 def _digest_of(model: Path) -> Path:

@@ -11,10 +11,12 @@ from typing import Any
 from ...bundle.engine_records import EngineRecord
 from ...system.cache_folder import cache_folder, replace_file
 from ...system.file_lock import locked
+from ...system.json_file import read_json
 
 __all__ = ["JitCache"]
 
 _log = logging.getLogger(__name__)
+_MOST_LIST_BYTES = 8 << 20  # of a list of sizes; a thousand sizes have 100 KB
 
 
 class JitCache:
@@ -97,7 +99,7 @@ def _kept(path: Path) -> tuple[bytes | None, set[str]]:
     """The content of the file and its list of sizes. None and an empty set if the file is absent or damaged."""
     try:
         content = path.read_bytes()
-        listed = json.loads(path.with_suffix(".json").read_bytes())
+        listed = read_json(path.with_suffix(".json"), _MOST_LIST_BYTES)
         sizes = set(map(str, listed["sizes"]))
         if listed["sha256"] != sha256(content).hexdigest():
             raise ValueError("it is not the file that was listed")

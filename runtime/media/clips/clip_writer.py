@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError, OutputError
 from ...extras import require
-from ...system.partial_output import partial_output, translated_errors
+from ...system.folder_filling import folder_entries
+from ...system.partial_output import output_ending, partial_output, translated_errors
 from ..pictures.picture_file import write_picture
 from .clip_reader import CLIP_ENDINGS
 from .video_writer import VideoWriter
@@ -37,7 +38,7 @@ def write_clip(
     - `.webm`: VP9 with the same colours, in any size.
     - `.gif`: 256 colours per frame. Times are rounded to 1/100 s.
     - `.npy`: uint8 (T, H, W, C).
-    - No ending: a folder of `frame_00000.png` and so on.
+    - No ending, a name that ends in a slash, or an existing folder: a folder of `frame_00000.png` and so on.
 
     Args:
         path: the output. Its folder must exist.
@@ -51,7 +52,8 @@ def write_clip(
         OutputError: the output exists, its ending is unknown, or its folder is missing.
         MissingExtra: PyAV or Pillow is needed and not installed.
     """
-    return ClipWriter(Path(path), None if frame_rate is None else Fraction(frame_rate), overwrite, sample_aspect_ratio)
+    rate = None if frame_rate is None else Fraction(frame_rate)
+    return ClipWriter(Path(path), output_ending(path), rate, overwrite, sample_aspect_ratio)
 
 
 class _Sink(Protocol):
@@ -71,13 +73,17 @@ class ClipWriter:
     """
 
     def __init__(
-        self, path: Path, frame_rate: Fraction | None, overwrite: bool, sample_aspect_ratio: Fraction | None = None
+        self,
+        path: Path,
+        ending: str,
+        frame_rate: Fraction | None,
+        overwrite: bool,
+        sample_aspect_ratio: Fraction | None = None,
     ) -> None:
-        ending = path.suffix.lower()
         if ending not in ("", ".npy", *CLIP_ENDINGS):
             raise OutputError(
                 f"cannot write {path} as a clip: end its name in {', '.join(CLIP_ENDINGS)} or .npy, "
-                "or leave the ending out for a folder of pictures"
+                "or end it in / for a folder of pictures"
             )
         if ending in CLIP_ENDINGS:
             if frame_rate is None or frame_rate <= 0:
@@ -90,6 +96,7 @@ class ClipWriter:
         elif not ending:
             require("PIL.Image", extra="media")
             _check_folder(path)
+        self._ending = ending
         self._path, self._frame_rate, self._sample_aspect_ratio = path, frame_rate, sample_aspect_ratio
         self._partial_output = partial_output(path, overwrite=overwrite)
         self._partial: Path | None = None
@@ -157,7 +164,7 @@ class ClipWriter:
             raise InputError(f"frames must be {wanted}, got {got}: convert them first")
         clip = frames if frames.ndim == 4 else frames[np.newaxis]
         shape = clip.shape[1:]
-        allowed = (1, 3) if self._path.suffix.lower() in CLIP_ENDINGS else (1, 3, 4)
+        allowed = (1, 3) if self._ending in CLIP_ENDINGS else (1, 3, 4)
         if 0 in shape or shape[2] not in allowed:
             raise InputError(f"frames for {self._path.name} must be {wanted} with C in {allowed}, got {frames.shape}")
         if self._shape and shape != self._shape:
@@ -169,7 +176,7 @@ class ClipWriter:
         return clip
 
     def _open(self, partial: Path, height: int, width: int, channels: int) -> _Sink:
-        match self._path.suffix.lower():
+        match self._ending:
             case "":
                 return _FolderSink(partial)
             case ".npy":
@@ -228,6 +235,6 @@ def _check_folder(path: Path) -> None:
     """Refuse to overwrite a folder that holds anything except frames of a clip, because its content is deleted."""
     if path.is_dir():
         with translated_errors(path):
-            other = next((e for e in path.iterdir() if not re.fullmatch(r"frame_\d{5,}\.png", e.name)), None)
+            other = next((e for e in folder_entries(path) if not re.fullmatch(r"frame_\d{5,}\.png", e.name)), None)
         if other is not None:
             raise OutputError(f"{path} holds {other.name}, which LatentRT did not write: choose another folder")

@@ -313,7 +313,7 @@ def test_ctrl_c_ends_the_measuring_process_too(bundle_of: BundleOf) -> None:
     finally:
         process.kill()
     assert (process.returncode, said.decode().splitlines()[-1]) == (
-        1,
+        -signal.SIGINT,
         "Interrupted: nothing unfinished was left behind.",
     )
     assert not any(worker.is_running() for worker in workers)

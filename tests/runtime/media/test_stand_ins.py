@@ -1,6 +1,7 @@
 """A Git LFS pointer or a web page in the place of latents, a picture or a clip is named, with the cure."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345
 def test_what_lies_in_the_place_of_a_file_is_named(name: str, content: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(content)
-    read = {".png": read_picture, ".mp4": open_clip}.get(path.suffix, read_latents)
+    read: Any = {".png": read_picture, ".mp4": open_clip}.get(path.suffix, read_latents)
     with pytest.raises(MediaError, match=reason) as caught:
         read(path)
     assert "\n" not in str(caught.value)
