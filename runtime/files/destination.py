@@ -45,13 +45,14 @@ def check_replaceable(output: Path, overwrite: bool, source: Path | None = None)
         raise OutputError(f"{output} is a folder{holds}, which is not replaced: choose another name")
 
 
-def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:
+def check_destination(vae: Autoencoder, batch: int, output: Path, frames: int | None = None) -> None:
     """Refuse an output that cannot hold a decoded batch.
 
     Args:
         vae: the decoding model.
         batch: how many pictures or clips are decoded.
         output: the output.
+        frames: the frames of a decoded clip. A clip of one frame can be a picture.
 
     Raises:
         InputError: the output holds a single picture or clip, and the batch has several.
@@ -66,7 +67,7 @@ def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:
     ending, channels = output.suffix.lower(), vae.config.out_channels
     if ending == ".npy":
         return
-    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending)):
+    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending and ending not in PICTURE_ENDINGS)):
         raise OutputError(
             f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name, or .png for a picture"
         )
@@ -74,8 +75,11 @@ def check_destination(vae: Autoencoder, batch: int, output: Path) -> None:
     if vae.video:
         if batch != 1:
             raise InputError(f"the latents hold {batch} clips and {output.name} holds one: write .npy, or split them")
-        if ending in PICTURE_ENDINGS:
-            raise OutputError(f"cannot write a clip as {output.name}: give .mp4, .webm, .gif, .npy, or a folder name")
+        if ending in PICTURE_ENDINGS and frames != 1:
+            raise OutputError(
+                f"cannot write a clip of {frames} frames as {output.name}: give .mp4, .webm, .gif, .npy, or a folder "
+                "name"
+            )
     elif ending in PICTURE_ENDINGS:
         if batch != 1:
             raise InputError(f"the latents hold {batch} pictures, and {output.name} holds one: give a folder or .npy")

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..arrays.ran import FileRun
 from ..errors import InputError, LatentRTError, MediaError, OutputError
 from ..system.claim import FolderClaims
+from ..system.free_space import free_bytes
 from .folder_contents import LeftOut
 from .folder_job import FolderJob
 from .folder_report import FailedFile, FolderReport
@@ -135,8 +136,5 @@ def _concerns_all(error: LatentRTError, folder: Path) -> bool:
         return False
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         return True
-    import shutil  # imported here: it imports every compression library
-
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
-    return False
+    free = free_bytes(folder)
+    return free is not None and free < _LEAST_FREE_BYTES
