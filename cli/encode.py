@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..runtime import open_bundle
-from ..runtime.errors import MediaError
+from ..runtime.errors import InputError, MediaError
 from .folder_summary import FailureCount, show_folder
 from .interrupt import Interrupt
 from .options.common import as_json, backend_options, force_option
@@ -21,7 +21,9 @@ __all__ = ["encode"]
 @click.command(epilog="Example: latentrt encode bundle photo.png -o latents.safetensors --sample --seed 7")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .safetensors file or a folder.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help='A .safetensors file, a folder, or "-".'
+)
 @click.option(
     "--mode/--sample", "mode", default=True, help="Write the mean latents (default), or latents drawn with --seed."
 )
@@ -70,6 +72,8 @@ def encode(
     the file keeps the original size. Colour profiles are converted to sRGB. Models with an alpha channel take
     transparency as it is.
 
+    INPUT can be "-" for standard input, or a pipe. "-o -" writes one latents file to standard output.
+
     A folder can be encoded again: latents files that this run would make the same are left out. If the run would make
     a file differently (another option, another bundle, a changed picture), it ends with an error, unless --force
     replaces the file. The last line counts the entries of the folder that are no pictures or clips.
@@ -81,10 +85,13 @@ def encode(
     noise, and a file gets the same noise alone, in its folder, and in a rerun.
     """
     from ..runtime.arrays.ran import FileRun
+    from ..runtime.files.destination import STANDARD_OUTPUT
     from ..runtime.files.encoded_file import encode_file
     from ..runtime.files.encoded_folder import encode_folder
     from ..runtime.files.folder_report import FolderReport
     from ..runtime.files.sources import folder_contents
+    from ..runtime.files.standard_input import STANDARD_INPUT, readable_file
+    from ..runtime.files.standard_output import latents_destination
     from ..runtime.media.alpha import background_colour
 
     if mode and seed is not None:
@@ -92,9 +99,14 @@ def encode(
     if not mode and seed is None:
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     behind = background_colour(background)
-    if not source.exists():
+    if not source.exists() and source != STANDARD_INPUT:
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
-    with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
+    with (
+        readable_file(source, "", output.parent) as file,
+        latents_destination(output) as target,
+        open_bundle(bundle, **engine) as vae,
+        calibration_notice(hidden=json_output),
+    ):
         way.enable(vae, memory)
         contents = folder_contents(source, vae) if source.is_dir() else None
         files = () if contents is None else contents.clips if vae.video else contents.pictures
@@ -102,15 +114,19 @@ def encode(
         options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": way.stream, "memory": memory}
         options |= {"background": behind, "matrix": matrix, "check": interrupt.check, "overwrite": force}
         with progress_bar("Encoding", hidden=json_output) as update:
+            if files and output == STANDARD_OUTPUT:
+                raise InputError(f"-o - writes one latents file, and {source} holds {len(files)} inputs: name a folder")
             if files:
                 counted = FailureCount(update)
                 options |= {"progress": counted.update, "on_failed": counted.add}
                 report = interrupt.run(partial(encode_folder, vae, source, output, **options))
             else:
-                encoded = interrupt.run(partial(encode_file, vae, source, output, progress=update, **options))
+                encoded = interrupt.run(partial(encode_file, vae, file, target, progress=update, **options))
                 run = FileRun(source, output, encoded.ran, encoded.seconds)
                 report = FolderReport((run,), (), (), (), () if contents is None else contents.left_out)
         backend = {"backend": vae.backend, "dtype": vae.dtype}
+    if output == STANDARD_OUTPUT:
+        return
     show_folder(output, {**backend, **report.to_json()}, report, "latents file", json_output)
     if contents is not None and not json_output and (sentence := contents.sentence()) is not None:
         echo(sentence)

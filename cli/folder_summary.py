@@ -1,5 +1,6 @@
 """The closing lines of a command that ran over a folder, and the count of failed files in its progress bar."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,9 @@ def _others(report: "FolderReport") -> str:
     if report.failed:
         text += f", {len(report.failed)} failed"
     if report.kept:
-        unrecorded = sum(job.state == "unrecorded" for job in report.kept)
-        older = f" ({unrecorded} of them by a version that recorded no settings)" if unrecorded else ""
-        text += f", {len(report.kept)} were there already{older}"
+        reasons = Counter(job.reason for job in report.kept if job.reason)
+        notes = "; ".join(f"{count} of them {reason}" for reason, count in reasons.items())
+        text += f", {len(report.kept)} were there already{f' ({notes})' if notes else ''}"
     if report.shared:
         text += f", {len(report.shared)} were written by other processes meanwhile"
     return text

@@ -41,7 +41,10 @@ if TYPE_CHECKING:
         OutputError,
     )
     from .files.decoded_file import decode_file
+    from .files.decoded_folder import decode_folder
     from .files.encoded_file import EncodedFile, encode_file
+    from .files.encoded_folder import encode_folder
+    from .files.folder_report import FailedFile, FolderReport
     from .media.latents_file import LatentsFile, read_latents, write_latents
 
 __all__ = [
@@ -68,6 +71,8 @@ __all__ = [
     "DiagonalGaussian",
     "EncodedFile",
     "EngineError",
+    "FailedFile",
+    "FolderReport",
     "InputError",
     "LatentRTError",
     "LatentsFile",
@@ -77,7 +82,9 @@ __all__ = [
     "OutputError",
     "TensorRtOptions",
     "decode_file",
+    "decode_folder",
     "encode_file",
+    "encode_folder",
     "open_bundle",
     "read_latents",
     "write_latents",
@@ -107,6 +114,8 @@ _PLACES = {
     "DiagonalGaussian": "arrays.posterior",
     "EncodedFile": "files.encoded_file",
     "EngineError": "errors",
+    "FailedFile": "files.folder_report",
+    "FolderReport": "files.folder_report",
     "InputError": "errors",
     "LatentRTError": "errors",
     "LatentsFile": "media.latents_file",
@@ -116,7 +125,9 @@ _PLACES = {
     "OutputError": "errors",
     "TensorRtOptions": "backends.tensorrt.options",
     "decode_file": "files.decoded_file",
+    "decode_folder": "files.decoded_folder",
     "encode_file": "files.encoded_file",
+    "encode_folder": "files.encoded_folder",
     "read_latents": "media.latents_file",
     "write_latents": "media.latents_file",
 }

@@ -115,7 +115,7 @@ def _state(metadata: dict[str, str] | None, source: Path, family: str, settings:
             return "other", "with other settings (the bundle)"
         if metadata.get("scaled", settings.scaled) != settings.scaled:
             return "other", "with other settings (--scaled)"
-        return "unrecorded", ""
+        return "unrecorded", "by a version that recorded no settings"
     if different := origin.settings.differences(settings):
         return "other", f"with other settings ({', '.join(different)})"
     if not origin.source.is_unchanged(source):

@@ -23,7 +23,7 @@ class FolderJob:
         state: what `output` is now. "absent": it does not exist. "same": it is the file that this run would make.
             "unrecorded": it exists and does not record its origin. "other": it differs. "unreadable": `source` cannot
             be read, so nothing can be said about `output`.
-        reason: why it differs.
+        reason: why it differs, or what is known of an output that is kept.
     """
 
     source: Path

@@ -20,7 +20,7 @@ from ..system.partial_output import output_error, partial_output
 from .clips.video_geometry import MOST_ASPECT
 from .latents_origin import Origin
 
-__all__ = ["LatentsFile", "is_ours", "read_latents", "read_metadata", "write_latents"]
+__all__ = ["LatentsFile", "is_ours", "latents_shape", "read_latents", "read_metadata", "write_latents"]
 
 _FORMAT = "latentrt-latents-1"
 _FORMAT_PREFIX = "latentrt-latents-"  # of all versions of the format
@@ -138,6 +138,24 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="np") as tensors:
             return tensors.metadata() or {}
     except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
+
+
+def latents_shape(path: Path) -> tuple[int, ...]:
+    """Read the shape of the latents in a file without their values.
+
+    Raises:
+        MediaError: the file is damaged or holds no latents.
+    """
+    if path.suffix.lower() == ".npy":
+        return load_npy(path, mmap_mode="r").shape
+    _check_header_size(path)
+    try:
+        with safetensors.safe_open(path, framework="np") as tensors:
+            names = list(tensors.keys())
+            name = _KEY if _KEY in names or not names else names[0]
+            return tuple(tensors.get_slice(name).get_shape())
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         raise MediaError(f"{path} is not a whole safetensors file ({error}): replace it") from error
 
 
