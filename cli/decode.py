@@ -73,7 +73,7 @@ def decode(
     json_output: bool,
     **engine: Any,
 ) -> None:
-    """Decode LATENTS, a latents file or a folder of them, with BUNDLE.
+    """Decode the file LATENTS with BUNDLE. LATENTS can also be a folder of latents files.
 
     The ending of -o chooses the format: a picture (png, jpg, webp), a clip (mp4, webm, gif), or a .npy array, which
     holds the float32 sample. A name without an ending is a folder of frames or pictures. A clip of one frame can be a

@@ -23,6 +23,7 @@ from ..system.partial_output import require_folder
 from .destination import check_replaceable
 from .encode_jobs import settings_of
 from .named_seed import generator_for
+from .output_limits import check_latents_space
 from .progress import FileProgress, counting
 from .sources import is_array, read_sample
 
@@ -105,9 +106,9 @@ def encode_file(
     # The source is hashed before it is read, so that a later change of the file is recognised.
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
     if clips is not None and (stream or (memory is not None and not is_array(source))):
-        encoded = _encode_clip(vae, clips, source, check, progress, memory, behind, matrix, stream=stream)
+        encoded = _encode_clip(vae, clips, source, output, check, progress, memory, behind, matrix, stream=stream)
     else:
-        encoded = _encode_whole(vae, source, check, progress, memory, behind, matrix)
+        encoded = _encode_whole(vae, source, output, check, progress, memory, behind, matrix)
     check()
     posterior = encoded.posterior
     latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
@@ -141,6 +142,7 @@ class _Encoded:
 def _encode_whole(
     vae: Autoencoder,
     source: Path,
+    output: Path,
     check: Callable[[], None],
     progress: FileProgress | None,
     memory: int | str | None,
@@ -149,6 +151,7 @@ def _encode_whole(
 ) -> _Encoded:
     read = read_sample(source, vae, check=check, background=background, matrix=matrix)
     check()
+    check_latents_space(output, vae, read.sample.shape[2:])
     encoded = vae.encode(read.sample, memory=memory, progress=counting("tiles", progress))
     assert encoded.ran is not None
     return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
@@ -158,6 +161,7 @@ def _encode_clip(
     vae: Autoencoder,
     clips: ClipCalls,
     source: Path,
+    output: Path,
     check: Callable[[], None],
     progress: FileProgress | None,
     memory: int | str | None,
@@ -170,10 +174,13 @@ def _encode_clip(
     chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, background=background, matrix=matrix)
     strategy = clips.clip_strategy(chunks.padded_size, memory, stream=stream)
     if not strategy.streaming:
-        return _encode_whole(vae, source, check, progress, memory, background, matrix)
-    moments = []
+        return _encode_whole(vae, source, output, check, progress, memory, background, matrix)
+    moments: list[NDArray[np.float32]] = []
     for part in clips.encode_chunks(chunks, strategy):
         check()
+        if not moments and chunks.frame_count:
+            size = (chunks.frame_count, chunks.height, chunks.width)
+            check_latents_space(output, vae, vae.grid.padded_size(size))
         moments.append(part)
         if progress is not None:
             progress("frames", chunks.frames, chunks.frame_count or 0)

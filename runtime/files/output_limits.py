@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
+from ..autoencoders.autoencoder import Autoencoder
 from ..media.pictures.picture_file import PICTURE_ENDINGS
 from ..media.pictures.picture_limits import check_picture_format, check_picture_size
 from ..system.free_space import check_free_space
 
-__all__ = ["check_output_limits"]
+__all__ = ["check_latents_space", "check_output_limits"]
 
 _FLOAT_BYTES = 4
 _MOST_DEFLATE = 1032  # pixels' bytes that one byte of a PNG file can stand for; no picture compresses better
@@ -35,3 +36,18 @@ def check_output_limits(output: Path, ending: str, shape: Sequence[int]) -> None
     elif ending in PICTURE_ENDINGS:
         check_picture_format(output)
         check_picture_size(output, *shape[-2:])
+
+
+def check_latents_space(output: Path, vae: Autoencoder, size: Sequence[int]) -> None:
+    """Refuse a latents file that the disk certainly cannot hold, before the encoder runs.
+
+    Args:
+        output: the latents file.
+        vae: the encoding model.
+        size: the size of the sample on the model's grid, (H, W) or (T, H, W), in pixels and frames.
+
+    Raises:
+        OutputError: the disk has too little free space.
+    """
+    cells = prod(vae.grid.latent_size(size))
+    check_free_space(output, cells * vae.config.latent_channels * _FLOAT_BYTES)

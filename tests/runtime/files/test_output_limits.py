@@ -12,6 +12,7 @@ from latentrt.runtime.autoencoders.autoencoder import Autoencoder
 from latentrt.runtime.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
 from latentrt.runtime.errors import InputError, LatentRTError, MediaError, OutputError
 from latentrt.runtime.files.decoded_file import decode_file
+from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.media.clips import video_writer
 from latentrt.runtime.media.clips.clip_writer import write_clip
 from latentrt.runtime.media.latents_file import LatentsFile, write_latents
@@ -97,6 +98,20 @@ def test_an_output_that_the_disk_cannot_hold_is_refused_at_once(
     with pytest.raises(OutputError, match="the disk has"):
         decode_file(opened("sd"), source, tmp_path / "a.npy")
     assert not (tmp_path / "a.npy").exists()
+
+
+def test_latents_that_the_disk_cannot_hold_are_refused_before_the_encoder_runs(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
+    with write_clip(tmp_path / "a.mp4", 24) as clip:
+        clip.write(np.zeros((9, 64, 64, 3), np.uint8))
+    monkeypatch.setattr("latentrt.runtime.system.free_space.free_bytes", lambda folder: 60)  # 64 or more are wanted
+    monkeypatch.setattr(Autoencoder, "encode", None)
+    for name, source, stream in (("sd", "a.png", False), ("ltx20", "a.mp4", False), ("ltx20", "a.mp4", True)):
+        with pytest.raises(OutputError, match="the disk has"):
+            encode_file(opened(name), tmp_path / source, tmp_path / "z.safetensors", stream=stream)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "a.png"]
 
 
 def test_the_largest_pictures_of_a_format_are_written(tmp_path: Path) -> None:
