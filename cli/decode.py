@@ -1,4 +1,4 @@
-"""`latentrt decode`: decode a latents file to a picture, a clip or an array."""
+"""`latentrt decode`: decode latents files to pictures, clips or arrays."""
 
 from fractions import Fraction
 from functools import partial
@@ -11,6 +11,7 @@ from ..runtime import open_bundle
 from ..runtime.errors import InputError
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from ..runtime.system.partial_output import output_ending
+from .folder_summary import FailureCount, show_folder
 from .interrupt import Interrupt
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
@@ -46,6 +47,12 @@ __all__ = ["decode"]
     help="For the packed latents of FLUX pipelines: the height in pixels that the pipeline was asked for.",
 )
 @click.option("--width", type=click.IntRange(min=1), help="The width in pixels, as --height.")
+@click.option(
+    "--format",
+    "ending",
+    metavar="ENDING",
+    help="For a folder of latents: the ending of each output, such as jpg or npy.  [default: png, or mp4 for clips]",
+)
 @click.option("--fps", type=FrameRate(), help="Frames per second of a clip.  [default: the latents file's, or 24]")
 @click.option("--timestep", type=float, help="For timestep-conditioned decoders (LTX-2 decodes at 0.05).")
 @click.option(
@@ -68,6 +75,7 @@ def decode(
     key: str | None,
     height: int | None,
     width: int | None,
+    ending: str | None,
     fps: Fraction | None,
     timestep: float | None,
     seed: int | None,
@@ -77,12 +85,23 @@ def decode(
     json_output: bool,
     **engine: Any,
 ) -> None:
-    """Decode the file LATENTS with BUNDLE.
+    """Decode the file LATENTS with BUNDLE. LATENTS can also be a folder of latents files.
 
     The ending of -o chooses the format: a picture (png, jpg, webp), a clip (mp4, webm, gif), or a .npy array, which
     holds the float32 sample. A name without an ending, or one that ends in a slash, is a folder of frames or pictures.
-    "-o -" writes a clip's raw frames to standard output while they are decoded, for a preview or for
-    `| ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 24 -i - clip.mp4`.
+    A clip of one frame can be a picture. "-o -" writes a clip's raw frames to standard output while they are decoded,
+    for a preview or for ffmpeg. This makes a file that browsers play, for a clip of even width and height:
+
+    \b
+    latentrt decode bundle latents.safetensors -o - |
+      ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 24 -i - \\
+        -vf scale=out_color_matrix=bt709:out_range=tv,format=yuv420p -colorspace bt709 \\
+        -color_primaries bt709 -color_trc bt709 -color_range tv -movflags +faststart clip.mp4
+
+    LATENTS can be "-" for standard input, or a pipe. Each file of a folder becomes one file in the folder -o. A file
+    that cannot be decoded is reported, and the others go on. The exit code is then 1, and a second run tries these
+    files again: it leaves out the outputs that exist, unless --force replaces them. Several processes may decode one
+    folder at a time, and share the work.
 
     LATENTS is a safetensors, npy, npz, ComfyUI (.latent) or .pt file. A latents file of LatentRT restores the original
     size, if that still fits the latents. With --stream or --tile a clip's frames are written while later frames are
@@ -90,12 +109,19 @@ def decode(
     it bounds memory in height and width too, and approximates.
     """
     from ..runtime.files.decoded_file import decode_file
+    from ..runtime.files.decoded_folder import decode_folder
     from ..runtime.files.destination import STANDARD_OUTPUT
+    from ..runtime.files.folder_report import FolderReport
+    from ..runtime.files.standard_input import readable_file
 
     provide_temporary_folder(output)
     if fps is not None and output_ending(output) in PICTURE_ENDINGS:
         raise click.UsageError(f"--fps is for clips, and {output} is a picture: leave it out")
+    is_folder = latents.is_dir()
+    if ending is not None and not is_folder:
+        raise click.UsageError("--format is for a folder of latents: the ending of -o chooses the format of a file")
     with (
+        readable_file(latents, ".safetensors", Path(output).parent) as file,
         open_bundle(bundle, **engine) as vae,
         calibration_notice(hidden=json_output),
         progress_bar("Decoding", hidden=json_output) as update,
@@ -103,11 +129,11 @@ def decode(
         if fps is not None and not vae.video:
             raise InputError(f"--fps is for clips, and the bundle is {vae.family}: leave it out")
         way.enable(vae, memory)
-        interrupt = Interrupt(vae)
+        interrupt, counted = Interrupt(vae), FailureCount(update)
 
         def progress(what: str, done: int, total: int) -> None:
             interrupt.check()
-            update(what, done, total)
+            counted.update(what, done, total)
 
         options: dict[str, Any] = {
             "scaled": scaled,
@@ -119,11 +145,23 @@ def decode(
             "seed": seed,
             "memory": memory,
             "overwrite": force,
+            "progress": progress,
         }
-        report = interrupt.run(partial(decode_file, vae, latents, output, progress=progress, **options))
-    if Path(output) == STANDARD_OUTPUT:
+        report: FolderReport | dict[str, Any]
+        if is_folder:
+            options |= {"check": interrupt.check, "on_failed": counted.add}
+            options["ending"] = ending if ending is None else f".{ending.lower().removeprefix('.')}"
+            report = interrupt.run(partial(decode_folder, vae, latents, output, **options))
+        else:
+            report = interrupt.run(partial(decode_file, vae, file, output, **options))
+        backend = {"backend": vae.backend, "dtype": vae.dtype}
+    if isinstance(report, FolderReport):
+        show_folder(Path(output), {**backend, **report.to_json()}, report, "file", json_output)
+        if report.failed:
+            click.get_current_context().exit(1)
+    elif Path(output) == STANDARD_OUTPUT:
         return
-    if json_output:
+    elif json_output:
         emit_json(report)
     else:
         rate = f", {report['frame_rate']} frames per second" if "frame_rate" in report else ""

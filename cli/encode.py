@@ -2,22 +2,19 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..runtime import open_bundle
-from ..runtime.errors import MediaError, OutputError
+from ..runtime.errors import InputError, MediaError
+from .folder_summary import FailureCount, show_folder
 from .interrupt import Interrupt
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .progress import calibration_notice, progress_bar
-from .run_summary import how_it_ran
 from .temporary_folder import provide_temporary_folder
-from .terminal import echo, emit_json
-
-if TYPE_CHECKING:
-    from ..runtime.files.encode_jobs import EncodeJob
+from .terminal import echo
 
 __all__ = ["encode"]
 
@@ -25,7 +22,9 @@ __all__ = ["encode"]
 @click.command(epilog="Example: latentrt encode bundle photo.png -o latents.safetensors --sample --seed 7")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .safetensors file or a folder.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help='A .safetensors file, a folder, or "-".'
+)
 @click.option(
     "--mode/--sample", "mode", default=True, help="Write the mean latents (default), or latents drawn with --seed."
 )
@@ -80,19 +79,27 @@ def encode(
     the file keeps the original size. Colour profiles are converted to sRGB. Models with an alpha channel take
     transparency as it is.
 
+    INPUT can be "-" for standard input, or a pipe. "-o -" writes one latents file to standard output.
+
     A folder can be encoded again: latents files that this run would make the same are left out. If the run would make
     a file differently (another option, another bundle, a changed picture), it ends with an error, unless --force
     replaces the file. The last line counts the entries of the folder that are no pictures or clips.
 
+    A file of a folder that cannot be encoded is reported, and the others go on. The exit code is then 1, and a second
+    run tries these files again. Several processes may encode one folder at a time, and share the work.
+
     With --sample the noise of a file comes from --seed and the file's name. So all files of a folder get different
     noise, and a file gets the same noise alone, in its folder, and in a rerun.
     """
-    from ..runtime.arrays.ran import FileRun, summary
-    from ..runtime.files.encode_jobs import EncodeJob, check_same, encode_jobs, settings_of
+    from ..runtime.arrays.ran import FileRun
+    from ..runtime.files.destination import STANDARD_OUTPUT
     from ..runtime.files.encoded_file import encode_file
+    from ..runtime.files.encoded_folder import encode_folder
+    from ..runtime.files.folder_report import FolderReport
     from ..runtime.files.sources import folder_contents
+    from ..runtime.files.standard_input import STANDARD_INPUT, readable_file
+    from ..runtime.files.standard_output import latents_destination
     from ..runtime.media.alpha import background_colour
-    from ..runtime.system.partial_output import output_ending, translated_errors
 
     if mode and seed is not None:
         raise click.UsageError("--seed is for --sample: the mean latents need none")
@@ -100,61 +107,37 @@ def encode(
         raise click.UsageError("--sample needs --seed N, so that the result can be made again")
     behind = background_colour(background)
     provide_temporary_folder(output)
-    if not source.exists():
+    if not source.exists() and source != STANDARD_INPUT:
         raise MediaError(f"{source} does not exist: give a picture, a clip, a .npy array, or a folder of them")
-    with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
+    with (
+        readable_file(source, "", output.parent) as file,
+        latents_destination(output) as target,
+        open_bundle(bundle, **engine) as vae,
+        calibration_notice(hidden=json_output),
+    ):
         way.enable(vae, memory)
         contents = folder_contents(source, vae) if source.is_dir() else None
         files = () if contents is None else contents.clips if vae.video else contents.pictures
-        if files and output_ending(output) == ".safetensors":
-            raise OutputError(
-                f"{output.name} is one latents file, and each of the {len(files)} files in {source} gets its own: "
-                f"name a folder for them"
-            )
         interrupt = Interrupt(vae)
-        jobs = [EncodeJob(source, output)]
-        if files:
-            settings = settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix)
-            jobs = interrupt.run(partial(encode_jobs, files, output, vae, settings, interrupt.check))
-            if not force:
-                check_same(jobs, output)
-            with translated_errors(output):
-                output.mkdir(parents=True, exist_ok=True)
-        redone = ("absent", "other", "unrecorded") if force else ("absent",)
-        waiting = [job for job in jobs if job.state in redone]
         options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": way.stream, "memory": memory}
         options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
-        runs: list[FileRun] = []
+        options |= {"check": interrupt.check, "overwrite": force}
         with progress_bar("Encoding", hidden=json_output) as update:
-            update("files", len(jobs) - len(waiting), len(jobs))
-            options |= {"progress": update, "check": interrupt.check, "overwrite": force}
-            for job in waiting:
-                encoded = interrupt.run(partial(encode_file, vae, job.source, job.target, **options))
-                runs.append(FileRun(job.source, job.target, encoded.ran, encoded.seconds))
-                update("files", len(jobs) - len(waiting) + len(runs), len(jobs))
-        report = {"backend": vae.backend, "dtype": vae.dtype, **summary(runs)}
-    kept = [job for job in jobs if job.state not in redone]
-    left_out = () if contents is None else contents.left_out
-    if json_output:
-        there = [{"file": str(job.source), "reason": f"{job.target} is there already"} for job in kept]
-        emit_json(
-            {
-                "written": [str(job.target) for job in waiting],
-                "skipped": there + [one.to_json() for one in left_out],
-                **report,
-                "files": [run.to_json() for run in runs],
-            }
-        )
+            if files and output == STANDARD_OUTPUT:
+                raise InputError(f"-o - writes one latents file, and {source} holds {len(files)} inputs: name a folder")
+            if files:
+                counted = FailureCount(update)
+                options |= {"progress": counted.update, "on_failed": counted.add}
+                report = interrupt.run(partial(encode_folder, vae, source, output, **options))
+            else:
+                encoded = interrupt.run(partial(encode_file, vae, file, target, progress=update, **options))
+                run = FileRun(source, output, encoded.ran, encoded.seconds)
+                report = FolderReport((run,), (), (), (), () if contents is None else contents.left_out)
+        backend = {"backend": vae.backend, "dtype": vae.dtype}
+    if output == STANDARD_OUTPUT:
         return
-    echo(
-        f"{output}: {len(waiting)} latents file{'' if len(waiting) == 1 else 's'} written{_kept_text(kept)}; "
-        f"{how_it_ran(report)}"
-    )
-    if contents is not None and (sentence := contents.sentence()) is not None:
+    show_folder(output, {**backend, **report.to_json()}, report, "latents file", json_output)
+    if contents is not None and not json_output and (sentence := contents.sentence()) is not None:
         echo(sentence)
-
-
-def _kept_text(kept: "list[EncodeJob]") -> str:
-    unrecorded = sum(job.state == "unrecorded" for job in kept)
-    older = f" ({unrecorded} of them by a version that recorded no settings)" if unrecorded else ""
-    return f", {len(kept)} were there already{older}" if kept else ""
+    if report.failed:
+        click.get_current_context().exit(1)

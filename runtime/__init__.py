@@ -41,7 +41,10 @@ if TYPE_CHECKING:
         OutputError,
     )
     from .files.decoded_file import decode_file
+    from .files.decoded_folder import decode_folder
     from .files.encoded_file import EncodedFile, encode_file
+    from .files.encoded_folder import encode_folder
+    from .files.folder_report import FailedFile, FolderReport
     from .media.clips.clip_reader import ClipReader, open_clip
     from .media.clips.clip_writer import ClipWriter, write_clip
     from .media.clips.whole_clip import Clip, read_clip
@@ -75,6 +78,8 @@ __all__ = [
     "DiagonalGaussian",
     "EncodedFile",
     "EngineError",
+    "FailedFile",
+    "FolderReport",
     "InputError",
     "LatentRTError",
     "LatentsFile",
@@ -84,7 +89,9 @@ __all__ = [
     "OutputError",
     "TensorRtOptions",
     "decode_file",
+    "decode_folder",
     "encode_file",
+    "encode_folder",
     "open_bundle",
     "open_clip",
     "read_clip",
@@ -122,6 +129,8 @@ _PLACES = {
     "DiagonalGaussian": "arrays.posterior",
     "EncodedFile": "files.encoded_file",
     "EngineError": "errors",
+    "FailedFile": "files.folder_report",
+    "FolderReport": "files.folder_report",
     "InputError": "errors",
     "LatentRTError": "errors",
     "LatentsFile": "media.latents_file",
@@ -131,9 +140,11 @@ _PLACES = {
     "OutputError": "errors",
     "TensorRtOptions": "backends.tensorrt.options",
     "decode_file": "files.decoded_file",
+    "decode_folder": "files.decoded_folder",
     "encode_file": "files.encoded_file",
     "open_clip": "media.clips.clip_reader",
     "read_clip": "media.clips.whole_clip",
+    "encode_folder": "files.encoded_folder",
     "read_latents": "media.latents_file",
     "read_picture": "media.pictures.picture_file",
     "write_clip": "media.clips.clip_writer",

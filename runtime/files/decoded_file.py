@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
+from ..calls.conditions import conditions_for
 from ..errors import InputError
 from ..media.clips.clip_reader import CLIP_ENDINGS
 from ..media.clips.clip_writer import write_clip
@@ -24,11 +25,12 @@ from ..system.npy_file import create_npy
 from ..system.partial_output import output_ending, partial_output, translated_errors
 from .destination import STANDARD_OUTPUT, check_destination, check_replaceable
 from .given_latents import model_latents
-from .named_seed import generator_for
+from .named_seed import check_seed, generator_for
 from .original_size import original_size
+from .output_limits import check_output_limits
 from .progress import FileProgress, counting
 
-__all__ = ["DEFAULT_FRAME_RATE", "DecodedFile", "decode_file"]
+__all__ = ["DEFAULT_FRAME_RATE", "DecodedFile", "check_conditions", "decode_file"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ def decode_file(
     """Decode a latents file. The ending of `output` chooses the format:
 
     - Images: `.png`, `.jpg`, `.webp`, or a folder of PNG files, one for each picture of a batch.
-    - Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG frames. Frames are written as soon as they are decoded.
+    - Clips: `.mp4`, `.webm`, `.gif`, ..., or a folder of PNG frames. Frames are written as soon as they are decoded. A
+      clip of a single frame can also be a picture.
     - A folder is a name without an ending, a name that ends in a slash, or an existing folder.
     - Clips to `STANDARD_OUTPUT`: raw frames, uint8 (H, W, C).
     - Both: `.npy` for the float32 sample (B, C, ...), not clipped. The file is memory-mapped while it is written.
@@ -94,17 +97,18 @@ def decode_file(
         check_replaceable(output, overwrite, source)
     content = read_latents(source, key=key)
     latents = model_latents(vae, content, source, scaled=scaled, height=height, width=width)
-    if seed is not None and not vae.config.noise_stacks:
-        raise InputError("seed: this decoder injects no noise; leave it out")
+    check_conditions(vae, temb, seed)
     noise = None if seed is None else generator_for(seed, source)
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
-    check_destination(vae, latents.shape[0], output)
     crop = original_size(content, vae.grid, latents.shape[2:], source)
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
-
     decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": noise}, memory)
+    check_destination(vae, latents.shape[0], output, decoded.shape[2] if vae.video else None)
+    if Path(output) != STANDARD_OUTPUT:
+        check_output_limits(Path(output), ending, decoded.shape)
+
     ran = decoded.write(output, rate, sample_aspect_ratio=content.sample_aspect_ratio, overwrite=overwrite)
-    is_clip = vae.video and ending != ".npy"
+    is_clip = vae.video and ending not in (".npy", *PICTURE_ENDINGS)
     return {
         "output": str(Path(output)),
         "shape": list(decoded.shape),
@@ -112,6 +116,23 @@ def decode_file(
         **ran.to_json(),
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def check_conditions(vae: Autoencoder, temb: float | None, seed: int | None) -> None:
+    """Refuse a timestep or a seed that the decoder does not take, or that it lacks.
+
+    Args:
+        vae: the decoding model.
+        temb: see `decode_file`.
+        seed: see `decode_file`.
+
+    Raises:
+        InputError: see above.
+    """
+    check_seed(seed)
+    if seed is not None and not vae.config.noise_stacks:
+        raise InputError("seed: this decoder injects no noise; leave it out")
+    conditions_for(vae.config, np.empty((1, 1, 1, 1), np.float32), temb, 0 if seed is None else seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,10 +201,15 @@ class DecodedFile:
                 sample = create_npy(file, self.shape)
                 self._decode(ran, out=sample)
                 del sample  # unmaps the file
+        elif self.vae.video and ending in PICTURE_ENDINGS:
+            (frame,) = self._each_frame(ran)
+            write_picture(output, frame, overwrite=overwrite)
         elif self.vae.video:
-            writer_bytes = VideoWriter.held_bytes(*self.shape[3:]) if ending else 0
+            _, channels, _, frame_height, frame_width = self.shape
+            writer_bytes = VideoWriter.held_bytes(frame_height, frame_width) if ending else 0
             target = output if ending else folder_name
             with write_clip(target, rate, sample_aspect_ratio=sample_aspect_ratio, overwrite=overwrite) as writer:
+                writer.begin(frame_height, frame_width, channels)
                 for written, frame in enumerate(self._each_frame(ran, writer_bytes), 1):
                     writer.write(frame)
                     self._count("frames", written, self.shape[2])

@@ -55,13 +55,14 @@ def check_replaceable(output: str | Path, overwrite: bool, source: Path | None =
         )
 
 
-def check_destination(vae: Autoencoder, batch: int, output: str | Path) -> None:
+def check_destination(vae: Autoencoder, batch: int, output: str | Path, frames: int | None = None) -> None:
     """Refuse an output that cannot hold a decoded batch.
 
     Args:
         vae: the decoding model.
         batch: how many pictures or clips are decoded.
         output: the output.
+        frames: the frames of a decoded clip. A clip of one frame can be a picture.
 
     Raises:
         InputError: the output holds a single picture or clip, and the batch has several.
@@ -77,7 +78,7 @@ def check_destination(vae: Autoencoder, batch: int, output: str | Path) -> None:
     channels = vae.config.out_channels
     if ending == ".npy":
         return
-    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending)):
+    if channels == 4 and (ending in (".jpg", ".jpeg") or (vae.video and ending and ending not in PICTURE_ENDINGS)):
         raise OutputError(
             f"{output.name} cannot hold the model's 4 channels: give .npy, a folder name, or .png for a picture"
         )
@@ -85,8 +86,11 @@ def check_destination(vae: Autoencoder, batch: int, output: str | Path) -> None:
     if vae.video:
         if batch != 1:
             raise InputError(f"the latents hold {batch} clips and {output.name} holds one: write .npy, or split them")
-        if ending in PICTURE_ENDINGS:
-            raise OutputError(f"cannot write a clip as {output.name}: give .mp4, .webm, .gif, .npy, or a folder name/")
+        if ending in PICTURE_ENDINGS and frames != 1:
+            raise OutputError(
+                f"cannot write a clip of {frames} frames as {output.name}: give .mp4, .webm, .gif, .npy, or a folder "
+                "name/"
+            )
     elif ending in PICTURE_ENDINGS:
         if batch != 1:
             raise InputError(f"the latents hold {batch} pictures, and {output.name} holds one: give a folder or .npy")

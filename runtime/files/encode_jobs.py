@@ -1,42 +1,22 @@
 """Encoding the files of a folder: the latents file of each source, and whether an earlier run has made it."""
 
 import json
-from collections import Counter
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 from ..autoencoders.autoencoder import Autoencoder
 from ..calls.tiling_settings import TilingSettings
-from ..errors import MediaError, OutputError
+from ..errors import MediaError
 from ..media.alpha import WHITE, Background, background_colour
 from ..media.latents_origin import EncodeSettings, Origin
 from ..system.partial_output import translated_errors
+from .folder_job import FolderJob, State
 from .output_names import output_names
 
-__all__ = ["EncodeJob", "check_same", "encode_jobs", "settings_of"]
-
-State = Literal["absent", "same", "unrecorded", "other"]
-
-
-@dataclass(frozen=True)
-class EncodeJob:
-    """One source and its latents file.
-
-    Attributes:
-        source: the picture or clip.
-        target: the latents file.
-        state: what `target` is now. "absent": it does not exist. "same": it is the file that this run would make.
-            "unrecorded": an earlier version of LatentRT wrote it and did not record its origin. "other": it differs.
-        reason: why it differs.
-    """
-
-    source: Path
-    target: Path
-    state: State = "absent"
-    reason: str = ""
+__all__ = ["encode_jobs", "output_again", "settings_of"]
 
 
 def settings_of(
@@ -64,7 +44,7 @@ def settings_of(
 
 def encode_jobs(
     sources: Sequence[Path], folder: Path, vae: Autoencoder, settings: EncodeSettings, check: Callable[[], None]
-) -> list[EncodeJob]:
+) -> list[FolderJob]:
     """The jobs for some sources, in their order.
 
     Args:
@@ -76,7 +56,6 @@ def encode_jobs(
 
     Raises:
         OutputError: `folder` cannot be listed.
-        MediaError: a source cannot be read.
     """
     held: dict[str, dict[str, str] | None] = {}
     with translated_errors(folder):
@@ -88,28 +67,27 @@ def encode_jobs(
         held[path.name] = _metadata(path)
     owners = {name: metadata.get("source_name") if metadata else None for name, metadata in held.items()}
     jobs = []
-    for source, target in zip(sources, output_names(sources, folder, owners), strict=True):
+    for source, output in zip(sources, output_names(sources, folder, owners), strict=True):
         check()
-        if target.name in held:
-            jobs.append(EncodeJob(source, target, *_state(held[target.name], source, vae.family, settings)))
-        else:
-            jobs.append(EncodeJob(source, target))
+        job = FolderJob(source, output)
+        if output.name in held:
+            try:
+                job = _with_state(job, held[output.name], vae.family, settings)
+            except MediaError as error:
+                job = replace(job, state="unreadable", reason=str(error))
+        jobs.append(job)
     return jobs
 
 
-def check_same(jobs: Sequence[EncodeJob], folder: Path) -> None:
-    """Refuse to continue if the folder holds files that this run would make differently.
+def output_again(job: FolderJob, family: str, settings: EncodeSettings) -> FolderJob:
+    """A job with the state that its latents file has now.
 
     Raises:
-        OutputError: there are such files. The message counts them by reason.
+        MediaError: the source cannot be read.
     """
-    others = Counter(job.reason for job in jobs if job.state == "other")
-    if others:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in others.most_common(5))
-        raise OutputError(
-            f"{folder}: this run would make {others.total()} of the latents files there differently ({reasons}): give "
-            f"--force to replace them, or name another folder"
-        )
+    if not os.path.lexists(job.output):
+        return FolderJob(job.source, job.output)
+    return _with_state(job, _metadata(job.output), family, settings)
 
 
 def _metadata(path: Path) -> dict[str, str] | None:
@@ -123,6 +101,11 @@ def _metadata(path: Path) -> dict[str, str] | None:
     return metadata if is_ours(metadata) else None
 
 
+def _with_state(job: FolderJob, metadata: dict[str, str] | None, family: str, settings: EncodeSettings) -> FolderJob:
+    state, reason = _state(metadata, job.source, family, settings)
+    return replace(job, state=state, reason=reason)
+
+
 def _state(metadata: dict[str, str] | None, source: Path, family: str, settings: EncodeSettings) -> tuple[State, str]:
     if metadata is None:
         return "other", "damaged or from elsewhere"
@@ -132,7 +115,7 @@ def _state(metadata: dict[str, str] | None, source: Path, family: str, settings:
             return "other", "with other settings (the bundle)"
         if metadata.get("scaled", settings.scaled) != settings.scaled:
             return "other", "with other settings (--scaled)"
-        return "unrecorded", ""
+        return "unrecorded", "by a version that recorded no settings"
     if different := origin.settings.differences(settings):
         return "other", f"with other settings ({', '.join(different)})"
     if not origin.source.is_unchanged(source):

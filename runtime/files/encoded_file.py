@@ -23,6 +23,7 @@ from ..system.partial_output import output_ending, require_folder
 from .destination import check_replaceable
 from .encode_jobs import settings_of
 from .named_seed import generator_for
+from .output_limits import check_latents_space
 from .progress import FileProgress, counting
 from .sources import is_array, read_sample
 
@@ -109,9 +110,9 @@ def encode_file(
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
     reading: dict[str, Any] = {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
     if clips is not None and (stream or (memory is not None and not is_array(source))):
-        encoded = _encode_clip(vae, clips, source, check, progress, memory, reading, stream=stream)
+        encoded = _encode_clip(vae, clips, source, output, check, progress, memory, reading, stream=stream)
     else:
-        encoded = _encode_whole(vae, source, check, progress, memory, reading)
+        encoded = _encode_whole(vae, source, output, check, progress, memory, reading)
     check()
     posterior = encoded.posterior
     latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
@@ -145,6 +146,7 @@ class _Encoded:
 def _encode_whole(
     vae: Autoencoder,
     source: Path,
+    output: Path,
     check: Callable[[], None],
     progress: FileProgress | None,
     memory: int | str | None,
@@ -152,6 +154,7 @@ def _encode_whole(
 ) -> _Encoded:
     read = read_sample(source, vae, check=check, **reading)
     check()
+    check_latents_space(output, vae, read.sample.shape[2:])
     encoded = vae.encode(read.sample, check_range=False, memory=memory, progress=counting("tiles", progress))
     assert encoded.ran is not None
     return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
@@ -161,6 +164,7 @@ def _encode_clip(
     vae: Autoencoder,
     clips: ClipCalls,
     source: Path,
+    output: Path,
     check: Callable[[], None],
     progress: FileProgress | None,
     memory: int | str | None,
@@ -172,10 +176,13 @@ def _encode_clip(
     chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, **reading)
     strategy = clips.clip_strategy(chunks.padded_size, memory, stream=stream)
     if not strategy.streaming:
-        return _encode_whole(vae, source, check, progress, memory, reading)
-    moments = []
+        return _encode_whole(vae, source, output, check, progress, memory, reading)
+    moments: list[NDArray[np.float32]] = []
     for part in clips.encode_chunks(chunks, strategy):
         check()
+        if not moments and chunks.frame_count:
+            size = (chunks.frame_count, chunks.height, chunks.width)
+            check_latents_space(output, vae, vae.grid.padded_size(size))
         moments.append(part)
         if progress is not None:
             progress("frames", chunks.frames, chunks.frame_count or 0)

@@ -9,7 +9,7 @@ from ..errors import MediaError
 from ..media.endings import CLIP_INPUT_ENDINGS, FRAME_ENDINGS, PICTURE_INPUT_ENDINGS
 from ..media.pictures.picture_file import natural_key
 
-__all__ = ["FolderContents", "LeftOut"]
+__all__ = ["FolderContents", "LeftOut", "unusable"]
 
 _HIDDEN = "a hidden file"
 _SYSTEM_FILES = ("desktop.ini", "thumbs.db")
@@ -92,15 +92,22 @@ class FolderContents:
         return f"{self.folder}: left out {count} of {every} entries: {text}{more}"
 
 
-def _reason(entry: Path, *, video: bool) -> tuple[str, str] | None:
-    """The kind of an entry that is left out, and the reason. None if it is encoded."""
-    ending = entry.suffix.lower()
+def unusable(entry: Path) -> tuple[str, str] | None:
+    """The kind of an entry that is no input by any ending, and the reason. None if the ending decides."""
     if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FILES:
         return "hidden", _HIDDEN
     if entry.is_dir():
         return "folder", "a folder inside the folder: encode it separately"
     if not entry.is_file():
         return "not a file", "not a file, or a link to a missing file"
+    return None
+
+
+def _reason(entry: Path, *, video: bool) -> tuple[str, str] | None:
+    """The kind of an entry that is left out, and the reason. None if it is encoded."""
+    if (reason := unusable(entry)) is not None:
+        return reason
+    ending = entry.suffix.lower()
     if ending in (FRAME_ENDINGS if video else PICTURE_INPUT_ENDINGS) or (video and ending in CLIP_INPUT_ENDINGS):
         return None
     kind = ending if ending and len(ending) <= 12 else "without an ending"

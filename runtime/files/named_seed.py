@@ -10,7 +10,17 @@ import numpy as np
 from ..errors import InputError
 from ..media.latents_origin import source_name
 
-__all__ = ["generator_for"]
+__all__ = ["check_seed", "generator_for"]
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse a seed that is negative or no whole number. None is no seed.
+
+    Raises:
+        InputError: see above.
+    """
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+        raise InputError(f"seed: wanted a whole number from 0, got {seed!r}")
 
 
 def generator_for(seed: int, path: Path) -> np.random.Generator:
@@ -24,8 +34,7 @@ def generator_for(seed: int, path: Path) -> np.random.Generator:
     Raises:
         InputError: `seed` is negative or no whole number.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed: wanted a whole number from 0, got {seed!r}")
+    check_seed(seed)
     digest = sha256(source_name(path).encode()).digest()
     words = np.frombuffer(digest, "<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))

@@ -19,7 +19,7 @@ from .latents_origin import Origin
 from .latents_tensor import COMFYUI_KEY, COMFYUI_VERSION_KEY, chosen_tensor
 from .stored_tensors import opened_tensors, safetensors_metadata
 
-__all__ = ["LatentsFile", "is_ours", "read_latents", "read_metadata", "write_latents"]
+__all__ = ["LatentsFile", "is_ours", "latents_shape", "read_latents", "read_metadata", "write_latents"]
 
 _FORMAT = "latentrt-latents-1"
 _FORMAT_PREFIX = "latentrt-latents-"  # of all versions of the format
@@ -130,6 +130,17 @@ def read_metadata(path: Path) -> dict[str, str]:
         MediaError: the file is damaged or truncated.
     """
     return safetensors_metadata(path)
+
+
+def latents_shape(path: Path, *, key: str | None = None) -> tuple[int, ...]:
+    """Read the shape of the latents in a file. The values of a safetensors file are not read.
+
+    Raises:
+        MediaError: the file is damaged or holds no latents.
+    """
+    stored = opened_tensors(path)
+    name = chosen_tensor(path, list(stored.readers), key)
+    return stored.shapes[name] if name in stored.shapes else stored.readers[name]().shape
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:

@@ -36,10 +36,12 @@ class StoredTensors:
     Attributes:
         readers: gives the values of each tensor by its name, in its own precision, bfloat16 as float32.
         metadata: the metadata of a safetensors file.
+        shapes: the shapes of the tensors of a safetensors file. For other files they are known after reading.
     """
 
     readers: Mapping[str, Callable[[], NDArray[Any]]]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def opened_tensors(path: Path) -> StoredTensors:
@@ -107,10 +109,11 @@ def _safetensors(path: Path) -> StoredTensors:
     _check_header_size(path)
     try:
         with safetensors.safe_open(path, framework="np") as tensors:
-            names, metadata = list(tensors.keys()), tensors.metadata() or {}
+            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+            metadata = tensors.metadata() or {}
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return StoredTensors({name: _safetensors_reader(path, name) for name in names}, metadata)
+    return StoredTensors({name: _safetensors_reader(path, name) for name in shapes}, metadata, shapes)
 
 
 def _safetensors_reader(path: Path, name: str) -> Callable[[], NDArray[Any]]:

@@ -15,6 +15,7 @@ from ...system.page_memory import own_page_memory
 from ..component import CallScope, ComponentCapabilities
 from ..cuda.devices import has_nvidia_driver
 from .arena import Arena
+from .graph_path import utf8_path
 from .options import OnnxRuntimeOptions
 
 __all__ = ["PROVIDERS", "OnnxRuntimeComponent", "missing_provider", "shared_arena"]
@@ -83,7 +84,7 @@ class OnnxRuntimeComponent:
             self._arena = shared_arena(provider)
             make_options = partial(self._options, threads, OnnxRuntimeOptions.of(session_options))
             self._session = self._opened(graph, make_options, _providers(chain, cache))
-        except (BackendUnavailable, BundleError, InputError):
+        except (BackendUnavailable, BundleError, EngineError, InputError):
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise EngineError(f"ONNX Runtime does not load {graph}: {_first_line(error)}") from error
@@ -109,7 +110,8 @@ class OnnxRuntimeComponent:
             self._held = HeldWeights(self._runtime, graph, every=every) if self._device == "cpu" else None
             if self._held is not None:
                 self._held.give_to(options)
-            session = self._runtime.InferenceSession(str(graph), options, providers=providers)
+            with utf8_path(graph) as path:
+                session = self._runtime.InferenceSession(path, options, providers=providers)
             if self._held is None or not self._held.leave_a_file_mapped:
                 return session
         return session

@@ -22,6 +22,8 @@ __all__ = ["ClipWriter", "write_clip"]
 
 _NPY_HEADER_BYTES = 128
 _MAX_RATE, _MAX_GIF_RATE = 1000, 100  # frames per second
+_MIN_RATE = Fraction(1, 86400)  # frames per second: MP4 holds no longer frames than about 30 hours
+_MIN_GIF_RATE = Fraction(100, 65535)  # a GIF stores the time of a frame as at most 65535 hundredths of a second
 
 
 def write_clip(
@@ -90,7 +92,16 @@ class ClipWriter:
                 raise InputError(f"{path.name} needs a frame rate above 0, got {frame_rate}: give one, such as 24")
             most = _MAX_GIF_RATE if ending == ".gif" else _MAX_RATE
             if frame_rate > most:
-                raise InputError(f"{path.name} takes at most {most} frames per second, got {float(frame_rate):g}")
+                raise InputError(
+                    f"{path.name} takes at most {most} frames per second, got {float(frame_rate):g}: give a lower rate"
+                    f"{', or write .mp4' if most == _MAX_GIF_RATE else ''}"
+                )
+            least = _MIN_GIF_RATE if ending == ".gif" else _MIN_RATE
+            if frame_rate < least:
+                raise InputError(
+                    f"{path.name} shows a frame for at most {float(1 / least):.0f} seconds, got {frame_rate} frames "
+                    f"per second: give a higher rate{', or write .mp4' if least == _MIN_GIF_RATE else ''}"
+                )
             frame_rate = frame_rate.limit_denominator(1001000)  # video files store it as two 32-bit numbers
             require("av", extra="media")
         elif not ending:
@@ -107,6 +118,32 @@ class ClipWriter:
     def __enter__(self) -> Self:
         self._partial = self._partial_output.__enter__()
         return self
+
+    def begin(self, height: int, width: int, channels: int = 3) -> None:
+        """Open the output for frames of this size, before the first frame is there.
+
+        So a size or a rate that the format does not take fails before the frames are made. Without this call, the first
+        frame opens the output.
+
+        Args:
+            height: in pixels.
+            width: in pixels.
+            channels: the channels of a frame.
+
+        Raises:
+            OutputError: the format does not take the size or the rate, or the output cannot be written.
+            MediaError: the installed FFmpeg has no encoder for the output.
+        """
+        if self._partial is None:
+            raise OutputError(f"{self._path} is not open for writing: use `with write_clip(...) as clip`")
+        if self._sink is None:
+            self._shape = (height, width, channels)
+            try:
+                with translated_errors(self._path):
+                    self._sink = self._open(self._partial, height, width, channels)
+            except BaseException:
+                self._failed = True
+                raise
 
     def write(self, frames: NDArray[np.uint8]) -> None:
         """Add one or several frames.

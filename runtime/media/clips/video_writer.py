@@ -1,6 +1,7 @@
 """Writing video files frame by frame: H.264, VP9 or GIF."""
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
@@ -35,6 +36,15 @@ _ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
     ".gif": _GIF,
 }
 _BITS_PER_PIXEL = 0.25  # the bit rate of encoders without a quality scale: generous
+_MOST_SIDE = {"libx264": 16384, "libvpx-vp9": 65536, "gif": 65535, "mpeg4": 8191}  # pixels, as found by trying
+_OF_THE_DISK = (
+    errno.ENOSPC,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOENT,
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+)
 _MOST_GIF_RATE_OF_PLAYERS = 50  # frames per second; browsers show a delay below 2/100 s as 10/100 s
 _HELD_BYTES, _HELD_BYTES_PER_PIXEL = 24 << 20, 190  # the memory of an encoder: see `held_bytes`
 
@@ -47,7 +57,7 @@ class VideoWriter:
 
     Raises:
         MediaError: the installed FFmpeg libraries have no encoder for this ending.
-        OutputError: the file cannot be written.
+        OutputError: the encoder does not take the size or the frame rate, or the file cannot be written.
         MissingExtra: PyAV is not installed.
     """
 
@@ -96,7 +106,24 @@ class VideoWriter:
                 context.color_range = LIMITED_RANGE
                 if "crf" not in options:
                     stream.bit_rate = int(height * width * frame_rate * _BITS_PER_PIXEL)
+            self._start(codec, frame_rate)
             stack.pop_all()
+
+    def _start(self, codec: str, frame_rate: Fraction) -> None:
+        """Open the encoder and write the head of the file, so that what the encoder does not take fails now."""
+        try:
+            self._container.start_encoding()
+        except (self._av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise
+            height, width = self._stream.height, self._stream.width
+            known = _MOST_SIDE.get(codec)
+            limit = f", which takes at most {known} per side" if known and max(height, width) > known else ""
+            raise OutputError(
+                f"cannot write {self._path.name}: its encoder {codec}{limit}, does not take frames of {width}x{height} "
+                f"pixels (width x height) at {float(frame_rate):g} per second: write a folder of frames (a name "
+                f"without an ending) or .npy instead"
+            ) from error
 
     @staticmethod
     def held_bytes(height: int, width: int) -> int:

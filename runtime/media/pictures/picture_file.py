@@ -18,6 +18,7 @@ from ..colours.profile import SRGB, icc_profile
 from ..endings import FRAME_ENDINGS, PICTURE_FORMATS
 from ..notes import note
 from .opened_picture import opened_picture, translated_damage
+from .picture_limits import check_picture_size
 from .picture_pixels import MODES, upright_pixels
 
 __all__ = [
@@ -94,7 +95,8 @@ def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: boo
 
     Raises:
         InputError: `pixels` is not such an array.
-        OutputError: the ending is unknown, the file exists and `overwrite` is false, or it cannot be written.
+        OutputError: the ending is unknown, a side is too long for the format, the file exists and `overwrite` is false,
+            or it cannot be written.
         MissingExtra: Pillow is not installed.
     """
     path = Path(path)
@@ -106,6 +108,7 @@ def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: boo
         raise InputError(f"a picture must be a uint8 (H, W, C) array, got {got}: convert it first")
     if pixels.shape[2] not in ((1, 3) if name == "JPEG" else (1, 3, 4)):
         raise InputError(f"{path.name} cannot hold {pixels.shape[2]} channels: drop some, or write a PNG")
+    check_picture_size(path, *pixels.shape[:2])
     image_module = require("PIL.Image", extra="media")
     flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     image = image_module.fromarray(np.ascontiguousarray(flat))

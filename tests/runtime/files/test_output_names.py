@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
+import pytest
+
 from latentrt.runtime.files.output_names import output_names
 from latentrt.runtime.media.latents_origin import source_name
 
@@ -68,3 +70,26 @@ def test_a_file_of_an_earlier_version_is_recognised_by_its_stem() -> None:
         "a.png": "a.png.safetensors",
         "a.jpg": "a.jpg.safetensors",
     }
+
+
+def test_an_output_name_that_would_be_too_long_is_cut_and_stays_its_own() -> None:
+    long = ["l" * 251 + ".png", "l" * 250 + "m.png", "l" * 244 + ".png", "日" * 83 + ".jpeg", "\udcff" * 251 + ".png"]
+    names = named(long)
+    assert len(set(names.values())) == len(long)
+    assert all(len(name.encode("utf-8", "surrogateescape")) <= 255 for name in names.values())
+    assert all(name.endswith(".safetensors") for name in names.values())
+    assert names["日" * 83 + ".jpeg"].startswith("日" * 70), "no character is torn"
+    assert named(long[::-1], as_held(names)) == names, "a rerun finds each again"
+    assert named(["l" * 243 + ".png"]) == {"l" * 243 + ".png": "l" * 243 + ".safetensors"}, "this one fits"
+
+
+def test_a_file_system_with_shorter_names_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.pathconf", lambda path, name: 143, raising=False)  # as eCryptfs answers
+    assert len(named(["l" * 140 + ".png"])["l" * 140 + ".png"]) == 143
+
+
+def test_outputs_with_other_endings_are_named_alike() -> None:
+    paths = [Path("a.safetensors"), Path("a.npy"), Path("b.npy"), Path("a.png.npy")]
+    outputs = output_names(paths, OUT, {}, endings=[".png", ".png", ".png", ".png"])
+    assert [path.name for path in outputs] == ["a.safetensors.png", "a.npy.png", "b.png", "a.png.png"]
+    assert [path.name for path in output_names(paths[:2], OUT, {}, endings=[".png", ".mp4"])] == ["a.png", "a.mp4"]
