@@ -62,7 +62,7 @@ def test_a_picture_goes_through_both_pipes(tmp_path: Path, bundle_of: BundleOf) 
     ("content", "words"),
     [
         (b"", "standard input is empty"),
-        (b"hello", "standard input is not a whole"),
+        (b"hello", "standard input is a text file"),
         (b"\x93NUMPY", "standard input is not"),
     ],
 )
