@@ -11,6 +11,7 @@ from ..runtime import open_bundle
 from ..runtime.errors import InputError
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from .interrupt import Interrupt
+from .mistakes import check_latents, check_order
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .options.types import FrameRate
@@ -70,16 +71,19 @@ def decode(
     The ending of -o chooses the format: a picture (png, jpg, webp), a clip (mp4, webm, gif), or a .npy array, which
     holds the float32 sample. A name without an ending is a folder of frames or pictures. "-o -" writes a clip's raw
     frames to standard output while they are decoded, for a preview or for
-    `| ffmpeg -f rawvideo -pix_fmt rgb24 -s WIDTHxHEIGHT -r 24 -i - clip.mp4`.
+    `| ffmpeg -f rawvideo -pix_fmt rgb24 -video_size WIDTHxHEIGHT -framerate 24 -i - -pix_fmt yuv420p clip.mp4`, where
+    ffmpeg takes the width first. Options of LatentRT take the height first.
 
     Any safetensors file with a tensor named latents decodes. A latents file of LatentRT restores the original size, if
     that still fits the latents. With --stream or --tile a clip's frames are written while later frames are decoded, so
-    memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile HxW with it bounds
-    memory in height and width too, and approximates.
+    memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile HEIGHTxWIDTH with it
+    bounds memory in height and width too, and approximates.
     """
     from ..runtime.files.decoded_file import decode_file
     from ..runtime.files.destination import STANDARD_OUTPUT
 
+    check_order("decode", bundle, latents, output)
+    check_latents(bundle, latents)
     if fps is not None and output.suffix.lower() in PICTURE_ENDINGS:
         raise click.UsageError(f"--fps is for clips, and {output.name} is a picture: leave it out")
     with (

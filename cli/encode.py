@@ -9,6 +9,7 @@ import click
 from ..runtime import open_bundle
 from ..runtime.errors import MediaError, OutputError
 from .interrupt import Interrupt
+from .mistakes import check_input, check_order
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .progress import calibration_notice, progress_bar
@@ -87,6 +88,8 @@ def encode(
     from ..runtime.media.alpha import background_colour
     from ..runtime.system.partial_output import translated_errors
 
+    check_order("encode", bundle, source, output)
+    check_input(bundle, source, output)
     if mode and seed is not None:
         raise click.UsageError("--seed is for --sample: the mean latents need none")
     if not mode and seed is None:

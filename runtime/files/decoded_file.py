@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
+from ...tiling.public_place import shown_in
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError
@@ -36,6 +38,7 @@ DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a decoded clip if neither the user nor the latents file gives a rate: LTX-2 generates at it."""
 
 
+@shown_in("latentrt.runtime")
 def decode_file(
     vae: Autoencoder,
     source: str | Path,
@@ -89,7 +92,7 @@ def decode_file(
     content = read_latents(source)
     latents = model_latents(vae, content, source, scaled=scaled)
     if seed is not None and not vae.config.noise_stacks:
-        raise InputError("seed: this decoder injects no noise; leave it out")
+        raise InputError(f"{argument('seed')}: this decoder injects no noise; leave it out")
     noise = None if seed is None else generator_for(seed, source)
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
     check_destination(vae, latents.shape[0], output)

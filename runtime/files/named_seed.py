@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...tiling.argument_names import argument
 from ..errors import InputError
 from ..media.latents_origin import source_name
 
@@ -25,7 +26,7 @@ def generator_for(seed: int, path: Path) -> np.random.Generator:
         InputError: `seed` is negative or no whole number.
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"seed: wanted a whole number from 0, got {seed!r}")
+        raise InputError(f"{argument('seed')}: wanted a whole number from 0, got {seed!r}")
     digest = sha256(source_name(path).encode()).digest()
     words = np.frombuffer(digest, "<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))

@@ -13,6 +13,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from ...tiling.public_place import shown_in
+from ..arrays.shown_arrays import array_text
 from ..errors import InputError, MediaError
 from ..system.npy_file import load_npy
 from ..system.number_text import parse_fraction, parse_whole_number
@@ -33,6 +35,7 @@ _MOST_TEXT = 200  # characters in the metadata's family
 _DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float32, "BF16": np.float32}
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True, eq=False)
 class LatentsFile:
     """The content of a latents file. A field is None if the file does not state it.
@@ -59,7 +62,12 @@ class LatentsFile:
     sample_aspect_ratio: Fraction | None = None
     origin: Origin | None = None
 
+    def __repr__(self) -> str:
+        stated = (f"{key}={value!r}" for key, value in vars(self).items() if key != "latents" and value is not None)
+        return f"LatentsFile({', '.join([f'latents={array_text(self.latents)}', *stated])})"
 
+
+@shown_in("latentrt.runtime")
 def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
     """Write a latents file whole or not at all.
 
@@ -95,6 +103,7 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
             raise output_error(path, error) from error
 
 
+@shown_in("latentrt.runtime")
 def read_latents(path: Path | str) -> LatentsFile:
     """Read latents from a safetensors file or a `.npy` file.
 
