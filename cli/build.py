@@ -36,8 +36,8 @@ __all__ = ["build"]
     "--tile",
     "tiles",
     multiple=True,
-    type=SizeType(("HxW", "HxWxT")),
-    metavar="HxW[xT]",
+    type=SizeType(("HEIGHTxWIDTH", "HEIGHTxWIDTHxFRAMES")),
+    metavar="HEIGHTxWIDTH[xFRAMES]",
     help="The largest sample, in pixels and frames. Each further tile adds a profile to the same engine.  "
     "[default: 512x512, and 17 frames for video]",
 )
@@ -47,9 +47,9 @@ __all__ = ["build"]
     "--shapes",
     multiple=True,
     nargs=3,
-    type=SizeType(("BxHxW", "BxHxWxT")),
+    type=SizeType(("BATCHxHEIGHTxWIDTH", "BATCHxHEIGHTxWIDTHxFRAMES")),
     metavar="MIN OPT MAX",
-    help="Instead of --tile: a profile by its three sizes, each BxHxW[xT] with the batch in front; repeatable.",
+    help="Instead of --tile: a profile by its three sizes, each BATCHxHEIGHTxWIDTH[xFRAMES]; repeatable.",
 )
 @click.option("--stream", is_flag=True, help="Video: also build engines that run a clip in chunks.")
 @click.option(
@@ -69,8 +69,8 @@ __all__ = ["build"]
 )
 @click.option(
     "--picture",
-    type=SizeType(("HxW",)),
-    metavar="HxW",
+    type=SizeType(("HEIGHTxWIDTH",)),
+    metavar="HEIGHTxWIDTH",
     default="x".join(map(str, LARGEST_PICTURE)),
     show_default=True,
     help="With --strips: the largest picture. --tile is then the largest strip.",

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ..runtime import open_bundle
+from ..runtime.arrays.size_text import size_text
 from .options.common import as_json, backend_options, components_option
 from .progress import calibration_notice
 from .terminal import echo, emit_json
@@ -41,7 +42,7 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
         emit_json(report)
         return
     for point in report["points"]:
-        size = "x".join(map(str, point["cells"]))
+        size = size_text(point["cells"])
         echo(
             f"{point['component']:8} {point['strategy']:32} latents {size:12} "
             f"{point['peak_bytes'] / 2**20:8.1f} MiB {point['seconds']:8.3f} s"

@@ -13,6 +13,7 @@ from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from ..runtime.system.partial_output import output_ending
 from .folder_summary import FailureCount, show_folder
 from .interrupt import Interrupt
+from .mistakes import check_latents, check_order
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .options.types import FrameRate
@@ -90,7 +91,8 @@ def decode(
     The ending of -o chooses the format: a picture (png, jpg, webp), a clip (mp4, webm, gif), or a .npy array, which
     holds the float32 sample. A name without an ending, or one that ends in a slash, is a folder of frames or pictures.
     A clip of one frame can be a picture. "-o -" writes a clip's raw frames to standard output while they are decoded,
-    for a preview or for ffmpeg. This makes a file that browsers play, for a clip of even width and height:
+    for a preview or for ffmpeg, which takes the width first. This makes a file that browsers play, for a clip of even
+    width and height:
 
     \b
     latentrt decode bundle latents.safetensors -o - |
@@ -105,8 +107,8 @@ def decode(
 
     LATENTS is a safetensors, npy, npz, ComfyUI (.latent) or .pt file. A latents file of LatentRT restores the original
     size, if that still fits the latents. With --stream or --tile a clip's frames are written while later frames are
-    decoded, so memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile HxW with
-    it bounds memory in height and width too, and approximates.
+    decoded, so memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile
+    HEIGHTxWIDTH with it bounds memory in height and width too, and approximates.
     """
     from ..runtime.files.decoded_file import decode_file
     from ..runtime.files.decoded_folder import decode_folder
@@ -114,6 +116,8 @@ def decode(
     from ..runtime.files.folder_report import FolderReport
     from ..runtime.files.standard_input import readable_file
 
+    check_order("decode", bundle, latents, Path(output))
+    check_latents(bundle, latents)
     provide_temporary_folder(output)
     if fps is not None and output_ending(output) in PICTURE_ENDINGS:
         raise click.UsageError(f"--fps is for clips, and {output} is a picture: leave it out")

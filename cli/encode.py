@@ -10,6 +10,7 @@ from ..runtime import open_bundle
 from ..runtime.errors import InputError, MediaError
 from .folder_summary import FailureCount, show_folder
 from .interrupt import Interrupt
+from .mistakes import check_input, check_order
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .progress import calibration_notice, progress_bar
@@ -101,6 +102,8 @@ def encode(
     from ..runtime.files.standard_output import latents_destination
     from ..runtime.media.alpha import background_colour
 
+    check_order("encode", bundle, source, output)
+    check_input(bundle, source, output)
     if mode and seed is not None:
         raise click.UsageError("--seed is for --sample: the mean latents need none")
     if not mode and seed is None:

@@ -10,6 +10,7 @@ import click
 
 from .command_table import COMMANDS
 from .lazy_group import LazyGroup
+from .options.everywhere import add_logging_options
 from .standard_streams import STANDARD_OUTPUT, discard_output, flush_output, prepare_streams
 from .stop_signals import StopSignals
 
@@ -30,14 +31,16 @@ _OF_THE_SYSTEM = tuple(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="latentrt", prog_name="latentrt")
-@click.option("-v", "--verbose", is_flag=True, help="Log each choice and its reason.")
-def cli(verbose: bool) -> None:
+@click.option("--json", "json_output", is_flag=True, help="Report as JSON, for commands that report.")
+def cli(json_output: bool) -> None:
     """The VAE of a diffusion model, from checkpoint to production without PyTorch.
 
     \b
     latentrt export path/to/vae bundle       a checkpoint becomes a bundle
     latentrt encode bundle photo.png -o latents.safetensors
     latentrt decode bundle latents.safetensors -o photo.png
+
+    The options stand before a command or after it.
     """
     import logging
 
@@ -45,7 +48,10 @@ def cli(verbose: bool) -> None:
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter())
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    logging.basicConfig(handlers=[handler])
+
+
+add_logging_options(cli)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from ..export.figures.figure_file import check_figure_file
 from ..export.figures.plan_drawing import draw_decision, draw_plan
 from ..export.sample_size import sample_size
 from ..runtime import open_bundle
+from ..runtime.arrays.size_text import size_text
 from ..runtime.autoencoders.autoencoder import Autoencoder
 from ..runtime.errors import InputError
 from ..runtime.media.clips.clip_reader import CLIP_ENDINGS
@@ -32,7 +33,11 @@ _ARRAYS = ("float32", "uint8")
 @click.command(epilog="Example: latentrt plan bundle --size 1088x1920x121 --memory 8GiB --output mp4 --draw plan.png")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--size", required=True, type=SizeType(("HxW", "HxWxT")), metavar="HxW[xT]", help="The size of the picture or clip."
+    "--size",
+    required=True,
+    type=SizeType(("HEIGHTxWIDTH", "HEIGHTxWIDTHxFRAMES")),
+    metavar="HEIGHTxWIDTH[xFRAMES]",
+    help="The size of the picture or clip.",
 )
 @click.option("--component", type=click.Choice(["encoder", "decoder"]), default="decoder", show_default=True)
 @click.option(
@@ -90,7 +95,7 @@ def plan(
     with open_bundle(bundle, **engine) as vae, calibration_notice(hidden=json_output):
         sample = sample_size(size, vae.family, vae.grid)
         report: dict[str, Any] = {"size": list(sample), "component": component}
-        title = f"{component}, {' x '.join(map(str, sample))}"
+        title = f"{component}, {size_text(sample)}"
         way.enable(vae)
         if in_tiles:
             tiles = vae.tile_plan(component, sample)

@@ -32,11 +32,12 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[ProgressUpdate
 
     The bar takes a unit, how many are done, and how many there are in all. It shows one unit to its end before it
     shows another one. It does not show one of one. A bar with a detail is removed when it is full. Nothing is shown
-    if `hidden`, or if standard error is not a terminal.
+    if `hidden`, with --quiet, or if standard error is not a terminal.
     """
     bar: Any = None
     counted, started, shown = "", 0.0, ""
     stream, label = sys.stderr, one_line(label)
+    hidden = hidden or _is_quiet()
 
     def rate(_: Any) -> str:
         seconds = time.monotonic() - started
@@ -82,10 +83,11 @@ def progress_bar(label: str, *, hidden: bool = False) -> Iterator[ProgressUpdate
 def calibration_notice(*, hidden: bool = False) -> Iterator[None]:
     """While the planner calibrates, show on standard error what it measures: for long clips that takes minutes.
 
-    Nothing is shown if `hidden`, if standard error is not a terminal, or with --verbose, which logs the same.
+    Nothing is shown if `hidden`, with --quiet, if standard error is not a terminal, or with --verbose, which logs the
+    same.
     """
     log = logging.getLogger("latentrt.runtime.planner.calibration")
-    if hidden or not sys.stderr.isatty() or log.isEnabledFor(logging.INFO):
+    if hidden or _is_quiet() or not sys.stderr.isatty() or log.isEnabledFor(logging.INFO):
         yield
         return
     notice, level = _Notice(), log.level
@@ -98,6 +100,11 @@ def calibration_notice(*, hidden: bool = False) -> Iterator[None]:
         log.removeFilter(notice)
         if notice.count:
             click.echo(_CLEARED_LINE, err=True, nl=False)
+
+
+def _is_quiet() -> bool:
+    """Whether the user gave --quiet."""
+    return not logging.getLogger().isEnabledFor(logging.WARNING)
 
 
 class _Notice(logging.Filter):

@@ -9,6 +9,7 @@ import click
 from ..export.checkpoints import SourceOptions
 from ..runtime import open_bundle
 from ..runtime.arrays.kinds import DTYPES, Dtype
+from ..runtime.arrays.size_text import size_text
 from ..runtime.backends.choose import BACKENDS
 from ..runtime.backends.names import BackendName, ProviderName
 from ..runtime.extras import require
@@ -155,7 +156,7 @@ def _verify_tiling(
         for row in compare_tiling(vae, settings, samples=samples, max_frames=max_frames, draw=draw):
             rows.append(row.to_json())
             if not json_output:
-                tiles = "x".join(map(str, row.tiles))
+                tiles = size_text(row.tiles)
                 echo(
                     f"{row.sample[:17]:<18}{row.component:<9}{row.blend:<11}{tiles:<9}{row.work:>6.2f}"
                     f"{row.psnr_db:>9.1f}{row.seam:>7.2f}{row.whole_seconds:>9.2f}{row.tiled_seconds:>9.2f}"
@@ -168,7 +169,7 @@ def _verify_tiling(
 
 def _print_row(row: "Comparison") -> None:
     graph = row.component if row.causal is None else f"{row.component} causal={row.causal}"
-    shape = "x".join(map(str, row.shape))
+    shape = str(tuple(row.shape))
     echo(
         f"{row.backend:<18}{row.dtype:<9}{graph:<21}{row.strategy:<9}{row.sample[:17]:<18}{shape:<24}{row.max_abs:>10.2e}"
         f"{row.relative:>10.2e}{row.psnr_db:>9.1f}{row.seconds:>8.2f}{row.reference_seconds:>9.2f}"

@@ -42,7 +42,7 @@ def warmup(
     """
     if way.strips and not sizes:
         raise click.UsageError(
-            "--strips needs --size HxW: the steps of strips are loaded one by one, as a picture runs"
+            "--strips needs --size HEIGHTxWIDTH: the steps of strips are loaded one by one, as a picture runs"
         )
     with open_bundle(bundle, **engine) as vae:
         way.enable(vae)

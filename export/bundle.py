@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,6 +243,7 @@ def _produced_by(
         },  # None for a package without metadata
         "python": platform.python_version(),
         "source": Path(source).name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "format": checkpoint.format,
         "variant": checkpoint.variant,
         "attention": settings.attention,

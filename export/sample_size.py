@@ -23,6 +23,6 @@ def sample_size(size: Sequence[int], family: str, grid: Grid) -> tuple[int, ...]
         InputError: the size has frames for an image model, or no frames for a video model.
     """
     if len(size) != (3 if grid.video else 2):
-        wanted = "HxWxT" if grid.video else "HxW"
+        wanted = "HEIGHTxWIDTHxFRAMES" if grid.video else "HEIGHTxWIDTH"
         raise InputError(f"--size: {family} takes {wanted}, got {'x'.join(map(str, size))}")
     return tuple(grid.padded_size((size[2], *size[:2]) if grid.video else size))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -39,7 +39,7 @@ class Piece:
     length: int
     skip: int
     target: Span
-    weights: NDArray[np.float32]
+    weights: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +243,14 @@ class Plan:
         ]
         return {"tiles": self.count, "work": self.work, "feed_forward": self.feed_forward, "axes": axes}
 
+    def __repr__(self) -> str:
+        return f"<Plan of {self.count} tiles: {self._counts}>"
+
+    @property
+    def _counts(self) -> str:
+        """The number of tiles along each axis, as text."""
+        return ", ".join(f"{count} along {line.axis.name}" for count, line in zip(self.shape, self.lines, strict=True))
+
     def table(self) -> str:
         """The plan as a text table with one row per tile and axis."""
         rows: list[tuple[str, ...]] = [("axis", "tile", "latent cells", "reads", "writes", "overlap")]
@@ -255,5 +263,6 @@ class Plan:
                 previous = piece.target.stop
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         text = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-        shape = " x ".join(map(str, self.shape))
-        return "\n".join([*text, f"{self.count} tiles ({shape}), {self.work:.2f} times the cells of a single pass"])
+        return "\n".join(
+            [*text, f"{self.count} tiles ({self._counts}), {self.work:.2f} times the cells of a single pass"]
+        )

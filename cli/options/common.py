@@ -37,8 +37,8 @@ batch_option = click.option(
 
 def sizes_option(description: str) -> Callable[[Function], Function]:
     """--size, repeatable, as `sizes`: tuples (H, W) or (H, W, T) in pixels and frames."""
-    form = SizeType(("HxW", "HxWxT"))
-    return click.option("--size", "sizes", multiple=True, type=form, metavar="HxW[xT]", help=description)
+    form = SizeType(("HEIGHTxWIDTH", "HEIGHTxWIDTHxFRAMES"))
+    return click.option("--size", "sizes", multiple=True, type=form, metavar="HEIGHTxWIDTH[xFRAMES]", help=description)
 
 
 def components_option(verb: str) -> Callable[[Function], Function]:

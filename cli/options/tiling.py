@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ...export.benchmark.tiles import TILED_AXES, tiling_arguments
+from ...export.benchmark.tiles import tiling_arguments
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.calls.strip_settings import STORAGES
 from ...runtime.errors import InputError
@@ -36,14 +36,14 @@ def tiling_options(command: Function) -> Function:
         ),
         click.option(
             "--overlap",
-            type=SizeType(("HxW", "HxWxT", "N"), least=0),
-            metavar="HxW[xT]",
+            type=SizeType(("LENGTH", "HEIGHTxWIDTH", "HEIGHTxWIDTHxFRAMES"), least=0),
+            metavar="HEIGHTxWIDTH[xFRAMES]",
             help="The overlap of tiles; one number is for height and width.  [default: the blend's]",
         ),
         click.option(
             "--tile",
-            type=SizeType(("HxW", "HxWxT", "auto")),
-            metavar="HxW[xT]",
+            type=SizeType(("HEIGHTxWIDTH", "HEIGHTxWIDTHxFRAMES", "auto")),
+            metavar="HEIGHTxWIDTH[xFRAMES]",
             help='Work in tiles of this many pixels (and frames), in bounded memory. "auto" takes the blend\'s size.',
         ),
     ):
@@ -62,8 +62,8 @@ def _strip_options(command: Function) -> Function:
         ),
         click.option(
             "--strip",
-            type=SizeType(("N", "HxW")),
-            metavar="H[xW]",
+            type=SizeType(("HEIGHT", "HEIGHTxWIDTH")),
+            metavar="HEIGHT[xWIDTH]",
             help="With --strips: the pixel rows of a strip, or its rows and columns.  [default: what memory allows]",
         ),
         click.option(
@@ -131,7 +131,7 @@ class Way:
 
     def _enable_streaming(self, vae: Autoencoder) -> None:
         if self.tile is not None and len(self.tile) == 3:
-            raise click.UsageError("--stream needs no tiles in time: give --tile HxW, or leave --stream out")
+            raise click.UsageError("--stream needs no tiles in time: give --tile HEIGHTxWIDTH, or leave --stream out")
         if not vae.config.supports_streams:
             raise InputError(f"--stream is for video models, and the bundle is {vae.family}: leave it out")
         vae.enable_streaming()
@@ -165,7 +165,7 @@ def tiles_wanted(
     if memory is not None:
         raise click.UsageError("--memory chooses the tiles: leave --tile, --overlap and --blend out, or --memory")
     if overlap is not None and not tile:
-        raise click.UsageError("--overlap needs --tile HxW[xT]: an overlap is a part of a tile")
+        raise click.UsageError("--overlap needs --tile HEIGHTxWIDTH[xFRAMES]: an overlap is a part of a tile")
     return True
 
 
@@ -187,9 +187,5 @@ def enable_tiling(
     if not tiles_wanted(tile, overlap, blend, memory):
         return False
     arguments = tiling_arguments(vae, tile or (), overlap or (), blend or "linear")
-    for axis, size in zip(TILED_AXES, tile or (), strict=False):
-        stride = arguments.get(f"tile_sample_stride_{axis}", 1)
-        if stride < 1:
-            raise click.UsageError(f"--overlap: {size - stride} is not below the tile's {size} along {axis}")
     vae.enable_tiling(**arguments)
     return True

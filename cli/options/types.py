@@ -16,11 +16,11 @@ _MOST_DIGITS = 9  # of one number of a size
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg] # generic only since click 8.5
-    """Numbers joined by x, such as 512x768x17, as a tuple of ints.
+    """Numbers joined by x, such as 512x768x17 for height, width and frames, as a tuple of ints.
 
     Attributes:
-        forms: the forms that are accepted, such as "HxWxT" for three numbers. "auto" is accepted where it is one of
-            them, and becomes an empty tuple.
+        forms: the forms that are accepted, such as "HEIGHTxWIDTHxFRAMES" for three numbers. "auto" is accepted where it
+            is one of them, and becomes an empty tuple.
         least: the least that each number may be.
     """
 
@@ -37,8 +37,15 @@ class SizeType(click.ParamType):  # type: ignore[type-arg] # generic only since 
         numbers = str(value).lower().split("x")
         counts = {form.count("x") + 1 for form in self.forms if form != "auto"}
         if len(numbers) not in counts or not all(map(self._is_number, numbers)):
-            self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as 512x768", param, ctx)
+            self.fail(f"{value!r} is not of the form {' or '.join(self.forms)}, such as {self._example}", param, ctx)
         return tuple(map(int, numbers))
+
+    @property
+    def _example(self) -> str:
+        """A value of the longest form."""
+        numbers = {"BATCH": "1", "FRAMES": "17", "HEIGHT": "512", "WIDTH": "768"}
+        longest = max((form for form in self.forms if form != "auto"), key=len)
+        return "x".join(numbers.get(name, "64") for name in longest.split("x"))
 
     def _is_number(self, text: str) -> bool:
         return text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) >= self.least
@@ -52,8 +59,8 @@ class Memory(click.ParamType):  # type: ignore[type-arg] # generic only since cl
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
             parse_memory(value)
-        except InputError:
-            self.fail(f"{value!r} is not a size: give bytes, or 800MiB, 8GiB, 8GB", param, ctx)
+        except InputError as error:
+            self.fail(str(error).partition(": ")[2], param, ctx)  # click names the option
         return str(value)
 
 

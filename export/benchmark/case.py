@@ -4,6 +4,8 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...runtime.arrays.size_text import size_text
+
 __all__ = ["Case", "Measurement"]
 
 
@@ -50,8 +52,8 @@ class Case:
 
     @property
     def size_text(self) -> str:
-        """The size as the command line takes it, HxW or HxWxT."""
-        return "x".join(map(str, (*self.size[-2:], *self.size[:-2])))
+        """The size as the command line takes it, HEIGHTxWIDTH or HEIGHTxWIDTHxFRAMES."""
+        return size_text(self.size)
 
     @property
     def label(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ...runtime.bundle.not_a_bundle import MANIFEST_NAME
 from ...runtime.config.families import config_from_dict
 from ...runtime.config.kl import MissingScalingFactor
 from ...runtime.config.model_config import ModelConfig
@@ -173,6 +174,11 @@ def _missing(typed: Path | str) -> str:
 
 
 def _open_folder(folder: Path, options: SourceOptions) -> FoundCheckpoint:
+    if (folder / MANIFEST_NAME).is_file() and not (folder / CONFIG_NAME).is_file():
+        raise CheckpointError(
+            f"{folder} is a bundle, not a checkpoint: it is the result of an export; give the checkpoint that it was "
+            f"made from, or use the bundle as it is"
+        )
     if options.subfolder is not None:
         if not (folder / options.subfolder).is_dir():
             raise CheckpointError(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime import open_bundle
+from ...runtime.arrays.size_text import size_text
 from ...runtime.files.decoded_file import decode_file
 from ...runtime.files.encoded_file import encode_file
 from ...runtime.media.clips.clip_reader import open_clip
@@ -76,7 +77,7 @@ def _image(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
             decode_file(vae, latents, output)
             before, after = read_picture(path), read_picture(output)
             quality = psnr(after, before, peak=255.0)
-            say(f"image: {path.name} {before.shape[1]}x{before.shape[0]}, PSNR {quality:.1f} dB")
+            say(f"image: {path.name} {size_text(before.shape[:2])}, PSNR {quality:.1f} dB")
             rows.append(side_by_side([(path.name, before), (f"through the VAE, {quality:.1f} dB", after)]))
             results.append({"input": path.name, "psnr_db": quality})
     write_picture(folder / "image_side_by_side.png", _stacked(rows))
@@ -98,7 +99,7 @@ def _video(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
             qualities.append(psnr(after, before, peak=255.0))
             writer.write(side_by_side([("clip.mp4", before), ("through the VAE", after)]))
     quality = float(np.mean(qualities))
-    say(f"video: clip.mp4 {_SIZE}x{_SIZE}, {len(qualities)} frames, mean PSNR {quality:.1f} dB")
+    say(f"video: clip.mp4 {size_text((len(qualities), _SIZE, _SIZE))}, mean PSNR {quality:.1f} dB")
     return {"clip": {"input": source.name, "frames": len(qualities), "psnr_db": quality}}
 
 

@@ -67,7 +67,7 @@ class RangeProbe:
         """
         options = self._runtime.RunOptions()
         options.log_severity_level = 4  # a failed run raises, so it need not log
-        sizes = ", ".join("x".join(map(str, array.shape)) for array in feed.values())
+        sizes = ", ".join(str(array.shape) for array in feed.values())
         with memory_errors(f"the range check of {self._graph} at {sizes}"):
             if self._arena is not None:
                 self._arena.free_for_call(self.held_bytes(feed))

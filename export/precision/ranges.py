@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime import open_bundle
+from ...runtime.arrays.size_text import size_text
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import Graph
@@ -128,7 +129,7 @@ def _measure(
     feed: Feed = {ports.SAMPLE: sample} if graph.component == "encoder" else _decoder_feed(file, sample, vae)
     needed, free = probe.held_bytes(feed), available_bytes()
     if needed > free:
-        size = "x".join(map(str, sample.shape[2:]))
+        size = size_text(sample.shape[2:])
         raise InputError(
             f"{file}: the range check of {graph.file} at {size} holds at least {needed / 2**30:.1f} GiB and "
             f"{free / 2**30:.1f} GiB of memory are free: give a smaller picture or clip to --check-range"
@@ -141,7 +142,7 @@ def _measure(
 
 def _scaling_note(scaled: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], count: int) -> str:
     name, (full, run) = next(iter(scaled.items()))
-    example = f"{name}, {full[0]}x{full[1]}, ran at {run[0]}x{run[1]}"
+    example = f"{name}, {size_text(full)}, ran at {size_text(run)}"
     return (
         f"range check: {len(scaled)} of {count} samples are larger than {_LARGEST_SIDE}x{_LARGEST_SIDE} and were "
         f"scaled down to it ({example})"

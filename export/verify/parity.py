@@ -171,7 +171,7 @@ def _compare(
             wanted: Array | None = None
             for way in given.ways:
                 try:
-                    with memory_errors(f"{graph.file} on {'x'.join(map(str, given.array.shape))}, {way},"):
+                    with memory_errors(f"{graph.file} on {given.array.shape}, {way},"):
                         (got, strategy), seconds = timed(partial(_run, vae, graph, given.array, way))
                 except InputError as refusal:
                     if vae.backend not in LIBRARIES:

@@ -54,7 +54,7 @@ class Reference:
         key = component, causal, array.shape, sha256(np.ascontiguousarray(array).data).digest()
         if key in self._kept:
             return self._kept[key]
-        shape = "x".join(map(str, array.shape))
+        shape = str(array.shape)
         with memory_errors(f"the {component} of the PyTorch reference on {shape}"):
             found = timed(partial(self.encode if component == "encoder" else self.decode, array, causal))
         if found[0].nbytes <= _KEPT_BYTES:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.arrays.pixels import to_pixels, to_samples
+from ...runtime.arrays.size_text import size_text
 from ...runtime.autoencoders.autoencoder import Autoencoder
 from ...runtime.calls.conditions import DECODE_TIMESTEP
 from ...runtime.errors import InputError
@@ -73,7 +74,7 @@ def compare_tiling(
     Args:
         vae: the autoencoder.
         settings: pairs of a name and a function that enables that tiling on `vae`.
-        samples: picture files, clip files, or folders of them. Without samples, one of 640 x 512 pixels is drawn, with
+        samples: picture files, clip files, or folders of them. Without samples, one of 512x640 pixels is drawn, with
             49 frames for video.
         max_frames: number of frames to which clips are cut.
         draw: file for a picture of the first decoded sample: single pass, tiles of the first settings, and their
@@ -101,7 +102,7 @@ def compare_tiling(
             ):
                 plan = vae.tile_plan(component, sample.shape[2:])
                 if plan.count == 1:
-                    size = "x".join(map(str, sample.shape[2:]))
+                    size = size_text(sample.shape[2:])
                     raise InputError(f"{label}, {size}, fits into one tile of {name}: give a smaller --tile")
                 tiled, tiled_seconds = _timed(f"{label}: the {component} in tiles", run)
                 if draw is not None and component == "decoder":

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ..errors import EngineError, InputError
 from .given_array import host_array, in_float32, kind_name, on_cuda
 from .pixels import to_pixels
@@ -97,12 +98,13 @@ def check_output(output: str, out: Any, shape: Sequence[int]) -> None:
         InputError: `output` is unknown, or `out` has the wrong type, shape or dtype for it.
     """
     if output not in OUTPUTS:
-        raise InputError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
+        raise InputError(f"{argument('output')} must be one of {', '.join(OUTPUTS)}, got {output!r}")
     if out is None:
         return
     if output == "device":
         raise InputError(
-            "out= is an array on the host and output='device' leaves the result on the device: give only one"
+            f"{argument('out')}= is an array on the host and output='device' leaves the result on the device: give "
+            "only one"
         )
     wanted_shape = pixel_shape(shape) if output == "uint8" else tuple(shape)
     fits = (

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ...tiling.public_place import shown_in
+from .padded_latents import PaddedLatents
 from .posterior import DiagonalGaussian
 from .ran import Ran
+from .shown_arrays import array_text
 
-__all__ = ["AutoencoderKLOutput", "DecoderOutput"]
+__all__ = ["FROM_ENCODE", "AutoencoderKLOutput", "DecoderOutput", "latents_of"]
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class AutoencoderKLOutput:
     """The output of `encode`.
@@ -23,7 +27,11 @@ class AutoencoderKLOutput:
     exact: bool = True
     ran: Ran | None = None
 
+    def __repr__(self) -> str:
+        return f"AutoencoderKLOutput(latent_dist={self.latent_dist!r}, exact={self.exact})"
 
+
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class DecoderOutput:
     """The output of `decode`.
@@ -38,3 +46,17 @@ class DecoderOutput:
     sample: Any
     exact: bool = True
     ran: Ran | None = None
+
+    def __repr__(self) -> str:
+        return f"DecoderOutput(sample={array_text(self.sample)}, exact={self.exact})"
+
+
+FROM_ENCODE = (AutoencoderKLOutput, DiagonalGaussian, PaddedLatents)
+"""What `encode` gives: `decode` takes the latents of it, and cuts its result to the size that they remember."""
+
+
+def latents_of(encoded: Any) -> Any:
+    """The latents to decode: of an output or a distribution of `encode` the most likely latents, (B, C, ...)."""
+    if isinstance(encoded, AutoencoderKLOutput):
+        encoded = encoded.latent_dist
+    return encoded.mode() if isinstance(encoded, DiagonalGaussian) else encoded

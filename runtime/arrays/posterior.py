@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
+from ...tiling.public_place import shown_in
 from ..errors import InputError
+from .padded_latents import plain_array, with_original_size
+from .shown_arrays import array_text
 
 __all__ = ["DiagonalGaussian", "generator_from"]
 
@@ -33,26 +37,36 @@ def generator_from(rng: np.random.Generator | int) -> np.random.Generator:
         return rng
     if isinstance(rng, int | np.integer) and not isinstance(rng, bool) and rng >= 0:
         return np.random.default_rng(int(rng))
-    raise InputError(f"rng must be a numpy.random.Generator or a seed (a whole number from 0), got {rng!r}")
+    raise InputError(
+        f"{argument('rng')} must be a numpy.random.Generator or a seed (a whole number from 0), got {rng!r}"
+    )
 
 
+@shown_in("latentrt.runtime")
 class DiagonalGaussian:
     """A Gaussian distribution with a mean and a variance for each element.
 
     Attributes:
         parameters: (B, 2C, ...), the mean and then the log-variance along the channel axis, as the encoder returns
             them. With `output="device"` they stay on the engine's device, and nothing else here can be used.
+        original_size: the size of the sample, (H, W) or (T, H, W), if `encode(pad=True)` padded it. The latents of
+            `mean`, `mode` and `sample` remember it, and `decode` cuts its result to it. None: nothing was padded.
     """
 
-    def __init__(self, parameters: Any) -> None:
+    def __init__(self, parameters: Any, original_size: tuple[int, ...] | None = None) -> None:
         if isinstance(parameters, np.ndarray) and (parameters.ndim < 2 or parameters.shape[1] % 2):
             raise InputError(f"moments must be (B, 2C, ...) with an even channel axis, got {parameters.shape}")
         self.parameters: Any = parameters
+        self.original_size = original_size
+
+    def __repr__(self) -> str:
+        of = "" if self.original_size is None else f", original_size={self.original_size}"
+        return f"DiagonalGaussian(parameters={array_text(self.parameters)}{of})"
 
     @property
     def mean(self) -> Array:
         """The mean, float32 (B, C, ...): a view of the parameters."""
-        return self._halves()[0]
+        return with_original_size(self._halves()[0], self.original_size)
 
     @cached_property
     def logvar(self) -> Array:
@@ -79,8 +93,10 @@ class DiagonalGaussian:
         Args:
             rng: a generator, or a seed (a whole number from 0).
         """
-        noise = generator_from(rng).standard_normal(self.mean.shape, dtype=np.float32)
-        return np.asarray(self.mean + self.std * noise, dtype=np.float32)
+        mean = self._halves()[0]
+        noise = generator_from(rng).standard_normal(mean.shape, dtype=np.float32)
+        drawn = np.asarray(mean + self.std * noise, dtype=np.float32)
+        return with_original_size(drawn, self.original_size)
 
     def kl(self, other: DiagonalGaussian | None = None) -> Array:
         """The Kullback-Leibler divergence from another distribution, float32 (B,), in nats.
@@ -91,14 +107,14 @@ class DiagonalGaussian:
             other: the other distribution. None means the standard normal distribution.
         """
         if other is None:
-            terms = np.square(self.mean) + self.var - 1.0 - self.logvar
+            terms = np.square(self._halves()[0]) + self.var - 1.0 - self.logvar
         else:
             if other.parameters.shape != self.parameters.shape:
                 raise InputError(
                     f"kl: both distributions must have one shape, got moments {self.parameters.shape} and "
                     f"{other.parameters.shape}"
                 )
-            terms = np.square(self.mean - other.mean) / other.var + self.var / other.var
+            terms = np.square(self._halves()[0] - plain_array(other.mean)) / other.var + self.var / other.var
             terms += other.logvar - self.logvar - 1.0
         return _sum(terms) * np.float32(0.5)
 
@@ -106,7 +122,7 @@ class DiagonalGaussian:
         """The negative log-likelihood of latents (B, C, ...), float32 (B,), in nats, summed like `kl`."""
         if sample.shape != self.mean.shape:
             raise InputError(f"nll: the sample must have the mean's shape {self.mean.shape}, got {sample.shape}")
-        terms = math.log(2.0 * math.pi) + self.logvar + np.square(sample - self.mean) / self.var
+        terms = math.log(2.0 * math.pi) + self.logvar + np.square(plain_array(sample) - self._halves()[0]) / self.var
         return _sum(terms) * np.float32(0.5)
 
     def _halves(self) -> tuple[Array, Array]:

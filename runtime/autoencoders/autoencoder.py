@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import latents as latents_module
-from ..arrays.given_pixels import size_of
 from ..arrays.kinds import OutputKind
 from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..calls.blends import ImageBlend
 from ..calls.options import DecodeOptions, EncodeOptions, without_memory
+from ..calls.round_trip import check_round_trip
 from ..calls.strategy import WHOLE, Strategy
 from ..errors import InputError
-from .bundle_model import BundleModel
+from .latent_scaling import LatentScaling
 from .video_calls import VideoCalls
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ __all__ = ["Autoencoder"]
 Array = NDArray[np.float32]
 
 
-class Autoencoder(BundleModel, VideoCalls):
+class Autoencoder(LatentScaling, VideoCalls):
     """Encode and decode with the engines of a bundle. Made by `open_bundle` or a family's `from_pretrained`.
 
     Arrays are (B, C, H, W) for images and (B, C, T, H, W) for video.
@@ -78,7 +77,8 @@ class Autoencoder(BundleModel, VideoCalls):
             x: a float32 sample (B, in_channels, H, W) or (B, in_channels, T, H, W) in [-1, 1], or uint8 pixels
                 (B, H, W, in_channels) or (B, T, H, W, in_channels) as `decode(output="uint8")` gives them. H and W are
                 multiples of the spatial ratio, T is 1 + a multiple of the temporal ratio.
-            pad: take a sample of any size, and pad it at the end of each axis.
+            pad: take a sample of any size, and pad it at the end of each axis. The latents remember the size, and
+                `decode` cuts its result to it.
             check_range: refuse a float sample whose values are those of a picture in 0..255 or 0..1. A sample without a
                 value below 0 that reaches from nearly 0 to nearly 1 counts as 0..1. False takes the values as they are.
             out: a float32 array for the moments, (B, 2 * latent_channels, ...), for instance a memory-mapped one.
@@ -107,7 +107,7 @@ class Autoencoder(BundleModel, VideoCalls):
         )
         job = self.opened.jobs.encode(x, self.settings, options, may_stream=self._may_stream)
         moments, ran = self.opened.run(job, options)
-        return AutoencoderKLOutput(DiagonalGaussian(moments), ran.exact, ran)
+        return AutoencoderKLOutput(DiagonalGaussian(moments, job.original_size), ran.exact, ran)
 
     def decode(
         self,
@@ -129,8 +129,10 @@ class Autoencoder(BundleModel, VideoCalls):
 
         Args:
             z: float32 (B, latent_channels, h, w) or (B, latent_channels, t, h, w): raw latents, as diffusers' decode
-                takes them. `unscale_latents` makes them from diffusion latents.
-            crop: a size (H, W) or (T, H, W) to cut the sample to, after `encode(pad=True)`.
+                takes them. `unscale_latents` makes them from diffusion latents. Of an output of `encode` the most
+                likely latents.
+            crop: a size (H, W) or (T, H, W) to cut the sample to. None: the size that latents of `encode(pad=True)`
+                remember, if they do.
             output: "float32", "uint8" or "device", see below.
             out: an array for the sample, for instance a memory-mapped one.
             stream: a CUDA stream of the caller's, in which the engine runs.
@@ -177,7 +179,7 @@ class Autoencoder(BundleModel, VideoCalls):
         chosen = EncodeOptions(**without_memory("tiled_encode", options))
         job = self.opened.jobs.encode(x, replace(self.settings, tiling=self._tiling), chosen, gated=False)
         moments, ran = self.opened.run(job, chosen)
-        return AutoencoderKLOutput(DiagonalGaussian(moments), ran.exact, ran)
+        return AutoencoderKLOutput(DiagonalGaussian(moments, job.original_size), ran.exact, ran)
 
     def tiled_decode(self, z: Any, **options: Any) -> DecoderOutput:
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
@@ -208,24 +210,12 @@ class Autoencoder(BundleModel, VideoCalls):
             rng = generator_from(rng)  # one stream for the latents and then, if the decoder takes it, for the noise
         encoding = EncodeOptions(pad=pad, causal=encoder_causal, exact=bool(both.get("exact")))
         decoding = DecodeOptions(causal=decoder_causal, rng=None if rng is None else 0, **decode_options)
-        self.opened.jobs.check_round_trip(x, self.settings, encoding, decoding, may_stream=self._may_stream)
+        check_round_trip(self.opened.jobs, x, self.settings, encoding, decoding, may_stream=self._may_stream)
         posterior = self.encode(x, pad=pad, causal=encoder_causal, **both).latent_dist
         latents = posterior.sample(rng) if rng is not None and sample_posterior else posterior.mode()
-        if pad and "crop" not in decode_options:
-            decode_options["crop"] = size_of(x)
+        if posterior.original_size is not None:
+            decode_options.setdefault("crop", posterior.original_size)
         return self.decode(latents, rng=rng, causal=decoder_causal, **decode_options)
-
-    def scale_latents(self, z: Array) -> Array:
-        """Model latents -> diffusion latents, as the diffusers pipelines scale them; float32 (B, C, ...)."""
-        return latents_module.scale_latents(self._host_latents(z, self.config.latent_channels), self.config)
-
-    def unscale_latents(self, z: Array) -> Array:
-        """Diffusion latents -> model latents, what `decode` takes.
-
-        The pipelines of Stable Diffusion, SDXL, SD3 and FLUX.1 give diffusion latents with `output_type="latent"`.
-        LTX-2's and FLUX.2 Klein's give model latents: do not unscale those (docs/latents.md has the table).
-        """
-        return latents_module.unscale_latents(self._host_latents(z, self.config.diffusion_channels), self.config)
 
     # Settings
 
@@ -348,8 +338,3 @@ class Autoencoder(BundleModel, VideoCalls):
 
         chosen = tuple(components) or self.manifest.components
         warm_up(self.opened, self.settings, [tuple(shape) for shape in shapes], chosen, may_stream=self._may_stream)
-
-    # Within
-
-    def _host_latents(self, z: Array, channels: int) -> Array:
-        return self.opened.jobs.array(z, "latents", channels, device="cpu")  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ...tiling.public_place import shown_in
 from ..calls.blends import ImageBlend
 from ..calls.strip_settings import exact_strips
 from ..calls.tiling_arguments import image_tiling
@@ -15,6 +16,7 @@ from .autoencoder import Autoencoder
 __all__ = ["AutoencoderKL"]
 
 
+@shown_in("latentrt.runtime")
 class AutoencoderKL(Autoencoder):
     """Stable Diffusion, SDXL, SD3, FLUX.1. Arrays are (B, C, H, W)."""
 

@@ -1,11 +1,13 @@
 """The image VAE of FLUX.2 at run time."""
 
+from ...tiling.public_place import shown_in
 from ..config.flux2 import AutoencoderKLFlux2Config
 from .autoencoder_kl import AutoencoderKL
 
 __all__ = ["AutoencoderKLFlux2"]
 
 
+@shown_in("latentrt.runtime")
 class AutoencoderKLFlux2(AutoencoderKL):
     """FLUX.2. Arrays are (B, C, H, W).
 

@@ -4,12 +4,16 @@ from __future__ import annotations  # or every annotation of a generator would i
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.public_place import shown_in
 from ..arrays.kinds import OutputKind
+from ..arrays.outputs import latents_of
+from ..arrays.padded_latents import cut_chunks, size_before_padding
 from ..arrays.ran import Ran
 from ..calls.blends import VideoBlend
 from ..calls.options import DecodeOptions, StreamOptions
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoencoderKLLTX2Video"]
 
 
+@shown_in("latentrt.runtime")
 class AutoencoderKLLTX2Video(Autoencoder):
     """LTX-2.0, 2.3 and 2.5 (convolutional decoder). Arrays are (B, C, T, H, W).
 
@@ -193,7 +198,10 @@ class AutoencoderKLLTX2Video(Autoencoder):
             rng=rng,
             cancel=cancel,
         )
-        return self._streamed(self.opened.streams.decode(z, self.settings, options), cancel)
+        z = latents_of(z)
+        size = size_before_padding(z, self.grid, out)
+        cut = None if size is None else partial(cut_chunks, size=size, pixels=output == "uint8")
+        return self._streamed(self.opened.streams.decode(z, self.settings, options), cancel, cut)
 
     def encode_stream(
         self,
@@ -283,13 +291,19 @@ class AutoencoderKLLTX2Video(Autoencoder):
         """Whether streaming is enabled."""
         return self.settings.streaming
 
-    def _streamed(self, job: StreamJob, cancel: CancelToken | None) -> Iterator[Any]:
+    def _streamed(
+        self,
+        job: StreamJob,
+        cancel: CancelToken | None,
+        cut: Callable[[Iterable[Any]], Iterator[Any]] | None = None,
+    ) -> Iterator[Any]:
         from ..execution.stream import stream_pieces  # here: other calls do not pay for it
 
         def pieces() -> Iterator[Any]:
             with self.opened.engines.call(cancel) as scope:
                 yield
-                yield from stream_pieces(self.opened.engines, job, scope)
+                made = stream_pieces(self.opened.engines, job, scope)
+                yield from made if cut is None else cut(made)
 
         return _begun(pieces())
 

@@ -86,6 +86,13 @@ class BundleModel(ABC):
         lowers them itself."""
         return self.opened.graphs
 
+    def __repr__(self) -> str:
+        closed = ", closed" if self.opened.engines.closed else ""
+        return (
+            f"<{type(self).__name__} {str(self.manifest.folder)!r}: {self.backend}, {self.dtype}, on "
+            f"{self.device}{closed}>"
+        )
+
     def load(self, component: str, *, streaming: bool = False) -> None:
         """Load the engines of a whole pass, or of a stream, of the "encoder" or the "decoder".
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...tiling.argument_names import argument
 from ..calls.conditions import neutral_conditions
 from ..calls.options import DecodeOptions, EncodeOptions
 from ..calls.strategy import Strategy, Tiling
@@ -45,9 +46,9 @@ class PlannedCall:
 def plan(opened: OpenedBundle, enabled: Strategy, call: PlannedCall, *, may_stream: bool) -> "Decision":
     """See `Autoencoder.plan`."""
     if call.output not in _OUTPUTS:
-        raise InputError(f"output must be one of {', '.join(_OUTPUTS)}, got {call.output!r}")
+        raise InputError(f"{argument('output')} must be one of {', '.join(_OUTPUTS)}, got {call.output!r}")
     if isinstance(call.batch, bool) or not isinstance(call.batch, int) or call.batch < 1:
-        raise InputError(f"batch: wanted a whole number of at least 1, got {call.batch!r}")
+        raise InputError(f"{argument('batch')}: wanted a whole number of at least 1, got {call.batch!r}")
     _check_component("plan", call.component)
     opened.grid.check_sample(call.size)
     opened.jobs.graph(call.component, None)

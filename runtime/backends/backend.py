@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...tiling.public_place import shown_in
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
 from ..bundle.profiles import Profile
@@ -14,6 +15,7 @@ from .memory_model import MemoryModel
 __all__ = ["Backend", "BackendCapabilities", "BackendRequest"]
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class BackendCapabilities:
     """What a backend can do beyond opening graphs.
@@ -32,6 +34,7 @@ class BackendCapabilities:
     cpu_graphs: bool = False
 
 
+@shown_in("latentrt.runtime")
 class Backend(ABC):
     """Runs the graphs of a bundle in one precision.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
+from ...tiling.argument_names import argument
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
 from ..errors import BackendUnavailable, InputError, MissingExtra
@@ -129,6 +130,6 @@ def graphs_of(manifest: Manifest, dtype: str) -> tuple[Graph, ...]:
         held = list(dict.fromkeys(graph.dtype for graph in manifest.graphs))
         raise InputError(
             f"{manifest.folder} holds no {dtype} graphs (it holds {', '.join(held)}): "
-            f"open it with dtype={' or '.join(map(repr, held))}, or export with --dtype {dtype}"
+            f"open it with {' or '.join(argument('dtype', one) for one in held)}, or export with --dtype {dtype}"
         )
     return graphs

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_args
 
+from ...tiling.argument_names import argument
 from ..arrays.kinds import DTYPES
 from ..bundle.manifest import Manifest
 from ..errors import BackendUnavailable, InputError, MissingExtra
@@ -44,17 +45,23 @@ def choose_backend(
         graphs_of(manifest, backend.graph_dtype)
         return backend
     if not isinstance(backend, str):
-        raise InputError(f"backend must be a name or an object of a subclass of Backend, got {type(backend).__name__}")
+        raise InputError(
+            f"{argument('backend')} must be a name or an object of a subclass of Backend, got {type(backend).__name__}"
+        )
     if backend not in BACKENDS:
-        raise BackendUnavailable(f"backend must be one of {', '.join(BACKENDS)} in this version, got {backend!r}")
+        raise BackendUnavailable(
+            f"{argument('backend')} must be one of {', '.join(BACKENDS)} in this version, got {backend!r}"
+        )
     if dtype not in DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise InputError(f"{argument('dtype')} must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if provider is not None:
         _check_provider(backend, provider)
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number of at least 1, or None for all cores, got {threads!r}")
+        raise InputError(
+            f"{argument('threads')} must be a whole number of at least 1, or None for all cores, got {threads!r}"
+        )
     if not isinstance(engines, bool):
-        raise InputError(f"engines must be True, False or None, got {engines!r}")
+        raise InputError(f"{argument('engines')} must be True, False or None, got {engines!r}")
     _check_session_options(session_options)
     request = BackendRequest(manifest, dtype, threads, session_options, contexts, allow_build, engines)
     choices = Choices(request)
@@ -121,9 +128,9 @@ def _check_provider(backend: str, provider: str) -> None:
     from .onnxruntime.component import PROVIDERS
 
     if provider not in PROVIDERS:
-        raise InputError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
+        raise InputError(f"{argument('provider')} must be one of {', '.join(PROVIDERS)}, got {provider!r}")
     if backend not in ("auto", "onnxruntime"):
-        raise InputError(f"provider is ONNX Runtime's: backend {backend!r} takes none, got {provider!r}")
+        raise InputError(f"{argument('provider')} is ONNX Runtime's: backend {backend!r} takes none, got {provider!r}")
 
 
 def _check_session_options(options: Any) -> None:

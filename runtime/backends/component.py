@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
+from ...tiling.public_place import shown_in
 from ..errors import BackendUnavailable, Cancelled, EngineError
 
 __all__ = ["CallScope", "Component", "ComponentCapabilities", "NotFinite", "SteppingComponent", "stepping"]
@@ -20,6 +21,7 @@ class NotFinite(EngineError):
         self.bad, self.size = bad, size
 
 
+@shown_in("latentrt.runtime")
 class CallScope:
     """One user call in flight. Any thread may call `cancel()`. A backend that can stop a running engine registers
     how with `on_cancel`, and all other code asks `check()` between two engine calls.
@@ -54,6 +56,7 @@ class CallScope:
                 stop()
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class ComponentCapabilities:
     """What a component takes beyond the arguments that every component takes.
@@ -74,6 +77,7 @@ class ComponentCapabilities:
     reuses_states: bool = False
 
 
+@shown_in("latentrt.runtime")
 class Component(Protocol):
     """One graph, ready to run. Threads may share it. It is freed with its last reference, never during a call."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ..arrays.boundary import is_finite, to_output
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
@@ -110,7 +111,8 @@ class RetriesInFloat32:
         fault = f"{self._file}: {bad} of {size} values are NaN or infinite in {self._dtype}"
         if self._open_wider is None and self._streams:
             raise EngineError(
-                f"{fault}, and a stream cannot go back to its start: open the bundle with dtype='float32', or export "
+                f"{fault}, and a stream cannot go back to its start: open the bundle with "
+                f"{argument('dtype', 'float32')}, or export "
                 f"with --check-range SAMPLES, which keeps in float32 what overflows"
             )
         if self._open_wider is None:

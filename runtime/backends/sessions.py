@@ -212,6 +212,12 @@ class EngineSets:
                     sessions.release()
         return found
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        with self._lock:
+            return self._closed
+
     def cancel(self) -> None:
         """Stop every call that runs or waits now."""
         for scope in self.calls:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...tiling.argument_names import argument
 from ..errors import InputError
 
 __all__ = ["bundle_digest", "checked_digest"]
@@ -42,7 +43,8 @@ def checked_digest(digest: object) -> str:
     """
     if not isinstance(digest, str) or not _FORM.fullmatch(digest):
         raise InputError(
-            f"digest must be sha256: and 64 hexadecimal digits in lower case, as `latentrt inspect` prints it, got "
+            f"{argument('digest')} must be sha256: and 64 hexadecimal digits in lower case, as `latentrt inspect` "
+            "prints it, got "
             f"{digest if isinstance(digest, str) else type(digest).__name__!r}"
         )
     return digest

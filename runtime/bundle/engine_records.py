@@ -184,7 +184,9 @@ def build_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind
 
 def warmup_command(bundle: Path | str, backend: str, dtype: str, kind: EngineKind) -> str:
     """The command that compiles the kernels of an engine of a kind."""
-    return f"latentrt warmup {bundle} --backend {backend} --dtype {dtype}{_WARMED_UP[kind]} --size HxW[xT]"
+    return (
+        f"latentrt warmup {bundle} --backend {backend} --dtype {dtype}{_WARMED_UP[kind]} --size HEIGHTxWIDTH[xFRAMES]"
+    )
 
 
 def engine_key(

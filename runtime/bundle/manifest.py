@@ -26,11 +26,11 @@ from .graph import FileEntry, Graph
 from .graph_contents import check_graph_file
 from .graph_json import GraphLists, check_chains, read_components, write_components
 from .latent_statistics import STATISTICS, check_statistics, latent_statistics
+from .not_a_bundle import MANIFEST_NAME, not_a_bundle
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Manifest"]
 
 SCHEMA_VERSION = 2
-MANIFEST_NAME = "manifest.json"
 _LARGEST_BYTES = 8 << 20  # The largest manifest.json that is read. A large bundle with engines has less than 1 MB.
 
 
@@ -66,6 +66,10 @@ class Manifest:
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
     folder: Path = field(default=Path(), compare=False)
+
+    def __repr__(self) -> str:
+        dtypes = ", ".join(dict.fromkeys(graph.dtype for graph in self.graphs))
+        return f"<Manifest {str(self.folder)!r}: {self.family}, {' and '.join(self.components)}, {dtypes}>"
 
     @property
     def family(self) -> str:
@@ -140,9 +144,8 @@ class Manifest:
             )
         try:
             values = read_json(path, _LARGEST_BYTES)
-        except FileNotFoundError:
-            reason = "it holds no manifest.json" if folder.is_dir() else "there is no such folder"
-            raise BundleError(f"{given} is not a bundle: {reason}; make one with `latentrt export`") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleError(not_a_bundle(given, folder)) from None
         except OSError as error:
             raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
         except StandIn as error:

@@ -17,8 +17,8 @@ EngineKind = Literal["whole", "stream", "exact"]
 
 _CURES: dict[EngineKind, str] = {
     "whole": "decode in tiles, or build for this size with `latentrt build --tile`",
-    "stream": "stream in tiles, or build for this size with `latentrt build --stream --tile HxW`",
-    "exact": "build for this size with `latentrt build --strips --tile HxW --picture HxW`",
+    "stream": "stream in tiles, or build for this size with `latentrt build --stream --tile HEIGHTxWIDTH`",
+    "exact": "build for this size with `latentrt build --strips --tile HEIGHTxWIDTH --picture HEIGHTxWIDTH`",
 }
 
 
@@ -122,4 +122,4 @@ def _shape(values: Sequence[Any]) -> Shape:
 
 
 def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+    return f"({', '.join(map(str, shape))})" if len(shape) > 1 else str(shape[0]) if shape else "()"

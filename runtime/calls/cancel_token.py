@@ -3,6 +3,7 @@
 import threading
 from typing import Protocol
 
+from ...tiling.public_place import shown_in
 from ..errors import InputError
 
 __all__ = ["CancelToken", "check_token"]
@@ -12,6 +13,7 @@ class _Cancellable(Protocol):
     def cancel(self) -> None: ...
 
 
+@shown_in("latentrt.runtime")
 class CancelToken:
     """Cancels the calls that were given it, and no others: `vae.decode(z, cancel=token)`.
 

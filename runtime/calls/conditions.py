@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiling import Tile
+from ...tiling.argument_names import argument
 from ..arrays.boundary import as_input, require_finite
 from ..arrays.posterior import generator_from
 from ..bundle import ports
@@ -77,14 +78,14 @@ def conditions_for(
         InputError: a timestep or a seed is missing, or wrong, or the decoder takes no timesteps.
     """
     if temb is not None and not config.timestep_conditioning:
-        raise InputError("temb: this decoder is not timestep-conditioned; call decode without it")
+        raise InputError(f"{argument('temb')}: this decoder is not timestep-conditioned; leave it out")
     if not takes_conditions(config):
         return None
     steps = timesteps(temb, latents.shape[0]) if config.timestep_conditioning else None
     if not config.noise_stacks:
         return Conditions(steps)
     if rng is None:
-        raise InputError("rng: this decoder injects noise; give a numpy.random.Generator or a seed")
+        raise InputError(f"{argument('rng')}: this decoder injects noise; give a seed or a numpy.random.Generator")
     return Conditions(steps, draw_noise(config, latents.shape[-2:], rng))
 
 
@@ -100,17 +101,22 @@ def timesteps(temb: Any, batch: int) -> Array:
         InputError: it is missing, of another shape, or not finite.
     """
     if temb is None:
-        raise InputError("temb: this decoder is timestep-conditioned; give (B,) float32 timesteps (LTX-2 uses 0.05)")
+        raise InputError(
+            f"{argument('temb')}: this decoder is timestep-conditioned; give a timestep for each batch element, (B,) "
+            "float32 (LTX-2 uses 0.05)"
+        )
     if isinstance(temb, int | float | np.number | list | tuple):
         try:
             temb = np.asarray(temb, np.float32)
         except (TypeError, ValueError) as error:
-            raise InputError(f"temb: wanted (B,) float32 timesteps, got {temb!r}") from error
+            raise InputError(f"{argument('temb')}: wanted (B,) float32 timesteps, got {temb!r}") from error
     steps = as_input(temb, "temb")
     if steps.shape in ((), (1,)):
         steps = np.repeat(steps, batch)
     if steps.shape != (batch,):
-        raise InputError(f"temb: wanted one timestep per batch element, ({batch},), got shape {steps.shape}")
+        raise InputError(
+            f"{argument('temb')}: wanted one timestep per batch element, ({batch},), got shape {steps.shape}"
+        )
     require_finite(steps, "temb")
     return steps  # type: ignore[no-any-return]
 

@@ -8,10 +8,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ...tiling import Plan
+from ...tiling.argument_names import argument
 from ...tiling.plan import Direction
 from ..arrays.boundary import Result, as_input, check_output, require_finite
 from ..arrays.given_pixels import given_pixels
 from ..arrays.grid import Grid
+from ..arrays.outputs import FROM_ENCODE, latents_of
+from ..arrays.padded_latents import PaddedLatents, size_before_padding
 from ..arrays.pixel_range import check_pixel_range
 from ..arrays.pixels import to_samples
 from ..arrays.ran import Ran
@@ -22,6 +25,7 @@ from ..config.model_config import ModelConfig
 from ..errors import BundleError, InputError
 from .cancel_token import check_token
 from .conditions import Conditions, conditions_for, takes_conditions
+from .one_pass import require_one_pass
 from .options import CallOptions, DecodeOptions, EncodeOptions
 from .strategy import Strategy, label_of
 from .strip_settings import StripSettings
@@ -54,6 +58,7 @@ class Job:
         stream: a CUDA stream of the caller.
         specialise: as `CallScope.specialise`.
         progress: called after each tile, or after each element of a sliced batch.
+        original_size: of a sample before padding, (H, W) or (T, H, W). None: the sample is not padded.
     """
 
     graph: Graph
@@ -72,6 +77,7 @@ class Job:
     stream: int | None = None
     specialise: bool | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
+    original_size: tuple[int, ...] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -162,10 +168,12 @@ class Jobs:
             raise InputError("output='uint8' is for pictures: encode gives moments, as float32 or on the device")
         graph, config = self.graph("encoder", options.causal), self.config
         sample, is_pixels = self.sample(x, device=self._device)
+        original = None
         if options.pad:
             if not isinstance(sample, np.ndarray):
                 raise InputError("sample: pad=True needs an array on the host")
-            sample = self._grid.pad(sample)
+            size, sample = sample.shape[2:], self._grid.pad(sample)
+            original = None if size == sample.shape[2:] else size
         self._grid.check_sample(sample.shape[2:])
         values = require_finite(sample, "sample")
         if options.check_range and not is_pixels:
@@ -175,7 +183,7 @@ class Jobs:
         result = Result(shape, cells, options.output, options.out)
         one_pass = options.output == "device" or options.stream is not None
         work = Workload(config, self._grid, "encoder", shape[0], cells, options.output, in_one_pass=one_pass)
-        job = Job(graph, ports.SAMPLE, "encode", sample, result, work, strategy, gated=gated)
+        job = Job(graph, ports.SAMPLE, "encode", sample, result, work, strategy, gated=gated, original_size=original)
         return self._checked(job, options, may_stream)
 
     def decode(
@@ -187,12 +195,17 @@ class Jobs:
             InputError: a wrong argument. BundleError: the bundle has no decoder, or not as it was asked for.
         """
         graph, config = self.graph("decoder", options.causal), self.config
+        crop = options.crop
+        if isinstance(z, FROM_ENCODE):
+            z = latents_of(z)
+            if crop is None and options.output != "device":
+                crop = size_before_padding(z, self._grid, options.out)
         latents = self.array(z, "latents", config.latent_channels, device=self._device)
         batch, cells = latents.shape[0], tuple(latents.shape[2:])
         self._grid.check_latents(cells)
         require_finite(latents, "latents")
         size = self._grid.sample_size(cells)
-        wanted = size if options.crop is None else self._grid.cropped_size(size, options.crop)
+        wanted = size if crop is None else self._grid.cropped_size(size, crop)
         result = Result((batch, config.out_channels, *size), wanted, options.output, options.out)
         kept_as = "frames" if options.in_groups and options.output == "uint8" else options.output
         work = Workload(
@@ -210,19 +223,6 @@ class Jobs:
             conditions = conditions_for(config, latents, options.temb, options.rng)
         job = Job(graph, ports.LATENTS, "decode", latents, result, work, strategy, conditions, gated=gated)
         return self._checked(job, options, may_stream)
-
-    def check_round_trip(
-        self, x: Any, strategy: Strategy, encoding: EncodeOptions, decoding: DecodeOptions, *, may_stream: bool
-    ) -> None:
-        """Refuse wrong options of a decode before the encode that gives its latents runs.
-
-        Raises:
-            InputError, BundleError: as `encode` and `decode`.
-        """
-        result = self.encode(x, strategy, encoding, may_stream=may_stream).result
-        latents = np.broadcast_to(np.float32(0), (result.shape[0], self.config.latent_channels, *result.size))
-        crop = tuple(x.shape[2:]) if encoding.pad and decoding.crop is None else decoding.crop
-        self.decode(latents, strategy, replace(decoding, crop=crop), may_stream=may_stream)
 
     def graph(self, component: str, causal: bool | None) -> Graph:
         """The component's graph of the chosen precision and, for video, causality (None: the config's own).
@@ -253,11 +253,15 @@ class Jobs:
         """
         own = self._causal[component]
         if component == "encoder" and not own:
-            raise InputError("stream: this encoder is not causal, it looks ahead to the clip's end; encode it whole")
+            raise InputError(
+                f"{argument('stream')}: this encoder is not causal, it looks ahead to the clip's end; encode it whole"
+            )
         if causal is not None:
             _require_bool(causal)
         if causal is not None and causal != own:
-            raise InputError(f"stream: the streaming graphs are causal={own}, as the config is, got causal={causal}")
+            raise InputError(
+                f"{argument('stream')}: the streaming graphs are causal={own}, as the config is, got causal={causal}"
+            )
         if not self._stages[component]:
             raise BundleError(
                 f"{self._manifest.folder} holds no {self._dtype} streaming graphs of its {component}: export it again "
@@ -283,6 +287,8 @@ class Jobs:
         Raises:
             InputError: not an array, or of another dtype, rank or number of channels.
         """
+        if isinstance(array, PaddedLatents):
+            array = array.view(np.ndarray)
         array, video = as_input(array, what, device=device), self._grid.video
         axes = "(B, C, T, H, W)" if video else "(B, C, H, W)"
         if len(array.shape) != (5 if video else 4):
@@ -312,7 +318,9 @@ class Jobs:
             progress=options.progress or job.progress,
         )
         if job.workload.in_one_pass:
-            self._require_one_pass(job, planned=options.memory is not None)
+            require_one_pass(
+                job, planned=options.memory is not None, backend=self._backend, takes_stream=self._takes_stream
+            )
         if isinstance(strategy.tiling, StripSettings) and not job.strip_graphs:
             raise BundleError(
                 f"{self._manifest.folder} holds no {self._dtype} graphs for strips of its {component}: export it "
@@ -328,27 +336,6 @@ class Jobs:
                 f"exact=True: {how} approximates; disable_tiling(), or enable_tiling(exact=True) for strips"
             )
         return job
-
-    def _require_one_pass(self, job: Job, *, planned: bool) -> None:
-        """Refuse tiles, strips and streams if the result stays on the device or is made in the caller's CUDA stream."""
-        on_device, kind = job.result.output == "device", job.kind
-        if planned and job.strategy.streaming:
-            raise InputError(
-                "memory: a result that stays on the device, or is made in the caller's stream, needs a single pass, "
-                "but streaming is enabled; disable_streaming() first"
-            )
-        if kind == "stream":
-            raise InputError("output='device' gives the engine's own result: not with streaming")
-        if job.stream is not None and not self._takes_stream:
-            raise InputError(f"stream: the backend {self._backend} takes no stream of the caller's")
-        if job.stream is not None and kind in ("tiles", "strips"):
-            raise InputError(
-                "stream: tiles are joined on the host and not in a CUDA stream: disable_tiling(), or leave stream out"
-            )
-        if on_device and kind == "strips":
-            raise InputError("output='device' gives the engine's own result: not with strips")
-        if on_device and (kind != "whole" or job.result.size != job.result.shape[2:]):
-            raise InputError("output='device' gives the engine's own result: not with tiling, slicing or crop")
 
     def _of_no_precision(self, component: str) -> Sequence[Graph]:
         """Refuse a component that the bundle does not hold in the chosen precision."""

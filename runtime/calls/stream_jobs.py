@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ..arrays.boundary import check_output, require_finite
 from ..arrays.grid import Grid
 from ..arrays.pixel_range import check_pixel_range
@@ -155,4 +156,6 @@ def _check_frames(frames_per_chunk: int | None) -> None:
     if frames_per_chunk is not None and (
         isinstance(frames_per_chunk, bool) or not isinstance(frames_per_chunk, int) or frames_per_chunk < 1
     ):
-        raise InputError(f"frames_per_chunk: wanted a whole number of at least 1, got {frames_per_chunk!r}")
+        raise InputError(
+            f"{argument('frames_per_chunk')}: wanted a whole number of at least 1, got {frames_per_chunk!r}"
+        )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...tiling.argument_names import argument
 from ..arrays.grid import Grid
 from ..errors import InputError
 from ..system.available_memory import available_bytes
@@ -58,19 +59,21 @@ def exact_strips(
     """
     pair = tuple(strip) if isinstance(strip, tuple | list) else (strip, None)
     if len(pair) != 2:
-        raise InputError(f"strip: wanted pixel rows, or (rows, columns), got {strip!r}")
+        raise InputError(f"{argument('strip')}: wanted pixel rows, or (rows, columns), got {strip!r}")
     for name, side in zip(("rows", "columns"), pair, strict=True):
         if side is None:
             continue
         if isinstance(side, bool) or not isinstance(side, int) or side < 1 or side % grid.spatial:
-            raise InputError(f"strip: wanted {name} that are a multiple of {grid.spatial} pixels, got {side!r}")
+            raise InputError(
+                f"{argument('strip')}: wanted {name} that are a multiple of {grid.spatial} pixels, got {side!r}"
+            )
     if memory_bytes is not None and (
         isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes < 0
     ):
-        raise InputError(f"memory_bytes: wanted a whole number of bytes, or None, got {memory_bytes!r}")
+        raise InputError(f"{argument('memory_bytes')}: wanted a whole number of bytes, or None, got {memory_bytes!r}")
     path = None if folder is None else Path(folder)
     if path is not None and not path.is_dir():
         raise InputError(f"folder: there is no folder {path} for temporary files; make it, or leave it out")
     if storage not in STORAGES:
-        raise InputError(f"storage: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
+        raise InputError(f"{argument('storage')}: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
     return StripSettings(pair[0], pair[1], memory_bytes, path, storage)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...tiling import Axis
+from ...tiling.argument_names import argument
 from ..arrays.grid import Grid
 from ..config.model_config import ModelConfig
 from ..errors import InputError
@@ -52,7 +53,7 @@ def image_tiling(
     elif exact and trained % ratio and not all(sizes):
         raise InputError(
             f"enable_tiling: the config's sample_size {trained}, diffusers' default tile, is no multiple of {ratio}; "
-            f"give tile_sample_min_size"
+            f"give {argument('tile_sample_min_size')}"
         )
     if size is not None or tile_overlap_factor is not None:
         factor = _OVERLAP_FACTOR if tile_overlap_factor is None else tile_overlap_factor
@@ -98,7 +99,7 @@ def video_tiling(
 
 def _check_common(blend: str, blends: Sequence[str], tiles_per_call: int) -> None:
     if blend not in blends:
-        raise InputError(f"blend: wanted one of {', '.join(blends)}, got {blend!r}")
+        raise InputError(f"{argument('blend')}: wanted one of {', '.join(blends)}, got {blend!r}")
     if isinstance(tiles_per_call, bool) or not isinstance(tiles_per_call, int) or tiles_per_call < 1:
         raise InputError(f"tiles_per_call: wanted a whole number of at least 1, got {tiles_per_call!r}")
 
@@ -137,7 +138,8 @@ def tiles_along(
     if cells < least:
         legal = (least - 1 if axis.leading else least) * axis.ratio
         raise InputError(
-            f"tile_sample_min_{axis.name}: wanted at least {legal} ({least} latent cells, which the model needs), "
+            f"{argument(f'tile_sample_min_{axis.name}')}: wanted at least {legal} ({least} latent cells, which the "
+            "model needs), "
             f"got {size}"
         )
     name = f"tile_sample_stride_{axis.name}"
@@ -152,7 +154,8 @@ def tiles_along(
     if step < 1 or step > most:
         got = step * axis.ratio if stride is None else stride
         raise InputError(
-            f"{name}: wanted from {axis.ratio} to {most * axis.ratio}, so that tiles of {cells} latent cells overlap "
+            f"{argument(name)}: wanted from {axis.ratio} to {most * axis.ratio}, so that tiles of {cells} latent "
+            "cells overlap "
             f"by less than a tile and leave no gap, got {got}"
         )
     return AxisTiles(cells, step, default.even and size is None and stride is None)
@@ -169,7 +172,9 @@ def overlap_factor_stride(size: int, factor: float, ratio: int, *, exact: bool) 
         InputError: not a factor, or one that does not divide; the message names the nearest that do.
     """
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < 1:
-        raise InputError(f"tile_overlap_factor: wanted a number from 0 up to and without 1, got {factor!r}")
+        raise InputError(
+            f"{argument('tile_overlap_factor')}: wanted a number from 0 up to and without 1, got {factor!r}"
+        )
     cells = size // ratio
     # These are diffusers' own expressions, with its rounding.
     stride, blend = int(cells * (1 - factor)), int(size * factor)
@@ -181,7 +186,8 @@ def overlap_factor_stride(size: int, factor: float, ratio: int, *, exact: bool) 
         below = int(cells * factor)
         legal = " or ".join(f"{count / cells:.6g}" for count in (below, below + 1) if count < cells)
         raise InputError(
-            f"tile_overlap_factor: {factor:g} of a {size} pixel tile is no whole number of its {cells} latent cells, "
+            f"{argument('tile_overlap_factor')}: {factor:g} of a {size} pixel tile is no whole number of its {cells} "
+            "latent cells, "
             f"so diffusers' tiles would not fit together; the nearest that do: {legal}"
         )
     return (cells - min(round(cells * factor), cells - 1)) * ratio
@@ -190,12 +196,14 @@ def overlap_factor_stride(size: int, factor: float, ratio: int, *, exact: bool) 
 def cells_of(axis: Axis, name: str, value: int, *, extra: int = 0) -> int:
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
     if not whole or value < 1:
-        raise InputError(f"{name}: wanted a positive whole number, the smallest is {axis.ratio}, got {value!r}")
+        raise InputError(
+            f"{argument(name)}: wanted a positive whole number, the smallest is {axis.ratio}, got {value!r}"
+        )
     cells, rest = divmod(int(value), axis.ratio)
     if rest and not axis.leading:
         below = f"{cells * axis.ratio} or " if cells else ""
         raise InputError(
-            f"{name}: wanted a multiple of {axis.ratio} (a latent cell), got {value}; "
+            f"{argument(name)}: wanted a multiple of {axis.ratio} (a latent cell), got {value}; "
             f"the nearest are {below}{(cells + 1) * axis.ratio}"
         )
     return cells + extra

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...tiling.public_place import shown_in
 from ..errors import ConfigError
 from .fields import require_int_tuple, require_number, require_numbers
 from .image import ImageConfig
@@ -11,7 +12,8 @@ from .image import ImageConfig
 __all__ = ["AutoencoderKLFlux2Config"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@shown_in("latentrt.runtime")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AutoencoderKLFlux2Config(ImageConfig):
     """Config of the image VAE of FLUX.2: `AutoencoderKL`'s structure, with latents that are packed 2x2 and normalised.
 

@@ -17,7 +17,7 @@ _LIVE_TENSORS: Mapping[str, float] = {"decoder": 4.0, "encoder": 3.2}
 ACTIVATIONS = ("gelu", "mish", "relu", "silu", "swish")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ImageConfig(ModelConfig):
     """The structure of an image VAE. Each family adds how its latents are scaled."""
 

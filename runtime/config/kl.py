@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...tiling.public_place import shown_in
 from ..errors import ConfigError
 from .fields import require_bools, require_number, require_statistics
 from .image import ImageConfig
@@ -22,7 +23,8 @@ class MissingScalingFactor(ConfigError):
         self.fields = fields
 
 
-@dataclass(frozen=True, kw_only=True)
+@shown_in("latentrt.runtime")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AutoencoderKLConfig(ImageConfig):
     """Config of the image VAE (Stable Diffusion, SDXL, SD3, FLUX.1).
 

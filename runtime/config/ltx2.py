@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from ...tiling.plain_text import shown
+from ...tiling.public_place import shown_in
 from ..errors import ConfigError
 from .fields import (
     require_bools,
@@ -28,7 +29,8 @@ PADDING_MODES = ("reflect", "zeros")
 SAMPLING_STRIDES = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}
 
 
-@dataclass(frozen=True, kw_only=True)
+@shown_in("latentrt.runtime")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AutoencoderKLLTX2VideoConfig(ModelConfig):
     """Config of the LTX-2 video VAE.
 

@@ -6,12 +6,14 @@ family differs. Nothing asks whether a config is of a certain class.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
 from .fields import FromDict
 
 __all__ = ["ModelConfig", "NoiseStack", "PassMemory"]
+
+_MOST_SHOWN = 8  # entries of a list in a config's repr
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PassMemory:
     peak: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ModelConfig(FromDict, ABC):
     """A model's config: frozen, checked, with the field names of diffusers.
 
@@ -59,6 +61,17 @@ class ModelConfig(FromDict, ABC):
     video: ClassVar[bool] = False
     supports_streams: ClassVar[bool] = False
     supports_strips: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        """The fields that differ from their defaults. Long lists are named by their length."""
+        given = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        texts = (
+            f"{name}=<{len(value)} values>"
+            if isinstance(value, tuple) and len(value) > _MOST_SHOWN
+            else f"{name}={value!r}"
+            for name, value in given.items()
+        )
+        return f"{type(self).__name__}({', '.join(texts)})"
 
     # The shape of samples and latents
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ..errors import EngineError
 from ..system.page_memory import ReusedPages, own_page_memory
 from .spill_file import SpillFile
@@ -203,6 +204,6 @@ def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
     if not np.isfinite(narrow).all():
         raise EngineError(
             f"strips: an activation of {np.abs(tile).max():.3g} does not fit into {dtype}, in which they are "
-            f"kept: keep them in float32 (storage='float32')"
+            f"kept: keep them in float32 ({argument('storage', 'float32')})"
         )
     return narrow

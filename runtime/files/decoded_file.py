@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
+from ...tiling.public_place import shown_in
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
 from ..calls.conditions import conditions_for
@@ -38,6 +40,7 @@ DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a decoded clip if neither the user nor the latents file gives a rate: LTX-2 generates at it."""
 
 
+@shown_in("latentrt.runtime")
 def decode_file(
     vae: Autoencoder,
     source: str | Path,
@@ -131,7 +134,7 @@ def check_conditions(vae: Autoencoder, temb: float | None, seed: int | None) -> 
     """
     check_seed(seed)
     if seed is not None and not vae.config.noise_stacks:
-        raise InputError("seed: this decoder injects no noise; leave it out")
+        raise InputError(f"{argument('seed')}: this decoder injects no noise; leave it out")
     conditions_for(vae.config, np.empty((1, 1, 1, 1), np.float32), temb, 0 if seed is None else seed)
 
 

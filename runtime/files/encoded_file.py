@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
+from ...tiling.public_place import shown_in
 from ..arrays.posterior import DiagonalGaussian
 from ..arrays.ran import Ran
 from ..autoencoders.autoencoder import Autoencoder
@@ -30,6 +32,7 @@ from .sources import is_array, read_sample
 __all__ = ["EncodedFile", "encode_file"]
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True, eq=False)
 class EncodedFile:
     """A latents file that `encode_file` wrote.
@@ -50,6 +53,7 @@ class EncodedFile:
         return self.content.latents
 
 
+@shown_in("latentrt.runtime")
 def encode_file(
     vae: Autoencoder,
     source: str | Path,
@@ -105,7 +109,7 @@ def encode_file(
     behind = background_colour(background)
     clips = vae.clip_calls
     if stream and clips is None:
-        raise InputError(f"stream: only video models stream, and this is {vae.family}")
+        raise InputError(f"{argument('stream')}: only video models stream, and this is {vae.family}")
     # The source is hashed before it is read, so that a later change of the file is recognised.
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
     reading: dict[str, Any] = {"background": behind, "matrix": matrix, "max_pixels": max_pixels}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...tiling.argument_names import argument
 from ..errors import InputError
 from ..media.latents_origin import source_name
 
@@ -20,7 +21,7 @@ def check_seed(seed: int | None) -> None:
         InputError: see above.
     """
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
-        raise InputError(f"seed: wanted a whole number from 0, got {seed!r}")
+        raise InputError(f"{argument('seed')}: wanted a whole number from 0, got {seed!r}")
 
 
 def generator_for(seed: int, path: Path) -> np.random.Generator:

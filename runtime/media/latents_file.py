@@ -11,6 +11,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from ...tiling.public_place import shown_in
+from ..arrays.shown_arrays import array_text
 from ..errors import InputError, MediaError
 from ..system.number_text import parse_fraction, parse_whole_number
 from ..system.partial_output import output_error, partial_output
@@ -29,6 +31,7 @@ _MOST_TEXT = 200  # characters in the metadata's family
 _OLD_COMFYUI_FACTOR = np.float32(1 / 0.18215)
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True, eq=False)
 class LatentsFile:
     """The content of a latents file. A field is None if the file does not state it.
@@ -58,7 +61,12 @@ class LatentsFile:
     origin: Origin | None = None
     comfyui: bool = False
 
+    def __repr__(self) -> str:
+        stated = (f"{key}={value!r}" for key, value in vars(self).items() if key != "latents" and value is not None)
+        return f"LatentsFile({', '.join([f'latents={array_text(self.latents)}', *stated])})"
 
+
+@shown_in("latentrt.runtime")
 def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = True) -> None:
     """Write a latents file whole or not at all.
 
@@ -94,6 +102,7 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
             raise output_error(path, error) from error
 
 
+@shown_in("latentrt.runtime")
 def read_latents(path: Path | str, *, key: str | None = None) -> LatentsFile:
     """Read latents from a file. Its bytes decide its format, not its ending:
 

@@ -75,6 +75,10 @@ class Decision:
     reason: str
     exact_only: bool = False
 
+    def __repr__(self) -> str:
+        chosen = None if self.chosen is None else self.chosen.label
+        return f"Decision(chosen={chosen!r}, reason={self.reason!r}, {len(self.candidates)} candidates)"
+
     def to_json(self) -> dict[str, Any]:
         """The decision as JSON values."""
         return {

@@ -135,7 +135,7 @@ class DeviceCosts:
         if positions > most:
             raise EngineError(
                 f"{graph.file} was built for pictures of at most {most} latent cells, and this one has {positions}: "
-                f"build with `latentrt build --strips --picture HxW`"
+                f"build with `latentrt build --strips --picture HEIGHTxWIDTH`"
             )
 
     def _record(self, graph: Graph, shapes: Mapping[str, Sequence[int]]) -> EngineRecord:
@@ -158,7 +158,7 @@ class DeviceCosts:
         if not found:
             raise EngineError(
                 f"no engine of {graph.file} takes frames of {names[ports.HEIGHT]}x{names[ports.WIDTH]} latent cells: "
-                f"build one with `latentrt build --stream --tile HxW`"
+                f"build one with `latentrt build --stream --tile HEIGHTxWIDTH`"
             )
         _, record, profile = max(found, key=lambda one: one[0])
         return record, profile

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...tiling.argument_names import argument
 from ..bundle.manifest import Manifest
 from ..calls.strategy import Strategy
 from ..calls.strip_settings import StripSettings
@@ -131,7 +132,7 @@ class Planner:
                 (one for one in decision.candidates if one.is_exact), key=lambda one: one.most_bytes, default=None
             )
             if required or least is None or least.cost is None:
-                raise InputError(f"memory: {decision.reason}")
+                raise InputError(f"{argument('memory')}: {decision.reason}")
             _log.warning("%s may not fit: %s; it runs as %s", work.component, decision.reason, least.label)
             return least
         chosen = decision.chosen

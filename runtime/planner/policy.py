@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ...tiling.argument_names import argument
 from ..backends.backend import Backend
 from ..backends.choices import ENGINE_BACKENDS
 from ..backends.memory_model import RecordedMemory
@@ -75,7 +76,10 @@ class CallPlanner:
             InputError: `memory` with tiling enabled, or nothing fits into it. EngineError: the calibration failed.
         """
         if memory is not None and not _may_be_planned(enabled):
-            raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
+            raise InputError(
+                f"{argument('memory')}: tiling is enabled, and with {argument('memory')}= the planner chooses; "
+                "disable_tiling() first"
+            )
         budget = None if memory is None else parse_memory(memory)
         can_stream = may_stream and self._can_stream(work, enabled)
         key = (work, budget, enabled, can_stream, may_approximate)
@@ -119,7 +123,10 @@ class CallPlanner:
             InputError: `memory` is no budget, or tiling is enabled. EngineError: no strategy could be measured.
         """
         if not _may_be_planned(enabled):
-            raise InputError("memory: tiling is enabled, and with memory= the planner chooses; disable_tiling() first")
+            raise InputError(
+                f"{argument('memory')}: tiling is enabled, and with {argument('memory')}= the planner chooses; "
+                "disable_tiling() first"
+            )
         default = self.default_budget()
         budget = default if memory is None else parse_memory(memory)
         spend = max(budget, default) if complete else None
@@ -202,7 +209,8 @@ class CallPlanner:
                 if backend.device == "cuda":
                     advice = f"take backend={ENGINE_BACKENDS[0]!r}"
                 raise BackendUnavailable(
-                    f"memory: it is not known how much {gpu}a call takes on {backend.label}: enable tiling, or {advice}"
+                    f"{argument('memory')}: it is not known how much {gpu}a call takes on {backend.label}: enable "
+                    f"tiling, or {advice}"
                 )
             case RecordedMemory():
                 from .device_costs import DeviceCosts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tiling.plain_text import shown
+from ..arrays.size_text import size_text
 from ..backends.memory_model import Reopening
 from ..calls.strategy import Strategy
 from ..errors import EngineError
@@ -40,7 +41,7 @@ class Probe:
     @property
     def label(self) -> str:
         """The probe in words, for the log."""
-        return f"{self.component}, {'x'.join(map(str, self.cells))} latents, {self.strategy.kind}"
+        return f"{self.component}, latents of {size_text(self.cells)}, {self.strategy.kind}"
 
     @property
     def key(self) -> str:

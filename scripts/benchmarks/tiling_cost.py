@@ -55,7 +55,7 @@ def _blending() -> list[dict[str, Any]]:
     video = (Axis("num_frames", 8, leading=True), Axis("height", 32), Axis("width", 32))
     cases = (
         ("2048x2048 picture, 512 every 384", image, (256, 256), (64, 64), (48, 48)),
-        ("121 frames of 768x512, defaults", video, (16, 16, 24), (10, 16, 16), (7, 12, 12)),
+        ("121 frames of 512x768, defaults", video, (16, 16, 24), (10, 16, 16), (7, 12, 12)),
     )
     rows = []
     for name, axes, cells, sizes, strides in cases:

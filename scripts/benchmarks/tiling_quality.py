@@ -58,7 +58,7 @@ class _Case:
 
     Attributes:
         model: name of the model.
-        along: "time" (97 frames of 384x256) or "space" (9 frames of 1216x704; pictures of 1536x1024).
+        along: "time" (97 frames of 256x384) or "space" (9 frames of 704x1216; pictures of 1024x1536).
     """
 
     model: str

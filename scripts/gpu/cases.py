@@ -56,7 +56,7 @@ class Case:
     @property
     def name(self) -> str:
         height, width = self.sample[-2:]
-        return f"{self.model} {width}x{height}{f'x{self.sample[2]}' if self.video else ''}"
+        return f"{self.model} {height}x{width}{f'x{self.sample[2]}' if self.video else ''}"
 
     @property
     def extent(self) -> Any:

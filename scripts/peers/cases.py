@@ -46,7 +46,7 @@ class PeerCase:
 
 
 CASES = (
-    PeerCase("quarter-decode", "quarter", "decoder", (1, 32, 16, 12, 17)),  # 121 frames of 544x384
+    PeerCase("quarter-decode", "quarter", "decoder", (1, 32, 16, 12, 17)),  # 121 frames of 384x544
     PeerCase("quarter-encode", "quarter", "encoder", (1, 3, 9, 384, 544)),
     PeerCase("full-decode", "ltx2", "decoder", (1, 128, 4, 6, 6)),  # 25 frames of 192x192
     PeerCase("sd-decode", "sd", "decoder", (1, 4, 64, 64)),

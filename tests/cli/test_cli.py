@@ -428,7 +428,10 @@ def test_what_is_no_size_of_memory_is_wrong_usage_everywhere(command: str, bundl
     for text in ("lots", "0", "8 GiBs"):
         result = invoke(command, bundle_of("sd"), *rest.get(command, []), "--memory", text)
         assert result.exit_code == 2
-        assert f"Invalid value for '--memory': '{text}' is not a size: give bytes, or 800MiB" in result.output
+        assert (
+            f"""Invalid value for '--memory': wanted bytes, or a size such as "8GiB", "800MiB" or "8GB", got '{text}'"""
+            in result.output
+        )
 
 
 def test_what_depends_on_the_bundle_exits_with_1(bundle_of: BundleOf) -> None:

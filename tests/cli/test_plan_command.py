@@ -149,7 +149,7 @@ def test_where_a_drawing_cannot_go_nothing_is_measured(
         (("--output", "npy", "--tile", "64x64"), "tiles are the same for every --output"),
         (("--batch", 2, "--tile", "64x64"), "tiles are the same for every --output"),
         (("--stream", "--tile", "64x64"), "leave --stream and --strips out"),
-        (("--memory", "lots"), "'lots' is not a size"),
+        (("--memory", "lots"), "got 'lots'"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(options: tuple[Any, ...], sentence: str, bundle_of: BundleOf) -> None:

@@ -132,6 +132,19 @@ def test_such_a_word_is_seen() -> None:
     assert unwanted_words("Beside the file nobody looks; `besides` is another word.", ROOT) == ["Beside", "nobody"]
 
 
+def test_every_size_is_height_by_width_by_frames() -> None:
+    assert in_documents(wrong_sizes) == []
+    guides = [path for path in DOCUMENTS if path.parent.name not in ("benchmarks", "decisions")]
+    assert sizes_in_both_orders({path.name: path.read_text(encoding="utf-8") for path in guides}) == []
+
+
+def test_a_size_in_another_order_is_seen() -> None:
+    text = "`--size 384x544x121`, latents 1x4x8x8, a clip of 121x384x544 and one of 9x64x96"
+    assert wrong_sizes(text, ROOT) == ["121x384x544", "9x64x96"]
+    texts = {"a.md": "384x544x121, 512x512, -video_size 768x512", "b.md": "121 frames of 544x384, 512x768"}
+    assert sizes_in_both_orders(texts) == ["384x544 in a.md and 544x384 in b.md"]
+
+
 def in_documents(check: Callable[[str, Path], list[str]], paths: Iterable[Path] = DOCUMENTS) -> list[str]:
     """Everything that `check(text, folder)` finds wrong in the documents, each with the name of its document."""
     return [
@@ -225,3 +238,25 @@ def wrong_decisions(records: dict[str, str], index: str) -> list[str]:
 
 def unwanted_words(text: str, _: Path) -> list[str]:
     return re.findall(rf"\b(?:{'|'.join(UNWANTED_WORDS)})\b", text, re.IGNORECASE)
+
+
+def wrong_sizes(text: str, _: Path) -> list[str]:
+    """Sizes of clips that begin with the frames: 1 + a multiple of 8, before two multiples of 32."""
+    found = re.findall(r"(?<![\dx.])(\d+)x(\d+)x(\d+)(?![\dx])", text)
+    return [
+        f"{a}x{b}x{c}" for a, b, c in found if int(a) % 8 == 1 and int(b) % 32 == int(c) % 32 == 0 and int(c) % 8 != 1
+    ]
+
+
+def sizes_in_both_orders(texts: dict[str, str]) -> list[str]:
+    """Sizes that one document writes as height x width, and another one, or the same one, as width x height."""
+    places: dict[tuple[str, str], str] = {}
+    for name, text in texts.items():
+        ours = re.sub(r"-(?:video_size|s) \d+x\d+", "", text)  # options of ffmpeg, which takes the width first
+        for found in re.finditer(r"(?<![\dx.])(\d{2,})x(\d{2,})(?![\d])(?!x\d+x)", ours):
+            places.setdefault((found[1], found[2]), name)
+    return [
+        f"{a}x{b} in {name} and {b}x{a} in {places[b, a]}"
+        for (a, b), name in places.items()
+        if a < b and (b, a) in places
+    ]

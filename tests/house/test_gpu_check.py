@@ -116,7 +116,7 @@ def test_decodes_of_both_families_come_first(report: tuple[dict[str, Any], str, 
     decodes = [
         index for index, row in enumerate(rows) if row["by"] == "onnxruntime cpu float16" and "decode," in row["part"]
     ]
-    assert {rows[index]["case"] for index in decodes} == {"sdxl 64x64", "ltx2 96x64x9"}
+    assert {rows[index]["case"] for index in decodes} == {"sdxl 64x64", "ltx2 64x96x9"}
     before = {row["part"] for row in rows[: max(decodes)]}
     assert not before & {"memory cap", "warm start", "stream", "verify", "engines of parts", "engine of the encoder"}
     assert rows[0]["part"] == "machine"
@@ -125,7 +125,7 @@ def test_decodes_of_both_families_come_first(report: tuple[dict[str, Any], str, 
 def test_torch_and_our_backends_are_measured_alike(report: tuple[dict[str, Any], str, str]) -> None:
     rows: Rows = report[0]["rows"]
     found = {(row["case"], row["by"], row["part"]): row for row in rows if row["status"] == "ok"}
-    layouts = {"sdxl 64x64": "channels_last", "ltx2 96x64x9": "channels_last_3d"}
+    layouts = {"sdxl 64x64": "channels_last", "ltx2 64x96x9": "channels_last_3d"}
     for case, layout in layouts.items():
         for by in ("torch float32", "torch float16", f"torch {layout} float16", f"torch {layout} bfloat16"):
             for part in ("decode, on the device", "decode, on the host", "decode, uint8"):
@@ -140,12 +140,12 @@ def test_torch_and_our_backends_are_measured_alike(report: tuple[dict[str, Any],
         assert 0 < found[case, "torch float32", "decode, on the device"]["share_of_matrix_rate"] < 5
         assert found[case, "onnxruntime cpu float16", "encode, on the host"]["psnr_db"] >= 45
         assert found[case, "onnxruntime cpu float16", "host overhead, tiles"]["host_share"] < 1
-    clip = found["ltx2 96x64x9", "onnxruntime cpu float16", "stream to a clip"]
+    clip = found["ltx2 64x96x9", "onnxruntime cpu float16", "stream to a clip"]
     assert 0 < clip["first_frame_seconds"] <= clip["seconds"]
-    assert found["ltx2 96x64x9", "onnxruntime cpu float32", "stream"]["psnr_db"] >= 100
+    assert found["ltx2 64x96x9", "onnxruntime cpu float32", "stream"]["psnr_db"] >= 100
     assert found["sdxl 64x64", "onnxruntime cpu float32", "exact strips"]["psnr_db"] >= 100
     built = {(row["case"], row["by"]) for row in rows if row["part"] == "engines of parts" and row["status"] == "ok"}
-    assert built >= {("ltx2 96x64x9", f"tensorrt-rtx {dtype}") for dtype in ("float16", "float32")}
+    assert built >= {("ltx2 64x96x9", f"tensorrt-rtx {dtype}") for dtype in ("float16", "float32")}
     assert ("sdxl 64x64", "tensorrt-rtx float16") in built
     overflow = found["sdxl small", "onnxruntime cpu float16", "overflow"]
     assert "run again in float32" in overflow["says"]
@@ -157,7 +157,7 @@ def test_the_report_names_the_machine_and_what_is_installed(report: tuple[dict[s
         assert f"{package} {importlib.metadata.version(package)}" in text
         assert values["machine"]["packages"][package] == importlib.metadata.version(package)
     assert text in printed
-    assert "| ltx2 96x64x9 | onnxruntime cpu float16 | stream |" in text
+    assert "| ltx2 64x96x9 | onnxruntime cpu float16 | stream |" in text
     assert "## Not as it should be" not in text
 
 
@@ -348,7 +348,7 @@ def test_on_a_gpu_there_are_jobs_for_every_promise(
         job for job in jobs if "onnxruntime tensorrt" in job.asked[0][1]
     ]
     sizes = [row["case"] for row in rows if row["part"] == "decode, on the device"]
-    assert list(dict.fromkeys(sizes)) == ["sdxl 1024x1024", "ltx2 768x512x121", "ltx2 1216x704x121"]
+    assert list(dict.fromkeys(sizes)) == ["sdxl 1024x1024", "ltx2 512x768x121", "ltx2 704x1216x121"]
 
 
 def test_everything_that_a_job_asks_for_is_there(on_a_gpu: Callable[..., list[Any]]) -> None:
@@ -539,7 +539,7 @@ def test_the_work_of_a_case_is_what_the_model_does(gpu: Callable[[str], ModuleTy
     from latentrt.runtime.config.families import config_from_dict
 
     cases = gpu("cases")
-    assert [case.name for case in cases.REAL_CASES] == ["sdxl 1024x1024", "ltx2 768x512x121", "ltx2 1216x704x121"]
+    assert [case.name for case in cases.REAL_CASES] == ["sdxl 1024x1024", "ltx2 512x768x121", "ltx2 704x1216x121"]
     for case in (*cases.REAL_CASES[:2], *cases.DRY_CASES):
         model: Any = meta_model(config_from_dict(case.config))
         for component, run in (("decoder", model.decode), ("encoder", model.encode)):
@@ -592,7 +592,7 @@ def test_what_is_measured_of_living_beside_others(
     assert rows["two contexts"]["to_alone_db"] == 200
     assert "device_memory_bytes" in rows["memory cap"]["says"]
     assert rows["memory cap"]["refused_bytes"] < rows["memory cap"]["cap_bytes"]
-    assert rows["caller's workspace"]["says"].startswith("decoder.onnx.engine, latents 1x4x8x8: the workspace has")
+    assert rows["caller's workspace"]["says"].startswith("decoder.onnx.engine, latents (1, 4, 8, 8): the workspace has")
     assert len(rows) == 6
 
 

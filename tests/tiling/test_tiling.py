@@ -245,7 +245,7 @@ def test_a_plan_prints_as_a_table() -> None:
         "height  0     0-4           0-4    0-32    -",
         "        1     2-6           2-6    16-48   16",
         "width   0     0-4           0-4    0-32    -",
-        "2 tiles (2 x 1), 1.33 times the cells of a single pass",
+        "2 tiles (2 along height, 1 along width), 1.33 times the cells of a single pass",
     ]
 
 

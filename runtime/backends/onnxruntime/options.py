@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from ....tiling.public_place import shown_in
 from ...errors import InputError
 
 __all__ = ["OnnxRuntimeOptions"]
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class OnnxRuntimeOptions:
     """What `open_bundle(session_options=...)` takes for ONNX Runtime.

@@ -122,7 +122,7 @@ class OpenVinoComponent:
             if sizes is not None:
                 fix_shapes(source, shapes=dict(sizes.shapes), values=dict(sizes.values))
                 fewer = apply_winograd(source) if self._pays_to_add else 0
-                of, size = self._graph.name, "x".join(map(str, sizes.shapes[0][1]))
+                of, size = self._graph.name, tuple(sizes.shapes[0][1])
                 _log.info("%s: compiling for %s, %d convolutions with fewer multiplications", of, size, fewer)
             unkept: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
             with self._cache.checked() if self._cache and sizes is None else unkept as kept:

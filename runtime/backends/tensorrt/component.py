@@ -207,7 +207,7 @@ class TensorRTComponent:
         it."""
         if self._jit is None or self._shared.may_compile or call.specialise or self._jit.knows(sizes):
             return
-        given = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
+        given = ", ".join(f"{name} {tuple(size)}" for name, size in sizes.items())
         record = self._record
         raise EngineError(
             f"{record.file}, {given}: its kernels would be compiled now, and allow_build=False forbids that: run "
@@ -224,7 +224,7 @@ class TensorRTComponent:
     ) -> DeviceMemoryError:
         """The error, with the size of a tile that would fit if the library knows one."""
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-        given = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        given = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
         advice = _SMALLER.get(self._record.kind, "")
         if self._record.kind == "whole":
             shared = self._shared

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ....tiling.public_place import shown_in
 from ...errors import InputError
 
 __all__ = ["TensorRtOptions"]
@@ -11,6 +12,7 @@ __all__ = ["TensorRtOptions"]
 _NAMES = ("device", "device_memory_bytes", "workspace")
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True, eq=False)
 class TensorRtOptions:
     """What `open_bundle(session_options=...)` takes for TensorRT and TensorRT-RTX.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays.size_text import size_text
 from ...errors import MediaError
 from ..notes import note
 from ..pictures.opened_picture import opened_picture, translated_damage
@@ -51,10 +52,8 @@ class AnimatedPicture:
         with contextlib.ExitStack() as stack:
             self._image = stack.enter_context(opened_picture(path))
             if self._image.width * self._image.height > _MOST_PIXELS:
-                size = f"{self._image.width}x{self._image.height}"
-                raise MediaError(
-                    f"{path} is an animation of {size} pixels, too large for a clip: make it smaller first"
-                )
+                size = f"{size_text((self._image.height, self._image.width))} pixels (height x width)"
+                raise MediaError(f"{path} is an animation of {size}, too large for a clip: make it smaller first")
             # An APNG may start with a picture for programs that do not show animations. It is not a frame.
             self._start = 1 if self._image.info.get("default_image") else 0
             with translated_damage(path):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.pixels import to_pixels
+from ...arrays.size_text import size_text
 from ...errors import InputError, MediaError
 from ...system.npy_file import load_npy
 from ..alpha import WHITE, Background, background_colour
@@ -167,7 +168,8 @@ def _open_pictures(
             pixels = read_picture(picture, channels, background=background, max_pixels=max_pixels)
             if pixels.shape[:2] != (height, width):
                 raise MediaError(
-                    f"{picture} is {pixels.shape[1]}x{pixels.shape[0]} and {pictures[0].name} is {width}x{height}: "
+                    f"{picture} is {size_text(pixels.shape[:2])} and {pictures[0].name} is "
+                    f"{size_text((height, width))} (height x width): "
                     "the pictures of a clip must have one size"
                 )
             yield pixels

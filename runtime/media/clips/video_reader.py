@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays.size_text import size_text
 from ...errors import MediaError
 from ...extras import require
 from ...system.file_kinds import not_the_wanted_kind
@@ -118,8 +119,8 @@ class VideoReader:
             raise StopIteration
         if following.shape[:2] != (self.height, self.width):
             raise MediaError(
-                f"frame {self._decoded - 1} of {self._path} is {following.shape[1]}x{following.shape[0]} and the first "
-                f"is {self.width}x{self.height}: split the clip there"
+                f"frame {self._decoded - 1} of {self._path} is {size_text(following.shape[:2])} and the first "
+                f"is {size_text((self.height, self.width))} (height x width): split the clip there"
             )
         return following
 

@@ -177,7 +177,7 @@ def test_calls_within_memory_are_planned_and_the_table_tells_how_they_ran(
     ("options", "sentence"),
     [
         (["--dtype", "int8"], "'int8' is not one of 'float32', 'float16', 'bfloat16'"),
-        (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "lots"], "got 'lots'"),
         (["--memory", "1GiB", "--strategy", "whole"], "give it with --strategy default, stream or strips"),
         (["--memory", "1GiB", "--tile", "64x64"], "--memory chooses the tiles"),
         (["--memory", "1GiB", "--warm"], "leave --warm out"),
@@ -237,7 +237,7 @@ def test_bad_arguments_are_refused_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr("latentrt.cli.bench.measure", lambda *_: pytest.fail("measured"))
     bundle = bundle_of("sd")
-    with pytest.raises(InputError, match="--size: AutoencoderKL takes HxW, got 64x64x9"):
+    with pytest.raises(InputError, match="--size: AutoencoderKL takes HEIGHTxWIDTH, got 64x64x9"):
         invoke(bundle, "--size", "64x64x9")
     with pytest.raises(BackendUnavailable, match="backend tensorrt-rtx cannot run"):
         invoke(bundle, "--backend", "tensorrt-rtx")

@@ -128,7 +128,7 @@ def test_inspecting_a_file_tells_what_it_is(tmp_path: Path, checkpoint_of: Calla
     assert "its upsamplers are those of LTX-2.3 or 2.5" in report["notes"][0]
     text = invoke("inspect", tmp_path / "model.safetensors").stdout
     assert "checkpoint of an AutoencoderKLLTX2Video (LTX-2.3 or 2.5)" in text
-    assert "latents_mean: 16 channels" in text
+    assert "latents_mean of " in text
 
 
 def test_sixteen_channels_that_nothing_tells_can_be_inspected(

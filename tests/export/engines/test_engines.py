@@ -255,10 +255,10 @@ def test_inspect_lists_engines(own: Path) -> None:
         "compute_capabilities": ["8.9"],
     }
     assert (own / engine["file"]).stat().st_size == engine["bytes"]
-    text = invoke("inspect", own).stdout
+    text = invoke("inspect", own, "--files").stdout
     assert f"{engine['file']}: tensorrt-rtx {engine['library_version']}, float32, compute capability 8.9" in text
     assert "MiB of activations" in text
-    assert "latents 1x4x1x1 to 1x4x64x64" in text
+    assert "latents (1, 4, 1, 1) to (1, 4, 64, 64)" in text
 
 
 @pytest.mark.parametrize("file", ["../outside.engine", "/etc/passwd"])
@@ -436,9 +436,9 @@ def test_what_cannot_be_built_is_one_sentence_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--tile", "64"], "is not of the form HxW or HxWxT"),
-        (["--tile", "64xx64"], "is not of the form HxW or HxWxT"),
-        (["--shapes", "64x64", "64x64", "64x64"], "is not of the form BxHxW or BxHxWxT"),
+        (["--tile", "64"], "is not of the form HEIGHTxWIDTH or HEIGHTxWIDTHxFRAMES"),
+        (["--tile", "64xx64"], "is not of the form HEIGHTxWIDTH or HEIGHTxWIDTHxFRAMES"),
+        (["--shapes", "64x64", "64x64", "64x64"], "is not of the form BATCHxHEIGHTxWIDTH or BATCHxHEIGHTxWIDTHxFRAMES"),
         (["--shapes", "1x8x8", "1x8x8", "1x8x8", "--static"], "leave --tile and --static out"),
         (["--compute-capability", "89"], "give 8.9"),
         (["--workspace", "much"], "give bytes, or 800MiB, 8GiB, 8GB"),
@@ -465,8 +465,8 @@ def test_a_tile_starts_at_the_smallest_size_that_both_halves_take(bundle_of: Cal
     config = config_from_dict(ALL["ltx20"])  # its decoder pads by reflection: two cells at least
     encoder, decoder = Manifest.open(bundle_of("ltx20")).graphs
     settings = BuildSettings(RTX, tiles=(Extent(1, 256, 192, 17),))
-    assert str(plan_profiles(config, encoder, settings)[0]) == "sample 1x3x1x64x64 to 1x3x17x256x192"
-    assert str(plan_profiles(config, decoder, settings)[0]) == "latents 1x16x1x2x2 to 1x16x3x8x6"
+    assert str(plan_profiles(config, encoder, settings)[0]) == "sample (1, 3, 1, 64, 64) to (1, 3, 17, 256, 192)"
+    assert str(plan_profiles(config, decoder, settings)[0]) == "latents (1, 16, 1, 2, 2) to (1, 16, 3, 8, 6)"
     for frames in (16, 17, 23):  # as in tiling: N frames are N // 8 + 1 latent frames
         tiles = (Extent(1, 256, 192, frames),)
         assert plan_profiles(config, decoder, dataclasses.replace(settings, tiles=tiles)) == plan_profiles(
@@ -487,8 +487,8 @@ def test_flux_2_is_an_image_model_too(bundle_of: Callable[[str], Path]) -> None:
     encoder, decoder = Manifest.open(bundle_of("flux2")).graphs
     settings = BuildSettings(RTX)
     assert default_tile(config) == (512, 512)
-    assert str(plan_profiles(config, encoder, settings)[0]).endswith("to 1x3x512x512")
-    assert str(plan_profiles(config, decoder, settings)[0]).endswith("to 1x8x64x64")
+    assert str(plan_profiles(config, encoder, settings)[0]).endswith("to (1, 3, 512, 512)")
+    assert str(plan_profiles(config, decoder, settings)[0]).endswith("to (1, 8, 64, 64)")
 
 
 def replace_file(bundle: Path, name: str, content: bytes) -> None:

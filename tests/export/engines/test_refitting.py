@@ -144,7 +144,7 @@ def test_where_a_file_has_no_second_name_it_is_copied(
     [
         (
             {"tiles": (Extent(1, 64, 128),)},
-            "sizes is sample 1x3x8x8 to 1x3x64x64, wanted sample 1x3x8x8 to 1x3x64x128;",
+            "sizes is sample (1, 3, 8, 8) to (1, 3, 64, 64), wanted sample (1, 3, 8, 8) to (1, 3, 64, 128);",
         ),
         ({"strip_weights": False}, "strip_weights is True, wanted False;"),
         ({"optimization_level": 2, "tf32": True}, "optimization_level is None, wanted 2; tf32 is False, wanted True;"),
@@ -255,7 +255,7 @@ def test_the_command_line_takes_and_tells(bundles: tuple[Path, Path], orders: li
     assert f" MB for 0.0; taken from {base}\n" in text
     (engine,) = json.loads(invoke("build", tuned, *options, "--engines-from", base, "--json").stdout)["engines"]
     assert (engine["fresh"], engine["taken"]) == (False, False)
-    shown = invoke("inspect", tuned).stdout
+    shown = invoke("inspect", tuned, "--files").stdout
     assert (
         f"without {engine['stripped_bytes'] / 1e6:.1f} MB of weights, takes the weights of any bundle with its" in shown
     )

@@ -49,7 +49,7 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
         assert find_engines(manifest, graph, RTX, **machine) == (record,)
         with pytest.raises(EngineError, match="--dtype float32 --stream`" if graph.stage else "--dtype float32`"):
             find_engines(manifest, graph, "tensorrt", **machine)
-    text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
+    text = CliRunner().invoke(cli, ["inspect", str(bundle), "--files"], catch_exceptions=False).stdout
     assert text.count("float32, for streams, compute capability 8.9") == 1
 
 
@@ -99,8 +99,8 @@ def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> No
     encoder, *decoder = streams
     settings = BuildSettings(RTX, tiles=(Extent(2, 64, 96),), chunk=8)
     first, later = stream_profiles(config, encoder, settings)
-    assert str(first).startswith("chunk 1x3x1x64x64 to 2x3x9x64x96, first 1, state_00")
-    assert str(later).startswith("chunk 1x3x8x64x64 to 2x3x8x64x96, first 0, state_00")
+    assert str(first).startswith("chunk (1, 3, 1, 64, 64) to (2, 3, 9, 64, 96), first 1, state_00")
+    assert str(later).startswith("chunk (1, 3, 8, 64, 64) to (2, 3, 8, 64, 96), first 0, state_00")
     for graph, most in zip(decoder, (1, 1, 2, 4), strict=True):
         ends, between = stream_profiles(config, graph, settings)
         assert graph.stage is not None

@@ -234,5 +234,5 @@ def test_float16_parts_become_engines(
         content = (bundle / record.file).read_bytes()
         for output in ("pixels", "not_finite"):
             assert (output.encode() in content) == (output in added), "outputs are in an engine by name"
-    text = CliRunner().invoke(cli, ["inspect", str(bundle)], catch_exceptions=False).stdout
+    text = CliRunner().invoke(cli, ["inspect", str(bundle), "--files"], catch_exceptions=False).stdout
     assert text.count("float16, for streams" if name == "conv_down" else "float16, for strips") == len(records)

@@ -378,6 +378,6 @@ def test_the_table_of_the_command_line_lists_the_plan(bundle_of: Callable[[str],
     assert "times the cells of a single pass" in result.output
     assert drawing.read_text(encoding="utf-8").count("<path") > 20
     assert "end its name in" in str(run("--size", "64x64x9", "--draw", str(tmp_path / "a.txt")).exception)
-    assert "takes HxWxT, got 64x64" in str(run("--size", "64x64").exception)
+    assert "takes HEIGHTxWIDTHxFRAMES, got 64x64" in str(run("--size", "64x64").exception)
     assert run("--size", "64x").exit_code == 2
     assert run("--size", "64x64x9", "--overlap", "32").exit_code == 2

@@ -174,7 +174,7 @@ def test_exact_strips_run_within_what_the_engines_take(pair: Callable[..., Any])
     assert HostGpu.made == made + 1, "the steps share what is not theirs, although each engine is let go"
     x = picture(ALL["sd"], batch=1, frames=1, height=104, width=72)
     np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, wanted.encode(x).latent_dist.parameters, atol=1e-4)
-    with pytest.raises(InputError, match="`latentrt build --strips --tile HxW --picture HxW`"):
+    with pytest.raises(InputError, match="`latentrt build --strips --tile HEIGHTxWIDTH --picture HEIGHTxWIDTH`"):
         vae.decode(latents(1, 4, 24, 24))
 
 

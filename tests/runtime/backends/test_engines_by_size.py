@@ -102,7 +102,7 @@ def test_a_call_runs_in_the_engine_that_was_built_closest_to_its_size(
         np.testing.assert_allclose(vae.encode(x).latent_dist.parameters, moments, atol=1e-5)
         assert ran == ["static", "small", "large", "large", "static", "static"], "whatever came before, and first"
         with pytest.raises(
-            InputError, match=r"built for latents .*; or latents .*, and this call has latents 1x4x17x8"
+            InputError, match=r"built for latents .*; or latents .*, and this call has latents \(1, 4, 17, 8\)"
         ):
             vae.decode(latents(1, 4, 17, 8))
 
@@ -205,12 +205,12 @@ def test_attention_over_a_large_picture_runs_in_the_engine_that_takes_its_keys(
             ran.clear()
             np.testing.assert_allclose(vae.decode(z).sample, wanted.decode(z).sample, atol=1e-4)
             assert set(ran) >= engines_of
-        with pytest.raises(InputError, match="`latentrt build --strips --tile HxW --picture HxW`"):
+        with pytest.raises(InputError, match="`latentrt build --strips --tile HEIGHTxWIDTH --picture HEIGHTxWIDTH`"):
             vae.decode(latents(1, 4, 40, 32))
 
 
 def test_inspect_lists_every_engine_with_its_sizes(bundle: Callable[..., Path]) -> None:
-    text = invoke("inspect", bundle("sd", small=SMALL, large=LARGE)).stdout
+    text = invoke("inspect", bundle("sd", small=SMALL, large=LARGE), "--files").stdout
     for key, side in (("small", 8), ("large", 16)):
         assert f"{key}.decoder.onnx.engine: tensorrt 0.0, float32, compute capability 0.0" in text
-        assert f"latents 1x4x1x1 to 1x4x{side}x{side}" in text
+        assert f"latents (1, 4, 1, 1) to (1, 4, {side}, {side})" in text

@@ -360,8 +360,8 @@ def test_a_call_that_would_compile_is_refused_where_that_is_forbidden(built: Pat
     options: dict[Any, str] = {"whole": "", "stream": " --stream", "exact": " --strips"}
     for kind, option in options.items():
         component._record = dataclasses.replace(record, kind=kind)
-        command = f"`latentrt warmup BUNDLE --backend {RTX} --dtype {record.dtype}{option} --size HxW"
-        with pytest.raises(EngineError, match=f"latents 1x4x4x8: its kernels would be compiled now.*{command}"):
+        command = f"`latentrt warmup BUNDLE --backend {RTX} --dtype {record.dtype}{option} --size HEIGHTxWIDTH"
+        with pytest.raises(EngineError, match=rf"latents \(1, 4, 4, 8\): its kernels would be compiled now.*{command}"):
             component.run(asked, call=CallScope())
     assert lanes == [], "making a context compiles"
     component._record = record
@@ -524,7 +524,7 @@ def test_warmup_loads_and_runs_and_never_builds(built: Path) -> None:
     assert report["shapes"] == [[2, 3, 32, 30]], "one block: every size is on the grid"
     assert report["first_seconds"] > 0
     assert warm("--provider", "cpu").stdout.startswith("onnxruntime:cpu: ")
-    with pytest.raises(InputError, match="--size: AutoencoderKL takes HxW, got 32x32x9"):
+    with pytest.raises(InputError, match="--size: AutoencoderKL takes HEIGHTxWIDTH, got 32x32x9"):
         warm("--size", "32x32x9", "--provider", "cpu")
     with pytest.raises(BackendUnavailable, match="backend tensorrt cannot run"):
         warm("--backend", "tensorrt")
@@ -560,7 +560,7 @@ def test_warmup_loads_what_streams_strips_and_tiles_run_on(
         assert set(kinds) == {kind}, options
     refused = warm("sd", "--strips")
     assert refused.exit_code == 2
-    assert "--strips needs --size HxW: the steps of strips are loaded one by one" in refused.output
+    assert "--strips needs --size HEIGHTxWIDTH: the steps of strips are loaded one by one" in refused.output
     with pytest.raises(InputError, match="--stream is for video models"):
         warm("sd", "--stream", "--size", "64x64")
 

@@ -1,5 +1,7 @@
 """Which profile of an engine a call runs in, and what is said where none fits."""
 
+import re
+
 import pytest
 
 from latentrt.runtime import InputError
@@ -46,11 +48,12 @@ def test_of_profiles_with_one_maximum_the_nearest_optimum_then_the_largest_minim
 
 @pytest.mark.parametrize("shape", [(2, 4, 17, 17), (1, 4, 65, 64), (1, 5, 8, 8), (1, 4, 8), (3, 4, 1, 1)])
 def test_a_shape_outside_every_profile_is_refused_with_both(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"built for z 1x4x1x1 to 2x4x16x16; or z 1x4x8x8 to 1x4x64x64, and"):
-        choose_profile([SMALL, LARGE], {"z": shape})
     with pytest.raises(
-        InputError, match="z " + "x".join(map(str, shape)) + ": decode in tiles, or build for this size"
+        InputError,
+        match=r"built for z \(1, 4, 1, 1\) to \(2, 4, 16, 16\); or z \(1, 4, 8, 8\) to \(1, 4, 64, 64\), and",
     ):
+        choose_profile([SMALL, LARGE], {"z": shape})
+    with pytest.raises(InputError, match=re.escape(f"z {shape}") + ": decode in tiles, or build for this size"):
         choose_profile([SMALL, LARGE], {"z": shape})
 
 
@@ -65,6 +68,6 @@ def test_every_input_counts() -> None:
 def test_a_profile_reads_back_as_it_was_written() -> None:
     assert Profile.from_json(SMALL.to_json()) == SMALL
     assert [profile.is_static for profile in (SMALL, LARGE, STATIC)] == [False, False, True]
-    assert str(STATIC) == "z 1x4x16x16"
+    assert str(STATIC) == "z (1, 4, 16, 16)"
     with pytest.raises(ValueError, match="not a shape"):
         Profile.from_json({"z": {"min": [1.5], "opt": [2], "max": [3]}})

@@ -63,7 +63,14 @@ def planned(bundle_of: Callable[[str], Path]) -> Callable[..., tuple[Decision, M
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("8GiB", 8 << 30), ("800MiB", 800 << 20), ("8GB", 8 * 10**9), ("1.5 gib", 3 << 29), ("77", 77), (12345, 12345)],
+    [
+        ("8GiB", 8 << 30),
+        ("800MiB", 800 << 20),
+        ("8GB", 8 * 10**9),
+        ("1.5 gib", 3 << 29),
+        ("77000000", 77_000_000),
+        (12_345_678, 12_345_678),
+    ],
 )
 def test_memory_is_read(text: int | str, size: int) -> None:
     assert parse_memory(text) == size
