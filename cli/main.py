@@ -1,5 +1,6 @@
 """The command `latentrt`. This module imports click alone, and each command imports what it runs."""
 
+import errno
 import sys
 from types import TracebackType
 
@@ -9,6 +10,15 @@ from .command_table import COMMANDS
 from .lazy_group import LazyGroup
 
 __all__ = ["cli", "main"]
+
+_LIMITS = {
+    errno.EMFILE: "this process may open no more files: raise its limit, for instance with `ulimit -n 1024`",
+    errno.ENFILE: "the system may open no more files: close programs, or raise the system's limit",
+    errno.EAGAIN: "the system starts no more processes or threads: raise the limit of the user (`ulimit -u`) or of the "
+    "container (pids.max)",
+    errno.ENOMEM: "not enough memory: give a smaller picture or a shorter clip, or free some memory",
+}
+"""The sentences for limits of the system, by the number of the error."""
 
 
 @click.group(
@@ -81,6 +91,10 @@ def _sentence(error: Exception) -> str | None:
             return str(error)
         case MemoryError():
             return "not enough memory: give a smaller picture or a shorter clip, or free some memory"
+        case OSError() if error.errno in _LIMITS:
+            return _LIMITS[error.errno]
+        case RuntimeError() if "can't start new thread" in str(error):
+            return _LIMITS[errno.EAGAIN]
         case OSError() if error.filename is not None:  # a name that is too long, a folder that may not be read
             return f"{error.filename}: {error.strerror}"
         case _:

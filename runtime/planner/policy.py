@@ -26,6 +26,10 @@ _ALWAYS_FITS_BYTES = 1 << 28  # a call that takes no more than this runs without
 Check = Callable[[], None]
 
 
+def _go_on() -> None:
+    """The check of a call that nothing stops. (A lambda could not be pickled with a `Calibration`.)"""
+
+
 @dataclass(frozen=True)
 class CallPlanner:
     """Settles the strategy of each call of one opened bundle.
@@ -41,7 +45,7 @@ class CallPlanner:
     alternatives: Callable[[], tuple[Backend, ...]] = tuple
     planned: dict[Any, Strategy] = field(default_factory=dict)
 
-    def settle(self, job: Job, memory: int | str | None, check: Check = lambda: None) -> Job:
+    def settle(self, job: Job, memory: int | str | None, check: Check = _go_on) -> Job:
         """The job with the strategy by which it runs. Without `memory` that is what the user enabled, except where the
         call might not fit into the free memory. `check` is called while something is measured and may raise, to stop.
 
@@ -65,7 +69,7 @@ class CallPlanner:
         memory: int | str | None,
         *,
         may_stream: bool,
-        check: Check = lambda: None,
+        check: Check = _go_on,
     ) -> Strategy:
         """The planned strategy for a call; `enabled` is what the user enabled.
 
@@ -124,7 +128,7 @@ class CallPlanner:
         may_stream: bool = True,
         complete: bool = False,
         spend: int | None = None,
-        check: Check = lambda: None,
+        check: Check = _go_on,
     ) -> "Decision":
         """The fastest exact strategy of the backend that the bundle was opened with, or of the first other one that may
         run the call and has an exact strategy that fits. Where no backend has one, the fastest approximate one. The
@@ -167,7 +171,7 @@ class CallPlanner:
         except EngineError:
             return None
 
-    def planner(self, check: Check = lambda: None, backend: Backend | None = None) -> Any:
+    def planner(self, check: Check = _go_on, backend: Backend | None = None) -> Any:
         """The `Planner` of this bundle with a backend (None: the one that it was opened with), and its `Calibration`
         (None where engines' records say what they take).
 

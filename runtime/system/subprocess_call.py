@@ -3,12 +3,14 @@
 import contextlib
 import json
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
+
+from ..errors import EngineError
+from .interpreter import module_command, worker_environment
 
 __all__ = ["SubprocessResult", "call_in_subprocess", "describe_exit"]
 
@@ -48,11 +50,12 @@ def call_in_subprocess(
         module: the module, which calls `worker.serve_one_call`.
         order: the argument of the call, which is sent as one line of JSON.
         check: called while the process runs. It may raise to stop the call.
+
+    Raises:
+        EngineError: this program has no Python interpreter to start, or the system starts no process.
     """
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            _command(module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
-        )
+    with _log_file() as log:
+        process = _started(module, log)
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -92,9 +95,32 @@ def _was_killed(returncode: int) -> bool:
     return returncode in (-9, 137)
 
 
-def _command(module: str) -> list[str]:
-    # -P keeps the user's folder out of the import path: a json.py there must not be imported.
-    return [sys.executable, "-P", "-m", module]
+def _log_file() -> IO[bytes]:
+    """A file for the standard error of the process. It disappears when it is closed."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+def _started(module: str, log: IO[bytes]) -> "subprocess.Popen[str]":
+    try:
+        return subprocess.Popen(
+            module_command(module),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+            env=worker_environment(),
+        )
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> EngineError:
+    reason = error.strerror or str(error)
+    return EngineError(f"no Python process could be started to measure in: {reason} (see `ulimit -a`)")
 
 
 def _read_line(process: "subprocess.Popen[str]") -> str:
