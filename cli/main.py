@@ -16,12 +16,18 @@ from .stop_signals import StopSignals
 
 __all__ = ["cli", "main"]
 
+_LIMITS = {
+    errno.EMFILE: "this process may open no more files: raise its limit, for instance with `ulimit -n 1024`",
+    errno.ENFILE: "the system may open no more files: close programs, or raise the system's limit",
+    errno.EAGAIN: "the system starts no more processes or threads: raise the limit of the user (`ulimit -u`) or of the "
+    "container (pids.max)",
+    errno.ENOMEM: "not enough memory: give a smaller picture or a shorter clip, or free some memory",
+}
+"""The sentences for limits of the system, by the number of the error."""
 
 # Errors without a file name that are no bugs: a full disk, a quota, a limit of the shell, a failing disk.
 _OF_THE_SYSTEM = tuple(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EMFILE", "ENFILE")
-    if hasattr(errno, name)
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)
 )
 
 
@@ -136,8 +142,12 @@ def _sentence(error: Exception) -> str | None:
         case OSError() if error.filename == STANDARD_OUTPUT:
             discard_output()
             return str(output_error(STANDARD_OUTPUT, error))
+        case OSError() if error.errno in _LIMITS:
+            return _LIMITS[error.errno]
         case OSError() if error.filename is None and error.errno in _OF_THE_SYSTEM:
             return f"the system refuses it: {error.strerror}"
+        case RuntimeError() if "can't start new thread" in str(error):
+            return _LIMITS[errno.EAGAIN]
         case OSError() if error.filename is not None:  # a name that is too long, a folder that may not be read
             return f"{error.filename}: {error.strerror}"
         case _:

@@ -192,7 +192,7 @@ def open_bundle(
         dtype: the precision of the computation, never lowered silently. (OpenVINO computes in bfloat16 from the float32
             graphs, if you ask for bfloat16.)
         provider: ONNX Runtime's "cpu", "cuda" or "tensorrt".
-        threads: CPU threads of one engine call. None: all cores.
+        threads: CPU threads of one engine call. None: one for each core that the process may use.
         contexts: how many calls may run at a time.
         session_options: `OnnxRuntimeOptions` or `TensorRtOptions`, or a mapping: for ONNX Runtime attributes of
             `onnxruntime.SessionOptions`, and config entries by their dotted names; for TensorRT the fields of

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from .errors import MissingExtra
 
-__all__ = ["installed_version", "require"]
+__all__ = ["installed_version", "packages_of", "require"]
 
 # Libraries that report their use to a server, and the environment variables that switch this off before the import.
 _TELEMETRY_VARIABLES = {
@@ -38,12 +38,21 @@ def require(module: str, *, extra: str) -> ModuleType:
         extra: the extra of LatentRT that installs it.
 
     Raises:
-        MissingExtra: the module, or a module that it needs, is not installed.
+        MissingExtra: the module, or a module that it needs, is not installed, or it is installed and does not load.
     """
     try:
         with _without_telemetry(module.partition(".")[0]):
             return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a library that is broken raises anything while it is imported
+        library = module.partition(".")[0]
+        if not isinstance(error, ModuleNotFoundError) and _is_installed(library):
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise MissingExtra(
+                f"this needs {module}, which is installed and does not load ({reason}): "
+                f'run `pip install --force-reinstall "latentrt[{extra}]"`'
+            ) from error
+        if not isinstance(error, ImportError):
+            raise
         raise MissingExtra(
             f"this needs {module}, which is not installed or does not load ({error}): "
             f'run `pip install "latentrt[{extra}]"`'
@@ -58,6 +67,22 @@ def installed_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def packages_of(module: str) -> list[str]:
+    """The installed packages that bring a module, by their names on PyPI, sorted. Two of them hide each other."""
+    import importlib.metadata
+
+    return sorted({*importlib.metadata.packages_distributions().get(module, ())})
+
+
+def _is_installed(library: str) -> bool:
+    import importlib.util
+
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):  # ValueError: a module without a spec, or None in its place
+        return False
 
 
 @contextmanager

@@ -28,7 +28,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 as_json = click.option("--json", "json_output", is_flag=True, help="Report as JSON on standard output.")
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads of one engine call.  [default: all]"
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of one engine call.  [default: the cores that may be used]",
 )
 batch_option = click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Samples in one call."

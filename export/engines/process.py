@@ -6,13 +6,13 @@ import importlib.util
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...runtime.backends.names import LIBRARIES
 from ...runtime.errors import EngineError, MissingExtra
+from ...runtime.system.interpreter import module_command, worker_environment
 from ...runtime.system.subprocess_call import describe_exit
 
 __all__ = ["library_version", "run_worker"]
@@ -55,13 +55,19 @@ def run_worker(order: Mapping[str, Any], progress: Callable[[int, int], None]) -
     On an exception, KeyboardInterrupt too, the process is ended and its unfinished file is deleted first.
 
     Raises:
-        EngineError: the library refused the graph or failed; the message names the node and the log file.
+        EngineError: the library refused the graph or failed; the message names the node and the log file. Or this
+            program has no Python interpreter to start.
     """
-    # -P: do not import modules from the user's folder, such as a json.py.
-    command = [sys.executable, "-P", "-m", "latentrt.export.engines.worker"]
+    command = module_command("latentrt.export.engines.worker")
     with Path(order["log"]).open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+            env=worker_environment(),
         )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from ..errors import InputError
 from .autoencoder import Autoencoder
 
 if TYPE_CHECKING:
+    from ..backends.sessions import EngineSets
     from ..calls.cancel_token import CancelToken
     from ..calls.options import Progress
     from ..calls.strategy import Strategy
@@ -139,7 +140,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
         )
         job = self.opened.jobs.decode(z, self.settings, options, may_stream=self._may_stream)
 
-        def groups() -> Iterator[Any]:
+        def groups() -> Generator[Any, None, None]:
             from ..execution.run import run_in_groups
 
             with self.opened.engines.call(cancel) as scope:
@@ -149,7 +150,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
                 yield  # the call is planned
                 yield from run_in_groups(self.opened.engines, settled, scope)
 
-        return _begun(groups())
+        return _begun(self.opened.engines, groups())
 
     def decode_stream(
         self,
@@ -299,16 +300,16 @@ class AutoencoderKLLTX2Video(Autoencoder):
     ) -> Iterator[Any]:
         from ..execution.stream import stream_pieces  # here: other calls do not pay for it
 
-        def pieces() -> Iterator[Any]:
+        def pieces() -> Generator[Any, None, None]:
             with self.opened.engines.call(cancel) as scope:
                 yield
                 made = stream_pieces(self.opened.engines, job, scope)
                 yield from made if cut is None else cut(made)
 
-        return _begun(pieces())
+        return _begun(self.opened.engines, pieces())
 
 
-def _begun(call: Iterator[Any]) -> Iterator[Any]:
+def _begun(engines: EngineSets, call: Generator[Any, None, None]) -> Iterator[Any]:
     """A call's iterator, run up to its first `yield`, so that the call can be cancelled from now on."""
     next(call)
-    return call
+    return engines.each(call)

@@ -4,7 +4,7 @@ from abc import ABC
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ..arrays.grid import Grid
 from ..bundle.graph import Graph
@@ -113,6 +113,17 @@ class BundleModel(ABC):
     def close(self) -> None:
         """Release everything. Further calls raise."""
         self.opened.engines.close()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse pickling and copying: engines are memory and threads of one process.
+
+        Raises:
+            TypeError: always. The message says what to send instead.
+        """
+        raise TypeError(
+            f"an open bundle cannot be pickled or copied: send the path to the other process and open it there, with "
+            f"open_bundle({str(self.manifest.folder)!r})"
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 Run as `python -m latentrt.runtime.autoencoders.calibration_worker`.
 """
 
-import os
 import time
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from .. import open_bundle
 from ..calls.strategy import Strategy
 from ..system.process_memory import forget_peak, peak_bytes, resident_bytes
+from ..system.processor import usable_cores
 from ..system.worker import serve_one_call
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def _measured(order: dict[str, Any]) -> dict[str, Any]:
         shape = (probe["batch"], vae.config.latent_channels if decodes else vae.config.in_channels)
         array = _random((*shape, *(cells if decodes else vae.grid.sample_size(cells))))
         seconds, work = [], [0.0]
-        cores = order["engine"]["threads"] or os.cpu_count() or 1
+        cores = order["engine"]["threads"] or usable_cores()
         for _ in range(2):
             started, work_started = time.perf_counter(), time.process_time()
             vae.run_strategy(strategy, probe["component"], array)

@@ -102,7 +102,7 @@ class BackendRequest:
     Attributes:
         manifest: the bundle.
         dtype: the precision of the computation.
-        threads: the most CPU threads of one engine call. None: all cores.
+        threads: the most CPU threads of one engine call. None: one for each core that may be used.
         options: the typed options of one backend, a mapping of names, or None.
         contexts: how many calls may compute at a time.
         allow_build: whether a call may compile.

@@ -1,8 +1,9 @@
 """Which of the backends can run a bundle here in one precision, and in which order `auto` looks at them."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from ...tiling.argument_names import argument
@@ -11,7 +12,7 @@ from ..bundle.manifest import Manifest
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from .backend import Backend, BackendRequest
 
-__all__ = ["ENGINE_BACKENDS", "ENGINE_PACKAGES", "Choices", "graphs_of"]
+__all__ = ["ENGINE_BACKENDS", "ENGINE_PACKAGES", "Choices", "JudgedBackend", "graphs_of"]
 
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 """The names of the backends that run engines of the bundle, in the order in which `auto` looks at them."""
@@ -19,6 +20,23 @@ ENGINE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 """The distributions whose versions decide what calls on a CPU take."""
 _log = logging.getLogger(__name__)
 _Choice = tuple[str, Callable[[], Backend | str]]
+
+
+@dataclass(frozen=True)
+class JudgedBackend:
+    """A backend that was looked at for a bundle and a precision.
+
+    Attributes:
+        label: the backend and its provider, such as "onnxruntime:cpu".
+        backend: the backend, if it can run the bundle here.
+        reason: why it cannot, otherwise.
+    """
+
+    label: str
+    backend: Backend | None
+    reason: str | None = None
+
+
 # Each backend is imported by the method that looks at it: a bundle on one backend does not pay for the others.
 
 
@@ -53,11 +71,15 @@ class Choices:
         Raises:
             BackendUnavailable, MissingExtra: none can. InputError: the bundle lacks the precision.
         """
-        cuda, cpu = self._onnxruntimes()
-        openvino: _Choice = ("openvino", self._openvino)
-        video = self._request.manifest.config.video
-        engines: list[_Choice] = [(library, partial(self._engines, library)) for library in ENGINE_BACKENDS]
-        return self._first([*engines, cuda, *((openvino, cpu) if video else (cpu, openvino))])
+        return self._first(self._by_speed())
+
+    def judged(self) -> Iterator[JudgedBackend]:
+        """Every backend that `fastest` looks at, in its order. `fastest` takes the first that can run."""
+        return _judged(self._by_speed())
+
+    def judged_provider(self, provider: str) -> JudgedBackend:
+        """ONNX Runtime with a provider."""
+        return next(_judged([(f"onnxruntime:{provider}", partial(self._onnxruntime, provider))]))
 
     def others(self, chosen: Backend) -> tuple[Backend, ...]:
         """Further backends that run the same graphs in the same precision on the same CPU as the `chosen` one, in the
@@ -75,20 +97,24 @@ class Choices:
 
     def _first(self, choices: Iterable[_Choice]) -> Backend:
         skipped: list[str] = []
-        for label, choose in choices:
-            try:
-                found = choose()
-            except MissingExtra as error:
-                found = str(error)
-            if isinstance(found, Backend):
-                _log.info("backend %s%s", found.label, "".join(f"; skipped {item}" for item in skipped))
-                return found
-            skipped.append(f"{label} ({found})")
+        for one in _judged(choices):
+            if one.backend is not None:
+                _log.info("backend %s%s", one.backend.label, "".join(f"; skipped {item}" for item in skipped))
+                return one.backend
+            skipped.append(f"{one.label} ({one.reason})")
         graphs_of(self._request.manifest, self._request.dtype)
         from .onnxruntime.component import missing_provider
 
         missing_provider("cpu")  # without ONNX Runtime, its error names the simplest way to get it
         raise BackendUnavailable(f"no backend can run: {'; '.join(skipped)}")
+
+    def _by_speed(self) -> list[_Choice]:
+        """The backends in the order of their speed, for `fastest`."""
+        cuda, cpu = self._onnxruntimes()
+        openvino: _Choice = ("openvino", self._openvino)
+        video = self._request.manifest.config.video
+        engines: list[_Choice] = [(library, partial(self._engines, library)) for library in ENGINE_BACKENDS]
+        return [*engines, cuda, *((openvino, cpu) if video else (cpu, openvino))]
 
     def _onnxruntimes(self) -> list[_Choice]:
         return [(f"onnxruntime:{name}", partial(self._onnxruntime, name)) for name in ("cuda", "cpu")]
@@ -107,6 +133,15 @@ class Choices:
         from .tensorrt.backend import find_tensorrt
 
         return find_tensorrt(self._request, library, every=every)
+
+
+def _judged(choices: Iterable[_Choice]) -> Iterator[JudgedBackend]:
+    for label, choose in choices:
+        try:
+            found = choose()
+        except MissingExtra as error:
+            found = str(error)
+        yield JudgedBackend(label, None, found) if isinstance(found, str) else JudgedBackend(label, found)
 
 
 def _is_alike(one: Backend, other: Backend) -> bool:

@@ -9,10 +9,10 @@ from ..arrays.kinds import DTYPES
 from ..bundle.manifest import Manifest
 from ..errors import BackendUnavailable, InputError, MissingExtra
 from .backend import Backend, BackendRequest
-from .choices import ENGINE_BACKENDS, Choices, graphs_of
+from .choices import ENGINE_BACKENDS, Choices, JudgedBackend, graphs_of
 from .names import BackendName
 
-__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of", "other_backends"]
+__all__ = ["BACKENDS", "Backend", "backends_here", "choose_backend", "graphs_of", "judged_backends", "other_backends"]
 
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
@@ -89,6 +89,20 @@ def other_backends(
         return ()
     request = BackendRequest(manifest, dtype, threads, session_options, contexts, allow_build, engines)
     return Choices(request).others(chosen)
+
+
+def judged_backends(manifest: Manifest, dtype: str = "float32") -> tuple[JudgedBackend, ...]:
+    """Every backend with the reason why it cannot run a bundle here in a precision, if it cannot. They stand in the
+    order in which `auto` looks at them, and `auto` takes the first that can run. ONNX Runtime's TensorRT stands last.
+    `auto` never takes it.
+
+    Raises:
+        InputError: no such precision.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    choices = Choices(BackendRequest(manifest, dtype))
+    return (*choices.judged(), choices.judged_provider("tensorrt"))
 
 
 def backends_here() -> list[tuple[str, str | None]]:

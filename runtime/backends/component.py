@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from numpy.typing import NDArray
 
@@ -19,6 +19,10 @@ class NotFinite(EngineError):
     def __init__(self, bad: int, size: int) -> None:
         super().__init__(f"{bad} of {size} values are NaN or infinite")
         self.bad, self.size = bad, size
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, int]]:
+        """Pickled by its numbers, from which the message is made."""
+        return type(self), (self.bad, self.size)
 
 
 @shown_in("latentrt.runtime")
@@ -47,6 +51,10 @@ class CallScope:
         """Raise `Cancelled` if the call was cancelled."""
         if self._cancelled:
             raise Cancelled("the call was cancelled; the autoencoder can be used again")
+
+    def after_fork(self) -> None:
+        """Let go of the running engine, which runs in the parent process alone."""
+        self._lock, self._stop = threading.RLock(), None
 
     def on_cancel(self, stop: Callable[[], None] | None) -> None:
         """Set the function that interrupts the next engine call, or None when that call is over."""

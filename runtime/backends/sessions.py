@@ -1,9 +1,10 @@
 """The engines of one autoencoder: opened when first needed, shared between threads, released and opened again."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import cache, partial
+from typing import Any, NoReturn
 
 from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
@@ -11,6 +12,7 @@ from ..bundle.verified_files import BundleFiles, Verify
 from ..calls.cancel_token import CancelToken
 from ..calls.strategy import Strategy
 from ..errors import BackendUnavailable, InputError, LatentRTError
+from ..system.forked_process import never_free, observe_forks
 from .backend import Backend
 from .component import CallScope, Component
 from .nonfinite_retry import RetriesInFloat32, wider_graph
@@ -29,6 +31,9 @@ class Sessions:
     """At most `contexts` engine calls compute at a time, and further ones wait. (A backend that copies during the
     computation of another call has `calls_in_flight` of them for each.)
 
+    Attributes:
+        inherited: whether this process was forked when engines were in memory. They do not run in it.
+
     Raises:
         InputError: `contexts` is not a whole number of at least 1.
     """
@@ -43,7 +48,7 @@ class Sessions:
         self._lock = threading.RLock()  # a stream that is thrown away ends anywhere, within the lock too
         self._loading = threading.Lock()
         self._open: dict[tuple[str, bool], Component] = {}
-        self._closed = False
+        self._closed = self.inherited = False
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -56,8 +61,11 @@ class Sessions:
         """Wait for a free context and hold it for one engine call: between its tiles a user call lets others in.
 
         Raises:
-            Cancelled: the call was cancelled while this waited. LatentRTError: the autoencoder was closed meanwhile.
+            Cancelled: the call was cancelled while this waited. LatentRTError: the autoencoder was closed meanwhile, or
+                this process was forked meanwhile.
         """
+        if self.inherited:
+            raise _forked(self.manifest)
         while not self._free.acquire(timeout=_POLL_SECONDS):
             call.check()
         try:
@@ -73,8 +81,11 @@ class Sessions:
         float32, where the backend lowers the graph itself.
 
         Raises:
-            BundleError: the graph or its weights were altered, or changed after the bundle was opened.
+            BundleError: the graph or its weights were altered, or changed after the bundle was opened. LatentRTError:
+                the autoencoder was closed, or this process was forked meanwhile.
         """
+        if self.inherited:
+            raise _forked(self.manifest)
         with self._loading:  # a lock of its own: cancel and release do not wait for a load
             with self._lock:
                 if self._closed:
@@ -131,6 +142,14 @@ class Sessions:
             released, self._open = self._open, {}
         released.clear()  # outside of the lock: it may wait for the GPU, and `cancel` does not
 
+    def after_fork(self) -> None:
+        """Give up what the parent process had in memory. A bundle that was opened and not used can be used."""
+        loads = self._loading.locked()
+        self.inherited = self.inherited or loads or bool(self._open) or self.backend.device != "cpu"
+        never_free(self._open)
+        self._open = {}
+        self._lock, self._loading = threading.RLock(), threading.Lock()
+
     def close(self) -> None:
         """Release, and refuse further calls."""
         self.release()
@@ -160,6 +179,7 @@ class EngineSets:
         self._calls: set[CallScope] = set()
         self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
         self._closed = False
+        observe_forks(self)
 
     @property
     def calls(self) -> tuple[CallScope, ...]:
@@ -173,8 +193,10 @@ class EngineSets:
 
         Raises:
             Cancelled: `cancel` was called meanwhile, or the token was cancelled. LatentRTError: the autoencoder was
-                closed.
+                closed, or this process was forked after it was used.
         """
+        if self.own.inherited:
+            raise _forked(self.own.manifest)
         scope = CallScope()
         with self._lock:
             if self._closed:
@@ -191,6 +213,21 @@ class EngineSets:
                 self._calls.discard(scope)
             if token is not None:
                 token.forget(scope)
+
+    def each(self, pieces: Generator[Any, None, None]) -> Iterator[Any]:
+        """The pieces of a call that gives its result piece by piece.
+
+        Raises:
+            LatentRTError: a piece is asked for in a process that was forked meanwhile.
+        """
+        with closing(pieces):
+            while True:
+                if self.own.inherited:
+                    raise _forked(self.own.manifest)
+                try:
+                    yield next(pieces)  # not kept here, where it would take memory while the next one is made
+                except StopIteration:
+                    return
 
     def of(self, strategy: Strategy) -> Sessions:
         """The engines of the strategy's backend. If the call before had another backend, and this call has a memory
@@ -218,6 +255,14 @@ class EngineSets:
         with self._lock:
             return self._closed
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse pickling and copying.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("open engines cannot be pickled or copied: open the bundle by its path in the other process")
+
     def cancel(self) -> None:
         """Stop every call that runs or waits now."""
         for scope in self.calls:
@@ -235,12 +280,30 @@ class EngineSets:
         for sessions in self._every():
             sessions.close()
 
+    def after_fork(self) -> None:
+        """Give up the calls of the parent process. They do not go on in this process."""
+        self._lock = threading.RLock()
+        every = self.own, *self._others.values()
+        for sessions in every:
+            sessions.after_fork()
+        if self._calls or any(sessions.inherited for sessions in every):
+            self.own.inherited = True
+        for scope in self._calls:
+            scope.after_fork()
+
     def _every(self) -> tuple[Sessions, ...]:
         with self._lock:
             return self.own, *self._others.values()
 
     def _open_of(self, label: str) -> Sessions:
         return self._open(next(backend for backend in self._backends() if backend.label == label))
+
+
+def _forked(manifest: Manifest) -> LatentRTError:
+    return LatentRTError(
+        f"this process was forked after {manifest.folder} was opened and used, and engines do not run in a forked "
+        f"process: open the bundle again in this process, after the fork"
+    )
 
 
 def _closed() -> LatentRTError:

@@ -1,10 +1,11 @@
 """Cancelling one call: a token that the caller gives to it."""
 
 import threading
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from ...tiling.public_place import shown_in
 from ..errors import InputError
+from ..system.forked_process import observe_forks
 
 __all__ = ["CancelToken", "check_token"]
 
@@ -31,6 +32,7 @@ class CancelToken:
         self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too
         self._cancelled = False
         self._calls: set[_Cancellable] = set()
+        observe_forks(self)
 
     @property
     def cancelled(self) -> bool:
@@ -52,6 +54,21 @@ class CancelToken:
             cancelled = self._cancelled
         if cancelled:
             call.cancel()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse pickling and copying: `cancel` reaches calls of this process alone.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a CancelToken cannot be pickled or copied, because it reaches calls of its own process alone: make one in "
+            "the process that makes the call"
+        )
+
+    def after_fork(self) -> None:
+        """The calls run in the parent process alone."""
+        self._lock, self._calls = threading.RLock(), set()
 
     def forget(self, call: _Cancellable) -> None:
         """The call is over."""

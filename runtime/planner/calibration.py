@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -17,8 +16,10 @@ from ..calls.strategy import Strategy
 from ..errors import LatentRTError
 from ..system.cache_folder import cache_folder, replace_file
 from ..system.file_lock import locked
+from ..system.interpreter import interpreter
 from ..system.json_file import read_json
-from ..system.processor import processor
+from ..system.processor import processor, usable_cores
+from .estimated_points import estimated_point
 from .probe import Point, Probe, checked_key, measure
 
 __all__ = ["Calibration", "Points"]
@@ -57,14 +58,22 @@ class Calibration:
         self._name = f"{name}.json"
         self._points = self._read()
         self.measured = 0
+        self._is_estimated = False
 
     def point(self, probe: Probe) -> Point:
-        """The probe's point.
+        """The probe's point. A program that cannot start Python gets an estimate, which is not kept.
 
         Raises:
             EngineError: the probe had to be measured, and does not run.
         """
         found = self._points.get(probe.key)
+        if found is None and interpreter() is None:
+            if not self._is_estimated:
+                _log.info(
+                    "nothing is measured, since this program has no Python interpreter to start: memory is estimated"
+                )
+            self._is_estimated = True
+            return estimated_point(self._manifest, probe)
         if found is None:
             _log.info("calibrating %s: %s", self._engine.backend, probe.label)
             found = measure(self._manifest.folder, self._engine, probe, self._check)
@@ -124,7 +133,7 @@ def _identity(manifest: Manifest, engine: Reopening) -> Mapping[str, Any]:
         "schema": _SCHEMA,
         "bundle": content,
         "engine": vars(engine) | {},
-        "machine": f"{platform.machine()} {processor().name} {os.cpu_count()} cores",
+        "machine": f"{platform.machine()} {processor().name} {usable_cores()} cores",
         "versions": {name: version for name in ("latentrt", *ENGINE_PACKAGES) if (version := _version(name))},
     }
 

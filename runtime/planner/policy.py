@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 Check = Callable[[], None]
 
 
+def _go_on() -> None:
+    """The check of a call that nothing stops. (A lambda could not be pickled with a `Calibration`.)"""
+
+
 @dataclass(frozen=True)
 class CallPlanner:
     """Settles the strategy of each call of one opened bundle.
@@ -42,7 +46,7 @@ class CallPlanner:
     alternatives: Callable[[], tuple[Backend, ...]] = tuple
     planned: dict[Any, Strategy] = field(default_factory=dict)
 
-    def settle(self, job: Job, memory: int | str | None, check: Check = lambda: None) -> Job:
+    def settle(self, job: Job, memory: int | str | None, check: Check = _go_on) -> Job:
         """The job with the strategy by which it runs. Without `memory` that is what the user enabled, except where the
         call might not fit into the free memory. `check` is called while something is measured and may raise, to stop.
 
@@ -68,7 +72,7 @@ class CallPlanner:
         *,
         may_stream: bool,
         may_approximate: bool = True,
-        check: Check = lambda: None,
+        check: Check = _go_on,
     ) -> Strategy:
         """The planned strategy for a call; `enabled` is what the user enabled.
 
@@ -144,7 +148,7 @@ class CallPlanner:
         may_approximate: bool = True,
         complete: bool = False,
         spend: int | None = None,
-        check: Check = lambda: None,
+        check: Check = _go_on,
     ) -> "Decision":
         """The fastest exact strategy of all backends that may run the call. If none has one, the fastest approximate
         strategy of the first backend that has one.
@@ -189,7 +193,7 @@ class CallPlanner:
         except EngineError:
             return None
 
-    def planner(self, check: Check = lambda: None, backend: Backend | None = None) -> Any:
+    def planner(self, check: Check = _go_on, backend: Backend | None = None) -> Any:
         """The `Planner` of this bundle with a backend (None: the one that it was opened with), and its `Calibration`
         (None where engines' records say what they take).
 

@@ -4,10 +4,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .control_groups import control_groups
+
 __all__ = ["available_bytes"]
 
 _UNKNOWN_BYTES = 8 << 30  # assumed if the system does not report its memory
-_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
+_VERSION_2 = "memory.max", "memory.current"
 
 
 def available_bytes() -> int:
@@ -36,28 +40,12 @@ def _container_bytes() -> Iterator[int]:
 
     Memory that only caches files counts as free, as it does for the machine.
     """
-    for folder, limit_name, usage_name in _control_groups():
+    for folder in control_groups("memory"):
+        names = _VERSION_2 if (folder / _VERSION_2[0]).is_file() else _VERSION_1
         try:
-            limit = int((folder / limit_name).read_text(encoding="ascii"))
-            usage = int((folder / usage_name).read_text(encoding="ascii"))
+            limit, usage = (int((folder / name).read_text(encoding="ascii")) for name in names)
             lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
         except (OSError, ValueError):  # the group does not exist, or its limit is "max"
             continue
         cached = next((int(line.split()[1]) for line in lines if line.split()[0].endswith("inactive_file")), 0)
         yield limit - (usage - cached)
-
-
-def _control_groups() -> Iterator[tuple[Path, str, str]]:
-    """The folder of each control group (Linux, versions 1 and 2), and the names of its files for limit and usage."""
-    try:
-        lines = (_PROC / "self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, kinds, name = line.split(":", 2)
-        own = Path(name.lstrip("/"))
-        for part in (own, *own.parents):
-            if not kinds:
-                yield _CGROUPS / part, "memory.max", "memory.current"
-            elif "memory" in kinds.split(","):
-                yield _CGROUPS / "memory" / part, "memory.limit_in_bytes", "memory.usage_in_bytes"

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
+
+from ..errors import EngineError
+from .interpreter import module_command, worker_environment
 
 __all__ = ["SubprocessResult", "call_in_subprocess", "describe_exit"]
 
@@ -49,9 +51,12 @@ def call_in_subprocess(
         module: the module, which calls `worker.serve_one_call`.
         order: the argument of the call, which is sent as one line of JSON.
         check: called while the process runs. It may raise to stop the call.
+
+    Raises:
+        EngineError: this program has no Python interpreter to start, or the system starts no process.
     """
     # Standard error goes through a pipe and not to a temporary file: a container may have no folder for such files.
-    process = subprocess.Popen(_command(module), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = _started(module)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -92,9 +97,17 @@ def _was_killed(returncode: int) -> bool:
     return returncode in (-9, 137)
 
 
-def _command(module: str) -> list[str]:
-    # -P keeps the user's folder out of the import path: a json.py there must not be imported.
-    return [sys.executable, "-P", "-m", module]
+def _started(module: str) -> "subprocess.Popen[bytes]":
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(module_command(module), stdin=pipe, stdout=pipe, stderr=pipe, env=worker_environment())
+    except OSError as error:
+        raise _not_started(error) from error
+
+
+def _not_started(error: OSError) -> EngineError:
+    reason = error.strerror or str(error)
+    return EngineError(f"no Python process could be started to measure in: {reason} (see `ulimit -a`)")
 
 
 def _read_line(process: "subprocess.Popen[bytes]") -> bytes:

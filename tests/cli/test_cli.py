@@ -1,6 +1,8 @@
 """The command line as a user runs it: what each command writes, prints and returns."""
 
+import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -16,6 +18,7 @@ import pytest
 from architectures import KL, picture
 from command_line import LATENTRT, invoke
 
+from latentrt.cli import main as cli_main
 from latentrt.runtime import BundleError, LatentRTError, open_bundle
 from latentrt.runtime.files.named_seed import generator_for
 from latentrt.runtime.media.clips.clip_reader import open_clip
@@ -511,3 +514,29 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(
     assert errors.strip() == "Interrupted: nothing unfinished was left behind."
     assert time.monotonic() - started < 20
     assert [path.name for path in tmp_path.iterdir() if path.stem != "z"] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Error: this process may open no more files: raise its limit"),
+        (OSError(errno.EMFILE, "Too many open files", "/a/file"), "Error: this process may open no more files"),
+        (BlockingIOError(errno.EAGAIN, "try again"), "Error: the system starts no more processes or threads"),
+        (RuntimeError("can't start new thread"), "Error: the system starts no more processes or threads"),
+    ],
+)
+def test_a_limit_of_the_system_is_one_sentence(
+    error: Exception, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli_main, "cli", fail)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # `main` sets both for its process
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    with pytest.raises(SystemExit) as ended:
+        cli_main.main()
+    assert ended.value.code == 1
+    written = capsys.readouterr().err
+    assert written.startswith(sentence)
+    assert written.count("\n") == 1

@@ -14,7 +14,7 @@ __all__ = ["Walk", "walked"]
 
 _ROOMS = [Path(package.__file__ or "").parent for package in (latentrt.runtime, latentrt.tiling)]
 _ENGINES = ("onnxruntime", "openvino", "tensorrt", "cuda")  # the folders of the backends
-_OPENING = ("opened_ahead.py", "verified_files.py")
+_OPENING = ("opened_ahead.py", "verified_files.py", "forked_process.py")  # the last: freeing of engines
 
 
 class Walk:

@@ -6,7 +6,6 @@ Both packages are imported when a GPU is first needed.
 import ctypes
 import math
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import BackendUnavailable, DeviceMemoryError, EngineError, InputError
 from ...extras import require
+from ...system.forked_process import finalize_in_own_process, keep_in_forked_child
 from .device_frames import Rows
 from .device_memory import MemoryLedger, mib
 
@@ -69,7 +69,8 @@ class Buffer:
     def __init__(self, memory: Any, size: int, ledger: MemoryLedger) -> None:
         self.memory, self.size = memory, size
         self.handle = int(memory.handle)
-        weakref.finalize(self, ledger.give_back, size)
+        finalize_in_own_process(self, ledger.give_back, size)
+        keep_in_forked_child(self)
 
 
 class RecordedGraph:
@@ -87,7 +88,8 @@ class RecordedGraph:
         self._done((code,))
         self._graph = self._done(runtime.cudaGraphInstantiate(graph, 0))
         runtime.cudaGraphDestroy(graph)
-        weakref.finalize(self, runtime.cudaGraphExecDestroy, self._graph).atexit = False  # the driver may be gone
+        ending = finalize_in_own_process(self, runtime.cudaGraphExecDestroy, self._graph)
+        ending.atexit = False  # the driver may be gone
 
     def launch(self, stream: Any) -> None:
         """Put the work into the stream."""
@@ -122,6 +124,7 @@ class Gpu:
             # it.
             self._pool = self._core.DeviceMemoryResource(index, options=self._core.DeviceMemoryResourceOptions())
         self._pinned: Any = None
+        keep_in_forked_child(self)
 
     @contextmanager
     def current(self) -> Iterator[None]:

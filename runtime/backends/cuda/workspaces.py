@@ -1,13 +1,13 @@
 """Scratch memory that engines take turns with, in the order of the GPU's work. The host does not wait."""
 
 import queue
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from ...errors import DeviceMemoryError
+from ...system.forked_process import finalize_in_own_process, keep_in_forked_child
 from .device_memory import mib
 from .devices import translated, wait_before_freeing
 
@@ -33,7 +33,8 @@ class Workspaces:
         self._places: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()  # (buffer, event of its last use)
         for _ in range(1 if owned is not None else count):
             self._places.put((owned, None))
-        weakref.finalize(self, _wait_for_all, gpu, self._places)
+        finalize_in_own_process(self, _wait_for_all, gpu, self._places)
+        keep_in_forked_child(self)
 
     @property
     def owned_bytes(self) -> int | None:

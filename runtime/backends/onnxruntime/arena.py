@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from ...system.forked_process import finalize_in_own_process, keep_in_forked_child, observe_forks
+
 __all__ = ["BLOCK_BYTES", "Arena", "block_bytes", "bookkeeping_bytes", "table_bytes"]
 
 BLOCK_BYTES = 2**31
@@ -56,7 +58,9 @@ class Arena:
     def __init__(self, runtime: Any) -> None:
         self._runtime, self._block = runtime, 0
         _register(runtime)
-        weakref.finalize(self, Arena._forget, runtime).atexit = False
+        finalize_in_own_process(self, Arena._forget, runtime).atexit = False
+        keep_in_forked_child(self)
+        observe_forks(self)
 
     @classmethod
     def of_process(cls, runtime: Any) -> "Arena":
@@ -84,6 +88,10 @@ class Arena:
                 self._runtime.OrtValue.ortvalue_from_shape_and_type(
                     [block], np.uint8, memory_info=_memory(self._runtime)
                 )
+
+    def after_fork(self) -> None:
+        """The sessions of the child process compute in an arena of their own."""
+        Arena._current, Arena._lock = None, threading.RLock()
 
     @classmethod
     def _forget(cls, runtime: Any) -> None:

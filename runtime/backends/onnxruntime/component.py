@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from ...bundle import ports
 from ...errors import BackendUnavailable, BundleError, EngineError, InputError
-from ...extras import require
+from ...extras import packages_of, require
+from ...system.forked_process import keep_in_forked_child
 from ...system.page_memory import own_page_memory
+from ...system.processor import engine_threads
+from ...system.thread_limit import check_threads
 from ..component import CallScope, ComponentCapabilities
 from ..cuda.devices import has_nvidia_driver
 from .arena import Arena
@@ -37,6 +40,12 @@ def missing_provider(provider: str) -> str | None:
     if PROVIDERS[provider] in runtime.get_available_providers():
         # The list says what ONNX Runtime was built with. It does not say whether there is a GPU.
         return None if provider == "cpu" or has_nvidia_driver() else "no NVIDIA driver answers on this machine"
+    both = packages_of("onnxruntime")
+    if len(both) > 1:
+        return (
+            f"{' and '.join(both)} are both installed and hide each other, and {PROVIDERS[provider]} is not in the "
+            f'files that were left: run `pip uninstall {" ".join(both)}`, and then `pip install "latentrt[gpu]"`'
+        )
     return (
         f"the installed onnxruntime {runtime.__version__} has no {PROVIDERS[provider]}: in an environment without "
         f'onnxruntime, run `pip install "latentrt[gpu]"`'
@@ -54,7 +63,7 @@ class OnnxRuntimeComponent:
     Args:
         graph: the ONNX file.
         provider: "cpu", "cuda" or "tensorrt".
-        threads: the number of threads that one engine call may use. None: one for each core.
+        threads: the number of threads that one engine call may use. None: one for each core that may be used.
         session_options: `OnnxRuntimeOptions`, or a mapping as `OnnxRuntimeOptions.of` takes it.
         cache: a folder for the engines that the TensorRT provider builds of this graph and these weights.
 
@@ -95,6 +104,7 @@ class OnnxRuntimeComponent:
                 f"(is the NVIDIA driver there, and the CUDA libraries of its version?)"
             )
         self._output = self._session.get_outputs()[0].name
+        keep_in_forked_child(self)
 
     def _opened(self, graph: Path, make_options: Callable[[], Any], providers: Any) -> Any:
         """A session of the graph. On a CPU it leaves no weights file mapped."""
@@ -110,6 +120,7 @@ class OnnxRuntimeComponent:
             self._held = HeldWeights(self._runtime, graph, every=every) if self._device == "cpu" else None
             if self._held is not None:
                 self._held.give_to(options)
+            check_threads(options.intra_op_num_threads or None)
             with utf8_path(graph) as path:
                 session = self._runtime.InferenceSession(path, options, providers=providers)
             if self._held is None or not self._held.leave_a_file_mapped:
@@ -203,8 +214,9 @@ class OnnxRuntimeComponent:
         # A memory pattern is laid out after the first call of a shape, as one block next to the arena's: the second
         # call of the shape then holds up to twice what the first one did (SD decoder, 1024x1024: 2.1 and 4.3 GiB).
         options.enable_mem_pattern = False
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        most = engine_threads(threads)
+        if most is not None:
+            options.intra_op_num_threads = most
         chosen.set_on(options)
         return options
 

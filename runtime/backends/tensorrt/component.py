@@ -6,7 +6,6 @@ and 11, TensorRT-RTX 1.7, cuda-core 1 and cuda-bindings 13.
 
 import mmap
 import threading
-import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from ...bundle.graph import Graph
 from ...bundle.ports import NOT_FINITE, PIXELS
 from ...bundle.profiles import choose_profile, sizes_of
 from ...errors import DeviceMemoryError, EngineError, InputError
+from ...system.forked_process import finalize_in_own_process, keep_in_forked_child
 from ..component import CallScope, ComponentCapabilities, NotFinite
 from ..cuda.device_array import DeviceArray
 from ..cuda.device_frames import DeviceFrames
@@ -60,7 +60,8 @@ class TensorRTComponent:
         self._lock = threading.Lock()
         weights_bytes = record.bytes + record.stripped_bytes
         shared.gpu.ledger.take(weights_bytes, f"weights of {record.file}")
-        weakref.finalize(self, shared.gpu.ledger.give_back, weights_bytes)
+        finalize_in_own_process(self, shared.gpu.ledger.give_back, weights_bytes)
+        keep_in_forked_child(self)
         with shared.gpu.current():
             self._engine = self._deserialised(folder / record.file, weights_bytes)
             if record.settings.get("strip_weights") or record.settings.get("refit"):

@@ -1,7 +1,6 @@
 """What one engine call at a time uses: an execution context, a stream, and buffers for its inputs and outputs."""
 
 import math
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EngineError
+from ...system.forked_process import finalize_in_own_process, keep_in_forked_child
 from ..cuda.captured import CapturedCall
 from ..cuda.device_array import DeviceArray
 from ..cuda.device_frames import DeviceFrames
@@ -42,7 +42,8 @@ class EngineContext:
         self._captured = CapturedCall(gpu)
         self._done: Any = None
         # A call whose result was not waited for may still run, in this context and these buffers.
-        weakref.finalize(self, wait_before_freeing, gpu, self.stream.sync)
+        finalize_in_own_process(self, wait_before_freeing, gpu, self.stream.sync)
+        keep_in_forked_child(self)
 
     def take(self, profile: int, inputs: Mapping[str, Any]) -> None:
         """Bring the inputs to the device. Inputs that are there already are read in place."""

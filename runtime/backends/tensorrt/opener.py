@@ -15,6 +15,7 @@ from ...bundle.profiles import Profile
 from ...errors import BackendUnavailable, EngineError
 from ...extras import require
 from ...system.file_identity import FileIdentity
+from ...system.forked_process import observe_forks
 from ..component import Component
 from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import compute_capability, has_nvidia_driver
@@ -139,6 +140,8 @@ class EngineOpener:
         self._shared: Callable[[], SharedDevice | None] = lambda: None
         self._lock = threading.Lock()
         self._checked: set[tuple[str, FileIdentity]] = set()
+        self._inherited = False
+        observe_forks(self)
 
     def unusable(self, dtype: str, *, every: bool = True) -> str | None:
         """As `unusable_engines`."""
@@ -168,7 +171,16 @@ class EngineOpener:
 
     def shared(self) -> "SharedDevice":
         """The device that the engines share, made now if there is none. A caller that opens and frees engines one by
-        one holds it meanwhile."""
+        one holds it meanwhile.
+
+        Raises:
+            BackendUnavailable: this process was forked after the bundle was opened.
+        """
+        if self._inherited:
+            raise BackendUnavailable(
+                f"this process was forked after {self._manifest.folder} was opened for a GPU, which does not answer in "
+                f"a forked process: open the bundle in a process that multiprocessing starts with 'spawn'"
+            )
         from .shared_device import SharedDevice
 
         with self._lock:
@@ -199,6 +211,10 @@ class EngineOpener:
     def free_bytes(self) -> int:
         """The GPU memory that may still be taken, in bytes."""
         return self.shared().gpu.available
+
+    def after_fork(self) -> None:
+        """Use the GPU no more."""
+        self._inherited, self._lock = True, threading.Lock()
 
     def _check(self, record: EngineRecord) -> None:
         """Refuse an altered engine file before the library sees it. A file that was checked and has not been written

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError
+from ...system.forked_process import keep_in_forked_child
 from ..cuda.device_memory import MemoryLedger
 from ..cuda.devices import Gpu
 from ..cuda.workspaces import Workspaces
@@ -45,6 +46,7 @@ class SharedDevice:
         self.runtime = library.Runtime(self.log)
         owned = None if options.workspace is None else _OwnedWorkspace.of(*self.gpu.view_memory(options.workspace))
         self.workspaces = Workspaces(self.gpu, contexts, owned)
+        keep_in_forked_child(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from latentrt.runtime.arrays.kinds import Dtype
 from latentrt.runtime.backends.backend import BackendRequest
 from latentrt.runtime.backends.choose import backends_here
 from latentrt.runtime.backends.component import CallScope, ComponentCapabilities
+from latentrt.runtime.backends.openvino import compiler as openvino_compiler
 from latentrt.runtime.backends.openvino import component as openvino_backend
 from latentrt.runtime.backends.openvino.backend import OpenVinoBackend
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
@@ -159,7 +161,7 @@ def test_a_precision_that_it_would_not_run_is_refused(bundle_of: BundleOf, monke
         def get_property(self, *_: str) -> list[str]:
             return ["FP32"]
 
-    monkeypatch.setattr(openvino_backend, "_core", OldCpu)
+    monkeypatch.setattr(openvino_compiler, "_shared", SimpleNamespace(core=OldCpu, is_stuck=False))
     with pytest.raises(BackendUnavailable, match="this CPU has no bfloat16 instructions"):
         open_bundle(bundle_of("sd"), backend="openvino", dtype="bfloat16")
 

@@ -128,7 +128,7 @@ def test_bfloat16_has_them_too_but_where_the_cpu_multiplies_matrices(
 
     def decoded(dtype: str, *instructions: str, specialise: bool = True) -> Any:
         monkeypatch.setattr(
-            "latentrt.runtime.backends.openvino.component.processor", lambda: Processor("", frozenset(instructions))
+            "latentrt.runtime.backends.openvino.compiler.processor", lambda: Processor("", frozenset(instructions))
         )
         component = OpenVinoComponent(graph, dtype=dtype, threads=1)
         return component.run({"latents": latents}, call=CallScope(specialise=specialise))

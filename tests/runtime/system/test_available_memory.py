@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latentrt.runtime.system import available_memory
+from latentrt.runtime.system import available_memory, control_groups
 from latentrt.runtime.system.available_memory import available_bytes
 
 GIB = 1 << 30
@@ -17,7 +17,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "groups").mkdir()
     (tmp_path / "proc/meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {16 * GIB // 1024} kB\n")
     monkeypatch.setattr(available_memory, "_PROC", tmp_path / "proc")
-    monkeypatch.setattr(available_memory, "_CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(control_groups, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(control_groups, "_CGROUPS", tmp_path / "groups")
     return tmp_path
 
 
