@@ -15,12 +15,12 @@ from ..runtime.arrays.kinds import DTYPES
 from ..runtime.backends.choose import BACKENDS
 from ..runtime.bundle.manifest import Manifest
 from ..runtime.errors import EngineError
-from ..runtime.system.partial_output import partial_output, require_file, translated_errors
+from ..runtime.system.outputs.partial_output import partial_output, require_file, translated_errors
 from .options.common import as_json, batch_option, components_option, provider_option, sizes_option, threads_option
 from .options.tiling import tiles_wanted, tiling_options
 from .options.types import Memory
-from .progress import progress_bar
-from .terminal import echo, emit_json
+from .printing.progress import progress_bar
+from .printing.terminal import echo, emit_json
 
 __all__ = ["bench"]
 

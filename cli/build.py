@@ -13,8 +13,8 @@ from ..runtime.system.budget import parse_memory
 from .options.common import as_json, components_option
 from .options.renamed import RenamedOption
 from .options.types import Capability, Memory, SizeType
-from .progress import progress_bar
-from .terminal import echo, emit_json
+from .printing.progress import progress_bar
+from .printing.terminal import echo, emit_json
 
 __all__ = ["build"]
 

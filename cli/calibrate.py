@@ -8,8 +8,8 @@ import click
 from ..runtime import open_bundle
 from ..runtime.arrays.size_text import size_text
 from .options.common import as_json, backend_options, components_option
-from .progress import calibration_notice
-from .terminal import echo, emit_json
+from .printing.progress import calibration_notice
+from .printing.terminal import echo, emit_json
 
 __all__ = ["calibrate"]
 

@@ -7,8 +7,8 @@ import click
 
 from ..export.checkpoints import SourceOptions
 from .options.common import as_json, scaling_options, source_options
-from .progress import progress_bar
-from .terminal import echo, emit_json
+from .printing.progress import progress_bar
+from .printing.terminal import echo, emit_json
 
 __all__ = ["convert"]
 

@@ -10,17 +10,17 @@ import click
 from ..runtime import open_bundle
 from ..runtime.errors import InputError
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
-from ..runtime.system.partial_output import output_ending
-from .folder_summary import FailureCount, show_folder
+from ..runtime.system.outputs.partial_output import output_ending
 from .interrupt import Interrupt
 from .mistakes import check_latents, check_order
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
 from .options.types import FrameRate
-from .progress import calibration_notice, progress_bar
-from .run_summary import how_it_ran
+from .printing.folder_summary import FailureCount, show_folder
+from .printing.progress import calibration_notice, progress_bar
+from .printing.run_summary import how_it_ran
+from .printing.terminal import echo, emit_json
 from .temporary_folder import provide_temporary_folder
-from .terminal import echo, emit_json
 
 __all__ = ["decode"]
 

@@ -6,7 +6,7 @@ import click
 
 from ..runtime.extras import require
 from .options.common import as_json
-from .terminal import echo, emit_json
+from .printing.terminal import echo, emit_json
 
 __all__ = ["demo"]
 

@@ -13,10 +13,10 @@ from ..runtime.backends.cuda.devices import compute_capability, has_nvidia_drive
 from ..runtime.errors import BackendUnavailable
 from ..runtime.extras import installed_version, packages_of
 from ..runtime.system.processor import usable_cores
-from .bundle_backends import bundle_lines, bundle_report
 from .options.common import as_json
 from .options.types import SizeType
-from .terminal import echo, emit_json
+from .printing.bundle_backends import bundle_lines, bundle_report
+from .printing.terminal import echo, emit_json
 
 __all__ = ["doctor"]
 

@@ -8,14 +8,14 @@ import click
 
 from ..runtime import open_bundle
 from ..runtime.errors import InputError, MediaError
-from .folder_summary import FailureCount, show_folder
 from .interrupt import Interrupt
 from .mistakes import check_input, check_order
 from .options.common import as_json, backend_options, force_option
 from .options.tiling import Way, memory_option, way_options
-from .progress import calibration_notice, progress_bar
+from .printing.folder_summary import FailureCount, show_folder
+from .printing.progress import calibration_notice, progress_bar
+from .printing.terminal import echo
 from .temporary_folder import provide_temporary_folder
-from .terminal import echo
 
 __all__ = ["encode"]
 

@@ -9,8 +9,8 @@ from ..export.checkpoints import SourceOptions
 from ..runtime.arrays.kinds import DTYPES, Dtype
 from .options.common import as_json, components_option, scaling_options, source_options
 from .options.renamed import RenamedOption
-from .progress import progress_bar
-from .terminal import echo, emit_json
+from .printing.progress import progress_bar
+from .printing.terminal import echo, emit_json
 
 __all__ = ["export"]
 

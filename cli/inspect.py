@@ -8,9 +8,9 @@ import click
 from ..export.checkpoints import SourceOptions
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.config.kl import MissingScalingFactor
-from .bundle_summary import file_lines, labelled, statistics_of, summary_lines, unlisted_files
 from .options.common import as_json, source_options
-from .terminal import echo, emit_json
+from .printing.bundle_summary import file_lines, labelled, statistics_of, summary_lines, unlisted_files
+from .printing.terminal import echo, emit_json
 
 __all__ = ["inspect"]
 

@@ -50,7 +50,7 @@ def cli(json_output: bool) -> None:
     """
     import logging
 
-    from .terminal import LogFormatter
+    from .printing.terminal import LogFormatter
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter())
@@ -78,7 +78,7 @@ def main() -> None:
     logging.captureWarnings(True)
     code = _run(signals)
     if signals.received is not None:
-        from ..runtime.system.leftovers import remove_own_leftovers
+        from ..runtime.system.outputs.leftovers import remove_own_leftovers
 
         remove_own_leftovers()
     sys.exit(code)
@@ -93,7 +93,7 @@ def _run(signals: StopSignals) -> int:
         if signals.received is None:
             return code
     except click.ClickException as error:
-        from .terminal import show_usage_error
+        from .printing.terminal import show_usage_error
 
         show_usage_error(error)
         return error.exit_code
@@ -123,7 +123,7 @@ def _interruption(signals: StopSignals) -> str:
 
 def _show(message: str) -> None:
     """Print a line on standard error, if that can be written."""
-    from .terminal import one_line
+    from .printing.terminal import one_line
 
     with contextlib.suppress(OSError):
         click.echo(one_line(message), err=True)
@@ -132,7 +132,7 @@ def _show(message: str) -> None:
 def _sentence(error: Exception) -> str | None:
     """The message of an error that the user can do something about; None for a bug."""
     from ..runtime.errors import LatentRTError  # here: it imports NumPy
-    from ..runtime.system.partial_output import output_error
+    from ..runtime.system.outputs.partial_output import output_error
 
     match error:
         case LatentRTError():
@@ -155,6 +155,6 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    from .terminal import print_traceback
+    from .printing.terminal import print_traceback
 
     print_traceback(kind, error, trace)

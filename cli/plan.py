@@ -20,8 +20,8 @@ from ..runtime.system.budget import memory_text, parse_memory
 from .options.common import as_json, backend_options, batch_option
 from .options.tiling import Way, tiles_wanted, way_options
 from .options.types import Memory, SizeType
-from .progress import calibration_notice
-from .terminal import echo, emit_json
+from .printing.progress import calibration_notice
+from .printing.terminal import echo, emit_json
 
 __all__ = ["plan"]
 

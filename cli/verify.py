@@ -15,7 +15,7 @@ from ..runtime.backends.names import BackendName, ProviderName
 from ..runtime.extras import require
 from .options.common import as_json, provider_option, source_options, threads_option
 from .options.tiling import TILED_BLENDS, enable_tiling, tiling_options
-from .terminal import echo, emit_json
+from .printing.terminal import echo, emit_json
 
 if TYPE_CHECKING:
     from ..export import Comparison

@@ -10,7 +10,7 @@ from ..export.sample_size import sample_size
 from ..runtime import open_bundle
 from .options.common import as_json, backend_options, batch_option, sizes_option
 from .options.tiling import Way, way_options
-from .terminal import echo, emit_json
+from .printing.terminal import echo, emit_json
 
 __all__ = ["warmup"]
 

@@ -16,7 +16,7 @@ from ..runtime.bundle.graph import FileEntry, Graph
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.errors import InputError
 from ..runtime.extras import installed_version, require
-from ..runtime.system.partial_output import partial_output, require_free, translated_errors
+from ..runtime.system.outputs.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .weights.narrowing import ITEM_BYTES
 

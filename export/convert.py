@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.config.model_config import ModelConfig
-from ..runtime.system.partial_output import partial_output, require_free, translated_errors
+from ..runtime.system.outputs.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import SourceOptions, open_checkpoint
 from .checkpoints.diffusers_folder import CONFIG_NAME, WEIGHTS_NAME
 from .weights.safetensors_file import write_safetensors

@@ -17,7 +17,7 @@ from ...runtime.files.encoded_file import encode_file
 from ...runtime.media.clips.clip_reader import open_clip
 from ...runtime.media.clips.clip_writer import write_clip
 from ...runtime.media.pictures.picture_file import list_pictures, read_picture, write_picture
-from ...runtime.system.partial_output import partial_output, translated_errors
+from ...runtime.system.outputs.partial_output import partial_output, translated_errors
 from ..bundle import export_bundle
 from ..figures.drawn_samples import demo_clip, demo_picture
 from ..figures.side_by_side import side_by_side

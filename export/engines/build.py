@@ -17,7 +17,7 @@ from ...runtime.errors import BackendUnavailable, EngineError
 from ...runtime.system.cache_folder import cache_folder
 from ...runtime.system.file_lock import locked
 from ...runtime.system.hashing import sha256_of
-from ...runtime.system.partial_output import partial_output, translated_errors
+from ...runtime.system.outputs.partial_output import partial_output, translated_errors
 from .order import EngineOrder, engine_orders
 from .process import library_version, run_worker
 from .settings import BuildSettings

@@ -9,7 +9,7 @@ from ...runtime.bundle.engine_records import EngineRecord, build_command
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.errors import EngineError
 from ...runtime.system.hashing import sha256_of
-from ...runtime.system.partial_output import partial_output, translated_errors
+from ...runtime.system.outputs.partial_output import partial_output, translated_errors
 from .order import EngineOrder
 
 __all__ = ["taken_engine"]

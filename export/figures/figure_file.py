@@ -5,7 +5,7 @@ from typing import Any
 
 from ...runtime.errors import OutputError
 from ...runtime.extras import require
-from ...runtime.system.partial_output import partial_output, require_file, translated_errors
+from ...runtime.system.outputs.partial_output import partial_output, require_file, translated_errors
 
 __all__ = ["check_figure_file", "new_figure", "write_figure"]
 

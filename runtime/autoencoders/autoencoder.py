@@ -15,7 +15,6 @@ from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, generator_from
 from ..calls.blends import ImageBlend
 from ..calls.options import DecodeOptions, EncodeOptions, without_memory
-from ..calls.round_trip import check_round_trip
 from ..calls.strategy import WHOLE, Strategy
 from ..errors import InputError
 from .latent_scaling import LatentScaling
@@ -203,6 +202,8 @@ class Autoencoder(LatentScaling, VideoCalls):
         """Encode and decode: the mean latents, or with `sample_posterior` latents drawn with `rng`. With `pad` a sample
         of any size comes back in its own size. Further options are `decode`'s; `memory`, `exact` and `cancel` are for
         both."""
+        from ..calls.round_trip import check_round_trip
+
         both = {name: decode_options[name] for name in ("memory", "exact", "cancel") if name in decode_options}
         if sample_posterior and rng is None:
             raise InputError("sample_posterior=True needs rng: a numpy.random.Generator or a seed")

@@ -15,10 +15,9 @@ from ...tiling.plain_text import as_line, shown
 from ..config.families import config_from_dict
 from ..config.model_config import ModelConfig
 from ..errors import BundleError, ConfigError
-from ..system.file_lock import locked
 from ..system.hashing import sha256_of
 from ..system.json_file import read_json
-from ..system.partial_output import is_partial, partial_output, translated_errors
+from ..system.outputs.partial_names import is_partial
 from ..system.stand_in import StandIn
 from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
@@ -221,6 +220,8 @@ class Manifest:
             OutputError: the folder cannot be written.
         """
         path = self.folder / MANIFEST_NAME
+        from ..system.outputs.partial_output import partial_output, translated_errors
+
         with partial_output(path, overwrite=True) as partial, translated_errors(path):
             partial.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -232,6 +233,8 @@ class Manifest:
         Raises:
             BundleError: the bundle is damaged. OutputError: the folder cannot be written.
         """
+        from ..system.file_lock import locked
+
         with locked(folder / MANIFEST_NAME):
             change(cls.open(folder)).write()
 

@@ -331,10 +331,8 @@ class Jobs:
         elif isinstance(strategy.tiling, TilingSettings):
             _ = job.tiles  # tiles that leave a gap are refused now
         if options.exact and not job.exact:
-            how = label_of(strategy, self._grid)
-            raise InputError(
-                f"exact=True: {how} approximates; disable_tiling(), or enable_tiling(exact=True) for strips"
-            )
+            cure = "disable_tiling(), or enable_tiling(exact=True) for strips in float32"
+            raise InputError(f"{argument('exact')}: the tiling that is enabled approximates; call {cure}")
         return job
 
     def _of_no_precision(self, component: str) -> Sequence[Graph]:

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..errors import OutputError
-from ..system.partial_output import output_error
+from ..system.outputs.partial_output import output_error
 
 __all__ = ["SpillFile"]
 

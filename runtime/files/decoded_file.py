@@ -24,7 +24,7 @@ from ..media.clips.video_writer import VideoWriter
 from ..media.latents_file import read_latents
 from ..media.pictures.picture_file import PICTURE_ENDINGS, write_picture
 from ..system.npy_file import create_npy
-from ..system.partial_output import output_ending, partial_output, translated_errors
+from ..system.outputs.partial_output import output_ending, partial_output, translated_errors
 from .destination import STANDARD_OUTPUT, check_destination, check_replaceable
 from .given_latents import model_latents
 from .named_seed import check_seed, generator_for

@@ -13,7 +13,7 @@ from ..media.clips.clip_reader import CLIP_ENDINGS
 from ..media.latents_file import latents_shape
 from ..media.pictures.picture_file import PICTURE_ENDINGS
 from ..system.budget import parse_memory
-from ..system.partial_output import output_ending, translated_errors
+from ..system.outputs.partial_output import output_ending, translated_errors
 from .decoded_file import check_conditions, decode_file
 from .folder_job import FolderJob
 from .folder_report import FolderReport

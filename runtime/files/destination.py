@@ -8,9 +8,9 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError, OutputError
 from ..extras import require
 from ..media.pictures.picture_file import PICTURE_ENDINGS
-from ..system.folder_filling import folder_entries
-from ..system.leftovers import remove_leftovers
-from ..system.partial_output import output_ending, require_folder, translated_errors
+from ..system.outputs.folder_filling import folder_entries
+from ..system.outputs.leftovers import remove_leftovers
+from ..system.outputs.partial_output import output_ending, require_folder, translated_errors
 
 __all__ = ["STANDARD_OUTPUT", "check_destination", "check_replaceable"]
 

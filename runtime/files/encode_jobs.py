@@ -12,7 +12,7 @@ from ..calls.tiling_settings import TilingSettings
 from ..errors import MediaError
 from ..media.alpha import WHITE, Background, background_colour
 from ..media.latents_origin import EncodeSettings, Origin
-from ..system.partial_output import translated_errors
+from ..system.outputs.partial_output import translated_errors
 from .folder_job import FolderJob, State
 from .output_names import output_names
 

@@ -21,7 +21,7 @@ from ..media.alpha import WHITE, Background, background_colour
 from ..media.clips.clip_chunks import ClipChunks
 from ..media.latents_file import LatentsFile, write_latents
 from ..media.latents_origin import Origin, Source
-from ..system.partial_output import output_ending, require_folder
+from ..system.outputs.partial_output import output_ending, require_folder
 from .destination import check_replaceable
 from .encode_jobs import settings_of
 from .named_seed import generator_for

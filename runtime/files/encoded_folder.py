@@ -10,7 +10,7 @@ from ..errors import InputError, OutputError
 from ..media.alpha import WHITE, Background, background_colour
 from ..media.clips.frame_colours import MATRICES
 from ..system.budget import parse_memory
-from ..system.partial_output import output_ending, translated_errors
+from ..system.outputs.partial_output import output_ending, translated_errors
 from .encode_jobs import encode_jobs, output_again, settings_of
 from .encoded_file import encode_file
 from .folder_job import FolderJob, check_same

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..arrays.ran import FileRun
 from ..errors import InputError, LatentRTError, MediaError, OutputError
-from ..system.claim import FolderClaims
-from ..system.free_space import free_bytes
+from ..system.outputs.claim import FolderClaims
+from ..system.outputs.free_space import free_bytes
 from .folder_contents import LeftOut
 from .folder_job import FolderJob
 from .folder_report import FailedFile, FolderReport

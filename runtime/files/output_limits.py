@@ -7,7 +7,7 @@ from pathlib import Path
 from ..autoencoders.autoencoder import Autoencoder
 from ..media.pictures.picture_file import PICTURE_ENDINGS
 from ..media.pictures.picture_limits import check_picture_format, check_picture_size
-from ..system.free_space import check_free_space
+from ..system.outputs.free_space import check_free_space
 
 __all__ = ["check_latents_space", "check_output_limits"]
 

@@ -15,7 +15,7 @@ from ...tiling.public_place import shown_in
 from ..arrays.shown_arrays import array_text
 from ..errors import InputError, MediaError
 from ..system.number_text import parse_fraction, parse_whole_number
-from ..system.partial_output import output_error, partial_output
+from ..system.outputs.partial_output import output_error, partial_output
 from .clips.video_geometry import MOST_ASPECT
 from .latents_origin import Origin
 from .latents_tensor import COMFYUI_KEY, COMFYUI_VERSION_KEY, chosen_tensor

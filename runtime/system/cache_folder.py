@@ -8,10 +8,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from .durable import flush_tree
-from .folder_filling import remove_tree
-from .leftovers import remove_leftovers
-from .writer_mark import WriterMark
+from .outputs.durable import flush_tree
+from .outputs.folder_filling import remove_tree
+from .outputs.leftovers import remove_leftovers
+from .outputs.writer_mark import WriterMark
 
 __all__ = ["cache_folder", "replace_file", "warn_once"]
 

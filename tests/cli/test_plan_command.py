@@ -13,7 +13,7 @@ import pytest
 from architectures import LTX
 from command_line import invoke
 
-from latentrt.cli.progress import calibration_notice
+from latentrt.cli.printing.progress import calibration_notice
 from latentrt.runtime import InputError, OutputError
 from latentrt.runtime.files.decoded_file import DecodedFile
 from latentrt.runtime.media.clips.video_writer import VideoWriter

@@ -23,7 +23,7 @@ WAITS = """
 import sys, time
 import latentrt.cli.main as main
 from pathlib import Path
-from latentrt.runtime.system.partial_output import partial_output
+from latentrt.runtime.system.outputs.partial_output import partial_output
 
 def command(standalone_mode):
     with partial_output(Path(sys.argv[1])) as partial:
@@ -63,7 +63,7 @@ def test_a_command_cleans_up_and_ends_by_the_signal(number: signal.Signals, tmp_
 
 def test_a_signal_in_the_middle_of_the_clean_up_leaves_nothing_either(tmp_path: Path) -> None:
     code = WAITS.replace("time.sleep(0.5)  # a clean-up that takes time", "raise SystemError")
-    code = "import latentrt.runtime.system.partial_output as p; p._give_up = lambda mark: None\n" + code
+    code = "import latentrt.runtime.system.outputs.partial_output as p; p._give_up = lambda mark: None\n" + code
     process = started(folder=tmp_path, code=code)
     assert len(list(tmp_path.iterdir())) == 2
     process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from ...errors import BundleError
 from ...system.cache_folder import cache_folder, replace_file, warn_once
 from ...system.file_identity import FileIdentity, verified_sha256
 from ...system.file_lock import locked
-from ...system.folder_filling import remove_tree
+from ...system.outputs.folder_filling import remove_tree
 
 __all__ = ["CompiledModelCache"]
 

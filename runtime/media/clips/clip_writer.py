@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError, OutputError
 from ...extras import require
-from ...system.folder_filling import folder_entries
-from ...system.partial_output import output_ending, partial_output, translated_errors
+from ...system.outputs.folder_filling import folder_entries
+from ...system.outputs.partial_output import output_ending, partial_output, translated_errors
 from ..pictures.picture_file import write_picture
 from .clip_reader import CLIP_ENDINGS
 from .video_writer import VideoWriter

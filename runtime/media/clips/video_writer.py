@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import MediaError, OutputError
 from ...extras import require
-from ...system.partial_output import output_error
+from ...system.outputs.partial_output import output_error
 from .frame_colours import BT709, LIMITED_RANGE
 from .frame_conversion import encoder_graph
 from .webm_display_size import write_display_size

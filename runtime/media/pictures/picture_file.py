@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError, MediaError, OutputError
 from ...extras import require
-from ...system.partial_output import output_error, partial_output
+from ...system.outputs.partial_output import output_error, partial_output
 from ..alpha import WHITE, Background, background_colour
 from ..colours.profile import SRGB, icc_profile
 from ..endings import FRAME_ENDINGS, PICTURE_FORMATS

@@ -313,7 +313,7 @@ def test_what_a_killed_build_left_is_gone_after_the_next_one(own: Path) -> None:
     (own / record.file).unlink()
     output = own / record.file
     leave = "import os, signal, sys; from pathlib import Path\n"
-    leave += "from latentrt.runtime.system.partial_output import partial_output\n"
+    leave += "from latentrt.runtime.system.outputs.partial_output import partial_output\n"
     leave += "with partial_output(Path(sys.argv[1])) as partial:\n"
     leave += "    partial.write_bytes(b'half of an engine'); os.kill(os.getpid(), signal.SIGKILL)\n"
     subprocess.run([sys.executable, "-c", leave, str(output)], check=False)

@@ -21,7 +21,7 @@ from latentrt.runtime.files.output_names import output_names
 from latentrt.runtime.media.clips.clip_writer import write_clip
 from latentrt.runtime.media.latents_file import read_latents
 from latentrt.runtime.media.pictures.picture_file import write_picture
-from latentrt.runtime.system.partial_output import output_error
+from latentrt.runtime.system.outputs.partial_output import output_error
 
 BundleOf = Callable[[str], Path]
 Opened = Callable[..., Any]

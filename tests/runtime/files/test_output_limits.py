@@ -93,7 +93,7 @@ def test_a_missing_encoder_is_found_at_once(tmp_path: Path, opened: Opened, monk
 def test_an_output_that_the_disk_cannot_hold_is_refused_at_once(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("latentrt.runtime.system.free_space.free_bytes", lambda folder: 3000)
+    monkeypatch.setattr("latentrt.runtime.system.outputs.free_space.free_bytes", lambda folder: 3000)
     source = zeros(tmp_path / "z.safetensors", 1, 4, 2, 2)  # decodes to 3 x 16 x 16 float32: 3072 bytes
     with pytest.raises(OutputError, match="the disk has"):
         decode_file(opened("sd"), source, tmp_path / "a.npy")
@@ -106,7 +106,7 @@ def test_latents_that_the_disk_cannot_hold_are_refused_before_the_encoder_runs(
     write_picture(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
     with write_clip(tmp_path / "a.mp4", 24) as clip:
         clip.write(np.zeros((9, 64, 64, 3), np.uint8))
-    monkeypatch.setattr("latentrt.runtime.system.free_space.free_bytes", lambda folder: 60)  # 64 or more are wanted
+    monkeypatch.setattr("latentrt.runtime.system.outputs.free_space.free_bytes", lambda folder: 60)
     monkeypatch.setattr(Autoencoder, "encode", None)
     for name, source, stream in (("sd", "a.png", False), ("ltx20", "a.mp4", False), ("ltx20", "a.mp4", True)):
         with pytest.raises(OutputError, match="the disk has"):

@@ -114,7 +114,7 @@ def test_tiles_that_are_enabled_are_refused_unless_one_holds_everything(opened: 
 def test_strips_that_keep_float16_are_refused(opened: Open) -> None:
     vae = opened("sd", backend="onnxruntime")
     vae.enable_tiling(exact=True, storage="float16")
-    with pytest.raises(InputError, match="exact=True: strips approximates"):
+    with pytest.raises(InputError, match="exact: the tiling that is enabled approximates"):
         vae.decode(latents("sd", 8, 8), exact=True)
     vae.enable_tiling(exact=True)
     assert vae.decode(latents("sd", 8, 8), exact=True).exact

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from latentrt.runtime.errors import OutputError
-from latentrt.runtime.system import claim
-from latentrt.runtime.system.claim import FolderClaims, is_claim
+from latentrt.runtime.system.outputs import claim
+from latentrt.runtime.system.outputs.claim import FolderClaims, is_claim
 
 
 def test_an_output_is_claimed_by_one_at_a_time(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_claim_is_given_back_after_an_error(tmp_path: Path) -> None:
 
 def killed_claim(folder: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from latentrt.runtime.system.claim import FolderClaims\n"
+        "import os, sys; from pathlib import Path; from latentrt.runtime.system.outputs.claim import FolderClaims\n"
         "with FolderClaims(Path(sys.argv[1])) as claims, claims.claimed('a.png'): os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=False)

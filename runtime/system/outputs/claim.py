@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..process_identity import ProcessIdentity, host_mark
 from .partial_output import translated_errors
-from .process_identity import ProcessIdentity, host_mark
 
 __all__ = ["FolderClaims", "is_claim"]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from .advisory_lock import try_lock
+from ..advisory_lock import try_lock
+from ..process_identity import ProcessIdentity
 from .partial_names import PartialName
-from .process_identity import ProcessIdentity
 
 __all__ = ["Moves", "WriterMark", "abandoned_moves", "own_marks"]
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from ..errors import OutputError
-from .budget import memory_text
+from ...errors import OutputError
+from ..budget import memory_text
 
 __all__ = ["check_free_space", "free_bytes"]
 

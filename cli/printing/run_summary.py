@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..runtime.system.budget import memory_text
+from ...runtime.system.budget import memory_text
 
 __all__ = ["how_it_ran"]
 

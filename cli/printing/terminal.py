@@ -25,7 +25,7 @@ _MOST_OF_A_LINE = 2000  # characters; lines of a report may be longer than messa
 
 def one_line(text: object) -> str:
     """A message, a label or a line of the log, without control characters and with at most 600 characters."""
-    from ..tiling.plain_text import as_line
+    from ...tiling.plain_text import as_line
 
     return as_line(str(text))
 
@@ -35,7 +35,7 @@ def echo(*lines: object) -> None:
 
     A newline within a line is shown as an escape: otherwise a name in a file could look like a line of ours.
     """
-    from ..tiling.plain_text import as_line
+    from ...tiling.plain_text import as_line
 
     for line in lines:
         click.echo(as_line(str(line), _MOST_OF_A_LINE))
@@ -73,6 +73,6 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _visible_lines(text: str) -> str:
-    from ..tiling.plain_text import visible
+    from ...tiling.plain_text import visible
 
     return visible(text, lines=True)

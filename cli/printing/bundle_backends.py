@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..export.sample_size import sample_size
-from ..runtime.arrays.grid import Grid
-from ..runtime.backends.backend import Backend
-from ..runtime.backends.choose import judged_backends
-from ..runtime.bundle.manifest import Manifest
-from ..runtime.calls.workload import Workload, most_bytes
-from ..runtime.errors import EngineError
-from ..runtime.system.budget import default_budget, memory_text
+from ...export.sample_size import sample_size
+from ...runtime.arrays.grid import Grid
+from ...runtime.backends.backend import Backend
+from ...runtime.backends.choose import judged_backends
+from ...runtime.bundle.manifest import Manifest
+from ...runtime.calls.workload import Workload, most_bytes
+from ...runtime.errors import EngineError
+from ...runtime.system.budget import default_budget, memory_text
 
 __all__ = ["bundle_lines", "bundle_report"]
 

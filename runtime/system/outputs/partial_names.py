@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from .process_identity import host_mark
+from ..process_identity import host_mark
 
 __all__ = ["PartialName", "is_partial"]
 

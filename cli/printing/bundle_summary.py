@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runtime.arrays.grid import Grid
-from ..runtime.bundle.engine_records import EngineRecord
-from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from ...runtime.arrays.grid import Grid
+from ...runtime.bundle.engine_records import EngineRecord
+from ...runtime.bundle.manifest import MANIFEST_NAME, Manifest
 
 __all__ = ["file_lines", "labelled", "statistics_of", "summary_lines", "unlisted_files"]
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import OutputError
+from ...errors import OutputError
 from .durable import flush_folder, flush_tree
 from .folder_filling import fill_folder, folder_entries, remove_tree
 from .leftovers import remove_leftovers

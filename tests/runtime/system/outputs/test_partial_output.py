@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from latentrt.runtime.errors import OutputError
-from latentrt.runtime.system import partial_output as module
-from latentrt.runtime.system.partial_names import PartialName
-from latentrt.runtime.system.partial_output import (
+from latentrt.runtime.system.outputs import partial_output as module
+from latentrt.runtime.system.outputs.partial_names import PartialName
+from latentrt.runtime.system.outputs.partial_output import (
     is_partial,
     output_ending,
     output_error,
@@ -26,7 +26,7 @@ from latentrt.runtime.system.partial_output import (
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 START = "import errno, fcntl, os, signal, sys, time; from pathlib import Path\n"
-START += "from latentrt.runtime.system.partial_output import partial_output\n"
+START += "from latentrt.runtime.system.outputs.partial_output import partial_output\n"
 WRITE = (
     "with partial_output(Path(sys.argv[1])) as partial:\n    partial.write_text('half'); print('writing', flush=True)\n"
 )
@@ -40,7 +40,7 @@ FILL += "    for name in ('b', 'c', 'd', 'last'): (partial / name).write_text('n
 @pytest.fixture(autouse=True)
 def listed_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder is listed again at once, also on a slow machine."""
-    monkeypatch.setattr("latentrt.runtime.system.leftovers._LISTING_SHARE", 0)
+    monkeypatch.setattr("latentrt.runtime.system.outputs.leftovers._LISTING_SHARE", 0)
 
 
 def run(code: str, output: Path) -> None:
@@ -90,7 +90,10 @@ def test_the_file_of_a_live_writer_stays(prefix: str, tmp_path: Path) -> None:
 @posix
 def test_leftovers_of_another_machine_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "a.npy"
-    run("import latentrt.runtime.system.partial_names as p; p.host_mark = lambda: 'ffffff'\n" + WRITE + KILL, output)
+    run(
+        "import latentrt.runtime.system.outputs.partial_names as p; p.host_mark = lambda: 'ffffff'\n" + WRITE + KILL,
+        output,
+    )
     left = names(tmp_path)
     require_free(output)
     assert names(tmp_path) == left, "its locks may not reach here"
@@ -122,7 +125,7 @@ def test_a_mark_that_its_writer_has_not_filled_yet_stays_where_there_are_no_lock
     def refuse(file: object) -> bool:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("latentrt.runtime.system.writer_mark.try_lock", refuse)
+    monkeypatch.setattr("latentrt.runtime.system.outputs.writer_mark.try_lock", refuse)
     mark = tmp_path / PartialName.fresh(tmp_path / "a").mark
     mark.touch()
     require_free(tmp_path / "a")
@@ -278,7 +281,7 @@ def test_the_work_for_many_outputs_of_a_folder_does_not_grow_with_the_square(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", slow)
-    monkeypatch.setattr("latentrt.runtime.system.leftovers._LISTING_SHARE", 100)
+    monkeypatch.setattr("latentrt.runtime.system.outputs.leftovers._LISTING_SHARE", 100)
     for index in range(20):
         require_free(tmp_path / f"{index}.npy")
     assert listed.count(tmp_path) == 1

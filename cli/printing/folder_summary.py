@@ -10,7 +10,7 @@ from .run_summary import how_it_ran
 from .terminal import echo, emit_json
 
 if TYPE_CHECKING:
-    from ..runtime.files.folder_report import FailedFile, FolderReport
+    from ...runtime.files.folder_report import FailedFile, FolderReport
 
 __all__ = ["FailureCount", "show_folder"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import LATENTRT, invoke
 
-from latentrt.cli.terminal import LogFormatter, echo, one_line
+from latentrt.cli.printing.terminal import LogFormatter, echo, one_line
 from latentrt.runtime.errors import BundleError, EngineError, LatentRTError
 from latentrt.tiling.plain_text import shortened, shown, visible
 
@@ -113,7 +113,7 @@ def test_a_traceback_holds_no_escapes(tmp_path: Path) -> None:
 
 
 def test_json_reports_have_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    from latentrt.cli.terminal import emit_json
+    from latentrt.cli.printing.terminal import emit_json
 
     emit_json({"name": ESCAPES})
     text = capsys.readouterr().out
