@@ -72,7 +72,7 @@ def _faulty(material: Material, place: Path) -> Subject:
             case 1:
                 raise KeyError("a foreign error")
             case 2:
-                raise MediaError("two\nlines")
+                raise MediaError("")
         try:
             raise MemoryError("no memory")
         except MemoryError as error:

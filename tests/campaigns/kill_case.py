@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ __all__ = ["SIGNALS", "prepare", "run_case"]
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGKILL")
 _ENDING_SECONDS = 30  # that a command may take to end after its signal, and its child processes after it
 _RUN_SECONDS = 200
+_OWN_FRAME = re.compile(r'File "[^"]*/(?:latentrt|cli|export|runtime|tiling)/')
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def run_case(command: str, number: int, seed: int) -> Verdict:
         shutil.rmtree(folder.parent)
         return Verdict("right")
     target = "the process group" if to_group else "the process"
-    return fault(wrong[0], f"{wrong[1]}\n{command}, {name} to {target} after {moment:.2f} s: {wrong[1][-200:]}")
+    return fault(wrong[0], f"{command}, {name} to {target} after {moment:.2f} s:\n{wrong[1]}")
 
 
 _Wrong = tuple[str, str] | None  # the kind of a fault, and a sentence
@@ -103,7 +105,7 @@ def _killed(prepared: _Prepared, folder: Path, mark: str, name: str, moment: flo
             process.kill()
             process.communicate()
             return "hang", f"the command did not end within {_ENDING_SECONDS} s after {name}"
-    if "Traceback (most recent call last)" in errors:
+    if _is_our_traceback(errors):
         return "traceback", errors[-1500:]
     if alive := wait_for_end(mark, _ENDING_SECONDS, CASE_MARK):
         return "child process", f"still alive: {[' '.join(one.cmdline())[:200] for one in alive]}"
@@ -112,8 +114,8 @@ def _killed(prepared: _Prepared, folder: Path, mark: str, name: str, moment: flo
         return "torn", torn
     if output is not None and process.returncode == 0 and not output.exists():
         return "exit code", "the command ended with 0, and there is no output"
-    if name != "SIGKILL" and (left := sorted({*_names(folder)} - {*prepared.names})):
-        return "left", f"left after {name}, before the next run: {', '.join(left)}"
+    if name != "SIGKILL" and (left := {*_names(folder)} - {*prepared.names}):
+        return "left", f"left after {name}, before the next run: {_top(left)}"
     return None
 
 
@@ -125,7 +127,7 @@ def _again(prepared: _Prepared, folder: Path, mark: str) -> _Wrong:
     if exists and prepared.command.force:
         words.append("--force")
     done = _run(words, folder, mark)
-    if "Traceback (most recent call last)" in done.stderr:
+    if _is_our_traceback(done.stderr):
         return "traceback", done.stderr[-1500:]
     refused_rightly = exists and not prepared.command.force and "exist" in done.stderr
     if done.returncode != 0 and not refused_rightly:
@@ -133,8 +135,7 @@ def _again(prepared: _Prepared, folder: Path, mark: str) -> _Wrong:
     if output is not None and (torn := _torn(prepared, output, whole=True)):
         return "torn", f"after the next run: {torn}"
     if (names := _names(folder)) != prepared.names:
-        odd = sorted({*names} ^ {*prepared.names})
-        return "left", f"left or missing after the next run: {', '.join(odd)}"
+        return "left", f"left or missing after the next run: {_top({*names} ^ {*prepared.names})}"
     if left := sorted(path.name for path in _temporary(folder).iterdir()):
         return "left", f"left in the folder for temporary files after the next run: {', '.join(left)}"
     if (files := _bundle_files(prepared.material)) != prepared.bundles:
@@ -152,6 +153,16 @@ def _torn(prepared: _Prepared, output: Path, *, whole: bool) -> str | None:
         wrong = [name for name, one in content.items() if prepared.content.get(name) != one]
         return f"{output.name} holds wrong files: {wrong}" if wrong else None
     return None if content == prepared.content else f"{output.name} has another content than that of a whole run"
+
+
+def _is_our_traceback(errors: str) -> bool:
+    """Whether a traceback shows. One from the start of Python itself, before our code runs, does not count."""
+    return "Traceback (most recent call last)" in errors and _OWN_FRAME.search(errors) is not None
+
+
+def _top(names: Iterable[str]) -> str:
+    """The names at the top of a folder, joined."""
+    return ", ".join(sorted({name.partition("/")[0] for name in names}))
 
 
 def _output(prepared: _Prepared, folder: Path) -> Path | None:

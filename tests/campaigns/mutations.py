@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import struct
 import sys
 from collections.abc import Callable
@@ -186,9 +187,10 @@ def _like(random: Random, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return random.choice([value + 1, value - 1, -value, value * 2, value * 10**6, str(value), float(value)])
+        as_float = float(value) if abs(value) < 2**1000 else float("inf")
+        return random.choice([value + 1, value - 1, -value, value * 2, value * 10**6, f"{value:x}", as_float])
     if isinstance(value, float):
-        return random.choice([-value, value * 2, 0.0, int(value), str(value)])
+        return random.choice([-value, value * 2, 0.0, int(value) if math.isfinite(value) else 0, str(value)])
     if isinstance(value, str):
         return mutated_text(random, value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
     if isinstance(value, list):

@@ -8,7 +8,7 @@ __all__ = ["Ending", "Verdict", "fault", "sentence_fault"]
 Ending = Literal["right", "refused", "fault"]
 """right: the result is the wanted one. refused: an error of ours, in one sentence. fault: anything else."""
 
-_MOST_CHARACTERS = 1500  # of an error message
+_MOST_CHARACTERS = 2000  # of an error message; errors of ours cut longer ones themselves
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def test_a_valid_file_that_is_refused_is_a_fault_and_ends_its_group_alone(work: 
 def test_growth_of_threads_files_and_memory_is_found() -> None:
     before = [Held(10**9, 10, 20)] * 3
     assert growth(before, [Held(10**9 + 10**6, 11, 21)] * 3) is None
-    assert "threads grew from 10 to 30" in str(growth(before, [Held(10**9, 30, 20)] * 3))
+    assert "threads grew from 10 to 90" in str(growth(before, [Held(10**9, 90, 20)] * 3))
     assert "files grew" in str(growth(before, [Held(10**9, 10, 60)] * 3))
     assert "rss grew" in str(growth(before, [Held(2 * 10**9, 10, 20)] * 3))
 
