@@ -18,6 +18,7 @@ from .verdict import Verdict
 
 __all__ = ["Campaign", "Case", "Settings", "run_campaign"]
 
+_GRACE_SECONDS = 30.0  # that running cases get when the time is over
 _BATCH = 50  # cases of one group in a row, so that a process uses what it has prepared
 
 
@@ -117,6 +118,8 @@ class _Run:
                 time.sleep(0.1 if threads[0].is_alive() else 0.5)
                 if self._is_over():
                     self._stop.set()
+                if self._is_over(_GRACE_SECONDS):
+                    break  # the cases that still run are ended, and count for nothing
         except KeyboardInterrupt:
             self._summary.interrupted = True
         finally:
@@ -131,8 +134,8 @@ class _Run:
         self._summary.finish()
         return self._summary
 
-    def _is_over(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
+    def _is_over(self, grace: float = 0.0) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline + grace
 
     def _work(self, child: Child) -> None:
         try:

@@ -12,6 +12,7 @@ from latentrt.runtime.errors import MediaError
 from . import fuzz_case
 from .fuzz_case import run_case, write_case
 from .material import Material
+from .parsers.registry import PARSERS
 from .parsers.subject import Subject
 from .verdict import Verdict
 
@@ -57,7 +58,8 @@ def starts_a_process(number: int) -> Verdict:
 
 def prepare(parser: str, work: str, place: str) -> None:
     """As `fuzz_case.prepare`, with faulty parsers in addition."""
-    fuzz_case.PARSERS = {**fuzz_case.PARSERS, "faulty": _faulty, "refusing": _refusing}
+    module: Any = fuzz_case
+    module.PARSERS = {**PARSERS, "faulty": _faulty, "refusing": _refusing}
     fuzz_case.prepare(parser, work, place)
 
 

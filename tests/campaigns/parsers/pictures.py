@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from latentrt.runtime.media.clips.clip_reader import open_clip
-from latentrt.runtime.media.pictures.picture_file import read_picture
+from latentrt.runtime.media.pictures.picture_file import opened_picture, read_picture
 
 from ..material import Material
 from ..mutations import Mutator, mixed, mutated_bytes
@@ -20,6 +20,7 @@ from .subject import Maker, Subject
 __all__ = ["PICTURES", "near_head"]
 
 _SIZE = (24, 17)  # width and height, in pixels
+_MOST_PIXELS = 10_000_000  # of a picture that is read: an allowed size above it takes seconds, which is right
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -67,6 +68,9 @@ def _format(name: str, modes: tuple[str, ...], mutate: Mutator = mutated_bytes, 
 
 
 def _read(path: Path) -> None:
+    with opened_picture(path) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            return
     read_picture(path, 3)
     read_picture(path, 4)
 
@@ -74,6 +78,9 @@ def _read(path: Path) -> None:
 def _read_both(path: Path) -> None:
     """As a picture, and as a clip of pictures."""
     _read(path)
+    with opened_picture(path) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            return
     with open_clip(path) as clip:
         for _ in clip:
             pass
