@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,6 +108,18 @@ def _mutated_npy_header(random: Random, whole: bytes) -> bytes:
     return whole[:6] + version + size + header + whole[10 + length :]
 
 
-_MUTATED_NPY = mixed(mutated_bytes, _mutated_npy_header, _mutated_npy_header)
+def _other_content(random: Random, whole: bytes) -> bytes:
+    """Content that NumPy reads in another way: archives, pickles, and headers nested deep."""
+    file = io.BytesIO()
+    np.savez(file, latents=np.zeros((1, 4, 3, 5), np.float32))
+    nested = random.choice([b"[", b"(", b"{", b"-", b"not "]) * random.choice([90, 900, 2000])
+    header = b"\x93NUMPY\x01\0" + struct.pack("<H", len(nested)) + nested
+    content = random.choice(
+        [file.getvalue(), pickle.dumps(["x"]), b"PK\x03\x04", b"PK\x05\x06" + bytes(18), header, b""]
+    )
+    return mutated_bytes(random, content) if random.random() < 0.5 else content
+
+
+_MUTATED_NPY = mixed(mutated_bytes, _mutated_npy_header, _mutated_npy_header, _other_content)
 LATENTS: Mapping[str, Maker] = {"latents": _latents, "metadata": _metadata, "npy": _npy, "npy_clip": _npy_clip}
 """Parsers of latents files and arrays."""
