@@ -19,7 +19,6 @@ from .verdict import Verdict
 __all__ = ["Campaign", "Case", "Settings", "run_campaign"]
 
 _GRACE_SECONDS = 30.0  # that running cases get when the time is over
-_BATCH = 50  # cases of one group in a row, so that a process uses what it has prepared
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class Campaign(Protocol):
 
     name: str
     most_workers: int  # cases that may run at a time without disturbing each other
+    batch: int  # cases of one group in a row, so that a process uses what it has prepared
 
     def groups(self) -> Sequence[str]:
         """The names of the groups."""
@@ -209,11 +209,10 @@ def _cases(campaign: Campaign, settings: Settings) -> Iterator[Case]:
         counts = [count for count in (settings.cases, campaign.cases_of(group)) if count is not None]
         return min(counts, default=float("inf"))
 
-    batch = _BATCH if campaign.cases_of(groups[0]) is None and campaign.most_workers > 1 else 1
-    for start in itertools.count(0, batch):
+    for start in itertools.count(0, campaign.batch):
         left = [group for group in groups if start < ends(group)]
         if not left:
             return
         for group in left:
-            for number in range(start, int(min(start + batch, ends(group)))):
+            for number in range(start, int(min(start + campaign.batch, ends(group)))):
                 yield Case(group, number)

@@ -19,6 +19,7 @@ class CancelCampaign:
 
     name = "cancel"
     most_workers = 1
+    batch = 1
 
     def groups(self) -> Sequence[str]:
         return tuple(LOADS)

@@ -14,6 +14,7 @@ class FuzzCampaign:
 
     name = "fuzz"
     most_workers = 64
+    batch = 50
 
     def groups(self) -> Sequence[str]:
         from .parsers.registry import PARSERS  # here: it imports what the parsers need

@@ -26,6 +26,7 @@ __all__ = ["SIGNALS", "prepare", "run_case"]
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGKILL")
 _ENDING_SECONDS = 30  # that a command may take to end after its signal, and its child processes after it
 _RUN_SECONDS = 200
+_TRIES = 4  # until a signal comes before the end of the command
 _OWN_FRAME = re.compile(r'File "[^"]*/(?:latentrt|cli|export|runtime|tiling)/')
 
 
@@ -74,11 +75,16 @@ def run_case(command: str, number: int, seed: int) -> Verdict:
     name = SIGNALS[number % len(SIGNALS)]
     moment = random.uniform(0.02, 0.95) * prepared.seconds
     to_group = name == "SIGINT" or random.random() < 0.3  # a terminal signals the group, a supervisor the process
-    folder = _new_folder(prepared.place / f"case_{number}")
-    prepared.command.prepare(prepared.material, folder)
     mark = uuid.uuid4().hex
     try:
-        wrong = _killed(prepared, folder, mark, name, moment, to_group=to_group) or _again(prepared, folder, mark)
+        for _ in range(_TRIES):
+            folder = _new_folder(prepared.place / f"case_{number}")
+            prepared.command.prepare(prepared.material, folder)
+            wrong, in_time = _killed(prepared, folder, mark, name, moment, to_group=to_group)
+            if in_time:
+                break
+            moment *= 0.6  # the machine is less busy than when the command was timed
+        wrong = wrong or _again(prepared, folder, mark)
     finally:
         end_marked(mark, CASE_MARK)
     if wrong is None:
@@ -91,12 +97,17 @@ def run_case(command: str, number: int, seed: int) -> Verdict:
 _Wrong = tuple[str, str] | None  # the kind of a fault, and a sentence
 
 
-def _killed(prepared: _Prepared, folder: Path, mark: str, name: str, moment: float, *, to_group: bool) -> _Wrong:
+def _killed(
+    prepared: _Prepared, folder: Path, mark: str, name: str, moment: float, *, to_group: bool
+) -> tuple[_Wrong, bool]:
+    """Start a command and send it a signal. Returns what is wrong, and whether it was still running then."""
     number = getattr(signal, name)
     process = _started(prepared.command.arguments(prepared.material, folder), folder, mark)
     try:
         _, errors = process.communicate(timeout=moment)
+        in_time = False
     except subprocess.TimeoutExpired:
+        in_time = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number) if to_group else process.send_signal(number)
         try:
@@ -104,7 +115,12 @@ def _killed(prepared: _Prepared, folder: Path, mark: str, name: str, moment: flo
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return "hang", f"the command did not end within {_ENDING_SECONDS} s after {name}"
+            return ("hang", f"the command did not end within {_ENDING_SECONDS} s after {name}"), True
+    return _left_by(prepared, folder, mark, name, process.returncode, errors), in_time
+
+
+def _left_by(prepared: _Prepared, folder: Path, mark: str, name: str, code: int, errors: str) -> _Wrong:
+    """What is wrong with what a command left that ended by a signal."""
     if _is_our_traceback(errors):
         return "traceback", errors[-1500:]
     if alive := wait_for_end(mark, _ENDING_SECONDS, CASE_MARK):
@@ -112,7 +128,7 @@ def _killed(prepared: _Prepared, folder: Path, mark: str, name: str, moment: flo
     output = _output(prepared, folder)
     if output is not None and output.exists() and (torn := _torn(prepared, output, whole=not prepared.command.grows)):
         return "torn", torn
-    if output is not None and process.returncode == 0 and not output.exists():
+    if output is not None and code == 0 and not output.exists():
         return "exit code", "the command ended with 0, and there is no output"
     if name != "SIGKILL" and (left := {*_names(folder)} - {*prepared.names}):
         return "left", f"left after {name}, before the next run: {_top(left)}"

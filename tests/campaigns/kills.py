@@ -16,6 +16,7 @@ class KillCampaign:
 
     name = "kill"
     most_workers = 4
+    batch = 4
 
     def groups(self) -> Sequence[str]:
         from .kill_commands import COMMANDS  # here: it imports what reads the outputs

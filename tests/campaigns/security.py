@@ -24,6 +24,7 @@ class SecurityCampaign:
 
     name = "security"
     most_workers = 4
+    batch = 2
 
     def groups(self) -> Sequence[str]:
         from .hostile_bundles import BUNDLE_ATTACKS  # here: it imports what reads the files

@@ -18,6 +18,7 @@ class SoakCampaign:
 
     name = "soak"
     most_workers = 1
+    batch = 1
 
     def groups(self) -> Sequence[str]:
         return tuple(LOADS)

@@ -59,7 +59,7 @@ def test_hostile_files_cause_no_harm(work: Path) -> None:
 @pytest.mark.slow
 def test_killed_commands_leave_nothing(work: Path) -> None:
     """One case per signal; the `long` campaign in test_kills.py has every command."""
-    only = ("encode", "decode_stream")
+    only = ("encode", "decode_npy")
     assert_no_fault(run_campaign(CAMPAIGNS["kill"], Settings(work, SEED, cases=4, only=only)), 8)
 
 
@@ -83,6 +83,7 @@ class FaultyCampaign:
 
     name = "faulty"
     most_workers = 2
+    batch = 1
 
     def __init__(self, seconds: float = 1.0, most_bytes: int = 100_000_000) -> None:
         self._seconds, self._most_bytes = seconds, most_bytes
