@@ -1,19 +1,17 @@
 """A cancelled call leaves nothing behind, and cancelling one call stops no other one."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from campaigns.storms import Storm, calls_of, latents_of, opened
 
-from latentrt.runtime import CancelToken, open_bundle
+from latentrt.runtime import CancelToken
 from latentrt.runtime.arrays.boundary import check_shape
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.manifest import Manifest
@@ -22,89 +20,10 @@ from latentrt.runtime.execution.streaming import expected_shape
 
 BundleOf = Callable[..., Path]
 CALLS = [120, pytest.param(3000, marks=pytest.mark.long)]  # of each storm; 3,000 find what 120 may miss
-THREADS = 4
 SIZES: dict[str, list[tuple[int, ...]]] = {
     "sd": [(3, 3), (6, 6), (12, 12), (8, 5)],
     "ltx20": [(1, 2, 2), (2, 3, 2), (3, 4, 4), (4, 3, 5)],
 }
-
-
-@dataclass
-class Storm:
-    """How calls of a storm ended."""
-
-    right: int = 0
-    cancelled: int = 0
-
-    def run(self, vae: Any, calls: "list[Callable[[CancelToken], NDArray[Any]]]", seed: int, count: int) -> None:
-        """Make calls one after the other; half of them are cancelled at a random moment."""
-        wanted = [call(CancelToken()) for call in calls]
-        seconds = [self._seconds(call) for call in calls]
-        lock = threading.Lock()
-
-        def one(number: int) -> None:
-            chance = random.Random(seed * 1_000_003 + number)
-            which = chance.randrange(len(calls))
-            token = CancelToken()
-            to_be_cancelled = chance.random() < 0.5
-            timer = threading.Timer(chance.random() * 2 * seconds[which], token.cancel)
-            if to_be_cancelled:
-                timer.start()
-            try:
-                result = calls[which](token)
-            except Cancelled:
-                assert to_be_cancelled, "a call was cancelled without a reason"
-                with lock:
-                    self.cancelled += 1
-                return
-            finally:
-                timer.cancel()
-            assert result.shape == wanted[which].shape
-            np.testing.assert_allclose(result, wanted[which], rtol=0, atol=1e-4 * np.abs(wanted[which]).max())
-            with lock:
-                self.right += 1
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(one, range(count)))
-
-    @staticmethod
-    def _seconds(call: Callable[[CancelToken], NDArray[Any]]) -> float:
-        started = time.perf_counter()
-        call(CancelToken())
-        return time.perf_counter() - started
-
-
-def opened(bundle: Path, **options: Any) -> Any:
-    """The bundle's autoencoder; its methods are its family's."""
-    return open_bundle(bundle, **options)
-
-
-def latents_of(vae: Any, size: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.random.default_rng(len(size)).standard_normal((1, vae.config.latent_channels, *size), np.float32)
-
-
-def calls_of(vae: Any, sizes: list[tuple[int, ...]]) -> list[Callable[[CancelToken], NDArray[Any]]]:
-    """Decodes, encodes and, of video, streams, of several sizes."""
-
-    def decode(z: Any) -> Callable[[CancelToken], NDArray[Any]]:
-        return lambda token: vae.decode(z, cancel=token).sample
-
-    def encode(x: Any) -> Callable[[CancelToken], NDArray[Any]]:
-        return lambda token: vae.encode(x, cancel=token).latent_dist.parameters
-
-    def stream(z: Any) -> Callable[[CancelToken], NDArray[Any]]:
-        return lambda token: np.concatenate(list(vae.decode_stream(z, 8, cancel=token)), axis=2)
-
-    made: list[Callable[[CancelToken], NDArray[Any]]] = []
-    for size in sizes:
-        z = latents_of(vae, size)
-        made.append(decode(z))
-        x = np.zeros((1, vae.config.in_channels, *vae.grid.sample_size(size)), np.float32)
-        x += np.linspace(-1, 1, x.shape[-1], dtype=np.float32)
-        made.append(encode(x))
-        if vae.video:
-            made.append(stream(z))
-    return made
 
 
 @pytest.mark.slow
