@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from latentrt.runtime.media.clips.clip_reader import open_clip
-from latentrt.runtime.media.pictures.picture_file import opened_picture, read_picture
+from latentrt.runtime.media.pictures.opened_picture import opened_picture
+from latentrt.runtime.media.pictures.picture_file import read_picture
 
 from ..material import Material
 from ..mutations import Mutator, mixed, mutated_bytes

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from latentrt.cli.options.types import Capability, FrameRate, Memory, SizeType
-from latentrt.export.checkpoints.hub import hub_id
+from latentrt.export.checkpoints.hub_address import hub_address
 from latentrt.runtime.bundle.digest import checked_digest
 from latentrt.runtime.errors import LatentRTError
 from latentrt.runtime.media.alpha import background_colour
@@ -51,6 +51,13 @@ TEXTS: Mapping[str, Maker] = {
         background_colour, "white", "#80ff00", "rgb(0, 128, 255)", "hsl(0, 100%, 50%)", refusals=(LatentRTError,)
     ),
     "digest": _text_parser(checked_digest, f"sha256:{'0123456789abcdef' * 4}", refusals=(LatentRTError,)),
-    "hub_name": _text_parser(hub_id, "org/name", "hf://org/name", "./a/b", "a.safetensors", refusals=()),
+    "hub_name": _text_parser(
+        hub_address,
+        "org/name",
+        "hf://org/name@main/vae",
+        "org/name/ae.safetensors",
+        "https://huggingface.co/org/name/blob/main/ae.safetensors",
+        "./a/b",
+    ),
 }
 """Parsers of short texts."""
