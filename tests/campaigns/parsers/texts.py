@@ -9,7 +9,7 @@ import click
 from latentrt.cli.options.types import Capability, FrameRate, Memory, SizeType
 from latentrt.export.checkpoints.hub_address import hub_address
 from latentrt.runtime.bundle.digest import checked_digest
-from latentrt.runtime.errors import LatentRTError
+from latentrt.runtime.errors import CheckpointError, LatentRTError
 from latentrt.runtime.media.alpha import background_colour
 from latentrt.runtime.system.budget import parse_memory
 from latentrt.runtime.system.number_text import parse_fraction, parse_whole_number
@@ -58,6 +58,7 @@ TEXTS: Mapping[str, Maker] = {
         "org/name/ae.safetensors",
         "https://huggingface.co/org/name/blob/main/ae.safetensors",
         "./a/b",
+        refusals=(CheckpointError,),
     ),
 }
 """Parsers of short texts."""
