@@ -295,9 +295,11 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 def test_our_errors_are_one_line_and_exit_with_1(tmp_path: Path, bundle_of: BundleOf, checkpoint_of: BundleOf) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "folder").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").touch()
     write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 5, 8, 8), np.float32)))
     for arguments, message in (
-        (("export", checkpoint_of("sd"), tmp_path / "folder"), "exists already"),
+        (("export", checkpoint_of("sd"), tmp_path / "full"), "exists already"),
         (("export", tmp_path / "none", tmp_path / "new"), "does not exist"),
         (("encode", bundle_of("ltx20"), tmp_path / "empty.mp4", "-o", tmp_path / "a.safetensors"), "empty"),
         (("encode", bundle_of("sd"), tmp_path / "folder", "-o", tmp_path / "b"), "no pictures"),

@@ -14,7 +14,6 @@ from picture_files import P3, chunk, rgb_profile
 from PIL import Image, ImageCms
 
 from latentrt.runtime.errors import MediaError
-from latentrt.runtime.media import notes as media_notes
 from latentrt.runtime.media.clips.clip_reader import open_clip
 from latentrt.runtime.media.pictures import picture_file as pictures
 from latentrt.runtime.media.pictures.picture_file import read_picture
@@ -26,7 +25,7 @@ FORMATS = [".webp", ".png", ".avif"]
 @pytest.fixture(autouse=True)
 def avif_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "PICTURE_FORMATS", ("PNG", "JPEG", "WEBP", "AVIF", "TIFF"))
-    monkeypatch.setattr(media_notes, "_files", Counter())
+    monkeypatch.setattr("latentrt.runtime.media.notes._notes.files", Counter())
 
 
 def frames(count: int) -> list[np.ndarray]:

@@ -14,7 +14,6 @@ from picture_files import chunk, png, tiff
 from PIL import Image
 
 from latentrt.runtime.errors import InputError
-from latentrt.runtime.media import notes as media_notes
 from latentrt.runtime.media.alpha import background_colour, composite
 from latentrt.runtime.media.clips.clip_reader import open_clip
 from latentrt.runtime.media.latents_file import read_latents
@@ -28,7 +27,7 @@ EVERY_FORMAT = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
 @pytest.fixture(autouse=True)
 def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "PICTURE_FORMATS", EVERY_FORMAT)
-    monkeypatch.setattr(media_notes, "_files", Counter())
+    monkeypatch.setattr("latentrt.runtime.media.notes._notes.files", Counter())
 
 
 def noise(*shape: int) -> np.ndarray:

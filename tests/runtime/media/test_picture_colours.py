@@ -14,7 +14,6 @@ import pytest
 from picture_files import ADOBE, P3, chunk, cmyk_profile, gray_profile, png, rgb_profile, tiff
 from PIL import Image, ImageCms
 
-from latentrt.runtime.media import notes as media_notes
 from latentrt.runtime.media.colours.matrix_profile import deep_to_srgb
 from latentrt.runtime.media.pictures import picture_file as pictures
 from latentrt.runtime.media.pictures.picture_file import read_picture, write_picture
@@ -37,7 +36,7 @@ TO_SRGB = np.array(
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_notes, "_files", Counter())
+    monkeypatch.setattr("latentrt.runtime.media.notes._notes.files", Counter())
 
 
 def by_lcms(image: Image.Image, profile: bytes) -> np.ndarray:
