@@ -14,7 +14,7 @@ from ..runtime.system.outputs.partial_output import output_ending
 from .interrupt import Interrupt
 from .mistakes import check_latents, check_order
 from .options.common import as_json, backend_options, force_option
-from .options.tiling import Way, memory_option, way_options
+from .options.tiling import Way, exact_option, memory_option, way_options
 from .options.types import FrameRate
 from .printing.folder_summary import FailureCount, show_folder
 from .printing.progress import calibration_notice, progress_bar
@@ -66,6 +66,7 @@ __all__ = ["decode"]
 )
 @way_options("Decode a clip chunk by chunk: the same pixels, in memory that does not grow with its length.")
 @memory_option
+@exact_option
 @backend_options
 @as_json
 def decode(
@@ -83,6 +84,7 @@ def decode(
     force: bool,
     way: Way,
     memory: str | None,
+    exact: bool,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -148,6 +150,7 @@ def decode(
             "temb": timestep,
             "seed": seed,
             "memory": memory,
+            "exact": exact,
             "overwrite": force,
             "progress": progress,
         }

@@ -11,7 +11,7 @@ from ..runtime.errors import InputError, MediaError
 from .interrupt import Interrupt
 from .mistakes import check_input, check_order
 from .options.common import as_json, backend_options, force_option
-from .options.tiling import Way, memory_option, way_options
+from .options.tiling import Way, exact_option, memory_option, way_options
 from .printing.folder_summary import FailureCount, show_folder
 from .printing.progress import calibration_notice, progress_bar
 from .printing.terminal import echo
@@ -54,6 +54,7 @@ __all__ = ["encode"]
     help="The most pixels that a picture may have.  [default: as many as the memory allows, up to 2**30]",
 )
 @memory_option
+@exact_option
 @backend_options
 @as_json
 def encode(
@@ -67,6 +68,7 @@ def encode(
     force: bool,
     way: Way,
     memory: str | None,
+    exact: bool,
     matrix: str | None,
     max_pixels: int | None,
     json_output: bool,
@@ -124,7 +126,7 @@ def encode(
         interrupt = Interrupt(vae)
         options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": way.stream, "memory": memory}
         options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
-        options |= {"check": interrupt.check, "overwrite": force}
+        options |= {"check": interrupt.check, "overwrite": force, "exact": exact}
         with progress_bar("Encoding", hidden=json_output) as update:
             if files and output == STANDARD_OUTPUT:
                 raise InputError(f"-o - writes one latents file, and {source} holds {len(files)} inputs: name a folder")

@@ -18,7 +18,7 @@ from ..runtime.media.clips.clip_reader import CLIP_ENDINGS
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from ..runtime.system.budget import memory_text, parse_memory
 from .options.common import as_json, backend_options, batch_option
-from .options.tiling import Way, tiles_wanted, way_options
+from .options.tiling import Way, exact_option, tiles_wanted, way_options
 from .options.types import Memory, SizeType
 from .printing.progress import calibration_notice
 from .printing.terminal import echo, emit_json
@@ -50,6 +50,7 @@ _ARRAYS = ("float32", "uint8")
     "kept.  [default: float32, clips frames]",
 )
 @batch_option
+@exact_option
 @way_options("Plan a clip chunk by chunk, as decode and encode run it with --stream.")
 @backend_options
 @click.option("--draw", type=click.Path(path_type=Path), help="Draw strategies, or tiles, to this .png or .svg.")
@@ -60,6 +61,7 @@ def plan(
     size: tuple[int, ...],
     component: str,
     memory: str | None,
+    exact: bool,
     output: str | None,
     batch: int,
     way: Way,
@@ -82,6 +84,8 @@ def plan(
         raise click.UsageError(
             "tiles are the same for every --output and --batch: leave these out, or leave the tiles out"
         )
+    if in_tiles and exact:
+        raise click.UsageError("tiles approximate: leave --require-exact out, or leave the tiles out")
     if in_tiles and (way.stream or way.strips):
         raise click.UsageError(
             "--tile, --overlap and --blend show tiles: leave --stream and --strips out, or leave the tiles out"
@@ -109,6 +113,7 @@ def plan(
             component=component,
             batch=batch,
             memory=None if memory is None else parse_memory(memory, "--memory"),
+            exact=exact,
             output=held_as,
             in_chunks=vae.video and component == "encoder",
             caller_bytes=writer_bytes,

@@ -14,7 +14,16 @@ from ...runtime.errors import InputError
 from .renamed import RenamedOption
 from .types import Memory, SizeType
 
-__all__ = ["TILED_BLENDS", "Way", "enable_tiling", "memory_option", "tiles_wanted", "tiling_options", "way_options"]
+__all__ = [
+    "TILED_BLENDS",
+    "Way",
+    "enable_tiling",
+    "exact_option",
+    "memory_option",
+    "tiles_wanted",
+    "tiling_options",
+    "way_options",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TILED_BLENDS = ("linear", "diffusers", "ltx2")
@@ -23,6 +32,13 @@ memory_option = click.option(
     "--memory",
     type=Memory(),
     help="The most memory of a call, such as 8GiB. The planner chooses how to run, exactly if an exact way fits.",
+)
+
+exact_option = click.option(
+    "--require-exact",
+    "exact",
+    is_flag=True,
+    help="Refuse a call that would approximate. With --memory the error names the least budget that is exact.",
 )
 
 

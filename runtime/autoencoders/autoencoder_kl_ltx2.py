@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ...tiling.public_place import shown_in
 from ..arrays.kinds import OutputKind
 from ..arrays.outputs import latents_of
@@ -231,9 +232,12 @@ class AutoencoderKLLTX2Video(Autoencoder):
         options = StreamOptions(frames_per_chunk=frames_per_chunk, causal=causal, cancel=cancel)
         return self._streamed(self.opened.streams.encode(frames, self.settings, options), cancel)
 
-    def clip_strategy(self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool) -> Strategy:
+    def clip_strategy(
+        self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool, exact: bool = False
+    ) -> Strategy:
         """How to encode a clip of `size()`, (T, H, W), within `memory`. If the clip streams, it is read from a disk
-        chunk by chunk. Without `memory` the size is not asked for. `stream`: stream in any case.
+        chunk by chunk. Without `memory` the size is not asked for, except to check that tiles are `exact`. `stream`:
+        stream in any case.
 
         Raises:
             InputError: a size off the grid, or nothing fits. BundleError: exported without streaming graphs.
@@ -242,6 +246,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         if stream:
             self.opened.jobs.stages("encoder", None)
             base = replace(base, streaming=True)
+        if exact and base.streaming and base.tiling is not None and not self.chunks_ran(size(), base).exact:
+            raise InputError(f"{argument('exact')}: the tiling that is enabled approximates; call disable_tiling()")
         if memory is None:
             return base
         sample = tuple(size())
@@ -249,7 +255,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         cells = self.grid.latent_size(sample)
         work = Workload(self.config, self.grid, "encoder", 1, cells, comes_in_chunks=True)
         with self.opened.engines.call() as scope:
-            return self.opened.planning.strategy(work, base, memory, may_stream=self._may_stream, check=scope.check)
+            may: dict[str, Any] = {"may_stream": self._may_stream, "may_approximate": not exact}
+            return self.opened.planning.strategy(work, base, memory, **may, check=scope.check)
 
     def encode_chunks(self, chunks: Iterable[NDArray[np.float32]], strategy: Strategy) -> Iterator[NDArray[np.float32]]:
         """`encode_stream` by a strategy that `clip_strategy` gave and that streams."""

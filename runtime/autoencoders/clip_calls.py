@@ -34,7 +34,7 @@ class ClipCalls(Protocol):
     def encode_stream(self) -> Callable[..., Iterator[NDArray[np.float32]]]: ...
 
     def clip_strategy(
-        self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool
+        self, size: Callable[[], Sequence[int]], memory: int | str | None, *, stream: bool, exact: bool = False
     ) -> Strategy: ...
 
     def encode_chunks(

@@ -51,6 +51,7 @@ def decode_file(
     temb: float | None = None,
     seed: int | None = None,
     memory: int | str | None = None,
+    exact: bool = False,
     overwrite: bool = False,
     progress: FileProgress | None = None,
     key: str | None = None,
@@ -79,6 +80,7 @@ def decode_file(
         seed: the seed of the noise, for decoders that inject noise. The noise also depends on the name of the latents
             file (see `named_seed.generator_for`).
         memory: see `Autoencoder.decode`.
+        exact: see `Autoencoder.decode`.
         overwrite: whether to replace an existing output. A folder is replaced only if it holds nothing except frames or
             pictures that LatentRT wrote.
         progress: called with the progress in tiles, frames or pictures.
@@ -105,7 +107,7 @@ def decode_file(
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)
     crop = original_size(content, vae.grid, latents.shape[2:], source)
     rate = frame_rate or content.frame_rate or DEFAULT_FRAME_RATE
-    decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": noise}, memory)
+    decoded = DecodedFile(vae, latents, crop, progress, {"temb": timesteps, "rng": noise}, memory, exact)
     check_destination(vae, latents.shape[0], output, decoded.shape[2] if vae.video else None)
     if Path(output) != STANDARD_OUTPUT:
         check_output_limits(Path(output), ending, decoded.shape)
@@ -149,6 +151,7 @@ class DecodedFile:
         progress: called with the progress in tiles, frames or pictures.
         conditions: the decoder's other inputs: "temb" and "rng".
         memory: see `Autoencoder.decode`.
+        exact: see `Autoencoder.decode`.
     """
 
     vae: Autoencoder
@@ -157,6 +160,7 @@ class DecodedFile:
     progress: FileProgress | None
     conditions: dict[str, Any]
     memory: int | str | None
+    exact: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -229,9 +233,8 @@ class DecodedFile:
     def _decode(self, ran: list[Ran], **options: Any) -> Any:
         """Decode in one call, with `options` of `Autoencoder.decode`. How the decoder ran is appended to `ran`."""
         tiles = counting("tiles", self.progress)
-        decoded = self.vae.decode(
-            self.latents, crop=self.crop, progress=tiles, memory=self.memory, **self.conditions, **options
-        )
+        options |= {"memory": self.memory, "exact": self.exact}
+        decoded = self.vae.decode(self.latents, crop=self.crop, progress=tiles, **self.conditions, **options)
         assert decoded.ran is not None
         ran.append(decoded.ran)
         return decoded.sample
@@ -244,7 +247,7 @@ class DecodedFile:
         clips = self.vae.clip_calls
         assert clips is not None
         options: dict[str, Any] = {"crop": self.crop, "output": "uint8", "memory": self.memory, "on_ran": ran.append}
-        options["caller_bytes"] = writer_bytes
+        options |= {"caller_bytes": writer_bytes, "exact": self.exact}
         if not clips.streaming:  # a stream reports frames, which are counted when they are written
             options["progress"] = counting("tiles", self.progress)
         for group in clips.decode_frames(self.latents, **options, **self.conditions):

@@ -38,6 +38,7 @@ def decode_folder(
     temb: float | None = None,
     seed: int | None = None,
     memory: int | str | None = None,
+    exact: bool = False,
     overwrite: bool = False,
     check: Callable[[], None] | None = None,
     progress: FileProgress | None = None,
@@ -63,6 +64,7 @@ def decode_folder(
         temb: see `decode_file`.
         seed: see `decode_file`. The files get different noise, which depends on their names.
         memory: see `Autoencoder.decode`.
+        exact: see `Autoencoder.decode`.
         overwrite: whether to replace outputs that exist.
         check: called between the files. It may raise to stop the work.
         progress: called with the number of files that need no further work, and with the progress within each file.
@@ -126,6 +128,7 @@ def decode_folder(
             temb=temb,
             seed=seed,
             memory=memory,
+            exact=exact,
             overwrite=overwrite,
             progress=progress,
             key=key,

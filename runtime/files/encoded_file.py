@@ -63,6 +63,7 @@ def encode_file(
     scaled: bool = False,
     stream: bool = False,
     memory: int | str | None = None,
+    exact: bool = False,
     overwrite: bool = False,
     check: Callable[[], None] | None = None,
     progress: FileProgress | None = None,
@@ -84,6 +85,7 @@ def encode_file(
         scaled: whether to write diffusion latents instead of model latents.
         stream: whether to read and encode a clip in chunks, so that memory does not depend on its length.
         memory: see `Autoencoder.encode`.
+        exact: see `Autoencoder.encode`.
         overwrite: whether to replace an existing file.
         check: called between the steps. It may raise to stop the work.
         progress: called with the progress in tiles or in frames of a stream. The total is 0 if the file does not say
@@ -113,10 +115,11 @@ def encode_file(
     # The source is hashed before it is read, so that a later change of the file is recognised.
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
     reading: dict[str, Any] = {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
+    budget = _Budget(memory, exact)
     if clips is not None and (stream or (memory is not None and not is_array(source))):
-        encoded = _encode_clip(vae, clips, source, output, check, progress, memory, reading, stream=stream)
+        encoded = _encode_clip(vae, clips, source, output, check, progress, budget, reading, stream=stream)
     else:
-        encoded = _encode_whole(vae, source, output, check, progress, memory, reading)
+        encoded = _encode_whole(vae, source, output, check, progress, budget, reading)
     check()
     posterior = encoded.posterior
     latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
@@ -147,19 +150,28 @@ class _Encoded:
     ran: Ran
 
 
+@dataclass(frozen=True)
+class _Budget:
+    """What `Autoencoder.encode` takes as `memory` and `exact`."""
+
+    memory: int | str | None
+    exact: bool
+
+
 def _encode_whole(
     vae: Autoencoder,
     source: Path,
     output: Path,
     check: Callable[[], None],
     progress: FileProgress | None,
-    memory: int | str | None,
+    budget: _Budget,
     reading: dict[str, Any],
 ) -> _Encoded:
     read = read_sample(source, vae, check=check, **reading)
     check()
     check_latents_space(output, vae, read.sample.shape[2:])
-    encoded = vae.encode(read.sample, check_range=False, memory=memory, progress=counting("tiles", progress))
+    options: dict[str, Any] = {"memory": budget.memory, "exact": budget.exact}
+    encoded = vae.encode(read.sample, check_range=False, progress=counting("tiles", progress), **options)
     assert encoded.ran is not None
     return _Encoded(encoded.latent_dist, read.size, read.frame_rate, read.sample_aspect_ratio, encoded.ran)
 
@@ -171,16 +183,16 @@ def _encode_clip(
     output: Path,
     check: Callable[[], None],
     progress: FileProgress | None,
-    memory: int | str | None,
+    budget: _Budget,
     reading: dict[str, Any],
     *,
     stream: bool,
 ) -> _Encoded:
     """Encode a clip in the way that fits the budget: chunk by chunk if it streams, else as a whole."""
     chunks = ClipChunks(source, vae.config.in_channels, vae.grid, check, **reading)
-    strategy = clips.clip_strategy(chunks.padded_size, memory, stream=stream)
+    strategy = clips.clip_strategy(chunks.padded_size, budget.memory, stream=stream, exact=budget.exact)
     if not strategy.streaming:
-        return _encode_whole(vae, source, output, check, progress, memory, reading)
+        return _encode_whole(vae, source, output, check, progress, budget, reading)
     moments: list[NDArray[np.float32]] = []
     for part in clips.encode_chunks(chunks, strategy):
         check()

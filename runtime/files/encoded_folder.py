@@ -32,6 +32,7 @@ def encode_folder(
     scaled: bool = False,
     stream: bool = False,
     memory: int | str | None = None,
+    exact: bool = False,
     overwrite: bool = False,
     check: Callable[[], None] | None = None,
     progress: FileProgress | None = None,
@@ -54,6 +55,7 @@ def encode_folder(
         scaled: see `encode_file`.
         stream: see `encode_file`.
         memory: see `Autoencoder.encode`.
+        exact: see `Autoencoder.encode`.
         overwrite: whether to replace the latents files that this run would make differently.
         check: called between the steps. It may raise to stop the work.
         progress: called with the number of files that need no further work, and with the progress within each file.
@@ -102,6 +104,7 @@ def encode_folder(
         scaled=scaled,
         stream=stream,
         memory=memory,
+        exact=exact,
         overwrite=overwrite,
         check=check,
         progress=progress,

@@ -58,7 +58,7 @@ class Planner:
             base: what the user has set.
             may_stream: whether streams are looked at.
             complete: list all strategies. Tiles that were not measured are estimated.
-            approximate: whether an inexact strategy may be chosen.
+            approximate: whether inexact strategies are looked at.
             spend: the bytes that measuring may take. None: the budget.
 
         Raises:
@@ -89,7 +89,7 @@ class Planner:
         if not approximate:
             fitting = [one for one in fitting if one.is_exact]
         chosen = min(fitting, key=lambda one: one.seconds, default=None)
-        if complete or (approximate and chosen is None):
+        if approximate and (complete or chosen is None):
             others = [self._about(work, one, budget, most) for one in self._approximate(work, base, may_stream)]
             for about in sorted(others, key=lambda one: one.seconds):
                 near = about.cost is not None and SKIP_MEASURING_SHARE * about.cost.most_bytes <= budget

@@ -166,14 +166,16 @@ class CallPlanner:
             return own.decide(work, budget, enabled, **options, approximate=may_approximate)  # type: ignore[no-any-return]
         seen: Decision | None = None
         for backend in backends:
-            found = self._decided(backend, check, work, budget, enabled, **options, approximate=False)
+            found = self._decided(
+                backend, check, work, budget, enabled, **options, approximate=complete and may_approximate
+            )
             if found is not None:
                 seen = found if seen is None else seen.together_with(found)
             if found is not None and found.chosen is not None and found.chosen.strategy.kind == "whole":
                 break
         if seen is not None and seen.chosen is not None:
             return seen.compared_with(self.backend.label)
-        if seen is not None and not may_approximate:
+        if seen is not None and (complete or not may_approximate):
             return seen
         for backend in backends if may_approximate else ():
             found = self._decided(backend, check, work, budget, enabled, **options)

@@ -84,6 +84,8 @@ def test_shards_that_diffusers_wrote_are_read(tmp_path: Path) -> None:
         (lambda places: {"weight_map": {"x": "../../secret.safetensors"}}, "outside its folder; refused"),
         (lambda places: {"weight_map": {"x": "/secret.safetensors"}}, "outside its folder; refused"),
         (lambda places: {"weight_map": {"x": "gone.safetensors"}}, "incomplete: gone.safetensors"),
+        (lambda places: {"weight_map": {"x": "a" * 300}}, "is incomplete: a+, which"),
+        (lambda places: {"weight_map": {"x": "a\0b"}}, "is incomplete: "),
         (lambda places: {"weight_map": {**places, "x": next(iter(places.values()))}}, r"disagree .*\(x\)"),
         (lambda places: {"weight_map": dict(list(places.items())[1:])}, r"disagree about where tensors are \("),
     ],
