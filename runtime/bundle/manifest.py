@@ -17,7 +17,6 @@ from ..config.model_config import ModelConfig
 from ..errors import BundleError, ConfigError
 from ..system.hashing import sha256_of
 from ..system.json_file import read_json
-from ..system.outputs.partial_names import is_partial
 from ..system.stand_in import StandIn
 from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
@@ -137,6 +136,8 @@ class Manifest:
         """
         given, folder = folder, resolved_folder(folder)
         path = folder / MANIFEST_NAME
+        from ..system.outputs.partial_names import is_partial
+
         if is_partial(folder):
             raise BundleError(
                 f"{folder} is the rest of an interrupted export, not a bundle: delete it and export again"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from ...tiling.public_place import shown_in
 from ..arrays.ran import FileRun, Ran
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError, MediaError, OutputError
@@ -27,6 +28,7 @@ __all__ = ["decode_folder"]
 _OF_FILES = (*PICTURE_ENDINGS, *CLIP_ENDINGS, ".npy")
 
 
+@shown_in("latentrt.runtime")
 def decode_folder(
     vae: Autoencoder,
     source: str | Path,

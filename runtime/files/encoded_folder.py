@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ...tiling.public_place import shown_in
 from ..arrays.ran import FileRun
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError, OutputError
@@ -23,6 +24,7 @@ from .sources import folder_contents
 __all__ = ["encode_folder"]
 
 
+@shown_in("latentrt.runtime")
 def encode_folder(
     vae: Autoencoder,
     source: str | Path,

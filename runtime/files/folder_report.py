@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...tiling.public_place import shown_in
 from ..arrays.ran import FileRun, summary
 from .folder_contents import LeftOut
 from .folder_job import FolderJob
@@ -11,6 +12,7 @@ from .folder_job import FolderJob
 __all__ = ["FailedFile", "FolderReport"]
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class FailedFile:
     """A file of a folder that could not be encoded or decoded.
@@ -28,6 +30,7 @@ class FailedFile:
         return {"source": str(self.source), "error": self.error}
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True)
 class FolderReport:
     """What happened to each file of a folder.

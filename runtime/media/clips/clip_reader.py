@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ....tiling.public_place import shown_in
 from ...arrays.pixels import to_pixels
 from ...arrays.size_text import size_text
 from ...errors import InputError, MediaError
@@ -27,6 +28,7 @@ CLIP_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif")
 """The endings of clips that are written."""
 
 
+@shown_in("latentrt.runtime")
 class ClipReader:
     """An open clip: a context manager and an iterator of frames, uint8 (H, W, C) in [0, 255].
 
@@ -77,6 +79,7 @@ class ClipReader:
         self._close()
 
 
+@shown_in("latentrt.runtime")
 def open_clip(
     path: Path | str,
     channels: int = 3,

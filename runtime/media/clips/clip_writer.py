@@ -10,6 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ....tiling.public_place import shown_in
 from ...errors import InputError, OutputError
 from ...extras import require
 from ...system.outputs.folder_filling import folder_entries
@@ -26,6 +27,7 @@ _MIN_RATE = Fraction(1, 86400)  # frames per second: MP4 holds no longer frames 
 _MIN_GIF_RATE = Fraction(100, 65535)  # a GIF stores the time of a frame as at most 65535 hundredths of a second
 
 
+@shown_in("latentrt.runtime")
 def write_clip(
     path: Path | str,
     frame_rate: Fraction | int | None = None,
@@ -66,6 +68,7 @@ class _Sink(Protocol):
     def abort(self) -> None: ...
 
 
+@shown_in("latentrt.runtime")
 class ClipWriter:
     """A clip that is being written; a context manager. `write_clip` makes it.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ....tiling.public_place import shown_in
 from ...errors import MediaError
 from ..alpha import WHITE, Background
 from .clip_reader import open_clip
@@ -15,6 +16,7 @@ from .clip_reader import open_clip
 __all__ = ["Clip", "read_clip"]
 
 
+@shown_in("latentrt.runtime")
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A clip in memory.
@@ -30,6 +32,7 @@ class Clip:
     sample_aspect_ratio: Fraction | None = None
 
 
+@shown_in("latentrt.runtime")
 def read_clip(
     path: Path | str,
     channels: int = 3,

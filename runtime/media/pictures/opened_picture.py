@@ -82,6 +82,8 @@ def translated_damage(path: Path) -> Iterator[None]:
             # Pillow warns about bad metadata.
             warnings.simplefilter("ignore")
             yield
+    except require("PIL.Image", extra="media").DecompressionBombError as error:  # of some parsers, at any `max_pixels`
+        raise MediaError(f"{path} is too large to open safely ({error}): make it smaller first") from error
     except MediaError as error:
         if str(path) in str(error):
             raise

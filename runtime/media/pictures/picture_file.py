@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....tiling.public_place import shown_in
 from ...errors import InputError, MediaError, OutputError
 from ...extras import require
 from ...system.outputs.partial_output import output_error, partial_output
@@ -41,6 +42,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@shown_in("latentrt.runtime")
 def read_picture(
     path: Path | str, channels: int = 3, *, background: Background = WHITE, max_pixels: int | None = None
 ) -> NDArray[np.uint8]:
@@ -83,6 +85,7 @@ def _note_other_pictures(image: Any, path: Path) -> None:
         note(path, "frames", f"holds {image.n_frames} pictures: the first one is read, {image.n_frames - 1} left out")
 
 
+@shown_in("latentrt.runtime")
 def write_picture(path: Path | str, pixels: NDArray[np.uint8], *, overwrite: bool = True) -> None:
     """Write pixels to a PNG, JPEG (quality 95) or lossless WebP file, whole or not at all.
 

@@ -26,7 +26,7 @@ def check_picture_size(path: Path, height: int, width: int) -> None:
     if most is not None and max(height, width) > most:
         other = "JPEG (.jpg) or PNG (.png)" if max(height, width) <= _MOST_SIDE[".jpg"] else "PNG (.png)"
         raise OutputError(
-            f"cannot write {path.name}: the picture has {width}x{height} pixels (width x height) and "
+            f"cannot write {path.name}: the picture has {height}x{width} pixels (height x width) and "
             f"{path.suffix.lower()} files have at most {most} per side: write {other} instead"
         )
 

@@ -40,8 +40,8 @@ def _option(kind: Any, *seeds: str) -> Maker:
 TEXTS: Mapping[str, Maker] = {
     "number": _text_parser(parse_whole_number, "0", "42", "123456789012345678", refusals=(ValueError,)),
     "fraction": _text_parser(parse_fraction, "24", "29.97", "30000/1001", "1e3", ".5", refusals=(ValueError,)),
-    "memory": _text_parser(parse_memory, "8GiB", "800 MiB", "2.5GB", "12345", refusals=(LatentRTError,)),
-    "memory_option": _option(Memory(), "8GiB", "800 MiB", "2.5GB", "12345"),
+    "memory": _text_parser(parse_memory, "8GiB", "800 MiB", "2.5GB", "12345678", refusals=(LatentRTError,)),
+    "memory_option": _option(Memory(), "8GiB", "800 MiB", "2.5GB", "12345678"),
     "size_option": _option(SizeType(("HxW", "HxWxT")), "512x768", "384x544x121"),
     "tile_option": _option(SizeType(("HxW", "HxWxT", "auto")), "512x768", "384x544x121", "auto"),
     "overlap_option": _option(SizeType(("HxW", "HxWxT", "N"), least=0), "64x64", "64", "64x64x8"),

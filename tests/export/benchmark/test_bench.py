@@ -205,7 +205,7 @@ def test_peak_memory_is_of_one_case_alone(bundle_of: BundleOf) -> None:
 def test_a_case_that_does_not_run_is_one_sentence(bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="holds no float16 graphs"):
         measure(bundle_of("sd"), case(dtype="float16"))
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr("latentrt.runtime.system.subprocess_call.module_command", lambda module: ["/bin/false"])
     with pytest.raises(EngineError, match="the process ended with code 1"):
         measure(bundle_of("sd"), case())
 

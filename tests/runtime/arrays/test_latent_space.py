@@ -14,9 +14,9 @@ from latentrt.runtime.arrays.latents import scale_latents, unscale_latents
 from latentrt.runtime.config.flux2 import AutoencoderKLFlux2Config
 from latentrt.runtime.config.kl import AutoencoderKLConfig
 from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
-from latentrt.runtime.errors import InputError, MediaError
+from latentrt.runtime.errors import InputError
 from latentrt.runtime.files.decoded_file import decode_file
-from latentrt.runtime.media.latents_file import LatentsFile, read_latents, write_latents
+from latentrt.runtime.media.latents_file import LatentsFile, write_latents
 
 RNG = np.random.default_rng(18)
 STATISTICS: dict[str, Any] = {
@@ -120,12 +120,3 @@ def test_flux2_latents_of_the_other_space_are_refused_with_what_to_do(
         save_file({"latents": like_a_picture((1, channels, 8, 8))}, tmp_path / "z.safetensors")
         with pytest.raises(InputError, match=hint):
             decode_file(vae, tmp_path / "z.safetensors", tmp_path / "x.png", scaled=scaled)
-
-
-@pytest.mark.parametrize("channels", [64, 128])
-def test_packed_latents_are_refused_by_their_name(tmp_path: Path, channels: int) -> None:
-    save_file({"latents": np.zeros((1, 24, channels), np.float32)}, tmp_path / "z.safetensors")
-    np.save(tmp_path / "z.npy", np.zeros((2, 24, channels), np.float32))
-    for name in ("z.safetensors", "z.npy"):
-        with pytest.raises(MediaError, match=r"packed latents .* unpack them"):
-            read_latents(tmp_path / name)

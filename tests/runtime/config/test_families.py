@@ -43,7 +43,8 @@ def _questions(tree: ast.AST) -> Iterator[ast.expr | ast.pattern]:
 def _names_family(node: ast.AST) -> bool:
     names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     names |= {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
-    return any(name.endswith("Config") or name.startswith("Autoencoder") for name in names)
+    families = [name for name in names if not name.endswith("Output")]
+    return any(name.endswith("Config") or name.startswith("Autoencoder") for name in families)
 
 
 def _is_config(node: ast.AST) -> bool:

@@ -170,7 +170,7 @@ def test_an_animation_that_claims_huge_frames_is_refused(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[24:30] = (9999).to_bytes(3, "little") * 2  # VP8X: the canvas, less one
     path.write_bytes(content)
-    with pytest.raises(MediaError, match="10000x10000 pixels, too large for a clip"):
+    with pytest.raises(MediaError, match=r"10000x10000 pixels .*, too large for a clip"):
         open_clip(path)
 
 

@@ -150,7 +150,7 @@ def test_the_public_functions_read_and_write_pictures_and_clips(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "run git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "run `git lfs pull`"),
         (b"<!doctype html><html></html>", "is a web page: download the file itself"),
         (b"PK\x03\x04" + bytes(40), "is a zip archive: extract it"),
         (b"", "is empty: give another file"),

@@ -96,7 +96,7 @@ def test_a_playlist_with_the_name_of_a_clip_opens_no_other_file(tmp_path: Path, 
         "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
     ):
         (tmp_path / f"list{ending}").write_text(text)
-        with pytest.raises(MediaError, match="is not a whole video"):
+        with pytest.raises(MediaError, match=r"is not a whole video|is a JSON text: give a clip"):
             open_clip(tmp_path / f"list{ending}")
 
 

@@ -138,7 +138,7 @@ def test_a_clip_with_the_ending_of_a_picture_is_a_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "run git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "run `git lfs pull`"),
         (b"<html><body>404</body></html>", "is a web page: download the file itself"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture: convert it to JPEG or PNG"),
         (b"\x1f\x8b\x08\0" + bytes(30), "is a gzip archive: decompress it"),

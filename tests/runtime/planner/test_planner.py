@@ -609,7 +609,7 @@ def test_planning_ends_when_the_call_is_cancelled(
     vae = opened("sd", backend="onnxruntime")
     sleeping = "import sys, time; sys.stdin.readline(); time.sleep(60)"
     monkeypatch.setattr(
-        "latentrt.runtime.system.subprocess_call._command", lambda module: [sys.executable, "-c", sleeping]
+        "latentrt.runtime.system.subprocess_call.module_command", lambda module: [sys.executable, "-c", sleeping]
     )
     threading.Timer(0.5, vae.cancel).start()
     started = time.monotonic()
