@@ -65,6 +65,11 @@ class Backend(ABC):
         """Whether it computes in a lower precision than that of the graphs it is given."""
         return self.dtype != self.graph_dtype
 
+    def for_bundle(self, manifest: Manifest) -> "Backend":
+        """The backend that runs this bundle. `open_bundle` asks for it once. A backend whose `graph_dtype` or `open`
+        depends on the bundle gives an object of its own for each bundle. The default is the backend itself."""
+        return self
+
     @abstractmethod
     def open(self, graph: Graph, file: Path, *, dtype: str) -> Component:
         """Load a graph.
