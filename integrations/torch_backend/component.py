@@ -135,7 +135,7 @@ class TorchComponent:
             # PyTorch warns of memory that may not be written.
             tensor = torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
         else:
-            tensor = from_dlpack(array)
+            tensor = array.detach() if isinstance(array, Tensor) else from_dlpack(array)
         if not self._weights.lowered:
             tensor = tensor.to(torch.float32)
         return self._weights.placed(tensor)
@@ -157,6 +157,7 @@ class TorchComponent:
         """A context in which this thread computes for a call, in the component's precision. PyTorch's errors in it
         become errors of ours."""
         weights = self._weights
+        precision = weights.precision if weights.lowered else None  # some devices warn of float32, even if disabled
         call.check()
         token = RUNNING.set(call)
         try:
@@ -164,7 +165,7 @@ class TorchComponent:
                 torch.no_grad(),
                 full_float32(),
                 on_stream(self._device, stream),
-                torch.autocast(self._device.type, weights.precision, enabled=weights.lowered, cache_enabled=False),
+                torch.autocast(self._device.type, precision, enabled=weights.lowered, cache_enabled=False),
             ):
                 yield
         except LatentRTError:

@@ -13,9 +13,11 @@ import torch
 from architectures import ALL, diffusers_model, latents_of, relative_error
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.dlpack import from_dlpack
 from torch_calls import STRATEGIES, opened_in_torch
 
 from latentrt.export import ExportSettings, export_bundle
+from latentrt.export.weights.safetensors_file import SafetensorsFile
 from latentrt.integrations.torch_backend import TorchBackend, models
 from latentrt.integrations.torch_backend.component import TorchComponent
 from latentrt.integrations.torch_backend.time_axis import EagerStream
@@ -33,7 +35,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The weights files that were read, in their order."""
     read: list[str] = []
 
-    class Noted(models.SafetensorsFile):
+    class Noted(SafetensorsFile):
         def __init__(self, path: Path) -> None:
             read.append(path.name)
             super().__init__(path)
@@ -129,7 +131,7 @@ def test_results_go_where_the_caller_wants_them(bundle_of: BundleOf) -> None:
         out = np.empty_like(wanted)
         assert vae.decode(z, out=out).sample is out
         assert np.array_equal(out, wanted)
-        assert np.array_equal(torch.from_dlpack(vae.decode(z, output="device").sample).numpy(), wanted)
+        assert np.array_equal(from_dlpack(vae.decode(z, output="device").sample).numpy(), wanted)
         assert np.array_equal(vae.decode(z, output="uint8").sample, to_pixels(wanted))
         z.flags.writeable = False
         assert np.array_equal(vae.decode(z).sample, wanted)
@@ -144,7 +146,7 @@ def test_a_component_takes_tensors_and_gives_pixels(bundle_of: BundleOf) -> None
     component = TorchBackend("cpu").open(graph, manifest.path_of(graph.file), dtype="float32")
     z = torch.randn((1, 4, 4, 6), generator=torch.Generator().manual_seed(0))
     sample = component.run({"latents": z}, call=CallScope())
-    pixels = component.run({"latents": z}, call=CallScope(), pixels=True)
+    pixels = component.run({"latents": z.requires_grad_()}, call=CallScope(), pixels=True)
     assert np.array_equal(pixels, to_pixels(sample))
 
 
@@ -268,7 +270,8 @@ def test_altered_weights_are_refused(bundle_of: BundleOf, tmp_path: Path) -> Non
 
 def test_weights_of_another_model_are_refused(bundle_of: BundleOf) -> None:
     manifest = Manifest.open(bundle_of("sd"))
-    other = replace(manifest, config=replace(manifest.config, layers_per_block=3))
+    config: Any = manifest.config
+    other = replace(manifest, config=replace(config, layers_per_block=3))
     (graph,) = other.find_graphs("decoder")
     with pytest.raises(EngineError, match=r"decoder\.safetensors does not hold decoder\..* export the bundle again"):
         TorchBackend("cpu").for_bundle(other).open(graph, other.path_of(graph.file), dtype="float32")

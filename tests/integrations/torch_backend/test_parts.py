@@ -1,5 +1,6 @@
 """The parts of PyTorch as a backend, each by itself: settings of the process, frames, pixels, devices."""
 
+import sys
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ from latentrt.integrations.torch_backend.devices import device_of
 from latentrt.integrations.torch_backend.frames import TorchFrames
 from latentrt.integrations.torch_backend.full_float32 import full_float32
 from latentrt.integrations.torch_backend.pixels import to_pixels
-from latentrt.runtime import BackendUnavailable, InputError
+from latentrt.runtime import BackendUnavailable, InputError, MissingExtra
 from latentrt.runtime.arrays.pixels import to_pixels as to_pixels_on_the_host
 from latentrt.runtime.execution.frame_queue import FrameQueue
 
@@ -116,6 +117,13 @@ def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], kind: type[
     with pytest.raises(kind, match=sentence) as caught:
         TorchBackend(**{"device": "cpu"} | arguments)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("library", ["torch", "onnx"])
+def test_a_missing_library_is_one_sentence_with_the_command(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=rf'this needs {library}, .*`pip install "latentrt\[torch\]"`'):
+        TorchBackend("cpu")
 
 
 def test_a_precision_may_be_pytorchs() -> None:
