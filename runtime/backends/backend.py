@@ -40,7 +40,8 @@ class Backend(ABC):
 
     Attributes:
         name: the backend's name in reports and messages.
-        device: the device that the engines run on: "cpu" or "cuda".
+        device: the device that the engines run on: "cpu", "cuda", or another kind such as "mps". Arrays of the caller's
+            may be on the host, and on a "cuda" device.
         dtype: the precision of the computation: "float32", "float16" or "bfloat16".
         graph_dtype: the precision of the bundle's graphs that `open` is given. If it is "float32" and `dtype` is lower,
             the backend lowers the graphs itself, and a result with NaN or infinity is computed again in float32.

@@ -40,7 +40,8 @@ def test_a_call_runs_in_the_callers_stream_and_its_result_stays_on_the_gpu(bundl
     host = torch.randn((1, 4, 32, 32), generator=torch.Generator().manual_seed(0))
     with open_bundle(bundle_of("sd"), backend=TorchBackend("cuda")) as vae:
         wanted = vae.decode(host).sample
-        stream: Any = torch.cuda.Stream()
+        cuda: Any = torch.cuda  # its classes have no types
+        stream = cuda.Stream()
         for _ in range(10):
             with torch.cuda.stream(stream):
                 made = vae.decode(host.cuda() * 1, output="device", stream=stream.cuda_stream).sample
