@@ -16,13 +16,22 @@ from latentrt.runtime import open_bundle
 BundleOf = Callable[[str], Path]
 BOUND = 1e-5
 IN_EVERY_RUN = ("sd", "flux2_small_decoder", "noise_timestep")
-NAMES = [name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.slow) for name in ALL]
+CASES = [
+    pytest.param(
+        name,
+        strategy,
+        channels_last,
+        marks=[] if name in IN_EVERY_RUN and (not channels_last or strategy == "exact") else pytest.mark.slow,
+        id=f"{name}-{strategy}{'-channels_last' if channels_last else ''}",
+    )
+    for name in ALL
+    for strategy in STRATEGIES
+    for channels_last in (False, True)
+]
 EXHIBITS = sorted(path.parent for path in (TESTS / "museum").glob("*/*/results.safetensors"))
 
 
-@pytest.mark.parametrize("channels_last", [False, True], ids=["usual_layout", "channels_last"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "strategy", "channels_last"), CASES)
 def test_pytorch_gives_the_numbers_of_onnx_runtime(
     name: str, strategy: str, channels_last: bool, bundle_of: BundleOf
 ) -> None:

@@ -14,7 +14,7 @@ from latentrt.integrations.torch_backend import TorchBackend
 from latentrt.runtime import open_bundle
 from latentrt.runtime.arrays.pixels import to_pixels
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 
 BundleOf = Callable[[str], Path]
 BOUND = 1e-5
