@@ -43,7 +43,8 @@ class Backend(ABC):
 
     Attributes:
         name: the backend's name in reports and messages.
-        device: the device that the engines run on: "cpu" or "cuda".
+        device: the device that the engines run on: "cpu", "cuda", or another kind such as "mps". Arrays of the caller's
+            may be on the host, and on a "cuda" device.
         dtype: the precision of the computation: "float32", "float16" or "bfloat16".
         graph_dtype: the precision of the bundle's graphs that `open` is given. If it is "float32" and `dtype` is lower,
             the backend lowers the graphs itself, and a result with NaN or infinity is computed again in float32.
@@ -67,6 +68,11 @@ class Backend(ABC):
     def lowers_graphs(self) -> bool:
         """Whether it computes in a lower precision than that of the graphs it is given."""
         return self.dtype != self.graph_dtype
+
+    def for_bundle(self, manifest: Manifest) -> "Backend":
+        """The backend that runs this bundle. `open_bundle` asks for it once. A backend whose `graph_dtype` or `open`
+        depends on the bundle gives an object of its own for each bundle. The default is the backend itself."""
+        return self
 
     @abstractmethod
     def open(self, graph: Graph, file: Path, *, dtype: str) -> Component:

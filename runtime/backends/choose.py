@@ -41,6 +41,7 @@ def choose_backend(
             hold.
     """
     if isinstance(backend, Backend):
+        backend = backend.for_bundle(manifest)
         _check_own_options(backend, dtype=dtype, provider=provider, threads=threads, session_options=session_options)
         graphs_of(manifest, backend.graph_dtype)
         return backend

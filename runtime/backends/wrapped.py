@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..bundle.graph import Graph
+from ..bundle.manifest import Manifest
 from ..bundle.profiles import Profile
 from .backend import Backend
 from .component import Component
@@ -27,6 +28,10 @@ class WrappedBackend(Backend):
     @property
     def label(self) -> str:
         return self._inner.label
+
+    def for_bundle(self, manifest: Manifest) -> "WrappedBackend":
+        inner = self._inner.for_bundle(manifest)
+        return self if inner is self._inner else WrappedBackend(inner, self._wrap)
 
     def open(self, graph: Graph, file: Path, *, dtype: str) -> Component:
         return self._wrap(graph, self._inner.open(graph, file, dtype=dtype))

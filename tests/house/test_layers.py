@@ -10,7 +10,7 @@ from places import ROOT
 
 pytestmark = pytest.mark.slow
 
-FOLDERS = ("cli", "export", "runtime", "tiling")
+FOLDERS = ("cli", "export", "integrations", "runtime", "tiling")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
@@ -43,6 +43,11 @@ def test_the_rooms_as_they_are_keep_every_contract(tree: Path) -> None:
             "runtime/system/hashing.py",
             "from ..media.latents_file import read_latents",
             "Imports between the rooms of runtime run one way",
+        ),
+        (
+            "export/convert.py",
+            "import latentrt.integrations",
+            "Imports between the folders run one way",
         ),
         (
             "export/weights/narrowing.py",

@@ -45,6 +45,18 @@ def test_a_double_encodes_and_decodes_a_picture(bundle_of: BundleOf) -> None:
     assert backend.opened == ["encoder.onnx", "decoder.onnx"]
 
 
+def test_a_backend_may_give_an_object_of_its_own_for_each_bundle(bundle_of: BundleOf) -> None:
+    class Bound(DoubleBackend):
+        def for_bundle(self, manifest: Manifest) -> DoubleBackend:
+            return DoubleBackend(manifest.config.spatial_ratio)
+
+    backend = Bound(ratio=0)
+    for name in ("sd", "odd_groups"):
+        with open_bundle(bundle_of(name), backend=backend) as vae:
+            assert vae.decode(np.ones((1, 4, 2, 2), np.float32)).sample.shape[2] == 2 * vae.grid.spatial
+    assert backend.opened == []
+
+
 def test_the_double_is_short() -> None:
     code = [line for line in inspect.getsource(double_backend).splitlines() if line.strip()]
     start = next(number for number, line in enumerate(code) if line.startswith("class DoubleBackend"))
