@@ -11,7 +11,7 @@ import pytest
 HEAVY = {"PIL", "av", "cuda", "diffusers", "onnx", "onnxruntime", "polygraphy", "tensorrt", "tensorrt_rtx", "torch"}
 HEAVY |= {"huggingface_hub", "msgpack", "openvino", "transformers"}
 FRAMEWORKS = {"diffusers", "onnx", "polygraphy", "torch", "transformers"}
-DOORS = ["latentrt", "latentrt.cli", "latentrt.tiling", "latentrt.runtime", "latentrt.export"]
+DOORS = ["latentrt", "latentrt.cli", "latentrt.integrations", "latentrt.tiling", "latentrt.runtime", "latentrt.export"]
 # What an import costs is what it reads beside NumPy. Seconds depend on the machine (0.1 s, and 0.17 where Python may
 # not keep compiled modules), so a test counts modules.
 MODULES_LIMIT = 85
