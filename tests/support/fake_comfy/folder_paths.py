@@ -4,6 +4,7 @@ from pathlib import Path
 
 __all__ = [
     "add_model_folder_path",
+    "added",
     "get_filename_list",
     "get_folder_paths",
     "get_full_path",
@@ -15,19 +16,19 @@ __all__ = [
 
 models_dir = ""
 output_dir = ""
-_added: dict[str, list[str]] = {}
+added: dict[str, list[str]] = {}
 
 
 def add_model_folder_path(folder_name: str, full_folder_path: str) -> None:
     """Add a folder of models of one kind."""
-    folders = _added.setdefault(folder_name, [])
+    folders = added.setdefault(folder_name, [])
     if full_folder_path not in folders:
         folders.append(full_folder_path)
 
 
 def get_folder_paths(folder_name: str) -> list[str]:
     """The folders of one kind."""
-    return _added.get(folder_name, [str(Path(models_dir) / folder_name)])
+    return added.get(folder_name, [str(Path(models_dir) / folder_name)])
 
 
 def get_filename_list(folder_name: str) -> list[str]:

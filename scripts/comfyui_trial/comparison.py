@@ -1,0 +1,83 @@
+"""Our VAE object against ComfyUI's own VAE class with the same weights: `python comparison.py CHECKOUT FOLDER`.
+
+FOLDER has a checkpoint NAME.safetensors and a bundle NAME for each model. One line of JSON per model goes to standard
+output.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from stand_ins import stand_in
+
+__all__: list[str] = []
+
+_SIZES = {"pictures": (1, 70, 100, 3), "clips": (12, 70, 130, 3)}  # no multiples, so that both have to cut
+_ATTRIBUTES = ("latent_channels", "latent_dim", "output_channels", "upscale_index_formula", "downscale_index_formula")
+
+
+def main() -> None:
+    """Compare the models."""
+    stand_in()
+    checkout, folder = sys.argv[1], Path(sys.argv[2])
+    os.chdir(checkout)
+    sys.path[0] = checkout
+    sys.argv = ["main.py", "--cpu"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.sd
+    import comfy.utils
+
+    from latentrt.integrations.comfyui.vae import LatentRTVAE
+    from latentrt.runtime import open_bundle
+
+    with torch.inference_mode():
+        for bundle in sorted(path for path in folder.iterdir() if (path / "manifest.json").exists()):
+            tensors, metadata = comfy.utils.load_torch_file(f"{bundle}.safetensors", return_metadata=True)
+            ours = LatentRTVAE(open_bundle(bundle, backend="onnxruntime"))
+            try:
+                theirs = comfy.sd.VAE(sd=tensors, metadata=metadata, dtype=torch.float32)
+            except Exception as error:  # this version does not know the model
+                result: dict[str, Any] = {"not loaded by this ComfyUI": f"{type(error).__name__}: {error}"[:200]}
+            else:
+                result = _compared(theirs, ours)
+            print(json.dumps({"model": bundle.name, **result}), flush=True)
+
+
+def _compared(theirs: Any, ours: Any) -> dict[str, Any]:
+    clip = ours.latent_dim == 3
+    pixels = torch.rand(_SIZES["clips" if clip else "pictures"], generator=torch.Generator().manual_seed(1))
+    if clip:
+        pixels = pixels[: ours.first_stage_model.space.whole_frames(len(pixels))]  # ComfyUI 0.3 refuses other lengths
+    own_latents, our_latents = theirs.encode(pixels), ours.encode(pixels)
+    own, our = theirs.decode(own_latents), ours.decode(own_latents)
+    result = {
+        "encode": _distance(own_latents, our_latents),
+        "decode": _distance(own, our),
+        "shape": list(our.shape),
+        "tiled decode against whole": _distance(ours.decode_tiled(own_latents, 8, 8, 2, 2, 1), our),
+        "ComfyUI's tiled decode against its whole decode": _distance(theirs.decode_tiled(own_latents, 8, 8, 2), own),
+        "attributes that differ": [name for name in _ATTRIBUTES if getattr(theirs, name) != getattr(ours, name)],
+    }
+    calls = ("spacial_compression_decode", "spacial_compression_encode", "temporal_compression_decode")
+    result["attributes that differ"] += [name for name in calls if getattr(theirs, name)() != getattr(ours, name)()]
+    if clip:
+        own_statistics = theirs.first_stage_model.per_channel_statistics
+        statistics = ours.first_stage_model.per_channel_statistics
+        result["un_normalize"] = _distance(
+            own_statistics.un_normalize(own_latents), statistics.un_normalize(own_latents)
+        )
+        result["normalize"] = _distance(own_statistics.normalize(own_latents), statistics.normalize(own_latents))
+    return result
+
+
+def _distance(a: torch.Tensor, b: torch.Tensor) -> float | str:
+    return float((a - b).abs().max()) if a.shape == b.shape else f"{tuple(a.shape)} and {tuple(b.shape)}"
+
+
+if __name__ == "__main__":
+    main()
