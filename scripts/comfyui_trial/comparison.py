@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from stand_ins import stand_in
+
+sys.path[0] = str(Path(__file__).parents[1])
+
+from comfyui_trial.stand_ins import stand_in  # noqa: E402
 
 __all__: list[str] = []
 
@@ -63,6 +66,12 @@ def _compared(theirs: Any, ours: Any) -> dict[str, Any]:
         "ComfyUI's tiled decode against its whole decode": _distance(theirs.decode_tiled(own_latents, 8, 8, 2), own),
         "attributes that differ": [name for name in _ATTRIBUTES if getattr(theirs, name) != getattr(ours, name)],
     }
+    import comfy.model_management
+
+    loaded = ours.get_ram_usage()
+    comfy.model_management.unload_all_models()
+    result["bytes that evicting frees"] = loaded - ours.get_ram_usage()
+    result["decode after evicting"] = _distance(ours.decode(own_latents), our)
     calls = ("spacial_compression_decode", "spacial_compression_encode", "temporal_compression_decode")
     result["attributes that differ"] += [name for name in calls if getattr(theirs, name)() != getattr(ours, name)()]
     if clip:

@@ -5,7 +5,9 @@ import runpy
 import sys
 from pathlib import Path
 
-from stand_ins import stand_in
+sys.path[0] = str(Path(__file__).parents[1])
+
+from comfyui_trial.stand_ins import stand_in  # noqa: E402
 
 __all__: list[str] = []
 
