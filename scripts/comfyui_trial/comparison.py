@@ -7,6 +7,7 @@ output.
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,20 @@ def main() -> None:
     os.chdir(checkout)
     sys.path[0] = checkout
     sys.argv = ["main.py", "--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.sd
-    import comfy.utils
+    options: Any = import_module("comfy.options")
+    options.enable_args_parsing()
+    sd: Any = import_module("comfy.sd")
+    utils: Any = import_module("comfy.utils")
 
     from latentrt.integrations.comfyui.vae import LatentRTVAE
     from latentrt.runtime import open_bundle
 
     with torch.inference_mode():
         for bundle in sorted(path for path in folder.iterdir() if (path / "manifest.json").exists()):
-            tensors, metadata = comfy.utils.load_torch_file(f"{bundle}.safetensors", return_metadata=True)
+            tensors, metadata = utils.load_torch_file(f"{bundle}.safetensors", return_metadata=True)
             ours = LatentRTVAE(open_bundle(bundle, backend="onnxruntime"))
             try:
-                theirs = comfy.sd.VAE(sd=tensors, metadata=metadata, dtype=torch.float32)
+                theirs = sd.VAE(sd=tensors, metadata=metadata, dtype=torch.float32)
             except Exception as error:  # this version does not know the model
                 result: dict[str, Any] = {"not loaded by this ComfyUI": f"{type(error).__name__}: {error}"[:200]}
             else:
@@ -58,7 +58,7 @@ def _compared(theirs: Any, ours: Any) -> dict[str, Any]:
         pixels = pixels[: ours.first_stage_model.space.whole_frames(len(pixels))]  # ComfyUI 0.3 refuses other lengths
     own_latents, our_latents = theirs.encode(pixels), ours.encode(pixels)
     own, our = theirs.decode(own_latents), ours.decode(own_latents)
-    result = {
+    result: dict[str, Any] = {
         "encode": _distance(own_latents, our_latents),
         "decode": _distance(own, our),
         "shape": list(our.shape),

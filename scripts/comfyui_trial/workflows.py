@@ -124,7 +124,7 @@ def _interrupted(server: Server, video: Path) -> dict[str, Any]:
         pressed = time.monotonic()
         server.call("/interrupt", {})
         entry = server.end_of(identity)
-        messages = {kind: content for kind, content in entry["status"]["messages"]}
+        messages: dict[str, Any] = dict(entry["status"]["messages"])
         if "execution_interrupted" not in messages:
             raise WorkflowFailed(f"the interrupted workflow ended with {messages}")
         node_type = messages["execution_interrupted"]["node_type"]

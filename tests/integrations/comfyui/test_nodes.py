@@ -244,7 +244,12 @@ def test_the_fingerprint_follows_the_checkpoint(checkpoint: Path) -> None:
 
 
 def written(vae: Any, latents: torch.Tensor, kind: str = "mp4", **options: Any) -> Any:
-    values = {"filename_prefix": "video/clip", "frame_rate": 24.0, "format": kind, "preview": False} | options
+    values: dict[str, Any] = {
+        "filename_prefix": "video/clip",
+        "frame_rate": 24.0,
+        "format": kind,
+        "preview": False,
+    } | options
     return DecodeToVideoFile.execute({"samples": latents}, vae, **values)
 
 

@@ -26,17 +26,12 @@ def pixels_of(*shape: int) -> torch.Tensor:
 
 
 def own_latents(name: str, sample: torch.Tensor) -> torch.Tensor:
-    """ComfyUI's latents by diffusers' model: model latents for SD and FLUX.1, normalised ones for FLUX.2 and LTX."""
+    """ComfyUI's latents by diffusers' model: model latents for SD and FLUX.1, and normalised ones for LTX."""
     model = diffusers_model(ALL[name])
     latents: torch.Tensor = model.encode(sample * 2 - 1).latent_dist.mode()
     if name == "ltx20":
         shape = (1, -1, 1, 1, 1)
-        return (latents - model.latents_mean.view(shape)) / model.latents_std.view(shape)
-    if name == "flux2":
-        b, c, h, w = latents.shape
-        packed = latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, c * 4, h // 2, w // 2)
-        mean, std = model.bn.running_mean, (model.bn.running_var + model.bn.config_eps).sqrt()
-        return (packed - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+        latents = (latents - model.latents_mean.view(shape)) / model.latents_std.view(shape)
     return latents
 
 
@@ -219,7 +214,7 @@ def test_timesteps_and_noise_come_from_the_settings_that_nodes_make(vae_of: VaeO
     assert torch.equal(vae.decode(latents), first), "the copy changed the original"
     vae.first_stage_model.decode_noise_scale = 0.0
     raw = vae.first_stage_model.autoencoder.unscale_latents(latents.numpy())
-    plain = vae.first_stage_model.autoencoder.decode(raw, temb=np.float32([0.05]), rng=0).sample
+    plain = vae.first_stage_model.autoencoder.decode(raw, temb=np.array([0.05], np.float32), rng=0).sample
     np.testing.assert_allclose(vae.decode(latents).numpy(), np.moveaxis(plain, 1, -1).clip(-1, 1) / 2 + 0.5, atol=1e-6)
 
 
@@ -302,7 +297,12 @@ def test_evicting_releases_the_engines_and_the_next_call_loads_them(
     vae, latents = vae_of("sd"), torch.randn(1, 4, 4, 4)
     released: list[str] = []
     release = vae.first_stage_model.autoencoder.release
-    monkeypatch.setattr(vae.first_stage_model.autoencoder, "release", lambda: (released.append("yes"), release()))
+
+    def note_release() -> None:
+        released.append("yes")
+        release()
+
+    monkeypatch.setattr(vae.first_stage_model.autoencoder, "release", note_release)
     assert vae.get_ram_usage() == 0
     before = vae.decode(latents)
     weights = sum(parameter.numel() * 4 for parameter in diffusers_model(ALL["sd"]).parameters())

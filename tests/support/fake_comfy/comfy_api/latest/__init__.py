@@ -8,6 +8,10 @@ __all__ = ["ComfyExtension", "InputImpl", "io", "ui"]
 class ComfyExtension:
     """A pack of nodes."""
 
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The nodes."""
+        return []
+
 
 class InputImpl:
     """The values that nodes make."""
