@@ -97,3 +97,8 @@ class NodeOutput:
 
 class ComfyNode:
     """The base of all nodes."""
+
+    @classmethod
+    def define_schema(cls) -> Schema:
+        """The node's inputs and outputs."""
+        raise NotImplementedError
