@@ -16,8 +16,6 @@ async def comfy_entrypoint() -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "latentrt":
             raise
-        message = (
-            'LatentRT is not installed in the Python of ComfyUI: run `python -m pip install "latentrt[cpu,media]"`'
-        )
+        message = 'LatentRT is not installed in the Python of ComfyUI: run `python -m pip install "latentrt[comfyui]"`'
         raise ImportError(message) from error
     return LatentRTExtension()

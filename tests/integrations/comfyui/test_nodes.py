@@ -81,7 +81,7 @@ def test_a_python_without_latentrt_is_told_what_to_install(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr.strip().splitlines()[-1] == (
         "ImportError: LatentRT is not installed in the Python of ComfyUI: "
-        'run `python -m pip install "latentrt[cpu,media]"`'
+        'run `python -m pip install "latentrt[comfyui]"`'
     )
 
 
@@ -89,6 +89,13 @@ def test_the_pack_has_the_version_and_the_licence_of_the_project() -> None:
     pack, project = (tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in (PACK, ROOT))
     assert (pack["version"], pack["license"], pack["name"]) == (project["version"], project["license"], "latentrt")
     assert pack["requires-python"] == project["requires-python"]
+    assert pack["dependencies"] == ["latentrt[comfyui]"]
+
+
+def test_the_extra_has_what_the_nodes_need_and_leaves_torch_alone() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {entry for name in ("cpu", "export", "media") for entry in extras[name] if not entry.startswith("torch")}
+    assert set(extras["comfyui"]) == wanted
 
 
 # Load LatentRT VAE
