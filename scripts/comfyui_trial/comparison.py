@@ -80,8 +80,23 @@ def _compared(theirs: Any, ours: Any) -> dict[str, Any]:
         result["un_normalize"] = _distance(
             own_statistics.un_normalize(own_latents), statistics.un_normalize(own_latents)
         )
+        result["LTX nodes"] = _ltx_nodes(theirs, ours, pixels)
         result["normalize"] = _distance(own_statistics.normalize(own_latents), statistics.normalize(own_latents))
     return result
+
+
+def _ltx_nodes(theirs: Any, ours: Any, pixels: torch.Tensor) -> dict[str, Any]:
+    """The latents that ComfyUI's nodes for LTX make with either VAE, compared."""
+    nodes: Any = import_module("comfy_extras.nodes_lt")
+    text = [[torch.zeros(1, 1, 8), {}]]
+    image = nodes.LTXVImgToVideo.execute
+    guide = nodes.LTXVAddGuide.execute
+    first = [image(text, text, pixels[:1], vae, 128, 64, 17, 1, 1.0).args[2] for vae in (theirs, ours)]
+    second = [
+        guide(text, text, vae, start, pixels, 0, 1.0).args[2] for vae, start in zip((theirs, ours), first, strict=True)
+    ]
+    pairs = {"LTXVImgToVideo": first, "LTXVAddGuide": second}
+    return {name: _distance(own["samples"], our["samples"]) for name, (own, our) in pairs.items()}
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float | str:
