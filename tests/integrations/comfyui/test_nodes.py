@@ -130,7 +130,7 @@ def test_the_loader_opens_a_bundle(comfy_folder: Path, bundle_of: Folders) -> No
     [
         ("no bundle in models/latentrt", "", "models/latentrt holds no bundle: make one"),
         ("../../etc", "", "there is no bundle '../../etc' in "),
-        ("sd", "lots", "memory: wanted bytes, or a text such as"),
+        ("sd", "lots", "memory: wanted bytes, or a "),
     ],
 )
 def test_the_loader_refuses_in_one_sentence(
