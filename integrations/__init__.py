@@ -1,6 +1,6 @@
-"""LatentRT inside other libraries: its autoencoders and engines where users of these libraries expect them.
+"""LatentRT where its users work: adapters that put it into other programs and libraries, one folder for each.
 
-Each folder is one integration with one library, and has an extra of its own. An integration uses `runtime` and
-`export`, which know no integration. What belongs here is what only one library needs; what all callers need belongs in
-`runtime`. Importing this package imports no integration.
+A folder uses `runtime`, and imports `export` only inside functions, except for a library that its users import first,
+such as PyTorch. The library that it adapts to belongs to an extra of its own, or to the program that loads it. Nothing
+below knows this package. What several of them need belongs to `runtime`. Importing this package imports no integration.
 """

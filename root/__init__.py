@@ -6,6 +6,7 @@ This package has `open_bundle`, the errors and `__version__`. Everything else is
     latentrt.export     from a checkpoint to a bundle; needs PyTorch
     latentrt.tiling     plans of tiles, and blending; needs NumPy
     latentrt.cli        the command line
+    latentrt.integrations   the runtime in other programs, such as ComfyUI
 
 Each name is imported when it is first used, so `import latentrt` imports nothing else.
 """

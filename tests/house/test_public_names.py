@@ -51,6 +51,7 @@ EXPECTED = {
         "export_bundle",
         "verify_bundle",
     ],
+    "latentrt.integrations": [],
     "latentrt.runtime": [
         "AutoencoderKL",
         "AutoencoderKLConfig",
@@ -101,7 +102,6 @@ EXPECTED = {
         "write_latents",
         "write_picture",
     ],
-    "latentrt.integrations": [],
     "latentrt.tiling": [
         "Axis",
         "InputError",

@@ -1,0 +1,3 @@
+"""A stand-in for ComfyUI's package `comfy_api`."""
+
+__all__: list[str] = []
