@@ -16,7 +16,7 @@ from places import ROOT
 
 from latentrt.cli.main import cli
 
-PACKAGES = ("cli", "export", "root", "runtime", "tiling")
+PACKAGES = ("cli", "export", "integrations", "root", "runtime", "tiling")
 FOLDERS = "|".join((*PACKAGES, "benchmarks", "docs", "scripts", "tests"))
 LOOKED_AT = ("*.md", "docs/**/*.md", "benchmarks/*.md", "export/demo/*.md", "scripts/demo_training/*.md")
 DOCUMENTS = sorted({path for pattern in LOOKED_AT for path in ROOT.glob(pattern)})

@@ -10,7 +10,7 @@ from places import ROOT
 
 pytestmark = pytest.mark.slow
 
-FOLDERS = ("cli", "export", "runtime", "tiling")
+FOLDERS = ("cli", "export", "integrations", "runtime", "tiling")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 

@@ -16,7 +16,7 @@ from places import ROOT
 
 pytestmark = pytest.mark.slow
 
-FOLDERS = ("cli", "export", "root", "runtime", "tiling")
+FOLDERS = ("cli", "export", "integrations", "root", "runtime", "tiling")
 OURS = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 

@@ -12,6 +12,7 @@ from places import ROOT
 import latentrt
 import latentrt.cli
 import latentrt.export
+import latentrt.integrations
 import latentrt.runtime
 import latentrt.tiling
 
@@ -116,11 +117,13 @@ EXPECTED = {
         "with_stubs",
     ],
 }
-DOORS = [latentrt.cli, latentrt.export, latentrt.runtime, latentrt.tiling]
+DOORS = [latentrt.cli, latentrt.export, latentrt.integrations, latentrt.runtime, latentrt.tiling]
 MODULES = sorted(module.name for door in DOORS for module in pkgutil.walk_packages(door.__path__, door.__name__ + "."))
 MODULES.append("latentrt.__main__")
 FILES = sorted(
-    path for folder in ("cli", "export", "root", "runtime", "tiling") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("cli", "export", "integrations", "root", "runtime", "tiling")
+    for path in (ROOT / folder).rglob("*.py")
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from places import ROOT
 
-FOLDERS = ("cli", "export", "root", "runtime", "tiling")
+FOLDERS = ("cli", "export", "integrations", "root", "runtime", "tiling")
 MOST_MODULES = 25  # of a room
 MOST_LINES = 350  # of a module
 LEAST_WORDS = 15  # of a sign
