@@ -18,6 +18,7 @@ from ...runtime.calls.strategy import WHOLE
 from ...runtime.config.model_config import ModelConfig
 from .clips import ClipOptions, decode_clip, encode_clip, streams
 from .noise import drawn_seed
+from .own_vae import ReplacedVae
 from .statistics import add_statistics
 from .tensors import TensorPlace, cuda_stream_of, given_tensor
 
@@ -37,6 +38,7 @@ class LatentRTAutoencoder(torch.nn.Module):
         memory: the memory budget of each call, in bytes or such as "8GiB". None plans nothing.
         progress: called during each call with (tiles, batch elements or frames done, in all), or None. It may raise, to
             stop the call.
+        replaced: the VAE that `accelerate` replaced by this one, for `restore`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class LatentRTAutoencoder(torch.nn.Module):
         self.runtime: Autoencoder = open_bundle(bundle, dtype=precision, **options)  # type: ignore[arg-type] # is checked
         self.config = FrozenDict(_diffusers_fields(self.runtime.config))  # type: ignore[no-untyped-call]
         self.memory, self.progress = memory, progress
+        self.replaced: ReplacedVae | None = None
         self._streaming: bool | None = None  # None: where the bundle can
         self._frames_per_chunk: int | None = None
         self.register_buffer("_place", torch.zeros((), dtype=torch_dtype), persistent=False)
@@ -227,6 +230,15 @@ class LatentRTAutoencoder(torch.nn.Module):
     def disable_streaming(self) -> None:
         """Run whole clips at once."""
         self._streaming, self._frames_per_chunk = False, None
+
+    def take_over(self, vae: torch.nn.Module, replaced: ReplacedVae) -> None:
+        """Go on in the place of another VAE: with its slicing, its tiling, and its hook if offloading is enabled."""
+        hook = getattr(vae, "_hf_hook", None)
+        if hook is not None:
+            self._hf_hook = hook
+        self.use_slicing = bool(getattr(vae, "use_slicing", False))
+        self.use_tiling = bool(getattr(vae, "use_tiling", False))
+        self.replaced = replaced
 
     def cancel(self) -> None:
         """Stop every call that runs now, from another thread. Each raises `Cancelled`."""

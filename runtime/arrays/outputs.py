@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 from ...tiling.public_place import shown_in
 from .padded_latents import PaddedLatents
@@ -15,18 +15,17 @@ __all__ = ["FROM_ENCODE", "AutoencoderKLOutput", "DecoderOutput", "IndexedOutput
 
 class IndexedOutput:
     """An output whose first field is its result. As an output of diffusers it has length 1, can be unpacked, and is
-    indexed by place or by name."""
+    indexed by place or by name.
+
+    With `return_dict=False` a call gives the plain tuple. For type checkers that is an output too: what code does with
+    the tuple, the output can do.
+    """
 
     __slots__ = ()
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The result alone, as a tuple."""
         return (getattr(self, self._result_name()),)
-
-    def returned(self, return_dict: bool) -> Self:
-        """This output, or with `return_dict=False` its tuple. For type checkers both are outputs: both can be indexed
-        and unpacked."""
-        return self if return_dict else self.to_tuple()  # type: ignore[return-value]
 
     def __len__(self) -> int:
         return 1

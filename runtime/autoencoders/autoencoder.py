@@ -14,7 +14,7 @@ from ..arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from ..arrays.posterior import DiagonalGaussian, chosen_rng, generator_from
 from ..calls.options import DecodeOptions, EncodeOptions, without_memory
 from ..errors import InputError
-from .call_preparation import CallPreparation
+from .call_settings import CallSettings
 from .latent_scaling import LatentScaling
 from .video_calls import VideoCalls
 
@@ -27,7 +27,7 @@ __all__ = ["Autoencoder"]
 Array = NDArray[np.float32]
 
 
-class Autoencoder(LatentScaling, CallPreparation, VideoCalls):
+class Autoencoder(LatentScaling, CallSettings, VideoCalls):
     """Encode and decode with the engines of a bundle. Made by `open_bundle` or a family's `from_pretrained`.
 
     Arrays are (B, C, H, W) for images and (B, C, T, H, W) for video. The calls take the arguments of diffusers' calls
@@ -87,7 +87,7 @@ class Autoencoder(LatentScaling, CallPreparation, VideoCalls):
         job = self.opened.jobs.encode(x, self.settings, options, may_stream=self._may_stream)
         moments, ran = self.opened.run(job, options)
         encoded = AutoencoderKLOutput(DiagonalGaussian(moments, job.original_size), ran.exact, ran)
-        return encoded.returned(return_dict)
+        return encoded if return_dict else encoded.to_tuple()  # type: ignore[return-value] # see IndexedOutput
 
     def decode(
         self,
@@ -148,7 +148,7 @@ class Autoencoder(LatentScaling, CallPreparation, VideoCalls):
             stream=stream,
             causal=causal,
             temb=temb,
-            rng=chosen_rng(rng, generator),
+            rng=rng if generator is None else chosen_rng(rng, generator),
             memory=memory,
             exact=exact,
             progress=progress,
@@ -156,7 +156,8 @@ class Autoencoder(LatentScaling, CallPreparation, VideoCalls):
         )
         job = self.opened.jobs.decode(z, self.settings, options, may_stream=self._may_stream)
         sample, ran = self.opened.run(job, options)
-        return DecoderOutput(sample, ran.exact, ran).returned(return_dict)
+        decoded = DecoderOutput(sample, ran.exact, ran)
+        return decoded if return_dict else decoded.to_tuple()  # type: ignore[return-value] # see IndexedOutput
 
     def tiled_encode(self, x: Any, *, return_dict: bool = True, **options: Any) -> AutoencoderKLOutput:
         """`encode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
@@ -165,7 +166,7 @@ class Autoencoder(LatentScaling, CallPreparation, VideoCalls):
         job = self.opened.jobs.encode(x, replace(self.settings, tiling=self._tiling), chosen, gated=False)
         moments, ran = self.opened.run(job, chosen)
         encoded = AutoencoderKLOutput(DiagonalGaussian(moments, job.original_size), ran.exact, ran)
-        return encoded.returned(return_dict)
+        return encoded if return_dict else encoded.to_tuple()  # type: ignore[return-value] # see IndexedOutput
 
     def tiled_decode(self, z: Any, temb: Any = None, *, return_dict: bool = True, **options: Any) -> DecoderOutput:
         """`decode` in tiles, whether or not tiling is enabled: with the settings that `enable_tiling` made last, or
@@ -176,7 +177,8 @@ class Autoencoder(LatentScaling, CallPreparation, VideoCalls):
         chosen = DecodeOptions(temb=temb, rng=rng, **without_memory("tiled_decode", options))
         strategy = replace(self.settings, tiling=self._tiling, streaming=False, frames_per_chunk=None)
         sample, ran = self.opened.run(self.opened.jobs.decode(z, strategy, chosen, gated=False), chosen)
-        return DecoderOutput(sample, ran.exact, ran).returned(return_dict)
+        decoded = DecoderOutput(sample, ran.exact, ran)
+        return decoded if return_dict else decoded.to_tuple()  # type: ignore[return-value] # see IndexedOutput
 
     def __call__(
         self,
