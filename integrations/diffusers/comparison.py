@@ -28,6 +28,7 @@ _LATENT_FRAMES = 2  # 9 frames of LTX-2
 _SMALLEST = 2  # cells of height and width, for VAEs that are slow
 _SLOW_SECONDS = 0.5  # of the smallest decode: the larger one would take minutes
 _ROUNDS = 2  # after the first call of each; the fastest counts
+_LEAST_BYTES = 192 << 20  # ONNX Runtime and OpenVINO take 40 to 120 MB before they run anything
 _MOST_BYTES = 1 << 16  # of a kept comparison
 _LIBRARIES = ("latentrt", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
 
@@ -55,8 +56,11 @@ class Comparison:
 
     @property
     def memory_ratio(self) -> float | None:
-        """The bundle's memory in relation to the VAE's, or None if it is not known."""
+        """The bundle's memory in relation to the VAE's. None if it is not known, or if both take so little that the
+        code of the engine's library decides."""
         if self.bundle_bytes is None or self.own_bytes is None:
+            return None
+        if max(self.bundle_bytes, self.own_bytes) < _LEAST_BYTES:
             return None
         return self.bundle_bytes / max(self.own_bytes, 1)
 

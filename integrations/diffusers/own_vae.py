@@ -153,4 +153,4 @@ def _config_fields(vae: Any) -> dict[str, Any]:
 
 def _digest(tensor: torch.Tensor) -> str:
     values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(memoryview(values.numpy())).hexdigest()
+    return hashlib.sha256(values.numpy().data).hexdigest()

@@ -1,20 +1,20 @@
 """Pipelines of diffusers around a VAE that a test gives: tiny parts with random weights, and no text encoders."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
-import diffusers
+import diffusers as library
 import numpy as np
 import torch
-from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel, LTX2TextConnectors
-from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
-from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 from PIL import Image
 
 __all__ = ["PIPELINES", "TinyPipeline", "noise", "seeded"]
 
+diffusers: Any = library  # most of its classes have no types
+ltx2: Any = import_module("diffusers.pipelines.ltx2")
 SIZE = {"height": 64, "width": 64}
 
 
@@ -43,13 +43,12 @@ class TinyPipeline:
     parts: Callable[[], dict[str, Any]]
     options: Callable[[], dict[str, Any]]
     result: str = "images"
-    fixed: dict[str, Any] = field(default_factory=dict)
 
     def made(self, vae: Any, dtype: torch.dtype = torch.float32) -> Any:
         """The pipeline around `vae`. Parts of another dtype than float32 are copies."""
         parts = self.parts()
-        kind = getattr(diffusers, self.kind, None) or Ideogram4WithoutText
-        pipe = kind(vae=vae, **parts, **self.fixed)
+        kind: Any = getattr(diffusers, self.kind, None) or Ideogram4WithoutText
+        pipe = kind(vae=vae, **parts)
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(dtype=dtype) if dtype != torch.float32 else pipe
 
@@ -194,13 +193,13 @@ def flux2_options() -> dict[str, Any]:
     return {"prompt_embeds": noise(1, 8, 16), "num_inference_steps": 2, **SIZE}
 
 
-class Ideogram4WithoutText(diffusers.Ideogram4Pipeline):  # type: ignore[misc]
+class Ideogram4WithoutText(library.Ideogram4Pipeline):  # type: ignore[misc,unused-ignore]
     """Ideogram 4 with random features of a prompt: its pipeline takes no `prompt_embeds`."""
 
     def encode_prompt(
         self, prompt: Any, grid_h: int, grid_w: int, max_sequence_length: int, device: torch.device
     ) -> tuple[torch.Tensor, ...]:
-        from diffusers.pipelines.ideogram4 import pipeline_ideogram4 as own
+        own: Any = import_module("diffusers.pipelines.ideogram4.pipeline_ideogram4")
 
         length = max_sequence_length + grid_h * grid_w
         positions = torch.arange(length)[None, :, None].expand(1, length, 3).contiguous()
@@ -245,7 +244,7 @@ def ltx_modules() -> dict[str, Any]:
         audio_attention_head_dim=4, audio_cross_attention_dim=8, num_layers=2, qk_norm="rms_norm_across_heads",
         caption_channels=32, rope_double_precision=False, rope_type="split",
     ).eval()  # fmt: skip
-    connectors = LTX2TextConnectors(
+    connectors = ltx2.LTX2TextConnectors(
         caption_channels=32, text_proj_in_factor=3, video_connector_num_attention_heads=4,
         video_connector_attention_head_dim=8, video_connector_num_layers=1,
         video_connector_num_learnable_registers=None, audio_connector_num_attention_heads=4,
@@ -258,7 +257,7 @@ def ltx_modules() -> dict[str, Any]:
         resolution=32, latent_channels=2, norm_type="pixel", causality_axis="height", dropout=0.0,
         mid_block_add_attention=False, sample_rate=16000, mel_hop_length=160, is_causal=True, mel_bins=8,
     ).eval()  # fmt: skip
-    vocoder = LTX2Vocoder(
+    vocoder = ltx2.vocoder.LTX2Vocoder(
         in_channels=16, hidden_channels=32, out_channels=2, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2],
         resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]], leaky_relu_negative_slope=0.1,
         output_sampling_rate=16000,
@@ -287,13 +286,16 @@ def ltx_timestep() -> dict[str, Any]:
 
 def ltx_conditioned() -> dict[str, Any]:
     frames = [picture()] * 9
-    return ltx_options() | {"conditions": [LTX2VideoCondition(frames=frames, index=0, strength=1.0)], "num_frames": 17}
+    return ltx_options() | {
+        "conditions": [ltx2.pipeline_ltx2_condition.LTX2VideoCondition(frames=frames, index=0, strength=1.0)],
+        "num_frames": 17,
+    }
 
 
 @cache
 def upsampler() -> Any:
     torch.manual_seed(0)
-    return LTX2LatentUpsamplerModel(in_channels=16, mid_channels=32, num_blocks_per_stage=1).eval()
+    return ltx2.LTX2LatentUpsamplerModel(in_channels=16, mid_channels=32, num_blocks_per_stage=1).eval()
 
 
 def upsampled() -> dict[str, Any]:
