@@ -5,8 +5,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import diffusers as library
