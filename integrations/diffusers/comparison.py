@@ -22,11 +22,10 @@ from .autoencoder import LatentRTAutoencoder
 __all__ = ["Comparison", "compared"]
 
 _log = logging.getLogger(__name__)
-_PICTURE_SIZE = 32  # cells of height and width; a picture of 256x256 for most models
-_CLIP_SIZE = 8  # cells of height and width of a clip; 256x256 for LTX-2
+_PICTURE_SIZES = (2, 4, 8, 16, 32)  # cells of height and width; the last is 256x256 for most models
+_CLIP_SIZES = (2, 4, 8)  # of a clip; the last is 256x256 for LTX-2
 _LATENT_FRAMES = 2  # 9 frames of LTX-2
-_SMALLEST = 2  # cells of height and width, for VAEs that are slow
-_SLOW_SECONDS = 0.5  # of the smallest decode: the larger one would take minutes
+_SLOW_SECONDS = 0.5  # no larger decode is compared; float16 on a CPU would take minutes
 _ROUNDS = 2  # after the first call of each; the fastest counts
 _LEAST_BYTES = 192 << 20  # ONNX Runtime and OpenVINO take 40 to 120 MB before they run anything
 _MOST_BYTES = 1 << 16  # of a kept comparison
@@ -108,11 +107,10 @@ def _measured(vae: Any, adapter: LatentRTAutoencoder) -> Comparison:
     place = next(vae.parameters())
     device = place.device
     with torch.no_grad():
-        smallest = _Decode(vae, adapter, place, _SMALLEST)
-        slow = (
-            max(_seconds(smallest.own, device) for _ in range(2)) > _SLOW_SECONDS
-        )  # float16 on a CPU can take minutes
-        decode = smallest if slow else _Decode(vae, adapter, place, _CLIP_SIZE if adapter.video else _PICTURE_SIZE)
+        for size in _CLIP_SIZES if adapter.video else _PICTURE_SIZES:
+            decode = _Decode(vae, adapter, place, size)
+            if _seconds(decode.own, device) > _SLOW_SECONDS:  # the next one takes four times as long
+                break
         own_bytes, bundle_bytes = _bytes_of(decode.own, device), _bytes_of(decode.bundle, device)
         own, ours = [], []
         for _ in range(_ROUNDS):
