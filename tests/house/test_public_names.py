@@ -51,6 +51,7 @@ EXPECTED = {
         "export_bundle",
         "verify_bundle",
     ],
+    "latentrt.integrations": [],
     "latentrt.runtime": [
         "AutoencoderKL",
         "AutoencoderKLConfig",
