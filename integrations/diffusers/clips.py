@@ -18,10 +18,6 @@ from .tensors import TensorPlace, given_tensor
 
 __all__ = ["ClipOptions", "decode_clip", "encode_clip", "streams"]
 
-# Clips with larger results run in the shortest chunks. 121 frames of 384x544 at a quarter of LTX-2's width then took
-# 465 MiB above the result with ONNX Runtime, and 586 MiB with the chunks that the runtime chooses (2026-11-30).
-_LARGE_RESULT_BYTES = 64 << 20
-
 
 @dataclass(frozen=True)
 class ClipOptions:
@@ -66,10 +62,7 @@ def decode_clip(
     size = vae.grid.sample_size(latents.shape[2:])
     result_bytes = z.element_size() * z.shape[0] * vae.config.out_channels * math.prod(size)
     if options.streaming and options.memory is None:
-        chunk = options.frames_per_chunk
-        if chunk is None and result_bytes > _LARGE_RESULT_BYTES:
-            chunk = vae.config.temporal_ratio
-        frames = calls.decode_stream(latents, chunk, causal=options.causal, **conditions)
+        frames = calls.decode_stream(latents, options.frames_per_chunk, causal=options.causal, **conditions)
         progress = options.progress
     else:
         frames = calls.decode_frames(
