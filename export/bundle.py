@@ -61,7 +61,7 @@ class ExportSettings:
 
 
 def export_bundle(
-    source: str | Path,
+    source: str | Path | Checkpoint,
     folder: str | Path,
     settings: ExportSettings | None = None,
     progress: ExportProgress | None = None,
@@ -71,7 +71,7 @@ def export_bundle(
 
     Args:
         source: a folder of diffusers or Flax, or of a pipeline that holds a VAE; a single checkpoint file; or a model
-            on the hub, as `open_checkpoint` takes it.
+            on the hub, as `open_checkpoint` takes it. Or a `Checkpoint`, for weights that are in memory.
         folder: the folder of the bundle, which is new or empty.
         settings: how to export; by default `ExportSettings()`.
         progress: called before each weight and each graph is written with (name of the step, bytes done, bytes in
@@ -94,7 +94,9 @@ def export_bundle(
     for module in ("torch", "onnx"):
         require(module, extra="export")
     _check_settings(settings)
-    checkpoint = open_checkpoint(source, settings.overrides, settings.source)
+    checkpoint = (
+        source if isinstance(source, Checkpoint) else open_checkpoint(source, settings.overrides, settings.source)
+    )
     require_free(folder)
     with partial_output(folder, last_name=MANIFEST_NAME) as temporary, translated_errors(folder):
         temporary.mkdir()
@@ -107,7 +109,7 @@ def export_bundle(
             strip_graphs=tuple(graph for graph in graphs if graph.strip_stage is not None),
             weight_bytes=written.weight_bytes,
             files=tuple(written.files),
-            produced_by=_produced_by(checkpoint, source, settings, time.perf_counter() - started),
+            produced_by=_produced_by(checkpoint, _name_of(source), settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
             folder=temporary,
         )
@@ -230,19 +232,21 @@ class _Writer:
         self._progress(step, self._done, self._total)
 
 
+def _name_of(source: str | Path | Checkpoint) -> str:
+    return (source.source if isinstance(source, Checkpoint) else Path(source)).name
+
+
 def _is_whole(graph: Graph) -> bool:
     return graph.stage is None and graph.strip_stage is None
 
 
-def _produced_by(
-    checkpoint: Checkpoint, source: Path | str, settings: ExportSettings, seconds: float
-) -> dict[str, Any]:
+def _produced_by(checkpoint: Checkpoint, source_name: str, settings: ExportSettings, seconds: float) -> dict[str, Any]:
     return {
         **{
             name: installed_version(name) for name in ("latentrt", "torch", "onnx")
         },  # None for a package without metadata
         "python": platform.python_version(),
-        "source": Path(source).name,
+        "source": source_name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "format": checkpoint.format,
         "variant": checkpoint.variant,

@@ -1,6 +1,7 @@
 """The outputs of `encode` and `decode`, with diffusers' names."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ...tiling.public_place import shown_in
@@ -9,12 +10,43 @@ from .posterior import DiagonalGaussian
 from .ran import Ran
 from .shown_arrays import array_text
 
-__all__ = ["FROM_ENCODE", "AutoencoderKLOutput", "DecoderOutput", "latents_of"]
+__all__ = ["FROM_ENCODE", "AutoencoderKLOutput", "DecoderOutput", "IndexedOutput", "latents_of"]
+
+
+class IndexedOutput:
+    """An output whose first field is its result. As an output of diffusers it has length 1, can be unpacked, and is
+    indexed by place or by name.
+
+    With `return_dict=False` a call gives the plain tuple. For type checkers that is an output too: what code does with
+    the tuple, the output can do.
+    """
+
+    __slots__ = ()
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The result alone, as a tuple."""
+        return (getattr(self, self._result_name()),)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.to_tuple())
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        if isinstance(key, str):
+            if key != self._result_name():
+                raise KeyError(key)
+            return self.to_tuple()[0]
+        return self.to_tuple()[key]
+
+    def _result_name(self) -> str:
+        return fields(self)[0].name  # type: ignore[arg-type] # every subclass is a dataclass
 
 
 @shown_in("latentrt.runtime")
 @dataclass(frozen=True)
-class AutoencoderKLOutput:
+class AutoencoderKLOutput(IndexedOutput):
     """The output of `encode`.
 
     Attributes:
@@ -33,7 +65,7 @@ class AutoencoderKLOutput:
 
 @shown_in("latentrt.runtime")
 @dataclass(frozen=True)
-class DecoderOutput:
+class DecoderOutput(IndexedOutput):
     """The output of `decode`.
 
     Attributes:

@@ -7,6 +7,7 @@ Source: Kingma and Welling, "Auto-Encoding Variational Bayes" (2013). The clamp 
 from __future__ import annotations  # otherwise annotations with np.random.Generator would import numpy.random
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..errors import InputError
 from .padded_latents import plain_array, with_original_size
 from .shown_arrays import array_text
 
-__all__ = ["DiagonalGaussian", "generator_from"]
+__all__ = ["DiagonalGaussian", "chosen_rng", "generator_from"]
 
 Array = NDArray[np.float32]
 _LOGVAR_MIN, _LOGVAR_MAX = -30.0, 20.0
@@ -40,6 +41,17 @@ def generator_from(rng: np.random.Generator | int) -> np.random.Generator:
     raise InputError(
         f"{argument('rng')} must be a numpy.random.Generator or a seed (a whole number from 0), got {rng!r}"
     )
+
+
+def chosen_rng(rng: Any, generator: Any) -> Any:
+    """The randomness that the caller gave, as `rng` or by diffusers' name `generator`. None: neither.
+
+    Raises:
+        InputError: both were given.
+    """
+    if rng is not None and generator is not None:
+        raise InputError("rng and generator: both name the randomness of the call; give one of them")
+    return generator if rng is None else rng
 
 
 @shown_in("latentrt.runtime")
@@ -87,14 +99,23 @@ class DiagonalGaussian:
         """The most likely latents, float32 (B, C, ...): a copy of the mean."""
         return self.mean.copy()
 
-    def sample(self, rng: np.random.Generator | int) -> Array:
+    def sample(
+        self,
+        rng: np.random.Generator | int | Sequence[np.random.Generator | int] | None = None,
+        *,
+        generator: np.random.Generator | int | Sequence[np.random.Generator | int] | None = None,
+    ) -> Array:
         """Draw latents, float32 (B, C, ...): mean + std * standard normal noise.
 
         Args:
-            rng: a generator, or a seed (a whole number from 0).
+            rng: a generator, a seed (a whole number from 0), or a list of them with one for each batch element.
+            generator: diffusers' name for `rng`.
+
+        Raises:
+            InputError: no generator, or a list of another length than the batch.
         """
         mean = self._halves()[0]
-        noise = generator_from(rng).standard_normal(mean.shape, dtype=np.float32)
+        noise = _noise(mean.shape, chosen_rng(rng, generator))
         drawn = np.asarray(mean + self.std * noise, dtype=np.float32)
         return with_original_size(drawn, self.original_size)
 
@@ -130,6 +151,17 @@ class DiagonalGaussian:
             raise InputError("the moments are on the engine's device: use .parameters there, or encode without output=")
         channels = self.parameters.shape[1] // 2
         return self.parameters[:, :channels], self.parameters[:, channels:]
+
+
+def _noise(shape: tuple[int, ...], rng: Any) -> Array:
+    """Standard normal noise from one generator, or with one generator for each element of the batch."""
+    if not isinstance(rng, list | tuple):
+        return generator_from(rng).standard_normal(shape, dtype=np.float32)
+    if len(rng) == 1:
+        return _noise(shape, rng[0])
+    if len(rng) != shape[0]:
+        raise InputError(f"{argument('rng')}: wanted one generator for each of {shape[0]} elements, got {len(rng)}")
+    return np.stack([generator_from(one).standard_normal(shape[1:], dtype=np.float32) for one in rng])
 
 
 def _sum(terms: Array) -> Array:

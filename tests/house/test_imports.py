@@ -12,6 +12,7 @@ HEAVY = {"PIL", "av", "cuda", "diffusers", "onnx", "onnxruntime", "polygraphy", 
 HEAVY |= {"huggingface_hub", "msgpack", "openvino", "transformers"}
 FRAMEWORKS = {"diffusers", "onnx", "polygraphy", "torch", "transformers"}
 DOORS = ["latentrt", "latentrt.cli", "latentrt.tiling", "latentrt.runtime", "latentrt.export", "latentrt.integrations"]
+DOORS += ["latentrt.integrations.diffusers"]
 DOORS += ["latentrt.integrations.torch_backend"]  # a program asks for it before it knows that PyTorch is there
 # What an import costs is what it reads beside NumPy. Seconds depend on the machine (0.1 s, and 0.17 where Python may
 # not keep compiled modules), so a test counts modules.

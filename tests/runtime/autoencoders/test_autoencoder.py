@@ -462,7 +462,7 @@ def test_unknown_arguments_are_errors_not_ignored(opened: Open, bundle_of: Calla
     for call in (
         lambda: open_bundle(bundle_of(IMAGE), device="cpu"),  # type: ignore[call-arg]
         lambda: vae.decode(latents_of(vae), timestep=1),
-        lambda: vae.encode(sample_of(IMAGE), return_dict=False),
+        lambda: vae.encode(sample_of(IMAGE), sample_posterior=True),
         lambda: vae(sample_of(IMAGE), tiled=True),
     ):
         with pytest.raises(TypeError, match="unexpected keyword argument"):

@@ -18,7 +18,7 @@ from latentrt.runtime.config.families import FAMILIES, config_class, config_from
 from latentrt.runtime.config.model_config import ModelConfig, PassMemory
 
 ROOT = Path(__file__).parents[3]
-ROOMS = ("runtime", "export", "cli", "tiling")
+ROOMS = ("runtime", "export", "integrations", "cli", "tiling")
 
 
 def family_questions(source: str) -> list[str]:
