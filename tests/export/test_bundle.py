@@ -168,6 +168,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(checkpoint: Path, out: Pa
     refuse(checkpoint, out, r"not of this model \(quant_conv\.bias, quant_conv\.weight\)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convolutions", [False, True], ids=["linear", "1x1 convolutions"])
 def test_attention_names_of_old_files_load(
     convolutions: bool, checkpoint: Path, bundle_of: Callable[[str], Path], out: Path
@@ -197,6 +198,7 @@ def test_a_tensor_under_its_old_and_its_new_name_is_refused(checkpoint: Path, ou
     refuse(checkpoint, out, r"encoder\.mid_block\.attentions\.0\.to_q\.bias twice")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_weights_are_widened_exactly(dtype: torch.dtype, checkpoint: Path, out: Path) -> None:
     stored = {name: value.to(dtype) for name, value in safetensors.torch.load_file(checkpoint / WEIGHTS).items()}
@@ -298,6 +300,7 @@ def test_weights_that_cannot_be_read_are_one_sentence(checkpoint: Path, out: Pat
 VALID = safetensors_bytes({"a": entry(), "b": entry(dtype="BF16", shape=[2, 1], data_offsets=[8, 12])}, b"\1" * 12)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([])
 @given(st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), max_size=4))
@@ -308,6 +311,7 @@ def test_any_changed_header_byte_is_refused_or_still_consistent(tmp_path: Path, 
     check_consistent(tmp_path / "file.safetensors", bytes(content))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
@@ -359,6 +363,7 @@ def test_a_file_that_we_write_reads_back_with_the_safetensors_package(tmp_path: 
 # An output that is whole or absent
 
 
+@pytest.mark.slow
 def test_an_output_that_exists_is_left_alone(checkpoint: Path, out: Path) -> None:
     for kind in ("folder", "file", "dangling link", "bundle"):
         target = out / kind
@@ -385,6 +390,7 @@ def test_an_output_without_a_parent_folder_is_refused(checkpoint: Path, out: Pat
         export_bundle(checkpoint, out / "file" / "bundle")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     checkpoint: Path, bundle_of: Callable[[str], Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,6 +433,7 @@ except LatentRTError as error:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_file_that_the_system_refuses_to_grow_is_one_sentence_and_leaves_nothing(checkpoint: Path, out: Path) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
@@ -438,6 +445,7 @@ def test_a_file_that_the_system_refuses_to_grow_is_one_sentence_and_leaves_nothi
 STAGES = ["encoder weights", "encoder graph", "decoder weights", "decoder graph", "manifest"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_leaves_nothing(stage: str, checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(doing: str, done: int, total: int) -> None:
@@ -493,6 +501,7 @@ def test_an_export_fills_an_empty_folder_in_place(checkpoint: Path, out: Path) -
     assert [path.name for path in out.iterdir()] == ["bundle.v1"]
 
 
+@pytest.mark.slow
 def test_a_failure_of_our_own_leaves_nothing_either(
     checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -505,6 +514,7 @@ def test_a_failure_of_our_own_leaves_nothing_either(
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_progress_counts_the_bytes_of_the_weights(checkpoint: Path, out: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     export_bundle(checkpoint, out / "bundle", None, lambda *call: calls.append(call))
@@ -516,6 +526,7 @@ def test_progress_counts_the_bytes_of_the_weights(checkpoint: Path, out: Path) -
     assert list(dict.fromkeys(call[0] for call in calls)) == STAGES[:-1]
 
 
+@pytest.mark.slow
 def test_an_export_needs_no_installation_of_ours(checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.metadata.version
 
@@ -530,6 +541,7 @@ def test_an_export_needs_no_installation_of_ours(checkpoint: Path, out: Path, mo
     assert Manifest.open(out / "bundle").produced_by["latentrt"] is None
 
 
+@pytest.mark.slow
 def test_one_component_can_be_exported_alone(checkpoint: Path, out: Path) -> None:
     for component in ("encoder", "decoder"):
         manifest = export_bundle(checkpoint, out / component, ExportSettings(components=(component,)))

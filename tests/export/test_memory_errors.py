@@ -55,6 +55,7 @@ def run_out(*_: Any, **__: Any) -> None:
     torch.empty(HUGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "method", "sentence"),
     [

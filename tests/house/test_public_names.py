@@ -143,6 +143,7 @@ def test_every_module_is_found() -> None:
     assert len(MODULES) + len(EXPECTED) == len(FILES)
 
 
+@pytest.mark.slow
 def test_no_private_name_is_imported_from_another_file() -> None:
     assert {str(path): found for path in FILES if (found := list(private_imports(path.read_text())))} == {}
 

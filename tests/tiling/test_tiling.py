@@ -118,6 +118,7 @@ def source_of(case: Case, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(cases(), st.integers(1, 3))
 def test_nearest_functions_give_the_same_tiled_and_whole(case: Case, at_once: int) -> None:
@@ -158,6 +159,7 @@ def test_weights_sum_to_one_everywhere(case: Case) -> None:
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(cases(), st.data())
 def test_a_cropped_plan_gives_the_first_elements_of_the_whole(case: Case, data: st.DataObject) -> None:

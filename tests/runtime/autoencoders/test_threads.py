@@ -157,6 +157,7 @@ def test_release_during_a_running_call_is_safe(opened: Open) -> None:
         assert np.array_equal(running.result(60).sample, wanted)
 
 
+@pytest.mark.slow
 def test_release_again_and_again_while_threads_decode_changes_nothing(opened: Open) -> None:
     vae = opened("odd_groups", contexts=4)
     inputs = [latents_of(vae, seed, (4, 5)) for seed in range(4)]

@@ -345,6 +345,7 @@ def test_the_command_line_decodes_and_encodes_exactly(tmp_path: Path, bundle_of:
     assert not (tmp_path / "x.npy").exists()
 
 
+@pytest.mark.slow
 def test_steps_become_tensorrt_rtx_engines(bundle_of: Callable[[str], Path]) -> None:
     """On a machine without a GPU, for compute capability 8.9: one step of every kind."""
     import tensorrt_rtx

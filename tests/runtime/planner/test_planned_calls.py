@@ -216,6 +216,7 @@ def test_with_tiling_enabled_there_is_no_plan(opened: Callable[..., Any], points
     assert points.asked == []
 
 
+@pytest.mark.slow
 def test_an_enumeration_among_the_options_is_measured_by_its_name(
     opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
