@@ -73,12 +73,14 @@ def _taken(path: Path | None) -> tuple[IO[Any], Path] | None:
             if file is None:
                 return None
         except OSError as error:
-            _log.info("%s: there is no lock (%s)", path, error)
-            if file is not None:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                file.close()
-            return None
+            if error.errno != errno.ESTALE:  # a network file system: another machine has removed the file
+                _log.info("%s: there is no lock (%s)", path, error)
+                if file is not None:
+                    with contextlib.suppress(OSError):
+                        if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
+                            path.unlink()
+                    file.close()
+                return None
         except BaseException:
             if file is not None:
                 file.close()
@@ -91,8 +93,11 @@ def _taken(path: Path | None) -> tuple[IO[Any], Path] | None:
 def _opened(path: Path) -> IO[Any]:
     """Open a lock file, which is made if it is absent. A link or a pipe of that name is refused: a folder from another
     person may hold one."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    file = os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0)
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666), "r+b", buffering=0)
+    except PermissionError:  # another user's lock: it can be locked without writing to it
+        file = os.fdopen(os.open(path, os.O_RDONLY | flags), "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is no ordinary file", str(path))

@@ -66,7 +66,7 @@ class ProcessIdentity:
             return False
         try:
             os.kill(self.number, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # the system has no process with such a number
             return True
         except OSError:  # it runs for another user
             return False

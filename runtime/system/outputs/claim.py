@@ -5,7 +5,9 @@ only saves work: outputs are written whole or not at all, with and without it.
 """
 
 import contextlib
+import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -98,10 +100,9 @@ class FolderClaims:
             try:
                 claim = file.open("x", encoding="utf-8")
             except FileExistsError:
-                with contextlib.suppress(FileNotFoundError):
-                    if not self._is_dead(file):
-                        return False
-                    file.unlink()
+                if not self._is_dead(file):
+                    return False
+                file.unlink(missing_ok=True)
                 continue
             try:
                 with claim:
@@ -113,11 +114,16 @@ class FolderClaims:
         return False
 
     def _is_dead(self, file: Path) -> bool:
-        with file.open("rb") as claim:
-            mark = claim.read(_MOST_BYTES)
-        if _has_ended(mark.decode("utf-8", "replace")):
+        """Whether the claim's process has ended, the claim is gone, or it is no ordinary file."""
+        try:
+            found = file.lstat()
+            if not stat.S_ISREG(found.st_mode) or _has_ended(_mark_in(file)):
+                return True
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # a network file system says ESTALE of a removed file
+                raise
             return True
-        changed, now = file.stat().st_mtime_ns, time.monotonic()
+        changed, now = found.st_mtime_ns, time.monotonic()
         seen, since = self._seen.get(file.name, (None, now))
         if changed != seen:  # clocks of machines differ, so the time is compared with itself
             self._seen[file.name] = changed, now
@@ -129,6 +135,16 @@ class FolderClaims:
             with self._lock, contextlib.suppress(OSError):
                 if self._held is not None:
                     os.utime(self._held)
+
+
+def _mark_in(file: Path) -> str:
+    """The text of a claim; "" if this user may not read it."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with os.fdopen(os.open(file, flags), "rb") as claim:
+            return claim.read(_MOST_BYTES).decode("utf-8", "replace")
+    except PermissionError:
+        return ""
 
 
 def _has_ended(mark: str) -> bool:

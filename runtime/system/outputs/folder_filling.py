@@ -5,6 +5,7 @@ later one, because the mark of the writer says which entries are moved.
 """
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 
 from .durable import flush_folder
@@ -25,19 +26,20 @@ def folder_entries(folder: Path) -> list[Path]:
     return [entry for entry in folder.iterdir() if not is_partial(entry) and entry.name != _OF_THE_SYSTEM]
 
 
-def fill_folder(folder: Path, mark: WriterMark, last_name: str | None = None) -> None:
+def fill_folder(folder: Path, mark: WriterMark, last_name: str | None, replaced: Collection[str]) -> None:
     """Move the entries of the unfinished folder of `mark` into `folder`, in place of those that are there.
 
     Args:
         folder: the existing folder, which also holds the mark.
         mark: the mark of the unfinished folder.
         last_name: the entry that comes last, because the others mean nothing without it.
+        replaced: the names of the entries that go. Other entries stay.
 
     Raises:
         OSError: an entry cannot be moved. The folder has its earlier entries then.
     """
     new = sorted(_names_in(mark.content), key=lambda name: (name == last_name, name))
-    moves = Moves(tuple(new), tuple(entry.name for entry in folder_entries(folder)))
+    moves = Moves(tuple(new), tuple(entry.name for entry in folder_entries(folder) if entry.name in replaced))
     earlier = folder / mark.name.replaced
     try:
         mark.note(moves)
@@ -65,9 +67,9 @@ def undo_filling(folder: Path, name: PartialName, moves: Moves) -> None:
         OSError: an entry cannot be moved or removed.
     """
     content, earlier = folder / name.content, folder / name.replaced
-    if content.is_dir():
+    if content.is_dir() and not content.is_symlink():
         waiting = _names_in(content)
-        left = _names_in(earlier) if earlier.is_dir() else set()
+        left = _names_in(earlier) & {*moves.old} if earlier.is_dir() and not earlier.is_symlink() else set()
         for entry in moves.new:
             # An entry with a name that is also an earlier one's may still be that earlier entry.
             came = entry not in waiting and (entry not in moves.old or entry in left)

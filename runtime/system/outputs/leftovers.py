@@ -47,7 +47,8 @@ def remove_leftovers(path: Path) -> None:
             with abandoned_moves(folder, name) as moves:
                 if moves is not None:
                     _log.info("%s: a killed process left %s, which is removed", folder, name.content)
-                    _remove(folder, name, moves)
+                    # Only marks within the output's own folder are about entries that were moved.
+                    _remove(folder, name, moves if folder == path.absolute() else Moves())
 
 
 def remove_own_leftovers() -> None:

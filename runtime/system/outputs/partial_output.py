@@ -60,12 +60,14 @@ def partial_output(path: Path, *, overwrite: bool = False, last_name: str | None
     try:
         fills = path.is_dir()
         with translated_errors(path):
+            replaced = {entry.name for entry in folder_entries(path)} if fills else set()
             mark = WriterMark(path if fills else path.parent, path)
         yield mark.content
+        with translated_errors(path):
+            flush_tree(mark.content)  # before the check, because it may take minutes
         require_free(path, overwrite=overwrite)
         with translated_errors(path):
-            flush_tree(mark.content)
-            _publish(mark, path, last_name)
+            _publish(mark, path, last_name, replaced)
     except BaseException:
         if mark is not None:
             _give_up(mark)
@@ -180,18 +182,27 @@ def _within_partial(path: Path) -> Iterator[Path]:
 
 
 def _give_up(mark: WriterMark) -> None:
-    """Remove an unfinished output and its mark."""
+    """Remove an unfinished output and its mark.
+
+    If earlier entries of a folder wait to be brought back, everything stays: the next process needs the content and the
+    mark to see that the folder is not complete.
+    """
+    if os.path.lexists(mark.folder / mark.name.replaced):
+        return
     with contextlib.suppress(OSError):
         remove_tree(mark.content)
-    if not (mark.folder / mark.name.replaced).exists():  # else the next process brings the earlier entries back
-        mark.remove()
+    mark.remove()
 
 
-def _publish(mark: WriterMark, path: Path, last_name: str | None) -> None:
+def _publish(mark: WriterMark, path: Path, last_name: str | None, replaced: set[str]) -> None:
+    """Give the content the name `path`. `replaced`: the entries of an existing folder that may be replaced."""
     if not path.is_dir():
         mark.content.replace(path)
         flush_folder(path.parent)
     elif mark.folder == path and mark.content.is_dir():
-        fill_folder(path, mark, last_name)
+        came = {entry.name for entry in folder_entries(path)} - replaced
+        if came:
+            raise OutputError(f"{path} got the entry {min(came)} meanwhile, which is not replaced: choose another name")
+        fill_folder(path, mark, last_name, replaced)
     else:
         raise OutputError(f"cannot write {path}: it is a folder, so choose another name for the file")

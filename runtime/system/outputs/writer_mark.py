@@ -172,6 +172,8 @@ def abandoned_moves(folder: Path, name: PartialName) -> Iterator[Moves | None]:
 
 
 def _moves_if_abandoned(file: IO[Any], path: Path) -> Moves | None:
+    if hasattr(os, "geteuid") and os.fstat(file.fileno()).st_uid != os.geteuid():
+        return None  # another user's mark must not say which of our files go
     locked: bool | None = None
     with contextlib.suppress(OSError):
         locked = try_lock(file)
