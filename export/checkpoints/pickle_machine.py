@@ -185,7 +185,7 @@ class _Machine:
                 stack.append(_made(of, arguments))
             case "NEWOBJ_EX":
                 named, arguments, of = self._pop(), self._pop(), self._pop()
-                stack.append(_made(of, (*arguments, named)))
+                stack.append(_made(of, (arguments, named)))
             case "OBJ":
                 of, *arguments = self._marked()
                 stack.append(_made(of, tuple(arguments)))

@@ -127,7 +127,7 @@ def _check_directory(path: Path) -> None:
     """Refuse an archive with a directory that takes much memory to read."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(size - (1 << 16) - 22, 0))
+        file.seek(max(size - (1 << 16) - 22 - 76, 0))  # the longest comment, the end record, and those of zip64
         tail = file.read()
         end = tail.rfind(b"PK\x05\x06")
         if end < 0 or len(tail) < end + 22:
@@ -136,8 +136,8 @@ def _check_directory(path: Path) -> None:
         locator = tail[end - 20 : end] if end >= 20 else b""
         if locator.startswith(b"PK\x06\x07"):
             file.seek(min(struct.unpack("<Q", locator[8:16])[0], size))
-            record = file.read(56)
-            length = struct.unpack("<Q", record[40:48])[0] if len(record) == 56 else length
+            records = [file.read(56), tail[max(end - 76, 0) : end - 20]]  # zipfile takes the one before the locator
+            length = max([length, *(struct.unpack("<Q", one[40:48])[0] for one in records if len(one) == 56)])
     if length > _MOST_DIRECTORY_BYTES:
         raise ValueError("the directory is larger than that of any checkpoint")
 
@@ -230,11 +230,12 @@ class _Reader:
         place = self._storages[key]
         count = math.prod(shape)
         span = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if count else 0
-        # A tensor of more elements than its storage repeats some; no weights of a model do.
-        if (offset + span) * item > place.size_bytes or count * item > place.size_bytes:
+        if (offset + span) * item > place.size_bytes:
             raise ValueError("a tensor does not lie in its storage")
 
         def read() -> NDArray[np.float32]:
+            if count * item > place.size_bytes:  # it repeats elements of its storage, which no weights of a model do
+                raise CheckpointError(f"{self._path}: a tensor that the model needs is expanded: save it contiguous")
             if stored is None or rebuild == "_rebuild_qtensor":
                 raise CheckpointError(
                     f"{self._path}: a tensor that the model needs is stored as {dtype}; supported: float32, float16, "

@@ -69,7 +69,7 @@ def accelerate(
         try:
             adapter = _opened(vae, folder, precision, {**options, **choice})
             comparison = compared(vae, adapter, folder)
-        except (BackendUnavailable, EngineError) as error:
+        except (BackendUnavailable, EngineError, InputError) as error:
             if backend != "auto":
                 raise
             refused.append(str(error))
@@ -105,7 +105,11 @@ def restore(pipe: Pipeline) -> Pipeline:
     holder: Any = pipe
     adapter = getattr(holder, "vae", None)
     if isinstance(adapter, LatentRTAutoencoder) and adapter.replaced is not None:
-        _put(holder, adapter.replaced.again().to(adapter.device))
+        vae: Any = adapter.replaced.again().to(adapter.device)
+        hook = getattr(adapter, "_hf_hook", None)
+        if hook is not None:  # of an offload that was enabled meanwhile
+            vae._hf_hook = hook  # noqa: SLF001 # accelerate's name for it
+        _put(holder, vae)
         adapter.release()  # another pipeline may share it
         _log.info("restore: the pipeline has its own vae again")
     return pipe

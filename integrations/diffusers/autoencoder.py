@@ -297,9 +297,11 @@ class LatentRTAutoencoder(torch.nn.Module):
         return TensorPlace.of(z).from_host(runtime.decode(given_tensor(z, on_device=False), **options).sample)
 
     def _stays_on_device(self, tensor: torch.Tensor) -> bool:
-        """Whether a call is one engine call on the tensor's own GPU."""
+        """Whether a call is one engine call on a GPU, in the tensor's stream. Other calls go through the host."""
         in_one_pass = self.runtime.settings == WHOLE and self.memory is None and not self.video
-        return tensor.is_cuda and self.runtime.device == "cuda" and in_one_pass
+        takes_stream = self.runtime.opened.backend.capabilities.callers_stream
+        on_first = tensor.is_cuda and tensor.device.index in (None, 0)  # the GPU that engines run on by default
+        return on_first and self.runtime.device == "cuda" and takes_stream and in_one_pass
 
     def _streams(self, component: str, causal: bool | None) -> bool:
         if self._streaming is False or self.memory is not None or self.use_tiling:

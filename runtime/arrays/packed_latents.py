@@ -16,15 +16,20 @@ __all__ = ["is_packed", "unpacked_latents"]
 _CELLS = 2  # rows and columns of the latent cells in a token
 
 
-def is_packed(latents: NDArray[np.floating], config: ModelConfig) -> bool:
+def is_packed(
+    latents: NDArray[np.floating], config: ModelConfig, height: int | None = None, width: int | None = None
+) -> bool:
     """Whether an array is a row of tokens for this model, rather than latents without the axis of the batch.
 
-    An array that can be both, (16, 64, 64) for FLUX.1, counts as latents of one picture.
+    An array that can be both, (16, 64, 64) for FLUX.1, counts as latents of one picture, unless the height and width in
+    pixels are given and have as many tokens.
     """
-    if config.video or latents.ndim != 3:
+    if config.video or latents.ndim != 3 or latents.shape[2] != config.latent_channels * _CELLS**2:
         return False
-    channels = (config.latent_channels, config.diffusion_channels)
-    return latents.shape[2] == config.latent_channels * _CELLS**2 and latents.shape[0] not in channels
+    side = config.spatial_ratio * _CELLS
+    if height is not None and width is not None and (height // side) * (width // side) == latents.shape[1]:
+        return True
+    return latents.shape[0] not in (config.latent_channels, config.diffusion_channels)
 
 
 def unpacked_latents(

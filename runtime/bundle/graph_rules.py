@@ -163,7 +163,7 @@ def _check_strips(config: ModelConfig, chain: Sequence[Graph]) -> None:
         if found not in (outputs, [*outputs, ports.ROW_MEAN, ports.ROW_VARIANCE]):
             raise _wrong(graph, f"its outputs are not those of a stage of the kind {stage.kind}")
         for tensor in (*graph.inputs, *graph.outputs):
-            if len(tensor.shape) != _STRIP_RANKS[tensor.name]:
+            if len(tensor.shape) != _STRIP_RANKS.get(tensor.name):
                 raise _wrong(graph, f"the shape of {tensor.name} has {len(tensor.shape)} axes")
         wide = graph.outputs[0].shape[2 if stage.kind == "keys" else 1]
         if not isinstance(wide, int) or graph.inputs[0].shape[1] != channels[last]:

@@ -60,9 +60,9 @@ def model_latents(
     if scaled and stated is False:
         writer = "was written by ComfyUI, so it" if content.comfyui else "says that it"
         raise InputError(f"{source} {writer} holds model latents, not diffusion latents: leave --scaled out")
-    if is_packed(latents, config):
+    size = (height or content.height, width or content.width)
+    if is_packed(latents, config, *size):
         try:
-            size = (height or content.height, width or content.width)
             return vae.unscale_latents(unpacked_latents(latents, config, *size))
         except InputError as error:
             raise InputError(f"{source} holds {error} (--height and --width)") from error

@@ -122,7 +122,7 @@ def _values(archive: ZipFile, folder: str, tensor: _Tensor) -> NDArray[Any]:
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
     numbers = (tensor.offset, *tensor.shape, *tensor.strides)
     if min(numbers) < 0 or (0 not in tensor.shape and last >= len(values)) or math.prod(tensor.shape) > len(values):
-        raise ValueError("a tensor is larger than its values")
+        raise ValueError("a tensor is expanded, or larger than its values: save it contiguous")
     view = np.lib.stride_tricks.as_strided(
         values[tensor.offset :], tensor.shape, [stride * values.itemsize for stride in tensor.strides], writeable=False
     )

@@ -188,6 +188,7 @@ def _give_up(mark: WriterMark) -> None:
     mark to see that the folder is not complete.
     """
     if os.path.lexists(mark.folder / mark.name.replaced):
+        mark.leave()
         return
     with contextlib.suppress(OSError):
         remove_tree(mark.content)

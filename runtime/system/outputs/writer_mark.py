@@ -108,6 +108,11 @@ class WriterMark:
         self._file.write(moves.to_json().encode("ascii"))
         os.fsync(self._file.fileno())
 
+    def leave(self) -> None:
+        """Free the lock and let the mark stay, for the next process."""
+        if self._file is not None:
+            self._file.close()
+
     def remove(self) -> None:
         """Remove the mark, and free its lock."""
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from latentrt.integrations.diffusers import autoencoder as module
 from latentrt.integrations.diffusers.tensors import TensorPlace, given_tensor
 from latentrt.runtime.arrays.outputs import AutoencoderKLOutput, DecoderOutput
 from latentrt.runtime.arrays.posterior import DiagonalGaussian
+from latentrt.runtime.backends.backend import BackendCapabilities
 from latentrt.runtime.calls.strategy import WHOLE
 
 STREAM = 4711
@@ -42,8 +44,11 @@ class GpuRuntime:
 
     device, video, clip_calls, settings = "cuda", False, None, WHOLE
 
-    def __init__(self, opened: Any) -> None:
+    def __init__(self, opened: Any, *, callers_stream: bool = True) -> None:
         self.config, self.calls = opened.config, []  # type: ignore[var-annotated]
+        self.opened = SimpleNamespace(
+            backend=SimpleNamespace(capabilities=BackendCapabilities(callers_stream=callers_stream))
+        )
 
     def decode(self, z: Any, **options: Any) -> DecoderOutput:
         self.calls.append(("decode", type(z), options["output"], options["stream"]))
@@ -68,6 +73,16 @@ def test_tensors_of_the_engines_gpu_go_in_and_out_on_the_device_in_torchs_stream
         x = torch.zeros(1, 3, 32, 32).as_subclass(SaysCuda)
         assert vae.encode(x).latent_dist.mode().shape == (1, 4, 4, 4)
         assert gpu.calls == [("decode", SaysCuda, "device", STREAM), ("encode", SaysCuda, "device", STREAM)]
+
+
+def test_a_backend_that_takes_no_stream_gets_arrays_of_the_host(bundle_of: Callable[[str], Path]) -> None:
+    vae = LatentRTAutoencoder(bundle_of("sd"), backend="onnxruntime")
+    with vae.runtime as opened:
+        gpu = GpuRuntime(opened, callers_stream=False)
+        gpu.decode = lambda z, **options: gpu.calls.append((type(z), options.get("output"))) or DecoderOutput(z)  # type: ignore[func-returns-value, method-assign]
+        vae.runtime = gpu  # type: ignore[assignment]
+        vae.decode(torch.zeros(1, 4, 4, 4).as_subclass(SaysCuda))
+        assert gpu.calls == [(np.ndarray, None)]
 
 
 def test_a_tensor_becomes_contiguous_float32_and_shares_memory_where_it_can() -> None:

@@ -79,3 +79,11 @@ def test_a_file_of_packed_latents_decodes_as_the_pipeline_does(
             decode_file(vae, tmp_path / "a.safetensors", tmp_path / "b.png")
         with pytest.raises(InputError, match="has 24 tokens"):
             decode_file(vae, tmp_path / "b.safetensors", tmp_path / "b.png", height=64, width=96)
+
+
+def test_a_batch_of_as_many_as_channels_is_packed_if_the_size_says_so() -> None:
+    packed = RANDOM.standard_normal((FLUX.latent_channels, 4 * 6, 4 * FLUX.latent_channels), np.float32)
+    assert not is_packed(packed, FLUX), "without a size these may be latents of one picture"
+    side = 2 * FLUX.spatial_ratio
+    assert is_packed(packed, FLUX, 4 * side, 6 * side)
+    assert not is_packed(packed, FLUX, 4 * side, 5 * side)

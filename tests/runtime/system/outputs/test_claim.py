@@ -94,3 +94,17 @@ def test_a_held_claim_shows_that_its_process_lives(tmp_path: Path, monkeypatch: 
 def test_a_claim_in_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"), FolderClaims(tmp_path / "none").claimed("a.png"):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_or_a_dangling_link_with_the_name_of_a_claim_is_removed(tmp_path: Path) -> None:
+    with FolderClaims(tmp_path) as claims, claims.claimed("a.png"):
+        name = next(tmp_path.iterdir()).name
+    os.mkfifo(tmp_path / name)
+    with FolderClaims(tmp_path) as claims, claims.claimed("a.png") as mine:
+        assert mine
+    (tmp_path / name).symlink_to(tmp_path / "absent")
+    claims = FolderClaims(tmp_path)
+    with claims.claimed("a.png") as mine:
+        assert mine
+    assert list(tmp_path.iterdir()) == []

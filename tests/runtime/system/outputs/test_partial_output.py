@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from latentrt.runtime.errors import OutputError
 from latentrt.runtime.system.outputs import partial_output as module
+from latentrt.runtime.system.outputs.leftovers import remove_own_leftovers
 from latentrt.runtime.system.outputs.partial_names import PartialName
 from latentrt.runtime.system.outputs.partial_output import (
     is_partial,
@@ -301,3 +303,63 @@ def test_an_error_within_a_folder_names_the_file_that_the_user_knows(exists: boo
 def test_the_errors_of_safetensors_are_those_of_the_system(tmp_path: Path) -> None:
     error = ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert "the disk is full" in str(output_error(tmp_path, error))
+
+
+def fill(output: Path, entries: int, *, overwrite: bool, meanwhile: str | None = None) -> None:
+    with partial_output(output, overwrite=overwrite) as partial:
+        partial.mkdir()
+        for number in range(entries):
+            (partial / f"{number:05d}.png").write_text("new")
+        if meanwhile is not None:
+            (output / meanwhile).write_text("mine")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_entry_that_came_while_a_folder_was_made_is_not_replaced(overwrite: bool, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    if overwrite:
+        (output / "00000.png").write_text("old")
+    with pytest.raises(OutputError, match=r"exists already|got the entry notes\.txt meanwhile"):
+        fill(output, 2, overwrite=overwrite, meanwhile="notes.txt")
+    assert names(output) == (["00000.png", "notes.txt"] if overwrite else ["notes.txt"])
+    assert {path.read_text() for path in output.iterdir()} <= {"mine", "old"}
+
+
+def test_an_undo_that_is_interrupted_keeps_the_earlier_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    for number in range(4):
+        (output / f"{number:05d}.png").write_text("old")
+    rename: Callable[[Path, Path], Path] = Path.rename
+    renamed: list[Path] = []
+
+    def fails(self: Path, target: Path) -> Path:
+        renamed.append(target)
+        if len(renamed) in (6, 7):  # while the new entries come, and at once in the undo
+            raise OSError(errno.EIO, "a disk that fails")
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", fails)
+        with pytest.raises(OutputError):
+            fill(output, 2, overwrite=True)
+    remove_own_leftovers()
+    assert [path.read_text() for path in sorted(output.iterdir())] == ["old"] * 4
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files to other users")
+def test_a_mark_of_another_user_moves_and_removes_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(FILL + KILL, _made(output))
+    mark = next(path for path in output.iterdir() if path.name.endswith(".mark"))
+    mark.write_text('\n{"new": ["mine.txt"], "old": []}')
+    os.chown(mark, 12345, 12345)
+    (output / "mine.txt").write_text("mine")
+    require_free(output, overwrite=True)
+    assert (output / "mine.txt").read_text() == "mine"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
