@@ -8,10 +8,6 @@ from ...runtime.config.model_config import ModelConfig
 
 __all__ = ["LatentSpace"]
 
-_NORMALISED_FAMILIES = frozenset({"AutoencoderKLFlux2", "AutoencoderKLLTX2Video"})
-"""ComfyUI's own VAE classes of these families normalise inside, so its latents are diffusion latents. For the other
-families its latent formats scale outside of the VAE, and its latents are model latents."""
-
 
 @dataclass(frozen=True)
 class LatentSpace:
@@ -34,7 +30,7 @@ class LatentSpace:
     @classmethod
     def of(cls, config: ModelConfig) -> "LatentSpace":
         """The latents of a model with this config."""
-        normalised = config.family in _NORMALISED_FAMILIES
+        normalised = config.scaled_in_comfyui
         packed = config.packing[0] if normalised and config.packing is not None else 1
         return cls(
             normalised,
