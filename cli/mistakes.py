@@ -7,6 +7,7 @@ from ..runtime.bundle.not_a_bundle import MANIFEST_NAME
 from ..runtime.errors import InputError, OutputError
 from ..runtime.media.clips.clip_reader import CLIP_ENDINGS
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
+from ..runtime.system.file_kinds import kind_of
 
 __all__ = ["check_input", "check_latents", "check_order"]
 
@@ -66,12 +67,8 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins as a safetensors file does: the length of its header in 8 bytes, and then the header."""
-    try:
-        with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
-    except OSError:
-        return False
+    kind = kind_of(path)
+    return kind is not None and kind.name == "safetensors"
 
 
 def _typed(*words: object) -> str:
