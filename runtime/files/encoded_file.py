@@ -29,7 +29,7 @@ from .output_limits import check_latents_space
 from .progress import FileProgress, counting
 from .sources import is_array, read_sample
 
-__all__ = ["EncodedFile", "encode_file"]
+__all__ = ["EncodedFile", "check_stream", "encode_file"]
 
 
 @shown_in("latentrt.runtime")
@@ -110,8 +110,7 @@ def encode_file(
     check = check or (lambda: None)
     behind = background_colour(background)
     clips = vae.clip_calls
-    if stream and clips is None:
-        raise InputError(f"{argument('stream')}: only video models stream, and this is {vae.family}")
+    check_stream(vae, stream)
     # The source is hashed before it is read, so that a later change of the file is recognised.
     origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
     reading: dict[str, Any] = {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
@@ -137,6 +136,16 @@ def encode_file(
     )
     write_latents(output, content, overwrite=overwrite)
     return EncodedFile(content, encoded.ran, time.perf_counter() - started)
+
+
+def check_stream(vae: Autoencoder, stream: bool) -> None:
+    """Refuse `stream` of an image model.
+
+    Raises:
+        InputError: see above.
+    """
+    if stream and vae.clip_calls is None:
+        raise InputError(f"{argument('stream')}: only video models stream, and this is {vae.family}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from ..media.clips.frame_colours import MATRICES
 from ..system.budget import parse_memory
 from ..system.outputs.partial_output import output_ending, translated_errors
 from .encode_jobs import encode_jobs, output_again, settings_of
-from .encoded_file import encode_file
+from .encoded_file import check_stream, encode_file
 from .folder_job import FolderJob, check_same
 from .folder_report import FolderReport
 from .folder_run import FailureReport, run_folder
@@ -80,8 +80,7 @@ def encode_folder(
     check_seed(seed)
     if memory is not None:
         parse_memory(memory)
-    if stream and vae.clip_calls is None:
-        raise InputError(f"stream: only video models stream, and this is {vae.family}")
+    check_stream(vae, stream)
     if matrix is not None and matrix not in MATRICES:
         raise InputError(f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out")
     contents = folder_contents(source, vae)
