@@ -1,5 +1,5 @@
-"""A program, `pool_of_bundles.py METHOD BUNDLE`: two processes of a pool decode, each with a bundle of its own, while the
-process that started them has one open. The exit code is 0 if both give the wanted shape."""
+"""A program, `pool_of_bundles.py METHOD BUNDLE`: two processes of a pool decode, each with a bundle of its own, while
+the process that started them has one open. The exit code is 0 if both give the wanted shape."""
 
 import multiprocessing
 import sys
