@@ -1,6 +1,7 @@
 """Small checkpoints and bundles, one of each architecture, made when a test first asks and kept for the session."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,9 @@ from latentrt.runtime import open_bundle
 from latentrt.runtime.backends.openvino import winograd as openvino_winograd
 from latentrt.runtime.backends.openvino.component import missing_openvino
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background so, and the processes that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for test files that import onnxruntime themselves
 
 # The models are so narrow that a second thread only waits for the first: on busy cores it made tests ten times slower.

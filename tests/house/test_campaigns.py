@@ -231,10 +231,13 @@ def test_the_command_writes_the_figures_and_ends_on_time(work: Path, tmp_path: P
 def test_ctrl_c_ends_a_campaign_with_the_summary_so_far_and_no_child(work: Path) -> None:
     words = [sys.executable, str(ROOT / "scripts" / "campaign"), "fuzz", "--work", str(work), "--only", "number"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    children = list(wait_for_children(process.pid))
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    try:
+        children = list(wait_for_children(process.pid))
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, errors
     assert "fuzz stopped by Ctrl-C after" in output
     assert not [pid for pid in children if is_alive(pid)]
