@@ -78,6 +78,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     return values, (out / "cpu-dry-run.md").read_text(), done.stdout
 
 
+@pytest.mark.long
 def test_what_is_not_measured_in_the_dry_run_is_what_only_a_gpu_can(report: tuple[dict[str, Any], str, str]) -> None:
     rows: Rows = report[0]["rows"]
     assert {row["status"] for row in rows} == {"ok", "skipped"}
@@ -88,6 +89,7 @@ def test_what_is_not_measured_in_the_dry_run_is_what_only_a_gpu_can(report: tupl
     assert skipped == set(NOT_ON_A_CPU), "the list is of this"
 
 
+@pytest.mark.long
 def test_every_promise_of_the_issue_is_measured_for_both_families(
     report: tuple[dict[str, Any], str, str], gpu: Callable[[str], ModuleType]
 ) -> None:
@@ -102,6 +104,7 @@ def test_every_promise_of_the_issue_is_measured_for_both_families(
     assert [one["text"] for one in values["promises"]] == [promise.text for promise in promises]
 
 
+@pytest.mark.long
 def test_a_part_that_disappears_is_noticed(
     report: tuple[dict[str, Any], str, str], gpu: Callable[[str], ModuleType]
 ) -> None:
@@ -111,6 +114,7 @@ def test_a_part_that_disappears_is_noticed(
         assert not all(all(one.found(left).values()) for one in gpu("promises").PROMISES), f"{part} of {model}"
 
 
+@pytest.mark.long
 def test_decodes_of_both_families_come_first(report: tuple[dict[str, Any], str, str]) -> None:
     rows: Rows = report[0]["rows"]
     decodes = [
@@ -122,6 +126,7 @@ def test_decodes_of_both_families_come_first(report: tuple[dict[str, Any], str, 
     assert rows[0]["part"] == "machine"
 
 
+@pytest.mark.long
 def test_torch_and_our_backends_are_measured_alike(report: tuple[dict[str, Any], str, str]) -> None:
     rows: Rows = report[0]["rows"]
     found = {(row["case"], row["by"], row["part"]): row for row in rows if row["status"] == "ok"}
@@ -151,6 +156,7 @@ def test_torch_and_our_backends_are_measured_alike(report: tuple[dict[str, Any],
     assert "run again in float32" in overflow["says"]
 
 
+@pytest.mark.long
 def test_the_report_names_the_machine_and_what_is_installed(report: tuple[dict[str, Any], str, str]) -> None:
     values, text, printed = report
     for package in ("torch", "onnxruntime", "tensorrt-rtx-cu13", "cuda-core", "cuda-bindings"):
@@ -161,6 +167,7 @@ def test_the_report_names_the_machine_and_what_is_installed(report: tuple[dict[s
     assert "## Not as it should be" not in text
 
 
+@pytest.mark.long
 def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--dry-run", "--seconds", "0.5", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -171,6 +178,7 @@ def test_what_there_is_no_time_for_is_left_out_and_said(tmp_path: Path) -> None:
     assert "  - sdxl 64x64, torch float32, decode, on the host\n" in done.stdout
 
 
+@pytest.mark.long
 def test_a_run_that_is_ended_leaves_what_it_has_and_nothing_else(tmp_path: Path) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     work.mkdir()
@@ -406,6 +414,7 @@ def shelf(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_wheels_that_share_a_folder_are_all_installed(
     shelf: Path, tmp_path: Path, gpu: Callable[[str], ModuleType]
 ) -> None:
@@ -441,6 +450,7 @@ def test_of_several_wheels_the_one_for_this_python_is_taken(
     assert len(wheels.missing(tmp_path)) == 4, "one of each: pip says what is wrong with it"
 
 
+@pytest.mark.long
 def test_a_folder_that_pip_leaves_out_is_an_error(
     shelf: Path, tmp_path: Path, gpu: Callable[[str], ModuleType]
 ) -> None:
@@ -453,6 +463,7 @@ def test_a_folder_that_pip_leaves_out_is_an_error(
         wheels.install([second], target, 60)
 
 
+@pytest.mark.long
 def test_wheels_that_cannot_be_used_are_told_and_the_rest_is_measured(
     shelf: Path, tmp_path: Path, gpu: Callable[[str], ModuleType]
 ) -> None:
@@ -473,6 +484,7 @@ def test_wheels_that_cannot_be_used_are_told_and_the_rest_is_measured(
         gpu("wheels").install([shelf / "shared_core-1.0-py3-none-any.whl"], tmp_path / "target", 0.01)
 
 
+@pytest.mark.long
 def test_installing_counts_and_a_second_run_finds_what_is_installed(shelf: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--dry-run", "--wheels", str(shelf), "--out", str(tmp_path / "out")]
     done = subprocess.run([*command, "--seconds", "0.3"], capture_output=True, text=True, timeout=100, check=False)
@@ -578,6 +590,7 @@ class Memory(host_device.OnDevice):
         return Memory(self.values[part])
 
 
+@pytest.mark.long
 def test_what_is_measured_of_living_beside_others(
     on_engines: Any, gpu: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ def rms(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["sd", "ltx20"])
+@pytest.mark.parametrize("name", [pytest.param("sd", marks=pytest.mark.long), "ltx20"])
 def test_low_precision_is_nearer_to_float32_than_diffusers_in_that_precision(
     name: str, dtype: str, bundle_of: BundleOf
 ) -> None:

@@ -132,12 +132,18 @@ def test_a_token_cancels_its_own_calls_and_cancel_all_of_them(backend: str, bund
             for other in others:
                 np.testing.assert_allclose(other.result().sample, want, rtol=0, atol=1e-4 * np.abs(want).max())
         assert stopped
-        with ThreadPoolExecutor(4) as pool:
-            running = [pool.submit(vae.decode, large, cancel=CancelToken()) for _ in range(4)]
-            while not all(call.done() for call in running):
-                vae.cancel()
-                time.sleep(0.005)
-            assert {type(call.exception()) for call in running} == {Cancelled}
+        endings: set[type] = set()
+        for _ in range(10):  # for the same reason
+            with ThreadPoolExecutor(4) as pool:
+                running = [pool.submit(vae.decode, large, cancel=CancelToken()) for _ in range(4)]
+                while not all(call.done() for call in running):
+                    vae.cancel()
+                    time.sleep(0.005)
+            endings = {type(call.exception()) for call in running}
+            assert endings <= {Cancelled, type(None)}
+            if endings == {Cancelled}:
+                break
+        assert endings == {Cancelled}
         np.testing.assert_allclose(vae.decode(large).sample, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
