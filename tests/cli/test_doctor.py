@@ -24,6 +24,7 @@ def report(*arguments: object) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     monkeypatch.setattr(processor, "_allowed_cores", lambda: 3)
@@ -31,6 +32,7 @@ def test_the_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -
     assert "3 of 16 cores (affinity or CPU quota)" in invoke("doctor").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), [("sd", "float32"), ("ltx20", "float32")])
 def test_a_bundles_backend_is_the_one_that_auto_takes(name: str, dtype: str, bundle_of: BundleOf) -> None:
     found = report(bundle_of(name), "--dtype", dtype)

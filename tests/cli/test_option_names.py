@@ -42,6 +42,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bundle", "options", "named"), WRONG)
 def test_a_wrong_option_is_named_as_it_was_typed(
     bundle: str, options: tuple[str, ...], named: str, bundle_of: BundleOf, tmp_path: Path

@@ -47,6 +47,7 @@ def started(*prefix: str, folder: Path, code: str = WAITS) -> "subprocess.Popen[
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_command_cleans_up_and_ends_by_the_signal(number: signal.Signals, tmp_path: Path) -> None:
     process = started(folder=tmp_path)
@@ -80,6 +81,7 @@ def test_nohup_keeps_a_command_running(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
 
 
+@pytest.mark.slow
 def test_ctrl_backslash_still_ends_a_command_at_once(tmp_path: Path) -> None:
     process = started(folder=tmp_path)
     process.send_signal(signal.SIGQUIT)
@@ -87,6 +89,7 @@ def test_ctrl_backslash_still_ends_a_command_at_once(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGQUIT
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_python_drops_comes_again(tmp_path: Path) -> None:
     frees = "class Freed:\n    def __del__(self):\n        print('writing', flush=True)\n        time.sleep(60)\n"
     code = frees + WAITS.replace('print("writing", flush=True)', "").replace(
@@ -99,6 +102,7 @@ def test_an_interrupt_that_python_drops_comes_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_loop_of_the_shell_ends_with_the_command(tmp_path: Path) -> None:
     loop = f'for number in 1 2 3; do "{sys.executable}" -c "$0" "$1"; done; echo went on'
@@ -111,6 +115,7 @@ def test_a_loop_of_the_shell_ends_with_the_command(tmp_path: Path) -> None:
     assert (process.returncode, output) == (-signal.SIGINT, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs namespaces of Linux")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_process_of_a_container_ends_too(number: signal.Signals, tmp_path: Path) -> None:

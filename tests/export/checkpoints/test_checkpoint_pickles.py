@@ -120,6 +120,7 @@ def test_a_training_state_is_read_without_the_libraries_that_wrote_it(
     assert_same(open_checkpoint(tmp_path / "v1.ckpt", SCALING, ALLOWED), tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "module", "params", "net", "ema"])
 def test_the_weights_lie_under_the_keys_of_training_programs(
     key: str, tmp_path: Path, tensors: dict[str, torch.Tensor]
@@ -176,6 +177,7 @@ def test_a_parameter_of_a_dtype_that_is_not_read_is_named(
         found.tensors["encoder.conv_in.weight"].read()
 
 
+@pytest.mark.slow
 def test_reading_a_pickle_needs_no_torch(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     torch.save(ldm_tensors(tensors), tmp_path / "vae.ckpt")
     code = (

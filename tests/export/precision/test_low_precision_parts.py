@@ -130,6 +130,7 @@ def _of_statistics(name: str, makers: dict[str, Any]) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_parts_share_the_weights_of_their_precision_and_are_small(
     mixed: Mixed, checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_parts_share_the_weights_of_their_precision_and_are_small(
         assert sum(manifest.path_of(graph.file).stat().st_size for graph in low) < 300_000
 
 
+@pytest.mark.slow
 def test_what_a_range_check_keeps_is_kept_in_a_stream_too(
     checkpoint_of: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,6 +173,7 @@ def test_what_a_range_check_keeps_is_kept_in_a_stream_too(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 def test_a_bundle_without_parts_in_the_precision_says_how_to_get_them(mixed: Mixed, tmp_path: Path) -> None:
     for name, option in (("conv_down", "--stream"), ("relu_one_block", "--strips")):
         bundle = Path(shutil.copytree(mixed(name), tmp_path / name))

@@ -181,6 +181,7 @@ def test_verify_compares_each_precision_that_can_run_here(
         verify_bundle(bundle, checkpoint_of("sd"), VerifySettings(threads=1, dtype="bfloat16", backend="onnxruntime"))
 
 
+@pytest.mark.slow
 def test_a_pixel_norm_of_large_values_needs_its_island(
     checkpoint_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def rms(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", [pytest.param("sd", marks=pytest.mark.long), "ltx20"])
 def test_low_precision_is_nearer_to_float32_than_diffusers_in_that_precision(
@@ -87,6 +88,7 @@ def test_low_precision_is_nearer_to_float32_than_diffusers_in_that_precision(
     assert 0 < rms(parts, wanted) < rms(theirs, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "ltx20"])
 def test_what_overflows_in_float16_is_computed_again_in_float32(name: str, bundle_of: BundleOf) -> None:
     with opened_in_torch(bundle_of(name)) as wide, opened_in_torch(bundle_of(name), dtype="float16") as low:
@@ -100,6 +102,7 @@ def test_what_overflows_in_float16_is_computed_again_in_float32(name: str, bundl
             assert relative_error(low.decode(z).sample, wanted) <= 1e-2
 
 
+@pytest.mark.slow
 def test_a_bundle_of_one_low_precision_runs_in_that_precision_alone(checkpoint_of: BundleOf, tmp_path: Path) -> None:
     export_bundle(checkpoint_of("sd"), tmp_path / "bundle", ExportSettings(dtypes=("float16",)))
     with opened_in_torch(tmp_path / "bundle", dtype="float16") as vae:

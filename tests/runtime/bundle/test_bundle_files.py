@@ -125,6 +125,7 @@ def test_without_a_cache_folder_an_open_bundle_still_reads_its_weights_once(
     assert read == ["decoder.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("settled")
 def test_always_reads_at_every_load_and_never_reads_nothing(bundle: Path, read: list[str]) -> None:
     with open_bundle(bundle, threads=1, verify="always") as vae:
@@ -255,6 +256,7 @@ def test_sizes_that_become_known_later_are_compiled_of_the_same_files(bundle: Pa
             vae.warmup([Z.shape])
 
 
+@pytest.mark.slow
 def test_a_relative_path_and_a_link_are_resolved_when_the_bundle_is_opened(
     bundle: Path, bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

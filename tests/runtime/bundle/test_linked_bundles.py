@@ -62,6 +62,7 @@ def run(folder: Path, backend: BackendName) -> tuple[Any, Any]:
         return vae.decode(Z).sample, vae.encode(X).latent_dist.mean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_bundle_of_links_runs_with_the_same_bits(

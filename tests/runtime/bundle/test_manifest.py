@@ -200,6 +200,7 @@ def test_a_field_that_is_missing_or_of_the_wrong_kind_is_refused(bundle: Path) -
     refuse(bundle, "not among the files")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "cases"), [(SMALL, 60), ("ltx20", 40)])
 def test_a_damaged_manifest_is_refused_or_changes_no_pixel(
     name: str, cases: int, bundle_of: Callable[[str], Path]

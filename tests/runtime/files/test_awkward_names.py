@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names that are 
 NAMES = [os.fsdecode(b"bad\xff\n\x1b[31m"), "--help", "concat:a|b %d "]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_files_with_awkward_names_are_read_and_written(
     tmp_path: Path, bundle_of: BundleOf, opened: Opened, name: str
