@@ -181,12 +181,14 @@ class _Writer:
 
     def graphs(self) -> Iterator[Graph]:
         ready = self._checked_range() if self.settings.check_range else {}
-        for dtype in self.settings.dtypes:
+        for index, dtype in enumerate(self.settings.dtypes):
             for component in self._components:
                 keep = {} if self.ranges is None or dtype != "float16" else self._kept()
                 written = ready.get((component, dtype)) or self._write(self.folder, component, dtype, keep)
                 self.files += written.files
                 self.weight_bytes |= written.weight_bytes
+                if index == 0:  # the graphs of all precisions are cut alike
+                    component.check(self.checkpoint.config, written.graphs)
                 yield from written.graphs
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":

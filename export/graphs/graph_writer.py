@@ -12,10 +12,13 @@ from onnx import ModelProto
 
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import FileEntry, Graph, TensorInfo
+from ...runtime.config.model_config import ModelConfig
 from ...runtime.system.hashing import HashingWriter
 from ..lowering.graph import GraphBuilder, TensorSpec
 from ..lowering.trace import lower
 from ..precision.precision import PrecisionPlan, opset_for, plan_precision
+from ..reach.streams import check_streams, stream_facts
+from ..reach.strips import check_strips
 from ..weights.narrowing import ITEM_BYTES
 from ..weights.safetensors_file import planned_safetensors, write_safetensors
 from .components import GraphSpec
@@ -69,6 +72,9 @@ class ComponentGraphs:
             self.models[name] = spec, lowered(spec, for_cpu=False)
             if spec.has_cpu_form:
                 self._for_cpu[name] = lowered(spec, for_cpu=True)
+        self._facts = {
+            name: stream_facts(model) for name, (spec, model) in self.models.items() if spec.stage is not None
+        }
 
     def bytes_in(self, dtype: str) -> int:
         """Return the approximate size of the weights in a precision, in bytes."""
@@ -129,9 +135,29 @@ class ComponentGraphs:
                     stage=spec.stage,
                     strip_stage=spec.strip_stage,
                     cpu_file=cpu_file,
+                    halo=self._facts[name].halo if name in self._facts else None,
                 )
             )
         return WrittenGraphs(tuple(graphs), tuple(files), float32_nodes, weight_bytes)
+
+    def check(self, config: ModelConfig, graphs: Iterable[Graph]) -> None:
+        """Compare the entries of streams and strips with what their graphs need.
+
+        Args:
+            config: the model's config.
+            graphs: the entries of this component in one precision.
+
+        Raises:
+            BundleError: an entry is wrong, or the graphs depend on other positions than the whole component.
+        """
+        pairs = list(zip(graphs, (model for _, model in self.models.values()), strict=True))
+        (whole, *_) = [model for graph, model in pairs if graph.kind == "whole"]
+        streams = [pair for pair in pairs if pair[0].stage is not None]
+        strips = [pair for pair in pairs if pair[0].strip_stage is not None]
+        if streams:
+            check_streams(config, whole, streams, tuple(self._facts.values()))
+        if strips:
+            check_strips(config, whole, strips)
 
     def _plans(self, dtype: str, keep: Mapping[str, Collection[str]]) -> dict[str, PrecisionPlan]:
         """Return the precision plan of every graph, by its float32 file.

@@ -76,6 +76,8 @@ class Graph:
         stage: the place in a stream; None for a graph that does not stream.
         strip_stage: the place in a pass in strips; None for a graph that does not run in strips.
         cpu_file: the same graph in a form that ONNX Runtime runs faster on a CPU, or None.
+        halo: of a stage of a stream: rows and columns around a piece that its results depend on, in units of the
+            coarsest input or result. None: the stage depends on whole frames, or the bundle is of an earlier version.
     """
 
     component: str
@@ -89,6 +91,11 @@ class Graph:
     stage: Stage | None = None
     strip_stage: StripStage | None = None
     cpu_file: str | None = None
+    halo: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.halo is not None and not (type(self.halo) is int and 0 <= self.halo <= _LARGEST_NUMBER):
+            raise ValueError(f"{self.halo!r} is no halo")
 
     @property
     def kind(self) -> EngineKind:

@@ -105,6 +105,7 @@ def _read(component: str, values: Mapping[str, Any]) -> Graph:
         stage=None if stage is None else Stage(**stage),
         strip_stage=None if strip_stage is None else StripStage(**strip_stage),
         cpu_file=cpu_file,
+        halo=values.get("halo"),
     )
 
 
