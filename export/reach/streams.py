@@ -113,12 +113,12 @@ def _check_entry(graph: Graph, model: ModelProto, facts: StreamFacts, ratio: Fra
             f"export"
         )
     inputs, outputs = ([value.name for value in side] for side in (model.graph.input, model.graph.output))
-    told = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
+    listed = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
     results = [ports.RESULT, *map(ports.next_state, facts.states)]
-    if told != (inputs, outputs) or outputs != results:
+    if listed != (inputs, outputs) or outputs != results:
         raise BundleError(
             f"{graph.file}: the graph needs the inputs {inputs} and the outputs {results}, and the manifest says "
-            f"{told[0]} and {told[1]}: correct the export"
+            f"{listed[0]} and {listed[1]}: correct the export"
         )
 
 

@@ -46,11 +46,11 @@ def check_strips(config: ModelConfig, whole: ModelProto, stages: Sequence[tuple[
                 f"{graph.file}: the manifest says {stage}, and the graph needs {wanted}: correct the export"
             )
         inputs, outputs = ([value.name for value in side] for side in (model.graph.input, model.graph.output))
-        told = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
-        if told != (inputs, outputs):
+        listed = [tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs]
+        if listed != (inputs, outputs):
             raise BundleError(
                 f"{graph.file}: the graph has the inputs {inputs} and the outputs {outputs}, and the manifest says "
-                f"{told[0]} and {told[1]}: correct the export"
+                f"{listed[0]} and {listed[1]}: correct the export"
             )
     _check_rows(config, whole, stages)
 
