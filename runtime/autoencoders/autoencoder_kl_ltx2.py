@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # or every annotation of a generator would import numpy.random
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from ..arrays.padded_latents import cut_chunks, size_before_padding
 from ..arrays.ran import Ran
 from ..calls.blends import VideoBlend
 from ..calls.options import DecodeOptions, StreamOptions
+from ..calls.strip_settings import StripSettings, exact_strips
 from ..calls.tiling_arguments import video_tiling
 from ..calls.tiling_settings import stream_tiles
 from ..calls.workload import Workload
@@ -59,6 +61,11 @@ class AutoencoderKLLTX2Video(Autoencoder):
         framewise: bool | None = None,
         compat_shift: bool = False,
         tiles_per_call: int = 1,
+        exact: bool = False,
+        strip: int | Sequence[int] | None = None,
+        memory_bytes: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        storage: str = "float32",
     ) -> None:
         """Encode and decode in overlapping tiles from now on; a second call replaces the settings.
 
@@ -73,9 +80,26 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
         `tiles_per_call`: the most tiles that run as one batch.
 
+        `exact`: strips with the numbers of a single pass for frames of any size, instead of overlapping tiles. A clip
+        in strips is a stream, whether or not streaming is enabled. `strip`, `memory_bytes`, `folder` and `storage` are
+        those of `AutoencoderKL.enable_tiling`; what waits are the states of the stream and the frames between its
+        stages.
+
         Raises:
             InputError: an illegal value; the message names the nearest legal ones.
         """
+        if exact:
+            sizes = (tile_sample_min_height, tile_sample_min_width, tile_sample_min_num_frames)
+            strides = (tile_sample_stride_height, tile_sample_stride_width, tile_sample_stride_num_frames)
+            others = (*sizes, *strides, framewise)
+            if blend != "linear" or tiles_per_call != 1 or compat_shift or any(value is not None for value in others):
+                raise InputError(
+                    "enable_tiling: exact=True takes strip, memory_bytes, folder and storage, no tiles and no blend"
+                )
+            self._tile(exact_strips(self.grid, strip, memory_bytes, folder, storage))
+            return
+        if any(value is not None for value in (strip, memory_bytes, folder)) or storage != "float32":
+            raise InputError("enable_tiling: strip, memory_bytes, folder and storage are for exact=True")
         settings = video_tiling(
             self.grid,
             blend=blend,
@@ -265,6 +289,9 @@ class AutoencoderKLLTX2Video(Autoencoder):
 
     def chunks_ran(self, size: Sequence[int], strategy: Strategy) -> Ran:
         """How `encode_chunks` runs a clip of `size`, (T, H, W) on the grid, by a strategy that streams."""
+        if isinstance(strategy.tiling, StripSettings):
+            label = strategy.label(self.grid)
+            return Ran(strategy.backend or self.backend, self.dtype, label, strategy.is_exact, strategy.planned_bytes)
         plan = stream_tiles(strategy.tiling, self.grid, "encode", self.grid.latent_size(size)[1:])
         exact = plan.count == 1
         run = strategy.untiled if exact else strategy

@@ -28,7 +28,7 @@ from .conditions import Conditions, conditions_for, takes_conditions
 from .one_pass import require_one_pass
 from .options import CallOptions, DecodeOptions, EncodeOptions
 from .strategy import Strategy, label_of
-from .strip_settings import StripSettings
+from .strip_settings import StripSettings, require_halos
 from .tiling_settings import TilingSettings, stream_tiles, tiles_of
 from .workload import Workload
 
@@ -83,7 +83,7 @@ class Job:
     def kind(self) -> Kind:
         """How the engines run it."""
         strategy = self.strategy
-        if isinstance(strategy.tiling, StripSettings):
+        if isinstance(strategy.tiling, StripSettings) and not strategy.streaming:
             return "strips"
         if strategy.streaming and self.stream is None:
             return "stream"
@@ -306,9 +306,12 @@ class Jobs:
         if options.cancel is not None:
             check_token(options.cancel)
         component, strategy = job.workload.component, job.strategy
+        if isinstance(strategy.tiling, StripSettings) and self._grid.video:  # a clip in strips is a stream
+            strategy = replace(strategy, streaming=True)
         check_output(options.output, options.out, (*job.result.shape[:2], *job.result.size))
         job = replace(
             job,
+            strategy=strategy,
             stages=self._stages[component],
             strip_graphs=self._strips[component],
             may_stream=may_stream and options.causal is None,  # streaming graphs are of one causality
@@ -321,13 +324,13 @@ class Jobs:
             require_one_pass(
                 job, planned=options.memory is not None, backend=self._backend, takes_stream=self._takes_stream
             )
-        if isinstance(strategy.tiling, StripSettings) and not job.strip_graphs:
+        if job.kind == "strips" and not job.strip_graphs:
             raise BundleError(
                 f"{self._manifest.folder} holds no {self._dtype} graphs for strips of its {component}: export it "
                 f"again with --dtype {self._dtype} --strips"
             )
         if strategy.streaming and options.stream is None:
-            self.stages(component, options.causal)
+            require_halos(strategy.tiling, self.stages(component, options.causal))
         elif isinstance(strategy.tiling, TilingSettings):
             _ = job.tiles  # tiles that leave a gap are refused now
         if options.exact and not job.exact:

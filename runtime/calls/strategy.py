@@ -41,7 +41,7 @@ class Strategy:
     @property
     def kind(self) -> str:
         if isinstance(self.tiling, StripSettings):
-            return "strips"
+            return "stream in strips" if self.streaming else "strips"
         if self.streaming:
             return "stream" if self.tiling is None else "stream + tiles"
         return "whole" if self.tiling is None else "tiles"

@@ -20,7 +20,7 @@ from .conditions import Conditions, conditions_for
 from .jobs import Job, Jobs
 from .options import StreamOptions
 from .strategy import Strategy
-from .strip_settings import StripSettings
+from .strip_settings import StripSettings, require_halos
 from .tiling_settings import TilingSettings
 
 __all__ = ["StreamJob", "StreamJobs"]
@@ -60,8 +60,12 @@ class StreamJob:
     @property
     def tiling(self) -> TilingSettings | None:
         tiling = self.strategy.tiling
-        assert not isinstance(tiling, StripSettings)  # strips are for image models, which do not stream
-        return tiling
+        return None if isinstance(tiling, StripSettings) else tiling
+
+    @property
+    def strips(self) -> StripSettings | None:
+        tiling = self.strategy.tiling
+        return tiling if isinstance(tiling, StripSettings) else None
 
 
 class StreamJobs:
@@ -95,6 +99,7 @@ class StreamJobs:
             chunks = iter([whole])
         conditions_of = partial(conditions_for, config, temb=options.temb, rng=options.rng)
         settled = _streaming(strategy, options)
+        require_halos(settled.tiling, stages)
         return StreamJob(stages, self._grid, chunks, settled, conditions_of, options.output, options.out)
 
     def encode(self, frames: Any, strategy: Strategy, options: StreamOptions) -> StreamJob:
@@ -106,6 +111,7 @@ class StreamJobs:
         check_token(options.cancel)
         stages = self._jobs.stages("encoder", options.causal)
         _check_frames(options.frames_per_chunk)
+        require_halos(strategy.tiling, stages)
         chunks = self._checked(frames, "sample", self._jobs.config.in_channels)
         return StreamJob(stages, self._grid, chunks, _streaming(strategy, options))
 

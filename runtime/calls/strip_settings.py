@@ -1,16 +1,18 @@
 """`enable_tiling(exact=True)`: its arguments, checked, as a value."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...tiling.argument_names import argument
 from ..arrays.grid import Grid
-from ..errors import InputError
+from ..bundle.graph import Graph
+from ..errors import BundleError, InputError
 from ..system.available_memory import available_bytes
 
-__all__ = ["STORAGES", "StripSettings", "exact_strips"]
+__all__ = ["STORAGES", "StripSettings", "exact_strips", "require_halos"]
 
 STORAGES = ("float32", "float16")
 """Precisions in which activations may wait between the steps."""
@@ -20,7 +22,7 @@ _PART_OF_AVAILABLE = 0.5
 
 @dataclass(frozen=True)
 class StripSettings:
-    """Run pictures in strips with the numbers of a single pass, if `storage` is "float32".
+    """Run pictures or clips in strips with the numbers of a single pass, if `storage` is "float32".
 
     Attributes:
         rows: the height of a strip in pixels. None: as many rows as the budget allows.
@@ -77,3 +79,18 @@ def exact_strips(
     if storage not in STORAGES:
         raise InputError(f"{argument('storage')}: wanted {' or '.join(map(repr, STORAGES))}, got {storage!r}")
     return StripSettings(pair[0], pair[1], memory_bytes, path, storage)
+
+
+def require_halos(tiling: object, stages: Sequence[Graph]) -> None:
+    """Refuse strips of a clip if the bundle does not say how far the rows of its frames depend on each other.
+
+    Raises:
+        BundleError: it does not.
+    """
+    if isinstance(tiling, StripSettings):
+        for graph in stages:
+            if graph.halo is None:
+                raise BundleError(
+                    f"{graph.file}: the bundle does not say how to cut frames into strips, since an earlier version "
+                    f"made it: export it again"
+                )

@@ -23,7 +23,7 @@ from ..errors import EngineError
 from ..system.page_memory import ReusedPages, own_page_memory
 from .spill_file import SpillFile
 
-__all__ = ["Activation", "ActivationStore"]
+__all__ = ["Activation", "ActivationStore", "narrowed"]
 
 Array = NDArray[Any]
 _STOP = attrgetter("rows.stop")
@@ -146,7 +146,7 @@ class ActivationStore:
         if place is not None and made is not place:
             np.copyto(place, made)
         if place is None:
-            narrow = _narrowed(made, self._stored)
+            narrow = narrowed(made, self._stored)
             array = self._memory(made.shape)
             if array is not None:
                 np.copyto(array, narrow)
@@ -191,8 +191,8 @@ class ActivationStore:
             self._file.close()
 
 
-def _narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
-    """A tile as it is kept.
+def narrowed(tile: Array, dtype: np.dtype[Any]) -> Array:
+    """An array in the precision in which it is kept.
 
     Raises:
         EngineError: it has values that float16 does not hold.

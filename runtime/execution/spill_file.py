@@ -39,9 +39,13 @@ class SpillFile:
 
     def write(self, array: NDArray[Any]) -> int:
         """Put a C-contiguous array somewhere; returns where, in bytes."""
-        start = self._take(array.nbytes)
-        self._move(self._file.write, start, array)
+        start = self.reserve(array.nbytes)
+        self.put(start, array)
         return start
+
+    def put(self, start: int, array: NDArray[Any]) -> None:
+        """Write a C-contiguous array from `start` on, into a reserved part."""
+        self._move(self._file.write, start, array)
 
     def read(self, start: int, target: NDArray[Any]) -> None:
         """Fill a C-contiguous array with what lies from `start` on."""
@@ -59,12 +63,17 @@ class SpillFile:
     def close(self) -> None:
         self._file.close()
 
-    def _take(self, size: int) -> int:
+    def reserve(self, size: int) -> int:
+        """Take `size` bytes that `put` may write and `free` gives back; returns where they start."""
         for index, (start, stop) in enumerate(self._free):
             if stop - start >= size:
                 self._free[index : index + 1] = [(start + size, stop)] if stop - start > size else []
                 return start
         self._end += size
+        try:
+            self._file.truncate(self._end)  # a part that is not yet written can be read
+        except OSError as error:
+            raise self._error(error) from error
         return self._end - size
 
     def _move(self, function: Any, start: int, array: NDArray[Any]) -> None:

@@ -78,6 +78,11 @@ def _chunks(sessions: Sessions, job: StreamJob, scope: CallScope) -> Iterator[Ch
     conditions = job.conditions_of(begin.frames)
     batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]
     size = (height // job.grid.spatial, width // job.grid.spatial) if direction == "encode" else (height, width)
+    if job.strips is not None:
+        from .piece_stream import strip_chunks  # here: other streams do not pay for it
+
+        yield from strip_chunks(sessions, job, scope, _chain(begin, job.chunks), conditions, (batch, *size))
+        return
     plan = stream_tiles(job.tiling, job.grid, direction, size)
     cells = batch * prod(plan.largest)
     most = frames_per_step(stages, job.strategy.frames_per_chunk, cells, job.grid.temporal)

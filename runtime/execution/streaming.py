@@ -21,12 +21,12 @@ from ..arrays.boundary import check_shape
 from ..backends.component import CallScope
 from ..backends.sessions import Sessions
 from ..bundle import ports
-from ..bundle.graph import Graph, Stage, TensorInfo
+from ..bundle.graph import Graph, TensorInfo
 from ..calls.chunks import Chunk
 from ..calls.conditions import Conditions
-from ..errors import InputError
 from ..system.page_memory import own_page_memory
 from .frame_queue import FrameQueue
+from .stream_lengths import next_count, refuse_rest
 
 __all__ = ["expected_shape", "run_stages", "run_tiles"]
 
@@ -130,7 +130,9 @@ def _stage(
             states = {name: own_page_memory(shape, dtype) for name, shape, dtype in shapes.states}
         ended = chunk.last
         del chunk  # the queue holds what is left of it
-        while count := _next_count(queue.count, graph.stage, shapes, most, first=first, last=ended):
+        while count := next_count(
+            queue.count, graph.stage, most, first=first, last=ended, holds_back=shapes.holds_back
+        ):
             last = ended and count == queue.count
             ends = ((ports.FIRST, first), (ports.LAST, last))
             flags = {name: np.array([flag], np.int64) for name, flag in ends if name in wanted}
@@ -145,26 +147,7 @@ def _stage(
             states = {shapes.state_names[name]: value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
-    if queue.count:
-        raise InputError(
-            f"stream: {queue.count} frames are left at the end; a clip has 1 + a multiple of {graph.stage.multiple}"
-        )
-
-
-def _next_count(waiting: int, stage: Stage, shapes: "_Shapes", most: int, *, first: bool, last: bool) -> int:
-    """How many of the waiting frames the next step takes. 0: it waits for more frames.
-
-    The clip's end is a step of its own, as short as possible. All frames that the stage held back come out with it.
-    """
-    multiple = stage.multiple
-    begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
-    least = max(stage.lead, begin + multiple) if first else multiple
-    if waiting < least and not last:
-        return 0
-    count = min(waiting, max(most, least))
-    if last and count == waiting > least and shapes.holds_back:
-        count -= multiple
-    return begin + (count - begin) // multiple * multiple if waiting else 0
+    refuse_rest(queue.count, graph.stage)
 
 
 @dataclass(frozen=True)
