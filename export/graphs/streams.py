@@ -1,4 +1,4 @@
-"""The graphs that run a clip chunk by chunk: one per stage of the decoder, and one for the encoder.
+"""The graphs that run a clip chunk by chunk: one per stage of the decoder and of the encoder.
 
 The inputs of a graph are `chunk` (the next frames), `first` and, if not causal, `last` (int64 (1,), 0 or 1), the inputs
 of the whole-clip graph other than latents, and the state of every layer. The outputs are `result` and the next states.
@@ -7,6 +7,7 @@ frames before the stage returns a frame.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,14 +27,15 @@ _MAX_LEAD = 1024  # frames
 
 
 class EncoderStream(nn.Module):
-    """The encoder: a chunk of a clip -> moments.
+    """One stage of the encoder: a chunk of a clip or the previous stage's result -> the next stage's input, or moments.
 
-    The first chunk has one frame and a multiple of the temporal ratio; later chunks have a multiple of the ratio.
+    The first chunk has one frame and a multiple of the stage's temporal stride; later chunks have a multiple of it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, index: int) -> None:
         super().__init__()
         self.model = model
+        self.index = index
         self.stream = Stream(causal=True)
 
     def forward(self, chunk: Tensor, first: Any, *states: Tensor) -> tuple[Tensor, ...]:
@@ -41,9 +43,9 @@ class EncoderStream(nn.Module):
         return (self.run(chunk, ()), *self.stream.states)
 
     def run(self, chunk: Tensor, extras: Sequence[Tensor]) -> Tensor:
-        """Run the encoder with the stream begun before. `extras` is empty."""
-        moments: Tensor = self.model.encoder(chunk, self.stream)
-        return moments
+        """Run the stage with the stream begun before. `extras` is empty."""
+        result: Tensor = self.model.encoder.stage(self.index, chunk, self.stream)
+        return result
 
 
 class DecoderStream(nn.Module):
@@ -80,7 +82,7 @@ def stream_specs(config: ModelConfig, model: nn.Module, component: str) -> Itera
     causal = bool(config.causal(component))
     if component == "encoder":
         if causal:
-            yield _encoder_spec(config, model)
+            yield from _encoder_specs(config, model)
         return
     noise = {stack.block: stack for stack in config.noise_stacks}
     # Timesteps and noise change no shape, so shapes are looked up in a model without them.
@@ -103,12 +105,15 @@ def _from(rest: Any, index: int) -> Iterator[Any]:
         index += 1
 
 
-def _encoder_spec(config: ModelConfig, model: nn.Module) -> GraphSpec:
-    module = EncoderStream(model)
-    pixels = _PROBE_CELLS * config.spatial_ratio
-    shape = (1, config.in_channels, 1, pixels, pixels)
-    _, shapes = _probe(module, shape)
-    return _spec("encoder", module, Stage(0, 1, config.temporal_ratio, 1), shape, (), shapes, True)
+def _encoder_specs(config: ModelConfig, model: Any) -> Iterator[GraphSpec]:
+    pixels, stages = _PROBE_CELLS * config.spatial_ratio, model.encoder.stages
+    shape: Shape = (1, config.in_channels, 1, pixels, pixels)
+    ratios = [part.ratio for part in stages] + [config.temporal_ratio]
+    for index, (ratio, after) in enumerate(pairwise(ratios)):
+        module = EncoderStream(model, index)
+        lead, shapes = _probe(module, shape)
+        yield _spec("encoder", module, Stage(index, lead, after // ratio, ratio), shape, (), shapes, True)
+        shape = (1, shapes[0][1], 1, *shapes[0][-2:])
 
 
 def _decoder_extras(config: ModelConfig, stack: NoiseStack | None) -> tuple[TensorSpec, ...]:

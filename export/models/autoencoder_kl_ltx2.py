@@ -5,6 +5,7 @@ Source of the architecture: Lightricks LTX-2 and diffusers' `AutoencoderKLLTX2Vi
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from .timestep_embedding import TimestepEmbedding
 __all__ = ["AutoencoderKLLTX2Video"]
 
 Config = AutoencoderKLLTX2VideoConfig
-_MAX_STAGE_LAYERS = 2  # residual blocks in a stage of the last up block
+_MAX_STAGE_LAYERS = 2  # residual blocks in a stage of a stream
 
 
 class DownBlock(nn.Module):
@@ -102,16 +103,77 @@ class Encoder(nn.Module):
         self.conv_act = nn.SiLU()
         self.conv_out = CausalConv3d(widths[-1], config.latent_channels + 1, mode)
 
+    @property
+    def stages(self) -> tuple["EncoderStage", ...]:
+        """The stages of a stream: each block in parts of `_MAX_STAGE_LAYERS` residual blocks, a downsampler with the
+        part before it.
+
+        The convolution before the first block goes with the first stage, and the convolution behind the middle block
+        with the last stage.
+        """
+        parts: list[list[Any]] = []
+        for block in (*self.down_blocks, self.mid_block):
+            layers: list[Any] = list(block.resnets)
+            own = [layers[start : start + _MAX_STAGE_LAYERS] for start in range(0, len(layers), _MAX_STAGE_LAYERS)]
+            own = own or [[]]
+            own[-1] += getattr(block, "downsamplers", ())
+            parts += [part for part in own if part]
+        stages, ratio = [], 1
+        for part in parts or [[]]:
+            stages.append(EncoderStage(tuple(part), ratio))
+            ratio *= math.prod(_time_stride(layer) for layer in part)
+        return tuple(stages)
+
     def forward(self, sample: Tensor, time: TimeAxis | None = None) -> Tensor:
         time = WholeClip(self.is_causal) if time is None else time
         hidden = self.conv_in(patchify(sample, self.patch_size), time)
         for block in self.down_blocks:
             hidden = block(hidden, time)
-        hidden = self.mid_block(hidden, time)
+        return self._moments(self.mid_block(hidden, time), time)
+
+    def stage(self, index: int, hidden: Tensor, time: TimeAxis) -> Tensor:
+        """Run one of `stages`.
+
+        Args:
+            index: index of the stage.
+            hidden: the result of the previous stage; the clip for the first stage.
+            time: the time axis.
+
+        Returns:
+            The input of the next stage, or the moments for the last stage.
+        """
+        stages = self.stages
+        if index == 0:
+            hidden = self.conv_in(patchify(hidden, self.patch_size), time)
+        for layer in stages[index].layers:
+            hidden = layer(hidden, time)
+        return self._moments(hidden, time) if index + 1 == len(stages) else hidden
+
+    def _moments(self, hidden: Tensor, time: TimeAxis) -> Tensor:
         hidden = self.conv_out(self.conv_act(self.norm_out(hidden)), time)
         # All latent channels share the log-variance in the last channel. `hidden` ends with its first copy.
         logvar = hidden[:, self.latent_channels :]
         return torch.cat([hidden] + [logvar] * (self.latent_channels - 1), dim=1)
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """A part of the encoder that is a graph of its own in a stream.
+
+    Attributes:
+        layers: residual blocks, and a downsampler at the end of a block.
+        ratio: frames of the clip per input frame of the stage.
+    """
+
+    layers: tuple[nn.Module, ...]
+    ratio: int
+
+
+def _time_stride(layer: nn.Module) -> int:
+    """How many frames of a layer's input make one frame of its result."""
+    if isinstance(layer, SpaceToDepth):
+        return layer.stride[0]
+    return layer.conv.stride[0] if isinstance(layer, CausalConv3d) else 1
 
 
 @dataclass(frozen=True)
@@ -165,23 +227,19 @@ class Decoder(nn.Module):
 
     @property
     def stages(self) -> tuple["DecoderStage", ...]:
-        """The stages of a stream: the mid block with the convolution before it, and each up block.
+        """The stages of a stream: the mid block with the convolution before it, and each up block, in parts of
+        `_MAX_STAGE_LAYERS` residual blocks.
 
-        The last up block, which has the largest frames, is divided into stages of `_MAX_STAGE_LAYERS` residual blocks.
-        The first chunk of a stage needs as many frames as its convolutions look ahead; for the whole last up block
-        these frames would determine the peak memory.
+        The first chunk of a stage needs as many frames as its convolutions look ahead; for a whole block these frames
+        would determine the peak memory. In strips, each part needs only a few rows around those that it makes.
         """
         blocks: list[Stack] = [self.mid_block, *self.up_blocks]
-        ratios = self._ratios
-        parts = [
-            DecoderStage(index, range(len(block.resnets)), ratios[index]) for index, block in enumerate(blocks[:-1])
-        ]
-        count = len(blocks[-1].resnets)
-        starts = range(0, max(count, 1), _MAX_STAGE_LAYERS)
-        last = len(parts)
-        for start in starts:  # upsampling goes with the first residual blocks
-            ratio = ratios[last if start == 0 else last + 1]
-            parts.append(DecoderStage(last, range(start, min(start + _MAX_STAGE_LAYERS, count)), ratio))
+        ratios, parts = self._ratios, []
+        for index, block in enumerate(blocks):
+            count = len(block.resnets)
+            for start in range(0, max(count, 1), _MAX_STAGE_LAYERS):  # upsampling goes with the first residual blocks
+                ratio = ratios[index if start == 0 else index + 1]
+                parts.append(DecoderStage(index, range(start, min(start + _MAX_STAGE_LAYERS, count)), ratio))
         return tuple(parts)
 
     @property
@@ -239,7 +297,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         if index > 0:
             return self.up_blocks[index - 1](hidden, time, timesteps, noise, layers)
-        return self.mid_block(self.conv_in(hidden, time), time, timesteps, noise, layers)
+        if layers is None or layers.start == 0:
+            hidden = self.conv_in(hidden, time)
+        return self.mid_block(hidden, time, timesteps, noise, layers)
 
     def _picture(self, hidden: Tensor, time: TimeAxis, timesteps: Tensor | None) -> Tensor:
         hidden = self.norm_out(hidden)

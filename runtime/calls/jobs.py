@@ -330,7 +330,9 @@ class Jobs:
                 f"again with --dtype {self._dtype} --strips"
             )
         if strategy.streaming and options.stream is None:
-            require_halos(strategy.tiling, self.stages(component, options.causal))
+            stages = self.stages(component, options.causal)
+            if isinstance(strategy.tiling, StripSettings):
+                require_halos(stages)
         elif isinstance(strategy.tiling, TilingSettings):
             _ = job.tiles  # tiles that leave a gap are refused now
         if options.exact and not job.exact:

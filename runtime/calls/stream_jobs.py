@@ -99,7 +99,8 @@ class StreamJobs:
             chunks = iter([whole])
         conditions_of = partial(conditions_for, config, temb=options.temb, rng=options.rng)
         settled = _streaming(strategy, options)
-        require_halos(settled.tiling, stages)
+        if isinstance(settled.tiling, StripSettings):
+            require_halos(stages)
         return StreamJob(stages, self._grid, chunks, settled, conditions_of, options.output, options.out)
 
     def encode(self, frames: Any, strategy: Strategy, options: StreamOptions) -> StreamJob:
@@ -111,7 +112,8 @@ class StreamJobs:
         check_token(options.cancel)
         stages = self._jobs.stages("encoder", options.causal)
         _check_frames(options.frames_per_chunk)
-        require_halos(strategy.tiling, stages)
+        if isinstance(strategy.tiling, StripSettings):
+            require_halos(stages)
         chunks = self._checked(frames, "sample", self._jobs.config.in_channels)
         return StreamJob(stages, self._grid, chunks, _streaming(strategy, options))
 

@@ -81,16 +81,15 @@ def exact_strips(
     return StripSettings(pair[0], pair[1], memory_bytes, path, storage)
 
 
-def require_halos(tiling: object, stages: Sequence[Graph]) -> None:
+def require_halos(stages: Sequence[Graph]) -> None:
     """Refuse strips of a clip if the bundle does not say how far the rows of its frames depend on each other.
 
     Raises:
         BundleError: it does not.
     """
-    if isinstance(tiling, StripSettings):
-        for graph in stages:
-            if graph.halo is None:
-                raise BundleError(
-                    f"{graph.file}: the bundle does not say how to cut frames into strips, since an earlier version "
-                    f"made it: export it again"
-                )
+    for graph in stages:
+        if graph.halo is None:
+            raise BundleError(
+                f"{graph.file}: the bundle does not say how to cut frames into strips, since an earlier version made "
+                f"it: export it again"
+            )

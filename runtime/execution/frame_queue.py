@@ -1,14 +1,16 @@
-"""A queue of frames along time, (B, C, T, H, W), between two stages of a stream."""
+"""A queue of frames along time, (B, C, T, H, W), between two stages of a stream, and how many a step takes of it."""
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from ..bundle.graph import Stage
+from ..errors import InputError
 from ..system.page_memory import own_page_memory
 
-__all__ = ["FrameQueue"]
+__all__ = ["FrameQueue", "next_count", "refuse_rest"]
 
 
 class FrameQueue:
@@ -42,6 +44,39 @@ class FrameQueue:
             parts.append(part)
             count -= part.shape[2]
         return _joined(parts)
+
+
+def next_count(waiting: int, stage: Stage, most: int, *, first: bool, last: bool, holds_back: bool) -> int:
+    """How many of the waiting frames the next step of a stage takes. 0: it waits for more frames.
+
+    The clip's end is a step of its own, as short as possible. All frames that the stage held back come out with it.
+
+    Args:
+        waiting: frames that wait.
+        stage: the stage.
+        most: the most frames of a step; a first step takes more if it would give none otherwise.
+        first: whether it is the clip's first step.
+        last: whether the clip ends with the waiting frames.
+        holds_back: whether the stage looks ahead, so that it gives more frames at the clip's end than it takes.
+    """
+    multiple = stage.multiple
+    begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
+    least = max(stage.lead, begin + multiple) if first else multiple
+    if waiting < least and not last:
+        return 0
+    count = min(waiting, max(most, least))
+    if last and count == waiting > least and holds_back:
+        count -= multiple
+    return begin + (count - begin) // multiple * multiple if waiting else 0
+
+
+def refuse_rest(waiting: int, stage: Stage) -> NoReturn:
+    """Refuse frames that are left when a clip ends.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(f"stream: {waiting} frames are left at the end; a clip has 1 + a multiple of {stage.multiple}")
 
 
 def _cut(part: Any, start: int, stop: int) -> Any:

@@ -22,6 +22,7 @@ from ..calls.chunks import Chunk
 from ..calls.conditions import Conditions
 from ..calls.stream_jobs import StreamJob
 from ..system.page_memory import own_page_memory, trim_heap
+from .frame_queue import next_count, refuse_rest
 from .frame_store import Frames, FrameStore, GivenFrames, HeldFrames, PieceQueue
 from .piece_plan import (
     PART_FOR_STEPS,
@@ -33,7 +34,6 @@ from .piece_plan import (
     plan_pieces,
     units_per_cell,
 )
-from .stream_lengths import next_count, refuse_rest
 
 __all__ = ["run_pieces", "strip_chunks"]
 
@@ -175,7 +175,8 @@ class _Stage:
                 yield queue, count, first, last
                 queue.drop(count)
                 first = False
-        refuse_rest(queue.count, stage)
+        if queue.count:
+            refuse_rest(queue.count, stage)
         for state in self.states.values():
             state.free()
         self.states = {}

@@ -15,7 +15,7 @@ from ..calls.conditions import Conditions
 from ..calls.jobs import Job
 from ..calls.stream_jobs import StreamJob
 from ..calls.tiling_settings import stream_tiles
-from ..errors import EngineError
+from ..errors import EngineError, InputError
 from ..system.page_memory import trim_heap
 from .run import sessions_for
 from .stream_lengths import frames_per_step, frames_within, peak_estimate_bytes
@@ -78,10 +78,13 @@ def _chunks(sessions: Sessions, job: StreamJob, scope: CallScope) -> Iterator[Ch
     conditions = job.conditions_of(begin.frames)
     batch, (height, width) = begin.frames.shape[0], begin.frames.shape[-2:]
     size = (height // job.grid.spatial, width // job.grid.spatial) if direction == "encode" else (height, width)
+    source = _chain(begin, job.chunks)
+    if direction == "encode":
+        source = _on_grid(source, job.grid.temporal)
     if job.strips is not None:
         from .piece_stream import strip_chunks  # here: other streams do not pay for it
 
-        yield from strip_chunks(sessions, job, scope, _chain(begin, job.chunks), conditions, (batch, *size))
+        yield from strip_chunks(sessions, job, scope, source, conditions, (batch, *size))
         return
     plan = stream_tiles(job.tiling, job.grid, direction, size)
     cells = batch * prod(plan.largest)
@@ -99,7 +102,6 @@ def _chunks(sessions: Sessions, job: StreamJob, scope: CallScope) -> Iterator[Ch
     def run(source: Iterator[Chunk], own: Conditions | None, latent_size: tuple[int, int]) -> Iterator[Chunk]:
         return run_stages(sessions, scope, zip(stages, most, strict=True), source, own, latent_size, pixels=made)
 
-    source = _chain(begin, job.chunks)
     del begin
     streams = run(source, conditions, size) if plan.count == 1 else run_tiles(plan, run, source, conditions)
     for chunk in streams:
@@ -112,6 +114,23 @@ def _chain(begin: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
     yield begin
     del begin
     yield from rest
+
+
+def _on_grid(chunks: Iterator[Chunk], ratio: int) -> Iterator[Chunk]:
+    """The chunks of a clip, whose number of frames is known with the last chunk.
+
+    Raises:
+        InputError: the number is off the grid.
+    """
+    count = 0
+    for chunk in chunks:
+        count += chunk.frames.shape[2]
+        if chunk.last and (count - 1) % ratio:
+            raise InputError(
+                f"stream: {(count - 1) % ratio} frames are left at the end; a clip has 1 + a multiple of {ratio}"
+            )
+        yield chunk
+        del chunk
 
 
 def _split(frames: NDArray[Any], most: int | None, output: str, out: NDArray[Any] | None = None) -> Iterator[Any]:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from ..bundle import ports
 from ..bundle.graph import Graph, Stage
 from ..bundle.profiles import Profile
-from ..errors import InputError
 
 __all__ = [
     "ENGINE_FRAMES",
@@ -19,9 +18,7 @@ __all__ = [
     "frames_per_step",
     "frames_within",
     "most_frames",
-    "next_count",
     "peak_estimate_bytes",
-    "refuse_rest",
     "stage_frames",
     "step_frames",
     "values_per_cell",
@@ -77,6 +74,8 @@ def step_frames(graphs: Sequence[Graph], frames: int) -> list[int]:
     """The most frames of a step of each of a component's stages, where a step of the last one brings at most `frames`
     frames of the clip. Those before it, whose frames are smaller, take more where they are there: as many as make
     tensors of `_EARLY_SHARE` of its size, since every step sees the frames around its own once more."""
+    if graphs[0].component == "encoder":  # its first stage has the largest frames
+        return [stage_frames(graph, frames) for graph in graphs]
     ratios = [_stage(graph).ratio for graph in graphs[1:]] + [1]
     largest = frames * values_per_cell(graphs[-1])
 
@@ -124,40 +123,6 @@ def peak_estimate_bytes(graphs: tuple[Graph, ...], frames: tuple[int, ...], cell
 def frames_ahead(graphs: Iterable[Graph]) -> int:
     """About how many frames of the clip a component's stages take in before the last one gives any."""
     return sum(_stage(graph).lead * _stage(graph).ratio for graph in graphs)
-
-
-def next_count(waiting: int, stage: Stage, most: int, *, first: bool, last: bool, holds_back: bool) -> int:
-    """How many of the waiting frames the next step of a stage takes. 0: it waits for more frames.
-
-    The clip's end is a step of its own, as short as possible. All frames that the stage held back come out with it.
-
-    Args:
-        waiting: frames that wait.
-        stage: the stage.
-        most: the most frames of a step; a first step takes more if it would give none otherwise.
-        first: whether it is the clip's first step.
-        last: whether the clip ends with the waiting frames.
-        holds_back: whether the stage looks ahead, so that it gives more frames at the clip's end than it takes.
-    """
-    multiple = stage.multiple
-    begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
-    least = max(stage.lead, begin + multiple) if first else multiple
-    if waiting < least and not last:
-        return 0
-    count = min(waiting, max(most, least))
-    if last and count == waiting > least and holds_back:
-        count -= multiple
-    return begin + (count - begin) // multiple * multiple if waiting else 0
-
-
-def refuse_rest(waiting: int, stage: Stage) -> None:
-    """Refuse frames that are left when a clip ends.
-
-    Raises:
-        InputError: there are some.
-    """
-    if waiting:
-        raise InputError(f"stream: {waiting} frames are left at the end; a clip has 1 + a multiple of {stage.multiple}")
 
 
 def frames_within(

@@ -25,8 +25,7 @@ from ..bundle.graph import Graph, TensorInfo
 from ..calls.chunks import Chunk
 from ..calls.conditions import Conditions
 from ..system.page_memory import own_page_memory
-from .frame_queue import FrameQueue
-from .stream_lengths import next_count, refuse_rest
+from .frame_queue import FrameQueue, next_count, refuse_rest
 
 __all__ = ["expected_shape", "run_stages", "run_tiles"]
 
@@ -147,7 +146,8 @@ def _stage(
             states = {shapes.state_names[name]: value for name, value in results.items()}
             yield Chunk(frames, last)
             del frames, results
-    refuse_rest(queue.count, graph.stage)
+    if queue.count:
+        refuse_rest(queue.count, graph.stage)
 
 
 @dataclass(frozen=True)
