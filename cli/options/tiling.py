@@ -87,7 +87,7 @@ def _strip_options(command: Function) -> Function:
             cls=RenamedOption,
             former="--exact",
             is_flag=True,
-            help="Images: work in strips, with the pixels of a single pass, in bounded memory at any size.",
+            help="Work in strips, with the pixels of a single pass, in bounded memory at any size. Clips stream then.",
         ),
     ):
         command = option(command)
@@ -138,8 +138,8 @@ class Way:
             return False
         if any(option is not None for option in (self.tile, self.overlap, self.blend)):
             raise click.UsageError("--strips needs no --tile, --overlap or --blend: strips do not overlap")
-        if not vae.config.supports_strips:
-            raise InputError(f"--strips is for image models, and the bundle is {vae.family}: leave it out")
+        if not (vae.config.supports_strips or vae.config.supports_streams):
+            raise InputError(f"--strips: {vae.family} does not run in strips; leave it out")
         strip = self.strip[0] if self.strip is not None and len(self.strip) == 1 else self.strip
         settings: dict[str, Any] = {"exact": True, "strip": strip, "storage": self.storage or STORAGES[0]}
         vae.enable_tiling(**settings)

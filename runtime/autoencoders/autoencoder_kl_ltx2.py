@@ -267,7 +267,7 @@ class AutoencoderKLLTX2Video(Autoencoder):
             InputError: a size off the grid, or nothing fits. BundleError: exported without streaming graphs.
         """
         base = self.settings
-        if stream:
+        if stream or isinstance(base.tiling, StripSettings):
             self.opened.jobs.stages("encoder", None)
             base = replace(base, streaming=True)
         if exact and base.streaming and base.tiling is not None and not self.chunks_ran(size(), base).exact:

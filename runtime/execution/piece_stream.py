@@ -213,13 +213,14 @@ class _Stage:
         for tensor in self.graph.inputs:
             name = tensor.name
             if name == ports.CHUNK:
-                inputs[name] = queue.read(count, *self._window(tensor, tile))
+                piece = queue.read(count, *self._window(tensor, tile))
+                inputs[name] = piece.astype(tensor.dtype, copy=False)  # graphs of low precision may take float16
             elif ports.is_state(name):
                 shape, whole = self._shape(tensor, queue.shape[0]), self.states[name].whole()
-                if whole is not None and len(self.pieces.tiles) == 1:
+                if whole is not None and len(self.pieces.tiles) == 1 and tensor.dtype == "float32":
                     inputs[name] = whole
                     continue
-                inputs[name] = own_page_memory((*shape[:3], *self._window_size(tensor, tile)))
+                inputs[name] = own_page_memory((*shape[:3], *self._window_size(tensor, tile)), tensor.dtype)
                 if not first:  # the first step does not look at them
                     self.states[name].read(slice(0, shape[2]), *self._window(tensor, tile), inputs[name])
             elif name in given:

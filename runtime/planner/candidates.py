@@ -65,7 +65,12 @@ def strips_within(
     dtype: str = "float32",
 ) -> Strategy | None:
     """Strips that hold about `memory_bytes` in addition to input and output. None: the bundle has no strips.
-    `settings`: the other settings of the strips."""
+    `settings`: the other settings of the strips. The strips of a clip are a stream."""
+    if work.grid.video:
+        stages = manifest.find_streams(work.component, dtype)
+        if not stages or any(graph.halo is None for graph in stages):
+            return None
+        return Strategy(replace(settings or StripSettings(), memory_bytes=max(memory_bytes, 0)), streaming=True)
     graphs = manifest.find_strip_graphs(work.component, dtype)
     if not graphs:
         return None

@@ -14,10 +14,12 @@ from ..bundle.manifest import Manifest
 from ..calls.strategy import WHOLE, Strategy
 from ..calls.strip_settings import StripSettings
 from ..calls.workload import Workload, volume
+from ..errors import EngineError
 from ..execution.stream_lengths import frames_ahead, most_frames, peak_estimate_bytes, step_frames
 from .calibration import Points
 from .candidates import TileSizes
 from .cost_lines import CostLines, attention_bytes
+from .piece_costs import piece_bytes, piece_seconds
 from .strip_costs import strip_cost
 from .tuning import PEAK_MARGIN, PREDICTION_FACTOR, STREAM_FACTOR, STRIP_FACTOR
 
@@ -84,6 +86,8 @@ class Costs:
             case "strips":
                 held, seconds = strip_cost(self._manifest, self._points, own, strategy, self._dtype)
                 held *= STRIP_FACTOR
+            case "stream in strips":
+                held, seconds = self._stream_strips(own, strategy, most_bytes)
             case "tiles":
                 held, seconds = self._tiles(own, strategy, most_bytes)
             case "stream":
@@ -131,6 +135,20 @@ class Costs:
         held, seconds = self._pass(work, strategy.untiled, probed, most_bytes)
         own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # `_around` counts the whole input
         return STREAM_FACTOR * held - own, seconds * work.cells[0] / probed[0]
+
+    def _stream_strips(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
+        """The cost of a stream in strips: that of the open engines, and an upper estimate of the pieces."""
+        settings = strategy.tiling
+        assert isinstance(settings, StripSettings)
+        graphs, chunk = self._manifest.find_streams(work.component, self._dtype), strategy.frames_per_chunk
+        if any(graph.halo is None for graph in graphs):
+            raise EngineError("the bundle does not say how to cut frames into strips: export it again")
+        plain = replace(strategy.untiled, frames_per_chunk=chunk or most_frames(work.component))
+        probed = self._probed(work, plain)
+        line = self._lines.line(work, plain, probed, most_bytes)
+        seconds = line.unit_seconds * volume(work.grid, probed) * work.batch * work.cells[0] / probed[0]
+        held = max(line.loaded_bytes, line.point.opening_bytes) + piece_bytes(graphs, work, settings, chunk)
+        return held, piece_seconds(graphs, work, settings, chunk, seconds)
 
     def _stream_tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         """The cost of several streams, one for each tile. They share the engine.

@@ -176,7 +176,7 @@ def reason_of(seen: Sequence[JudgedStrategy], chosen: JudgedStrategy, budget: in
     allowed = memory_text(budget)
     assert chosen.cost is not None
     fits = f"{chosen.label}: at most {memory_text(chosen.cost.most_bytes)} of {allowed}"
-    if not chosen.is_exact and chosen.strategy.kind == "strips":
+    if not chosen.is_exact and chosen.strategy.kind in ("strips", "stream in strips"):
         return f"{fits}; approximate, since what waits between the steps is kept in float16"
     if not chosen.is_exact:
         return (

@@ -47,6 +47,8 @@ class DeviceCosts:
         match strategy.kind:
             case "strips":
                 held = self._strips(own, strategy)
+            case "stream in strips":
+                raise EngineError("what streams in strips take of a GPU's memory is not known")
             case "tiles":
                 held = self._whole(replace(own, cells=plan_of(own, strategy).largest), self._memory.tiles_at_once)
             case "stream":

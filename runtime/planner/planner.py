@@ -83,9 +83,10 @@ class Planner:
         exact = [one for one in self._every(work, base, may_stream) if is_exact(work, one)]
         for streaming in (False, True):
             look_at(one for one in exact if one.streaming is streaming)
-        if (complete or not fitting) and not base.streaming and not work.in_one_pass:
+        may_cut = may_stream or base.streaming if work.grid.video else not base.streaming
+        if (complete or not fitting) and may_cut and not work.in_one_pass:
             strips = base.tiling if isinstance(base.tiling, StripSettings) else StripSettings()
-            look_at(self._strips(work, budget, strips, most))
+            look_at(self._strips(work, budget, strips, most, base.frames_per_chunk))
         if not approximate:
             fitting = [one for one in fitting if one.is_exact]
         chosen = min(fitting, key=lambda one: one.seconds, default=None)
@@ -179,7 +180,7 @@ class Planner:
             if whole > WHOLE_OVER_TILE * tile:
                 del smallest["whole"]
         yield from smallest.values()
-        if not work.in_one_pass and self._manifest.find_strip_graphs(work.component, self._dtype):
+        if not work.in_one_pass and (not work.grid.video or any(one.streaming for one in every)):
             strips = strips_within(self._manifest, work, LEAST_STRIP_BYTES, dtype=self._dtype)
             if strips is not None:
                 yield strips
@@ -217,9 +218,11 @@ class Planner:
             reason = str(error)
         return self._candidate(work, strategy, cost, reason, budget)
 
-    def _strips(self, work: Workload, budget: int, settings: StripSettings, most: int) -> list[Strategy]:
+    def _strips(
+        self, work: Workload, budget: int, settings: StripSettings, most: int, frames_per_chunk: int | None
+    ) -> list[Strategy]:
         """Strips in the largest share of the budget that fits, or in the least that they need."""
-        left = budget - work.input_bytes - work.result_bytes()
+        left = budget - work.input_bytes - (0 if work.output == "frames" else work.result_bytes())
         found = []
         for share in STRIP_BUDGET_SHARES:
             strips = strips_within(
@@ -227,13 +230,14 @@ class Planner:
             )
             if strips is None:
                 break
+            strips = replace(strips, frames_per_chunk=frames_per_chunk if strips.streaming else None)
             found = [strips]
             if self._judged(work, strips, budget, most).refused is None:
                 break
         return found
 
     def _judged(self, work: Workload, strategy: Strategy, budget: int, most: int | None) -> JudgedStrategy:
-        reason = None if strategy.kind == "strips" else _piece(work, strategy).too_large
+        reason = None if isinstance(strategy.tiling, StripSettings) else _piece(work, strategy).too_large
         cost = None
         try:
             cost = None if reason else self._costs.of(work, strategy, most)
@@ -250,7 +254,7 @@ class Planner:
 
 
 def is_exact(work: Workload, strategy: Strategy) -> bool:
-    if strategy.kind == "strips":
+    if isinstance(strategy.tiling, StripSettings):
         return strategy.is_exact
     return strategy.is_exact or plan_of(work, strategy).count == 1
 
@@ -259,7 +263,7 @@ def _piece(work: Workload, strategy: Strategy) -> Workload:
     """The part of the work that one engine call does, as far as the sizes of its tensors matter."""
     if strategy.sliced:
         work = replace(work, batch=1)
-    if strategy.kind == "strips":
+    if isinstance(strategy.tiling, StripSettings):
         return work
     if strategy.tiling is not None:
         tile = plan_of(work, strategy).largest

@@ -50,9 +50,18 @@ MIB = 1 << 20
 @pytest.fixture
 def planned(bundle_of: Callable[[str], Path]) -> Callable[..., tuple[Decision, MadeUp]]:
     def plan(
-        name: str, cells: tuple[int, ...], budget: int, base: Strategy = WHOLE, *, batch: int = 1, **options: Any
+        name: str,
+        cells: tuple[int, ...],
+        budget: int,
+        base: Strategy = WHOLE,
+        *,
+        batch: int = 1,
+        of_before: bool = False,
+        **options: Any,
     ) -> tuple[Decision, MadeUp]:
         manifest = Manifest.open(bundle_of(name))
+        if of_before:  # it does not say how to cut frames into strips
+            manifest = replace(manifest, streams=tuple(replace(graph, halo=None) for graph in manifest.streams))
         grid = Grid.of(manifest.config)
         points = MadeUp(grid)
         work = Workload(manifest.config, grid, "decoder", batch, cells, "frames" if len(cells) == 3 else "float32")
@@ -145,11 +154,33 @@ def test_a_stream_is_the_better_plan_where_a_whole_pass_does_not_fit(planned: An
 
 
 def test_tiles_are_taken_only_where_nothing_exact_fits(planned: Any) -> None:
-    decision, _ = planned("ltx20", (9, 16, 16), 900 * MIB)
+    decision, _ = planned("ltx20", (9, 16, 16), 900 * MIB, of_before=True)
     assert decision.chosen.strategy.tiling is not None
     assert not decision.chosen.is_exact
     assert "approximate" in decision.reason
     assert all(one.refused for one in decision.candidates if one.is_exact)
+
+
+def test_a_clip_goes_in_strips_before_anything_is_approximated(planned: Any) -> None:
+    decision, _ = planned("ltx20", (9, 16, 16), 900 * MIB)
+    assert decision.chosen.strategy.kind == "stream in strips"
+    assert decision.chosen.is_exact
+    assert decision.chosen.cost.most_bytes <= 900 * MIB
+    assert not any(one.cost for one in decision.candidates if not one.is_exact), "tiles are not measured"
+    decision, _ = planned("ltx20", (9, 16, 16), 900 * MIB, Strategy(streaming=True, frames_per_chunk=4))
+    assert (decision.chosen.strategy.kind, decision.chosen.strategy.frames_per_chunk) == ("stream in strips", 4)
+
+
+def test_strips_of_a_clip_hold_more_where_their_budget_is_larger(bundle_of: Callable[[str], Path]) -> None:
+    manifest = Manifest.open(bundle_of("ltx20"))
+    grid = Grid.of(manifest.config)
+    work = Workload(manifest.config, grid, "decoder", 1, (9, 64, 64), "frames")
+    costs = Costs(manifest, MADE_UP, MadeUp(grid))
+    budgets = (128, 512, 2048)
+    held = [costs.of(work, Strategy(StripSettings(memory_bytes=one * MIB), streaming=True)) for one in budgets]
+    assert [one.bytes for one in held] == sorted(one.bytes for one in held)
+    assert all(one.bytes < (50 + 1.1 * budget) * MIB for one, budget in zip(held, budgets, strict=True))
+    assert held[0].seconds > held[2].seconds, "low strips read more rows around their own"  # type: ignore[operator]
 
 
 def test_an_impossible_budget_names_the_least_that_would_do(planned: Any) -> None:
