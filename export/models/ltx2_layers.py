@@ -16,6 +16,7 @@ from .time_axis import TimeAxis
 from .timestep_embedding import TimestepEmbedding
 
 __all__ = [
+    "STAGE_LAYERS",
     "CausalConv3d",
     "DepthToSpace",
     "PixelNorm",
@@ -25,10 +26,14 @@ __all__ = [
     "affine",
     "modulate",
     "pack",
+    "patchify",
     "unpack",
+    "unpatchify",
 ]
 
 Stride = tuple[int, int, int]
+STAGE_LAYERS = 2
+"""The most residual blocks in a stage of a stream."""
 
 
 class PixelNorm(nn.Module):
@@ -207,6 +212,27 @@ def unpack(hidden: Tensor, channels: int, stride: Stride) -> Tensor:
     columns = hidden.reshape(batch, channels * s0 * s1, s2, frames, height, width).permute(0, 1, 3, 4, 5, 2)
     rows = columns.reshape(batch, channels, s0, s1, frames, height, width * s2).permute(0, 1, 4, 2, 5, 3, 6)
     return rows.reshape(rows.shape[0], channels, frames * s0, height * s1, width * s2)
+
+
+def patchify(sample: Tensor, size: int) -> Tensor:
+    """Pack patches into channels: (B, C, T, H, W) -> (B, C * size^2, T, H / size, W / size).
+
+    Within a channel, columns vary more slowly than rows. The move takes two steps, for the reason given in `pack`.
+    """
+    batch, channels, frames, height, width = sample.shape
+    rows = sample.reshape(batch, channels, frames, height // size, size, width).permute(0, 1, 4, 2, 3, 5)
+    split = rows.reshape(batch, channels, size, frames, height // size, width // size, size)
+    packed = split.permute(0, 1, 6, 2, 3, 4, 5)
+    return packed.reshape(packed.shape[0], -1, frames, height // size, width // size)
+
+
+def unpatchify(hidden: Tensor, channels: int, size: int) -> Tensor:
+    """Undo `patchify`: (B, channels * size^2, T, H, W) -> (B, channels, T, H * size, W * size)."""
+    batch, _, frames, height, width = hidden.shape
+    split = hidden.reshape(batch, channels, size, size, frames, height, width)
+    rows = split.permute(0, 1, 3, 4, 5, 6, 2).reshape(batch, channels, size, frames, height, width * size)
+    spread = rows.permute(0, 1, 3, 4, 2, 5)
+    return spread.reshape(spread.shape[0], channels, frames, height * size, width * size)
 
 
 class SpaceToDepth(nn.Module):

@@ -122,6 +122,7 @@ def plan_pieces(
     budget_bytes: int,
     strip: tuple[int, int | None] | None,
     frames_per_chunk: int | None,
+    item_bytes: int = _ITEM_BYTES,
     most: tuple[tuple[int, int, int], ...] | None = None,
 ) -> tuple[StagePieces, ...]:
     """The pieces of each stage of a stream over latents of `cells`.
@@ -134,6 +135,7 @@ def plan_pieces(
         strip: rows and columns (None: all) that a piece of the last stage keeps, in latent cells. The pieces of the
             other stages then hold as much as that piece. None: as the budget allows.
         frames_per_chunk: the most frames of the clip that a step brings. None: what costs least.
+        item_bytes: of a value of the frames that the last stage gives.
         most: by stage, the frames of its input, and the units of height and width, that its engines take at most.
             None: any.
     """
@@ -145,7 +147,17 @@ def plan_pieces(
         budget_bytes = _step_bytes(finest, scale, batch, stage_frames(finest, chunk), *window)
         frames_per_chunk = chunk
     return tuple(
-        _planned(graph, scale, cells, batch, budget_bytes, frames, strip if graph is finest else None, limit)
+        _planned(
+            graph,
+            scale,
+            cells,
+            batch,
+            budget_bytes,
+            frames,
+            strip if graph is finest else None,
+            limit,
+            item_bytes if graph is graphs[-1] and graph.component == "decoder" else 0,
+        )
         for graph, scale, frames, limit in zip(
             graphs,
             _scales(graphs),
@@ -192,20 +204,25 @@ def _planned(
     lengths: Iterable[int],
     strip: tuple[int, int | None] | None,
     most: tuple[int, int, int] | None,
+    item_bytes: int,
 ) -> StagePieces:
     units, halo = units_per_cell(graph), graph.halo or 0
     height, width = (length * units for length in cells)
     best: tuple[tuple[float, ...], StagePieces] | None = None
+    result = graph.outputs[0]
+    factor = prod(own for _, own in axis_factors(result).values()) // units**2
+    frame_bytes = batch * item_bytes * int(result.shape[1]) * factor * height * width
     for frames in lengths if most is None else [min(length, most[0]) for length in lengths]:
+        left = budget_bytes - frame_bytes * frames
         for columns in _widths(width, halo, strip, units, most):
-            rows = _most_rows(_step_bytes(graph, scale, batch, frames, 1, columns), halo, budget_bytes, height)
+            rows = _most_rows(_step_bytes(graph, scale, batch, frames, 1, columns), halo, left, height)
             if strip is not None:
                 rows = min(strip[0] * units + 2 * halo, height)
             if most is not None:
                 rows = min(rows, most[1])
             down, across = pieces_along(height, rows, halo), pieces_along(width, columns, halo)
             tile = _length(down[0].window), _length(across[0].window)
-            held = _step_bytes(graph, scale, batch, frames, *tile)
+            held = _step_bytes(graph, scale, batch, frames, *tile) + frame_bytes * frames
             over = len(down) * tile[0] * len(across) * tile[1] / (height * width)
             tiles = tuple(Tile(row, column) for row in down for column in across)
             found = StagePieces(graph, frames, (height, width), tiles, held)

@@ -73,6 +73,7 @@ def strip_chunks(
         budget_bytes=int(PART_FOR_STEPS * budget),
         strip=None if settings.rows is None else (settings.rows // spatial, _cells(settings.columns, spatial)),
         frames_per_chunk=job.strategy.frames_per_chunk,
+        item_bytes=np.dtype(job.output).itemsize,
         most=None
         if backend.capabilities.any_size
         else tuple(most_units(graph, backend.profiles(graph)) for graph in job.stages),

@@ -21,7 +21,6 @@ from .tuning import DISK_BYTES_PER_SECOND
 __all__ = ["piece_bytes", "piece_seconds"]
 
 _ITEM_BYTES = 4
-_CHUNKS_HELD = 2  # of the clip's frames: the chunk that is made, and the chunk before it, which the caller holds
 
 
 def piece_bytes(
@@ -38,9 +37,9 @@ def piece_bytes(
     stages = _stages(graphs, work, settings, frames_per_chunk)
     waiting = min(_waiting_bytes(stages, work.batch), int(PART_FOR_WAITING * settings.budget_bytes))
     last = stages[-1]
-    item = 1 if work.output in ("uint8", "frames") else _ITEM_BYTES
+    # The chunk that is made counts as a part of its step. The caller holds the chunk before it.
     made = _frame_values(last, graphs[-1].outputs[0]) * work.batch
-    return max(stage.step_bytes for stage in stages) + waiting + _CHUNKS_HELD * item * made * _most_frames(last)
+    return max(stage.step_bytes for stage in stages) + waiting + _item_bytes(work) * made * _most_frames(last)
 
 
 def piece_seconds(
@@ -71,7 +70,12 @@ def _stages(
         budget_bytes=int(PART_FOR_STEPS * settings.budget_bytes),
         strip=None if rows is None else (rows // spatial, columns),
         frames_per_chunk=frames_per_chunk,
+        item_bytes=_item_bytes(work),
     )
+
+
+def _item_bytes(work: Workload) -> int:
+    return 1 if work.output in ("uint8", "frames") else _ITEM_BYTES
 
 
 def _waiting_bytes(stages: Sequence[StagePieces], batch: int) -> int:
@@ -104,13 +108,13 @@ def _overhead(stage: StagePieces) -> float:
         (tile.rows.window.stop - tile.rows.window.start) * (tile.columns.window.stop - tile.columns.window.start)
         for tile in stage.tiles
     )
-    return read / prod(stage.size)
+    return float(read / prod(stage.size))
 
 
 def _multiplications(graph: Graph) -> float:
     """In proportion to those of a stage: each state belongs to a convolution of about as many channels."""
     assert graph.stage is not None
-    own = 0
+    own: int = 0
     for tensor in graph.inputs:
         if ports.is_state(tensor.name):
             channels = int(tensor.shape[1])

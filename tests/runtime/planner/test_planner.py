@@ -179,7 +179,7 @@ def test_strips_of_a_clip_hold_more_where_their_budget_is_larger(bundle_of: Call
     budgets = (128, 512, 2048)
     held = [costs.of(work, Strategy(StripSettings(memory_bytes=one * MIB), streaming=True)) for one in budgets]
     assert [one.bytes for one in held] == sorted(one.bytes for one in held)
-    assert all(one.bytes < (50 + 1.1 * budget) * MIB for one, budget in zip(held, budgets, strict=True))
+    assert all(one.bytes < (50 + 1.5 * budget) * MIB for one, budget in zip(held, budgets, strict=True))
     assert held[0].seconds > held[2].seconds, "low strips read more rows around their own"  # type: ignore[operator]
 
 
