@@ -55,8 +55,8 @@ class _Strategy(click.Choice):  # type: ignore[type-arg] # generic only since cl
     "strategies",
     multiple=True,
     type=_Strategy(),
-    help="How calls run; repeatable. 'default' runs as a plain call does, 'stream' is for clips and 'strips' for "
-    "pictures.  [default: default, and tiled with --tile, --overlap or --blend]",
+    help="How calls run; repeatable. 'default' runs as a plain call does, 'stream' is for clips.  [default: "
+    "default, and tiled with --tile, --overlap or --blend]",
 )
 @click.option("--warm", is_flag=True, help="Warm each size up first: OpenVINO compiles a model for it.")
 @click.option(

@@ -65,7 +65,7 @@ __all__ = ["build"]
     cls=RenamedOption,
     former="--exact-tiles",
     is_flag=True,
-    help="Images: also build engines that run a picture in strips.",
+    help="Also build engines that run a picture or a clip in strips. Those of clips are the engines of --stream.",
 )
 @click.option(
     "--picture",
@@ -73,7 +73,7 @@ __all__ = ["build"]
     metavar="HEIGHTxWIDTH",
     default="x".join(map(str, LARGEST_PICTURE)),
     show_default=True,
-    help="With --strips: the largest picture. --tile is then the largest strip.",
+    help="Images, with --strips: the largest picture. --tile is the largest strip of a picture or a clip.",
 )
 @click.option(
     "--compute-capability",

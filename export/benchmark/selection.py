@@ -90,12 +90,14 @@ def select_cases(manifest: Manifest, wanted: Selection) -> tuple[list[Case], lis
     video, grid = config.video, Grid.of(config)
     by_default = (_VIDEO_SIZE if video else _IMAGE_SIZE,)
     sizes = [sample_size(size, manifest.family, grid) for size in wanted.sizes or by_default]
-    supported = {"stream": config.supports_streams, "strips": config.supports_strips}
+    supported = {
+        "stream": config.supports_streams,
+        "strips": config.supports_strips or config.supports_streams,  # a clip in strips is a stream
+    }
     for strategy in wanted.chosen_strategies:
         if not supported.get(strategy, True):
-            raise InputError(
-                f"--strategy {strategy} is for {'image' if video else 'video'} models, not {manifest.family}"
-            )
+            kind = "video models" if strategy == "stream" else "other models"
+            raise InputError(f"--strategy {strategy} is for {kind}, not {manifest.family}")
     components = wanted.components or manifest.components
     for component in components:
         manifest.find_graphs(component)  # raises an error for a missing component

@@ -86,11 +86,16 @@ def engine_orders(
 
 
 def _parts(manifest: Manifest, settings: BuildSettings) -> list[Graph]:
-    """The graphs of streams and of strips that the settings ask for."""
+    """The graphs of streams and of strips that the settings ask for. Clips run in strips in the graphs of streams."""
     config = manifest.config
+    strips, streams = manifest.strip_graphs, manifest.streams
+    if config.supports_streams:
+        strips = tuple(graph for graph in streams if graph.halo is not None)
+    cuts = settings.exact and not (settings.stream and config.supports_streams)
+    may_cut = config.supports_strips or config.supports_streams
     kinds = (
-        ("--stream", settings.stream, manifest.streams, "streaming graphs", config.supports_streams, "video"),
-        ("--strips", settings.exact, manifest.strip_graphs, "steps for strips", config.supports_strips, "image"),
+        ("--stream", settings.stream, streams, "streaming graphs", config.supports_streams, "video"),
+        ("--strips", cuts, strips, "graphs that run in strips", may_cut, "other"),
     )
     found: list[Graph] = []
     for option, asked, graphs, what, supported, others in kinds:

@@ -55,8 +55,9 @@ class BuildSettings:
         shapes: instead of `tiles`, each profile as its (min, opt, max) sizes.
         stream: for video models: also build the graphs that run a clip chunk by chunk.
         chunk: with `stream`: the most frames of a chunk.
-        exact: for image models: also build the graphs that run a picture in strips; `tiles` are the largest strips.
-        picture: with `exact`: (height, width) of the largest picture, in pixels.
+        exact: also build the graphs that run a picture in strips, or those of streams, which run a clip in strips;
+            `tiles` are the largest strips.
+        picture: for image models, with `exact`: (height, width) of the largest picture, in pixels.
         compute_capabilities: for tensorrt-rtx: the GPUs to build for, in one engine, such as "8.9". () is 8.0 to 12.0.
             tensorrt builds for this machine's GPU.
         optimization_level: 0 to 5, how long the library searches for fast kernels; None is the library's own level.

@@ -1,5 +1,7 @@
 """Options that were renamed answer to their earlier names too, and only the new names are shown."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 from command_line import invoke
 
+from latentrt.cli.bench import bench
 from latentrt.cli.main import cli
 from latentrt.cli.options.renamed import RenamedOption
+from latentrt.export.benchmark.selection import Selection, select_cases
 from latentrt.runtime import InputError
 from latentrt.runtime.bundle.manifest import Manifest
 
@@ -32,15 +36,23 @@ def test_an_export_takes_both_names_of_strips(
 
 
 @pytest.mark.parametrize("given", ["--strips", "--exact-tiles"])
-def test_a_build_takes_both_names_of_strips(given: str, bundle_of: Callable[[str], Path]) -> None:
-    with pytest.raises(InputError, match=rf"{given}: .* holds no float32 steps for strips; they are for image models"):
-        invoke("build", bundle_of("ltx20"), "--backend", "tensorrt-rtx", given)
+def test_a_build_takes_both_names_of_strips(given: str, bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_of("ltx20"), folder)
+    values = json.loads((folder / "manifest.json").read_text())
+    for graph in values["components"]["decoder"]["streams"] + values["components"]["encoder"]["streams"]:
+        del graph["halo"]  # as in a bundle of an earlier version
+    (folder / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=rf"{given}: .* holds no float32 graphs that run in strips; export it again"):
+        invoke("build", folder, "--backend", "tensorrt-rtx", given)
 
 
 @pytest.mark.parametrize("given", ["strips", "exact"])
 def test_a_benchmark_takes_both_names_of_strips(given: str, bundle_of: Callable[[str], Path]) -> None:
-    with pytest.raises(InputError, match="--strategy strips is for image models"):
-        invoke("bench", bundle_of("ltx20"), "--strategy", given)
+    manifest = Manifest.open(bundle_of("ltx20"))
+    converted = bench.params[[one.name for one in bench.params].index("strategies")].type.convert(given, None, None)
+    cases, _ = select_cases(manifest, Selection(backends=("onnxruntime",), strategies=(converted,)))
+    assert {case.strategy for case in cases} == {"strips"}
 
 
 @pytest.mark.parametrize("command", ["export", "build", "encode", "decode", "plan", "warmup"])
