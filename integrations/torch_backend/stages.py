@@ -74,28 +74,30 @@ class _StreamStage:
 
     def __init__(self, manifest: Manifest, graph: Graph, weights: LoadedModel) -> None:
         assert graph.stage is not None
-        self._graph, self._model, self._index = graph, weights.module, graph.stage.index
+        self._graph, self._index, model = graph, graph.stage.index, weights.module
         self._states = [tensor.name for tensor in graph.inputs if ports.is_state(tensor.name)]
         names = {tensor.name for tensor in graph.inputs}
         noises = {ports.noise_input(stack.block) for stack in weights.config.noise_stacks} & names
         self._noise = next(iter(noises), None)
         self._causal = bool(graph.causal)
-        if graph.component == "decoder":
-            parts = self._model.decoder.stages
-            count = len(manifest.find_streams("decoder", graph.dtype))
-            if count != len(parts) or parts[self._index].ratio != graph.stage.ratio:
-                raise _unknown(graph)
+        self._part = model.decoder if graph.component == "decoder" else model.encoder
+        parts, count = self._part.stages, len(manifest.find_streams(graph.component, graph.dtype))
+        self._is_whole = count == 1 and graph.component == "encoder"  # encoders were one graph in earlier versions
+        if not self._is_whole and (count != len(parts) or parts[self._index].ratio != graph.stage.ratio):
+            raise _unknown(graph)
 
     def __call__(self, inputs: Inputs, *, last: bool = False, in_place: bool = False) -> dict[str, Tensor]:
         first = inputs[ports.FIRST]
         states = None if first else [inputs[name] for name in self._states]
         stream = EagerStream(self._causal, states, first, inputs.get(ports.LAST, 0), keeps=not last, in_place=in_place)
-        if self._graph.component == "encoder":
-            result = self._model.encoder(inputs[ports.CHUNK], stream)
+        if self._is_whole:
+            result = self._part(inputs[ports.CHUNK], stream)
+        elif self._graph.component == "encoder":
+            result = self._part.stage(self._index, inputs[ports.CHUNK], stream)
         else:
             noise = None if self._noise is None else inputs[self._noise]
             temb = inputs.get(ports.TEMB)
-            result = self._model.decoder.stage(self._index, inputs[ports.CHUNK], stream, temb, noise)
+            result = self._part.stage(self._index, inputs[ports.CHUNK], stream, temb, noise)
         if not last and len(stream.states) != len(self._states):
             raise _unknown(self._graph)
         names = () if last else (ports.next_state(name) for name in self._states)
