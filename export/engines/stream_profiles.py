@@ -30,10 +30,11 @@ def stream_profiles(config: ModelConfig, graph: Graph, settings: BuildSettings) 
     Raises:
         InputError: a height or width off the model's grid.
     """
-    frames = StepFrames.of(graph, stage_frames(graph, settings.chunk))
+    frames = StepFrames.of(graph, stage_frames(graph, settings.chunk), config.temporal_ratio)
     takes_last = any(tensor.name == ports.LAST for tensor in graph.inputs)
     ends = (1, frames.first, frames.first), {ports.FIRST: _ANY if takes_last else _FIRST, ports.LAST: _ANY}
-    between = (frames.multiple, frames.later, frames.later), {ports.FIRST: _LATER, ports.LAST: _LATER}
+    fewest = graph.stage.multiple if graph.stage else 1  # strips take fewer frames than other streams
+    between = (fewest, frames.later, frames.later), {ports.FIRST: _LATER, ports.LAST: _LATER}
     sizes = sample_sizes(config, settings)
     return tuple(_profile(config, graph, triple, *kind) for triple, kind in product(sizes, (ends, between)))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
+from ...runtime.bundle import ports
 from .edges import NOTHING, Edges, joined, merged, padded, reshaped, slid, taken, union
 from .tensors import Tensor, UnknownOperator, WrongLength
 
@@ -169,7 +170,7 @@ def _concat(attributes: Attributes, inputs: Inputs, outputs: int, local: bool) -
         like = next(one.edges[name] for one in given if name in one.edges)
         empty = np.full((*like.shape[:2], *[1] * len(shape)), NOTHING, np.int32)
         edges[name] = joined(
-            [(one.edges.get(name, empty), one.shape[axis]) for one in given], axis, each=name == "frames"
+            [(one.edges.get(name, empty), one.shape[axis]) for one in given], axis, each=name == ports.FRAMES
         )
     return [Tensor(tuple(shape), None, edges)]
 

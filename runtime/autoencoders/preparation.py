@@ -121,7 +121,7 @@ def warm_up(
     """See `Autoencoder.warmup`."""
     if not shapes:
         for component in components:
-            opened.load(component, streaming=enabled.streaming)
+            opened.load(component, streaming=enabled.over(opened.grid).streaming)
     for component, shape in _warmup_calls(opened, shapes, components):
         zeros = np.zeros(shape, np.float32)
         if component == "encoder":

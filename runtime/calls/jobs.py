@@ -28,7 +28,7 @@ from .conditions import Conditions, conditions_for, takes_conditions
 from .one_pass import require_one_pass
 from .options import CallOptions, DecodeOptions, EncodeOptions
 from .strategy import Strategy, label_of
-from .strip_settings import StripSettings, require_halos
+from .strip_settings import StripSettings, require_halos, without_strips
 from .tiling_settings import TilingSettings, stream_tiles, tiles_of
 from .workload import Workload
 
@@ -308,6 +308,7 @@ class Jobs:
         component, strategy = job.workload.component, job.strategy
         if isinstance(strategy.tiling, StripSettings) and self._grid.video:  # a clip in strips is a stream
             strategy = replace(strategy, streaming=True)
+            require_halos(self.stages(component, options.causal))
         check_output(options.output, options.out, (*job.result.shape[:2], *job.result.size))
         job = replace(
             job,
@@ -324,15 +325,10 @@ class Jobs:
             require_one_pass(
                 job, planned=options.memory is not None, backend=self._backend, takes_stream=self._takes_stream
             )
-        if job.kind == "strips" and not job.strip_graphs:
-            raise BundleError(
-                f"{self._manifest.folder} holds no {self._dtype} graphs for strips of its {component}: export it "
-                f"again with --dtype {self._dtype} --strips"
-            )
+        if isinstance(strategy.tiling, StripSettings) and not (strategy.streaming or job.strip_graphs):
+            raise without_strips(self._manifest.folder, self._dtype, component)
         if strategy.streaming and options.stream is None:
-            stages = self.stages(component, options.causal)
-            if isinstance(strategy.tiling, StripSettings):
-                require_halos(stages)
+            self.stages(component, options.causal)
         elif isinstance(strategy.tiling, TilingSettings):
             _ = job.tiles  # tiles that leave a gap are refused now
         if options.exact and not job.exact:

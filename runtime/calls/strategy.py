@@ -55,6 +55,10 @@ class Strategy:
     def untiled(self) -> "Strategy":
         return replace(self, tiling=None)
 
+    def over(self, grid: Grid) -> "Strategy":
+        """The strategy for arrays on a grid: a clip in strips is a stream."""
+        return replace(self, streaming=True) if grid.video and isinstance(self.tiling, StripSettings) else self
+
     def label(self, grid: Grid) -> str:
         """The strategy in words for messages and tables, with sizes in pixels and frames."""
         return label_of(self, grid)

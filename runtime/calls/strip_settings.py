@@ -12,7 +12,7 @@ from ..bundle.graph import Graph
 from ..errors import BundleError, InputError
 from ..system.available_memory import available_bytes
 
-__all__ = ["STORAGES", "StripSettings", "exact_strips", "require_halos"]
+__all__ = ["STORAGES", "StripSettings", "exact_strips", "require_halos", "without_strips"]
 
 STORAGES = ("float32", "float16")
 """Precisions in which activations may wait between the steps."""
@@ -84,8 +84,11 @@ def exact_strips(
 def require_halos(stages: Sequence[Graph]) -> None:
     """Refuse strips of a clip if the bundle does not say how far the rows of its frames depend on each other.
 
+    Args:
+        stages: the graphs of the stream.
+
     Raises:
-        BundleError: it does not.
+        BundleError: a stage has no halo.
     """
     for graph in stages:
         if graph.halo is None:
@@ -93,3 +96,10 @@ def require_halos(stages: Sequence[Graph]) -> None:
                 f"{graph.file}: the bundle does not say how to cut frames into strips, since an earlier version made "
                 f"it: export it again"
             )
+
+
+def without_strips(folder: Path, dtype: str, component: str) -> BundleError:
+    """The error of a bundle that holds no graphs for strips of pictures."""
+    return BundleError(
+        f"{folder} holds no {dtype} graphs for strips of its {component}: export it again with --dtype {dtype} --strips"
+    )

@@ -10,7 +10,7 @@ from ..bundle.graph import Stage
 from ..errors import InputError
 from ..system.page_memory import own_page_memory
 
-__all__ = ["FrameQueue", "next_count", "refuse_rest"]
+__all__ = ["FrameQueue", "refuse_rest", "step_count"]
 
 
 class FrameQueue:
@@ -46,7 +46,17 @@ class FrameQueue:
         return _joined(parts)
 
 
-def next_count(waiting: int, stage: Stage, most: int, *, first: bool, last: bool, holds_back: bool) -> int:
+def step_count(
+    waiting: int,
+    stage: Stage,
+    most: int,
+    multiple: int,
+    *,
+    first: bool,
+    last: bool,
+    holds_back: bool,
+    waits: bool = False,
+) -> int:
     """How many of the waiting frames the next step of a stage takes. 0: it waits for more frames.
 
     The clip's end is a step of its own, as short as possible. All frames that the stage held back come out with it.
@@ -55,14 +65,16 @@ def next_count(waiting: int, stage: Stage, most: int, *, first: bool, last: bool
         waiting: frames that wait.
         stage: the stage.
         most: the most frames of a step; a first step takes more if it would give none otherwise.
+        multiple: later steps take a multiple of it, and the first step one frame more.
         first: whether it is the clip's first step.
         last: whether the clip ends with the waiting frames.
         holds_back: whether the stage looks ahead, so that it gives more frames at the clip's end than it takes.
+        waits: whether steps between the clip's ends wait for the most frames. They take what is there otherwise.
     """
-    multiple = stage.multiple
     begin = int(first and multiple > 1)  # chunks of 1 + a multiple, then of multiples
     least = max(stage.lead, begin + multiple) if first else multiple
-    if waiting < least and not last:
+    wanted = max(least, most // multiple * multiple) if waits and not first else least
+    if waiting < wanted and not last:
         return 0
     count = min(waiting, max(most, least))
     if last and count == waiting > least and holds_back:
@@ -70,13 +82,13 @@ def next_count(waiting: int, stage: Stage, most: int, *, first: bool, last: bool
     return begin + (count - begin) // multiple * multiple if waiting else 0
 
 
-def refuse_rest(waiting: int, stage: Stage) -> NoReturn:
+def refuse_rest(waiting: int, multiple: int) -> NoReturn:
     """Refuse frames that are left when a clip ends.
 
     Raises:
         InputError: always.
     """
-    raise InputError(f"stream: {waiting} frames are left at the end; a clip has 1 + a multiple of {stage.multiple}")
+    raise InputError(f"stream: {waiting} frames are left at the end; a clip has 1 + a multiple of {multiple}")
 
 
 def _cut(part: Any, start: int, stop: int) -> Any:

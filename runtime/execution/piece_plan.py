@@ -29,11 +29,14 @@ __all__ = [
 ]
 
 _ITEM_BYTES = 4
-_LIVE = {"decoder": 12, "encoder": 9}  # frames of the widest layer that a step holds at once, per frame that it takes
+_LIVE = {"decoder": 12, "encoder": 11.5}  # frames of the widest layer that a step holds, per frame that it takes:
+# measured with ONNX Runtime, at most 10.7 in an encoder's stages (0, 1, 5, 7 and 9 at a quarter of LTX-2.0's width)
+_LIVE_AROUND = {"decoder": 2, "encoder": 0}  # frames that count in addition to those that a step takes
 _FRAMES_AROUND = 2  # of each layer's state
 PART_FOR_STEPS, PART_FOR_WAITING = 0.4, 0.45
 """Of the budget: what one step may hold, and the states and frames that wait. The rest is for the clip's frames."""
 _STEP_COST = 0.35  # a step costs as much as this many frames more: its states are read and written
+_PARTS_OF_CHUNKS = (1, 2, 3, 6, 12)  # the parts of the longest step that are looked at
 _MOST_COLUMN_PIECES = 16
 _KEPT_PLANS = 16
 
@@ -123,6 +126,7 @@ def plan_pieces(
     strip: tuple[int, int | None] | None,
     frames_per_chunk: int | None,
     item_bytes: int = _ITEM_BYTES,
+    gathers: bool = True,
     most: tuple[tuple[int, int, int], ...] | None = None,
 ) -> tuple[StagePieces, ...]:
     """The pieces of each stage of a stream over latents of `cells`.
@@ -136,6 +140,7 @@ def plan_pieces(
             other stages then hold as much as that piece. None: as the budget allows.
         frames_per_chunk: the most frames of the clip that a step brings. None: what costs least.
         item_bytes: of a value of the frames that the last stage gives.
+        gathers: whether the first stage of an encoder waits for the frames of a step. False: the caller has them.
         most: by stage, the frames of its input, and the units of height and width, that its engines take at most.
             None: any.
     """
@@ -146,6 +151,12 @@ def plan_pieces(
         scale = _scales(graphs)[graphs.index(finest)]
         budget_bytes = _step_bytes(finest, scale, batch, stage_frames(finest, chunk), *window)
         frames_per_chunk = chunk
+    # Whole frames of the clip are held outside of pieces: a decoder's last stage makes them, and an encoder's first
+    # stage gathers them. They count as a part of its step.
+    if graphs[0].component == "decoder":
+        edge, clip_bytes = graphs[-1], _frame_bytes(graphs[-1].outputs[0], cells, batch, item_bytes)
+    else:
+        edge, clip_bytes = graphs[0], _frame_bytes(graphs[0].inputs[0], cells, batch, _ITEM_BYTES if gathers else 0)
     return tuple(
         _planned(
             graph,
@@ -156,7 +167,7 @@ def plan_pieces(
             frames,
             strip if graph is finest else None,
             limit,
-            item_bytes if graph is graphs[-1] and graph.component == "decoder" else 0,
+            clip_bytes if graph is edge else 0,
         )
         for graph, scale, frames, limit in zip(
             graphs,
@@ -169,11 +180,15 @@ def plan_pieces(
 
 
 def _frames_per_chunk(graphs: Sequence[Graph], given: int | None) -> tuple[int, ...]:
-    """The frames of the clip per step that are looked at."""
-    if given:
-        return (given,)
-    largest = most_frames(graphs[0].component)
-    return tuple(dict.fromkeys(max(largest // part, 1) for part in (1, 2, 3, 6, 12)))
+    """The frames of the clip per step that are looked at, the most first."""
+    largest = given or most_frames(graphs[0].component)
+    return tuple(dict.fromkeys(max(largest // part, 1) for part in _PARTS_OF_CHUNKS))
+
+
+def _frame_bytes(tensor: TensorInfo, cells: tuple[int, int], batch: int, item_bytes: int) -> int:
+    """The bytes of a whole frame of a tensor."""
+    factor = prod(own for _, own in axis_factors(tensor).values())
+    return batch * item_bytes * int(tensor.shape[1]) * factor * prod(cells)
 
 
 def _frames(graphs: Sequence[Graph], given: int | None) -> list[tuple[int, ...]]:
@@ -183,7 +198,9 @@ def _frames(graphs: Sequence[Graph], given: int | None) -> list[tuple[int, ...]]
 
 
 def _scales(graphs: Sequence[Graph]) -> list[int]:
-    """By stage, the frames of its result per frame that goes in, or 1 if those are fewer."""
+    """By stage, the frames of its result per frame that goes in, or 1 if those are fewer, as in encoders."""
+    if graphs[0].component == "encoder":
+        return [1] * len(graphs)
     ratios = [graph.stage.ratio if graph.stage else 1 for graph in graphs]
     return [max(own // after, 1) for own, after in zip(ratios, [*ratios[1:], 1], strict=True)]
 
@@ -204,14 +221,11 @@ def _planned(
     lengths: Iterable[int],
     strip: tuple[int, int | None] | None,
     most: tuple[int, int, int] | None,
-    item_bytes: int,
+    frame_bytes: int,
 ) -> StagePieces:
     units, halo = units_per_cell(graph), graph.halo or 0
     height, width = (length * units for length in cells)
     best: tuple[tuple[float, ...], StagePieces] | None = None
-    result = graph.outputs[0]
-    factor = prod(own for _, own in axis_factors(result).values()) // units**2
-    frame_bytes = batch * item_bytes * int(result.shape[1]) * factor * height * width
     for frames in lengths if most is None else [min(length, most[0]) for length in lengths]:
         left = budget_bytes - frame_bytes * frames
         for columns in _widths(width, halo, strip, units, most):
@@ -262,7 +276,8 @@ def _step_bytes(graph: Graph, scale: int, batch: int, frames: int, rows: int, co
     assert graph.stage is not None
     units = units_per_cell(graph)
     frames = max(frames, graph.stage.lead, graph.stage.multiple + 1 if graph.stage.multiple > 1 else 1)
-    values = _LIVE[graph.component] * values_per_cell(graph) / units**2 * (scale * frames + _FRAMES_AROUND)
+    live = _LIVE[graph.component] * (scale * frames + _LIVE_AROUND[graph.component])
+    values = live * values_per_cell(graph) / units**2
     for tensor in graph.inputs:
         own = prod(factor for _, factor in axis_factors(tensor).values()) / units**2
         if ports.is_state(tensor.name):

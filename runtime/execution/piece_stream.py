@@ -22,7 +22,7 @@ from ..calls.chunks import Chunk
 from ..calls.conditions import Conditions
 from ..calls.stream_jobs import StreamJob
 from ..system.page_memory import own_page_memory, trim_heap
-from .frame_queue import next_count, refuse_rest
+from .frame_queue import refuse_rest, step_count
 from .frame_store import Frames, FrameStore, GivenFrames, HeldFrames, PieceQueue
 from .piece_plan import (
     PART_FOR_STEPS,
@@ -49,6 +49,8 @@ def strip_chunks(
     chunks: Iterator[Chunk],
     conditions: Conditions | None,
     size: tuple[int, int, int],
+    *,
+    gathers: bool,
 ) -> Iterator[Chunk]:
     """The chunks that come out of the last stage of a stream in strips.
 
@@ -59,6 +61,7 @@ def strip_chunks(
         chunks: what goes in.
         conditions: the decoder's further inputs.
         size: the batch, and the latents' height and width.
+        gathers: whether the chunks that go in are shorter than the steps of an encoder.
 
     Raises:
         EngineError, Cancelled, OutputError: as `run_pieces`.
@@ -74,6 +77,7 @@ def strip_chunks(
         strip=None if settings.rows is None else (settings.rows // spatial, _cells(settings.columns, spatial)),
         frames_per_chunk=job.strategy.frames_per_chunk,
         item_bytes=np.dtype(job.output).itemsize,
+        gathers=gathers,
         most=None
         if backend.capabilities.any_size
         else tuple(most_units(graph, backend.profiles(graph)) for graph in job.stages),
@@ -169,15 +173,22 @@ class _Stage:
         for frames, ended in source:
             queue.put(frames)
             del frames
-            while count := next_count(
-                queue.count, stage, self.pieces.frames, first=first, last=ended, holds_back=holds_back
+            while count := step_count(
+                queue.count,
+                stage,
+                self.pieces.frames,
+                stage.multiple,
+                first=first,
+                last=ended,
+                holds_back=holds_back,
+                waits=True,
             ):
                 last = ended and count == queue.count
                 yield queue, count, first, last
                 queue.drop(count)
                 first = False
         if queue.count:
-            refuse_rest(queue.count, stage)
+            refuse_rest(queue.count, stage.multiple)
         for state in self.states.values():
             state.free()
         self.states = {}

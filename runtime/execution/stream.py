@@ -18,7 +18,7 @@ from ..calls.tiling_settings import stream_tiles
 from ..errors import EngineError, InputError
 from ..system.page_memory import trim_heap
 from .run import sessions_for
-from .stream_lengths import frames_per_step, frames_within, peak_estimate_bytes
+from .stream_lengths import frames_per_step, frames_within, most_frames, peak_estimate_bytes
 from .streaming import run_stages, run_tiles
 
 __all__ = ["run_stream", "stream_frames", "stream_pieces"]
@@ -84,7 +84,9 @@ def _chunks(sessions: Sessions, job: StreamJob, scope: CallScope) -> Iterator[Ch
     if job.strips is not None:
         from .piece_stream import strip_chunks  # here: other streams do not pay for it
 
-        yield from strip_chunks(sessions, job, scope, source, conditions, (batch, *size))
+        gathers = not begin.last and begin.frames.shape[2] < most_frames(stages[0].component)
+        del begin
+        yield from strip_chunks(sessions, job, scope, source, conditions, (batch, *size), gathers=gathers)
         return
     plan = stream_tiles(job.tiling, job.grid, direction, size)
     cells = batch * prod(plan.largest)
@@ -100,7 +102,8 @@ def _chunks(sessions: Sessions, job: StreamJob, scope: CallScope) -> Iterator[Ch
     made = job.output == "uint8" and plan.count == 1  # tiles are blended in float32
 
     def run(source: Iterator[Chunk], own: Conditions | None, latent_size: tuple[int, int]) -> Iterator[Chunk]:
-        return run_stages(sessions, scope, zip(stages, most, strict=True), source, own, latent_size, pixels=made)
+        parts, temporal = zip(stages, most, strict=True), job.grid.temporal
+        return run_stages(sessions, scope, parts, source, own, latent_size, temporal_ratio=temporal, pixels=made)
 
     del begin
     streams = run(source, conditions, size) if plan.count == 1 else run_tiles(plan, run, source, conditions)

@@ -21,6 +21,7 @@ __all__ = [
     "peak_estimate_bytes",
     "stage_frames",
     "step_frames",
+    "step_multiple",
     "values_per_cell",
 ]
 
@@ -38,6 +39,7 @@ _LIVE_TENSORS = {"decoder": 4, "encoder": 3}  # of that size, at most, as measur
 _LIVE_RESULTS = 2  # the frames that the last stage makes, in addition
 _ITEM_BYTES = 4
 _KEPT_LENGTHS = 16  # streams often have the size of an earlier one
+_KEPT_MULTIPLES = 256  # of stages
 _CHUNK_TENSORS = 6  # of a stage's widest layer, at a time, where the caller does not say how long chunks are
 _CHUNK_BYTES = 1 << 28  # what those tensors may take together
 
@@ -56,13 +58,22 @@ class StepFrames:
     multiple: int
 
     @classmethod
-    def of(cls, graph: Graph, most: int) -> "StepFrames":
+    def of(cls, graph: Graph, most: int, temporal_ratio: int) -> "StepFrames":
         """The lengths of steps of at most `most` frames. If that gives no result, of the fewest frames that do."""
-        stage = _stage(graph)
-        multiple = stage.multiple
+        stage, multiple = _stage(graph), step_multiple(graph, temporal_ratio)
         begin = int(multiple > 1)  # chunks of 1 + a multiple, then of multiples
         first = max(most, stage.lead, begin + multiple)
         return cls(begin + (first - begin) // multiple * multiple, max(most, multiple) // multiple * multiple, multiple)
+
+
+@lru_cache(_KEPT_MULTIPLES)
+def step_multiple(graph: Graph, temporal_ratio: int) -> int:
+    """Steps of a stage over whole frames take a multiple of this number, and the first step one frame more. Stages of
+    an encoder take the frames of whole latent frames: chunks of single frames would be many short steps."""
+    stage = _stage(graph)
+    if graph.component == "decoder":
+        return stage.multiple
+    return max(stage.multiple, temporal_ratio // stage.ratio)
 
 
 def stage_frames(graph: Graph, frames: int) -> int:
@@ -121,8 +132,10 @@ def peak_estimate_bytes(graphs: tuple[Graph, ...], frames: tuple[int, ...], cell
 
 
 def frames_ahead(graphs: Iterable[Graph]) -> int:
-    """About how many frames of the clip a component's stages take in before the last one gives any."""
-    return sum(_stage(graph).lead * _stage(graph).ratio for graph in graphs)
+    """About how many frames of the clip a component's stages take in before the last one gives any. Each stage holds
+    back one frame less than its first chunk needs."""
+    stages = [_stage(graph) for graph in graphs]
+    return sum((stage.lead - 1) * stage.ratio for stage in stages) + max((stage.ratio for stage in stages), default=0)
 
 
 def frames_within(

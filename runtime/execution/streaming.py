@@ -25,7 +25,8 @@ from ..bundle.graph import Graph, TensorInfo
 from ..calls.chunks import Chunk
 from ..calls.conditions import Conditions
 from ..system.page_memory import own_page_memory
-from .frame_queue import FrameQueue, next_count, refuse_rest
+from .frame_queue import FrameQueue, refuse_rest, step_count
+from .stream_lengths import step_multiple
 
 __all__ = ["expected_shape", "run_stages", "run_tiles"]
 
@@ -41,6 +42,7 @@ def run_stages(
     conditions: Conditions | None,
     latent_size: tuple[int, int],
     *,
+    temporal_ratio: int,
     pixels: bool = False,
 ) -> Iterator[Chunk]:
     """Run chunks through stage after stage; each of `stages` with the most frames of one of its steps (a first chunk
@@ -54,7 +56,8 @@ def run_stages(
     for number, (graph, most) in enumerate(every, 1):
         between = number < len(every)
         options = {"between": between, "pixels": pixels and not between}
-        chunks = _stage(sessions, call, graph, most, chunks, conditions, latent_size, **options)
+        multiple = step_multiple(graph, temporal_ratio)
+        chunks = _stage(sessions, call, graph, most, multiple, chunks, conditions, latent_size, **options)
     yield from chunks
 
 
@@ -104,6 +107,7 @@ def _stage(
     call: CallScope,
     graph: Graph,
     most: int,
+    multiple: int,
     chunks: Iterator[Chunk],
     conditions: Conditions | None,
     latent_size: tuple[int, int],
@@ -129,8 +133,8 @@ def _stage(
             states = {name: own_page_memory(shape, dtype) for name, shape, dtype in shapes.states}
         ended = chunk.last
         del chunk  # the queue holds what is left of it
-        while count := next_count(
-            queue.count, graph.stage, most, first=first, last=ended, holds_back=shapes.holds_back
+        while count := step_count(
+            queue.count, graph.stage, most, multiple, first=first, last=ended, holds_back=shapes.holds_back
         ):
             last = ended and count == queue.count
             ends = ((ports.FIRST, first), (ports.LAST, last))
@@ -147,7 +151,7 @@ def _stage(
             yield Chunk(frames, last)
             del frames, results
     if queue.count:
-        refuse_rest(queue.count, graph.stage)
+        refuse_rest(queue.count, multiple)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def _stages(
         strip=None if rows is None else (rows // spatial, columns),
         frames_per_chunk=frames_per_chunk,
         item_bytes=_item_bytes(work),
+        gathers=work.comes_in_chunks,
     )
 
 

@@ -14,7 +14,10 @@ from ...errors import MediaError
 from ..alpha import WHITE, Background
 from .clip_reader import open_clip
 
-__all__ = ["ClipChunks"]
+__all__ = ["MOST_BYTES", "ClipChunks"]
+
+MOST_BYTES = 1 << 28
+"""What the samples of a chunk may take, in bytes. A chunk of 8 frames of 2176x3840 would take 800 MB."""
 
 
 class ClipChunks:
@@ -54,7 +57,7 @@ class ClipChunks:
             matrix: see `open_clip`.
             max_pixels: see `open_clip`.
         """
-        self._grid, self._check = grid, check
+        self._grid, self._check, self._channels = grid, check, channels
         self._open = partial(open_clip, path, channels, background=background, matrix=matrix, max_pixels=max_pixels)
         self._path = path
         self.frames = self.height = self.width = 0
@@ -92,19 +95,22 @@ class ClipChunks:
             self.frame_rate, self.frame_count = clip.frame_rate, clip.frame_count
             self.sample_aspect_ratio = clip.sample_aspect_ratio
             held: list[NDArray[np.uint8]] = []
+            frame_bytes = 4 * self._channels * clip.height * clip.width
+            most = min(ratio, max(MOST_BYTES // frame_bytes, 1))
             for frame in clip:
                 self._check()
                 held.append(frame)
                 self.frames += 1
-                if len(held) == ratio:
+                if len(held) == most:
                     yield self._samples(held)
                     held = []
         if not self.frames:
             raise MediaError(f"{self._path} holds no frames: give another clip")
         missing = -(self.frames - 1) % ratio
-        if held or missing:
-            held += [held[-1] if held else frame] * missing
-            yield self._samples(held)
+        held += [held[-1] if held else frame] * missing
+        size = most if most < ratio else max(len(held), 1)
+        for start in range(0, len(held), size):
+            yield self._samples(held[start : start + size])
 
     def _samples(self, frames: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         samples = to_samples(np.stack(frames)[np.newaxis])

@@ -40,9 +40,9 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
     manifest = Manifest.open(bundle)
     graphs = [graph for graph in (*manifest.graphs, *manifest.streams) if graph.component == "encoder"]
     assert [engine["graph"] for engine in engines] == [graph.file for graph in graphs]
-    assert [engine["kind"] for engine in engines] == ["whole", "stream"]
+    assert [engine["kind"] for engine in engines] == ["whole", *["stream"] * (len(graphs) - 1)]
     again = json.loads(CliRunner().invoke(cli, command, catch_exceptions=False).stdout)["engines"]
-    assert [engine["fresh"] for engine in again] == [False] * 2
+    assert [engine["fresh"] for engine in again] == [False] * len(graphs)
     for graph, record in zip(graphs, manifest.engines, strict=True):
         record.check_file(bundle)
         machine = {"library_version": record.library_version, "capability": "8.9"}
@@ -50,10 +50,12 @@ def test_streaming_graphs_become_engines_once(bundle_of: Callable[[str], Path], 
         with pytest.raises(EngineError, match="--dtype float32 --stream`" if graph.stage else "--dtype float32`"):
             find_engines(manifest, graph, "tensorrt", **machine)
     text = CliRunner().invoke(cli, ["inspect", str(bundle), "--files"], catch_exceptions=False).stdout
-    assert text.count("float32, for streams, compute capability 8.9") == 1
+    assert text.count("float32, for streams, compute capability 8.9") == len(graphs) - 1
 
 
-@pytest.mark.parametrize(("name", "asked", "kind"), [("ltx20", "stream", "stream"), ("sd", "exact", "exact")])
+@pytest.mark.parametrize(
+    ("name", "asked", "kind"), [("ltx20", "stream", "stream"), ("ltx20", "exact", "stream"), ("sd", "exact", "exact")]
+)
 def test_parts_can_be_ordered_without_the_whole(
     name: str, asked: str, kind: str, bundle_of: Callable[[str], Path]
 ) -> None:
@@ -64,6 +66,9 @@ def test_parts_can_be_ordered_without_the_whole(
         orders = engine_orders(manifest, settings, "1.0", ("8.9",))
         assert {order.graph.kind for order in orders} == kinds
         assert len({order.file for order in orders}) == len(orders)
+    if kind == "stream":  # clips run in strips in the engines of streams, which are built once
+        both = engine_orders(manifest, BuildSettings(RTX, whole=False, stream=True, exact=True), "1.0", ("8.9",))
+        assert [order.file for order in both] == [order.file for order in orders]
     nothing = BuildSettings(RTX, whole=False)
     with pytest.raises(InputError, match="whole=False leaves nothing to build"):
         engine_orders(manifest, nothing, "1.0", ("8.9",))
@@ -96,11 +101,18 @@ def test_a_step_takes_what_streams_bring(bundle_of: Callable[[str], Path]) -> No
     config = config_from_dict(ALL["ltx20"])
     assert isinstance(config, AutoencoderKLLTX2VideoConfig)
     streams = Manifest.open(bundle_of("ltx20")).streams
-    encoder, *decoder = streams
+    encoders = [graph for graph in streams if graph.component == "encoder"]
+    decoder, encoder = [graph for graph in streams if graph.component == "decoder"], encoders[0]
     settings = BuildSettings(RTX, tiles=(Extent(2, 64, 96),), chunk=8)
     first, later = stream_profiles(config, encoder, settings)
     assert str(first).startswith("chunk (1, 3, 1, 64, 64) to (2, 3, 9, 64, 96), first 1, state_00")
-    assert str(later).startswith("chunk (1, 3, 8, 64, 64) to (2, 3, 8, 64, 96), first 0, state_00")
+    assert str(later).startswith("chunk (1, 3, 1, 64, 64) to (2, 3, 8, 64, 96), first 0, state_00")
+    for graph in encoders:
+        first, later = stream_profiles(config, graph, settings)
+        assert graph.stage is not None
+        own = 8 // graph.stage.ratio  # frames of a latent frame
+        lengths = [profile.ranges["chunk"].maximum[2] for profile in (first, later)]
+        assert lengths == [own + (own > 1), own]
     for graph, most in zip(decoder, (1, 1, 2, 4), strict=True):
         ends, between = stream_profiles(config, graph, settings)
         assert graph.stage is not None
@@ -165,7 +177,6 @@ def test_a_step_of_exact_strips_takes_a_strip_with_its_surroundings(bundle_of: C
     ("name", "options", "sentence"),
     [
         ("sd", {"stream": True}, "--stream: .* holds no float32 streaming graphs; they are for video models"),
-        ("ltx20", {"exact": True}, "--strips: .* holds no float32 steps for strips; they are for image"),
         ("ltx20", {"stream": True, "chunk": 0}, "--chunk must be at least one frame, got 0"),
         ("sd", {"exact": True, "picture": (100, 64)}, "strips and pictures are multiples of 8 pixels, got 100x64"),
     ],

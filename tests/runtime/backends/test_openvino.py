@@ -267,7 +267,7 @@ def test_a_clip_through_the_streaming_stages_is_the_whole_clip(
         sessions = Sessions(manifest, vae.opened.engines.own.backend, 1)
         stages = [(graph, 8) for graph in manifest.streams if graph.component == "decoder"]
         pieces = (latents[:, :, start : start + 2] for start in range(0, 7, 2))
-        chunks = list(run_stages(sessions, CallScope(), stages, with_last(pieces), None, (3, 2)))
+        chunks = list(run_stages(sessions, CallScope(), stages, with_last(pieces), None, (3, 2), temporal_ratio=8))
         assert isinstance(vae, AutoencoderKLLTX2Video)
         own = np.concatenate(list(vae.decode_stream(latents)), axis=2)
     streamed = np.concatenate([chunk.frames for chunk in chunks], axis=2)

@@ -12,8 +12,9 @@ import pytest
 from architectures import latents_of, relative_error
 
 from latentrt.runtime import BundleError, InputError, open_bundle
+from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.execution.frame_store import FrameStore, GivenFrames, PieceQueue
-from latentrt.runtime.execution.piece_plan import pieces_along
+from latentrt.runtime.execution.piece_plan import pieces_along, plan_pieces
 
 Open = Callable[..., Any]
 SIZE = (3, 6, 4)  # latent frames, rows and columns
@@ -75,6 +76,29 @@ def test_streams_and_frames_in_strips_come_chunk_by_chunk(opened: Open) -> None:
     for made in (list(vae.decode_stream(z, 8)), list(vae.decode_frames(z))):
         assert len(made) > 2
         assert relative_error(np.concatenate(made, axis=2), wanted) < 1e-6
+
+
+def test_chunks_of_single_frames_are_encoded_in_the_steps_of_long_chunks(opened: Open) -> None:
+    """An encoder's first stages may take single frames. Their steps wait for more all the same."""
+    vae = opened("ltx20", backend="onnxruntime")
+    clip = np.random.default_rng(0).standard_normal((1, 3, 25, 64, 64), np.float32)
+    vae.disable_tiling()
+    whole = np.concatenate(list(vae.encode_stream(clip, 8)), axis=2)
+    single = list(vae.encode_stream((clip[:, :, frame : frame + 1] for frame in range(25)), 8))
+    assert relative_error(np.concatenate(single, axis=2), whole) < 1e-6
+    assert [part.shape[2] for part in single] == [1, 1, 1, 1]
+
+
+def test_the_frames_that_an_encoder_gathers_count(bundle_of: Callable[[str], Path]) -> None:
+    """Eight frames of 2176x3840 take 800 MB, so short chunks are encoded in short steps."""
+    graphs = tuple(Manifest.open(bundle_of("ltx20")).find_streams("encoder"))
+    budget = 512 << 20
+    for gathers, frames in ((False, 8), (True, 2)):
+        first = plan_pieces(graphs, (68, 120), 1, budget_bytes=budget, strip=None, frames_per_chunk=8, gathers=gathers)[
+            0
+        ]
+        assert first.frames == frames
+        assert first.step_bytes <= budget
 
 
 def opened_as_any(folder: Path) -> Any:

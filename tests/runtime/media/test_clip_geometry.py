@@ -13,7 +13,7 @@ import pytest
 
 from latentrt.runtime.arrays.grid import Grid
 from latentrt.runtime.errors import MediaError
-from latentrt.runtime.media.clips import webm_display_size
+from latentrt.runtime.media.clips import clip_chunks, webm_display_size
 from latentrt.runtime.media.clips.clip_chunks import ClipChunks
 from latentrt.runtime.media.clips.clip_reader import open_clip
 from latentrt.runtime.media.clips.clip_writer import write_clip
@@ -163,6 +163,16 @@ def test_the_shape_of_pixels_survives_reading_and_writing(
         writer.write(np.stack([picture()] * 2)[:, :47, :63])  # odd: padded by one, which changes no pixel's shape
     with open_clip(tmp_path / f"back{ending}") as clip:
         assert clip.sample_aspect_ratio == aspect
+
+
+def test_large_frames_are_read_in_short_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, grid = written(tmp_path / "a.mp4", [picture()] * 11), Grid(32, 8, 1, 1, video=True)
+    long = list(ClipChunks(path, 3, grid))
+    assert [chunk.shape[2] for chunk in long] == [8, 9]
+    monkeypatch.setattr(clip_chunks, "MOST_BYTES", 3 * 4 * 3 * picture().shape[0] * picture().shape[1])
+    short = list(ClipChunks(path, 3, grid))
+    assert [chunk.shape[2] for chunk in short] == [3, 3, 3, 3, 3, 2]
+    assert np.array_equal(np.concatenate(short, axis=2), np.concatenate(long, axis=2))
 
 
 def test_a_latents_file_keeps_the_shape_of_pixels(tmp_path: Path) -> None:
