@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...runtime.errors import CheckpointError
-from ...runtime.system.stand_in import stand_in
+from ...runtime.system.file_kinds import kind_of_bytes
 
 __all__ = ["PICKLE_ENDINGS", "SAFETENSORS_ENDINGS", "WeightsKind", "weights_kind"]
 
@@ -14,25 +14,18 @@ WeightsKind = Literal["safetensors", "torch zip", "pickle"]
 
 _START_BYTES = 1024
 _UNFINISHED = (".incomplete", ".part", ".crdownload", ".download", ".partial", ".tmp", ".aria2")
-# First bytes of files that are recognised and not read: what they are, and what to do.
-_OTHERS: dict[bytes, str] = {
-    b"GGUF": "it is a GGUF file, whose weights are quantised: take the model's safetensors file",
-    b"\x93NUMPY": "it is one NumPy array: give a file with all weights of a model",
-    b"\x89HDF\r\n\x1a\n": "it is an HDF5 file (Keras): convert it to safetensors",
-    b"\x1f\x8b": "it is compressed (gzip): unpack it first",
-    b"7z\xbc\xaf\x27\x1c": "it is an archive (7z): unpack it first",
-    b"Rar!": "it is an archive (RAR): unpack it first",
-    b"\xfd7zXZ\0": "it is compressed (xz): unpack it first",
-    b"BZh": "it is compressed (bzip2): unpack it first",
-    b"\x28\xb5\x2f\xfd": "it is compressed (Zstandard): unpack it first",
-    b"\x89PNG": "it is a picture: give the weights of a model",
-    b"\xff\xd8\xff": "it is a picture: give the weights of a model",
-    b"RIFF": "it is a picture, a sound or a clip: give the weights of a model",
-    b"ftrt": "it is a TensorRT engine: give the weights that it was built from",
-    b"ptrt": "it is a TensorRT engine: give the weights that it was built from",
+# Kinds by their names in `runtime/system/file_kinds.py`. These may be weights, so the ending decides or the reader.
+_BY_ENDING = ("json", "text", "xml")
+_ZIPS = ("torch-zip", "zip")
+# What to do about a file of weights in a format that is not read, where the general advice does not help.
+_CURES = {
+    "gguf": "take the model's safetensors file; the weights of a GGUF file are quantised",
+    "npy": "give a file with all weights of a model",
+    "npz": "give a safetensors file with the weights of a model",
+    "hdf5": "convert it to safetensors",
+    "onnx": "give the model that it came from",
+    "tensorrt": "give the weights that it was built from",
 }
-_ONNX = (b"\x08\x07\x12", b"\x08\x08\x12", b"\x08\x09\x12", b"\x08\x0a\x12", b"\x08\x0b\x12", b"\x08\x0c\x12")
-_TAR_MAGIC = slice(257, 262)
 
 
 def weights_kind(path: Path) -> WeightsKind:
@@ -50,29 +43,23 @@ def weights_kind(path: Path) -> WeightsKind:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     if path.suffix in _UNFINISHED:
         raise CheckpointError(f"{path} is an unfinished download ({path.suffix}): fetch it again")
-    reason = stand_in(start)
-    if reason is not None:
-        raise CheckpointError(f"{path} is not a weights file: {reason}")
-    if start[8:9] == b"{":
+    if start[8:9] == b"{" and start[4:8] == b"\0\0\0\0":
         return "safetensors"
-    if start.startswith(b"PK\x03\x04"):
-        return "torch zip"
-    for magic, other in _OTHERS.items():
-        if start.startswith(magic):
-            raise CheckpointError(f"{path} is not a weights file: {other}")
-    if start.startswith(_ONNX):
-        raise CheckpointError(f"{path} is not a weights file: it is an ONNX graph: give the model that it came from")
-    if start[_TAR_MAGIC] == b"ustar":
-        raise CheckpointError(f"{path} is not a weights file: it is an archive (tar): unpack it first")
-    if not any(start):
-        raise CheckpointError(f"{path} is not a weights file: it begins with zeros only, as unfinished downloads do")
-    return _by_ending(path, start)
-
-
-def _by_ending(path: Path, start: bytes) -> WeightsKind:
-    """The kind of a file whose bytes do not show it."""
-    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:  # the protocol of a pickle
+    kind = kind_of_bytes(start, len(start))
+    if kind is None or kind.name in _BY_ENDING:
+        return _by_ending(path)
+    if kind.name == "pickle":
         return "pickle"
+    if kind.name in _ZIPS:
+        return "torch zip"
+    if kind.name == "zeros":
+        raise CheckpointError(f"{path} is not a weights file: it begins with zeros only, as unfinished downloads do")
+    cure = _CURES.get(kind.name) or kind.cure or "give the weights of a model"
+    raise CheckpointError(f"{path} is not a weights file: it is {kind.text}: {cure}")
+
+
+def _by_ending(path: Path) -> WeightsKind:
+    """The kind of a file whose bytes do not show it."""
     if path.suffix.lower() in SAFETENSORS_ENDINGS:
         return "safetensors"  # damaged: the reader says how
     if path.suffix.lower() in PICKLE_ENDINGS:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import CheckpointError
 from ...runtime.extras import require
+from ...runtime.system.tensor_files.stored_dtypes import STORED_DTYPES, widened
 from ...tiling.plain_text import shown
-from ..weights.stored_dtypes import STORED_DTYPES, widened
 from .checkpoint import LazyTensor
 from .listing import listed
 

@@ -21,9 +21,9 @@ from ...runtime.errors import CheckpointError
 from ...runtime.system.hashing import HashingWriter
 from ...runtime.system.json_file import json_value
 from ...runtime.system.stand_in import stand_in_at
+from ...runtime.system.tensor_files.stored_dtypes import STORED_DTYPES, widened
 from ...tiling.plain_text import shown
 from .narrowing import ITEM_BYTES, narrowed
-from .stored_dtypes import STORED_DTYPES, widened
 
 if TYPE_CHECKING:
     from onnx import TensorProto

@@ -51,7 +51,8 @@ def decode_folder(
 ) -> FolderReport:
     """Decode each latents file of a folder to one file. Its name is that of the latents file, with another ending.
 
-    A file that fails is reported, and the run goes on. A second run leaves out the outputs that exist, so it tries the
+    A file that fails is reported, and the run goes on, unless many files in a row fail in the engine (see
+    `run_folder`). A second run leaves out the outputs that exist, so it tries the
     files that failed again. Several processes may decode one folder at a time, also on several machines: each takes the
     files that no other process works on.
 
@@ -82,6 +83,7 @@ def decode_folder(
         MediaError: `source` is no folder, or holds no latents files.
         InputError: an argument does not fit the decoder.
         OutputError: `ending` is unknown, or `output` cannot be written (for example because the disk is full).
+        EngineError: the engine failed for many files in a row.
     """
     source, ending_of_output, output, check = (
         Path(source),

@@ -19,6 +19,7 @@ from ..autoencoders.clip_calls import ClipCalls
 from ..errors import InputError, OutputError
 from ..media.alpha import WHITE, Background, background_colour
 from ..media.clips.clip_chunks import ClipChunks
+from ..media.clips.frame_colours import check_matrix
 from ..media.latents_file import LatentsFile, write_latents
 from ..media.latents_origin import Origin, Source
 from ..system.outputs.partial_output import output_ending, require_folder
@@ -109,6 +110,7 @@ def encode_file(
     require_folder(output)
     check = check or (lambda: None)
     behind = background_colour(background)
+    check_matrix(matrix)
     clips = vae.clip_calls
     check_stream(vae, stream)
     # The source is hashed before it is read, so that a later change of the file is recognised.

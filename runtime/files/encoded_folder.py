@@ -9,7 +9,7 @@ from ..arrays.ran import FileRun
 from ..autoencoders.autoencoder import Autoencoder
 from ..errors import InputError, OutputError
 from ..media.alpha import WHITE, Background, background_colour
-from ..media.clips.frame_colours import MATRICES
+from ..media.clips.frame_colours import check_matrix
 from ..system.budget import parse_memory
 from ..system.outputs.partial_output import output_ending, translated_errors
 from .encode_jobs import encode_jobs, output_again, settings_of
@@ -45,7 +45,8 @@ def encode_folder(
 ) -> FolderReport:
     """Encode the pictures of a folder (image models) or its clips (video models) to one latents file each.
 
-    A file that fails is reported, and the run goes on. A second run leaves out the files that an earlier run encoded
+    A file that fails is reported, and the run goes on, unless many files in a row fail in the engine (see
+    `run_folder`). A second run leaves out the files that an earlier run encoded
     in the same way, so it tries the files that failed again. Several processes may encode one folder at a time, also on
     several machines: each takes the files that no other process works on.
 
@@ -74,6 +75,7 @@ def encode_folder(
         InputError: an argument does not fit the model.
         OutputError: `output` holds files that this run would make differently, or it cannot be written (for example
             because the disk is full).
+        EngineError: the engine failed for many files in a row.
     """
     source, output, check = Path(source), Path(output), check or (lambda: None)
     behind = background_colour(background)
@@ -81,8 +83,7 @@ def encode_folder(
     if memory is not None:
         parse_memory(memory)
     check_stream(vae, stream)
-    if matrix is not None and matrix not in MATRICES:
-        raise InputError(f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out")
+    check_matrix(matrix)
     contents = folder_contents(source, vae)
     files = contents.clips if vae.video else contents.pictures
     if vae.video and not files:

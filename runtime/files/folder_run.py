@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ...tiling.argument_names import argument
 from ..arrays.ran import FileRun
-from ..errors import InputError, LatentRTError, MediaError, OutputError
+from ..errors import EngineError, InputError, LatentRTError, MediaError, OutputError
 from ..system.outputs.claim import FolderClaims
 from ..system.outputs.free_space import free_bytes
 from .folder_contents import LeftOut
@@ -24,7 +25,9 @@ _LOG = logging.getLogger(__name__)
 FailureReport = Callable[[FailedFile], None]
 """Called for each file that fails, as soon as it fails."""
 
-_OF_ONE_FILE = (MediaError, InputError, OutputError)  # the errors of one file; any other error stops the run
+_OF_ONE_FILE = (MediaError, InputError, OutputError)
+_OF_THE_ENGINE = (EngineError, MemoryError)  # of one file too, such as a large picture, unless all files meet them
+_MOST_IN_A_ROW = 10  # files in a row that the engine may fail; each takes seconds at most until it fails
 # The errors of the system that every further file meets too: when an output is written, and always.
 _OF_ALL_OUTPUTS = ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENODEV", "ENOTCONN")
 _OF_ALL_FILES = ("EMFILE", "ENFILE", "ENOMEM")
@@ -46,8 +49,10 @@ def run_folder(
 ) -> FolderReport:
     """Run the jobs of a folder that wait, and report what happened to each.
 
-    A file that cannot be read, does not fit the model or cannot be written is reported, and the run goes on. A full
-    disk, missing memory, a broken engine, a cancelled call and an error of the program end the run.
+    A file that cannot be read, does not fit the model, does not fit into the memory, fails in the engine or cannot be
+    written is reported, and the run goes on. A full disk, a cancelled call and an error of the program end the run.
+    Ten files in a row that fail in the engine or for want of memory end it too: the engine is broken, or all files need
+    other settings.
 
     Several processes may run the same folder at a time. Each takes the files that no other process works on. At the
     end each waits for the others, and takes over the files that they did not finish.
@@ -65,6 +70,7 @@ def run_folder(
 
     Raises:
         LatentRTError: an error that is not about one file. The outputs that were written stay.
+        EngineError: the engine failed for ten files in a row.
         Exception: `check` raised.
     """
     check = check or (lambda: None)
@@ -72,7 +78,8 @@ def run_folder(
     kept = tuple(job for job in jobs if not job.is_waiting(overwrite))
     runs: list[FileRun] = []
     shared: list[FolderJob] = []
-    failed: list[FailedFile] = []
+    failures = _Failures(output, on_failed)
+    failed = failures.files
 
     def count() -> int:
         done = len(kept) + len(runs) + len(shared) + len(failed)
@@ -86,13 +93,14 @@ def run_folder(
             held = []
             for job in waiting:
                 check()
-                with _errors_of(job, failed, on_failed, output), claims.claimed(job.output.name) as mine:
+                with failures.of(job), claims.claimed(job.output.name) as mine:
                     if not mine:
                         held.append(job)
                         continue
                     now = look_again(job)
                     if now.is_waiting(overwrite):
                         runs.append(work(now))
+                        failures.in_a_row = 0
                     elif now.state == "other":
                         raise OutputError(f"{now.output} appeared during the run, {now.reason}: give --force")
                     else:
@@ -105,22 +113,49 @@ def run_folder(
     return FolderReport(tuple(runs), kept, tuple(shared), tuple(failed), left_out)
 
 
-@contextlib.contextmanager
-def _errors_of(
-    job: FolderJob, failed: list[FailedFile], on_failed: FailureReport | None, output: Path
-) -> Iterator[None]:
-    """Add the error of one file to `failed`. Errors that concern all files pass."""
-    try:
-        yield
-    except _OF_ONE_FILE as error:
-        if _concerns_all(error, output):
-            raise
+class _Failures:
+    """The files of a run that failed.
+
+    Attributes:
+        files: the files, with the reasons.
+        in_a_row: how many files the engine failed since it last ran one.
+    """
+
+    def __init__(self, output: Path, on_failed: FailureReport | None) -> None:
+        self.files: list[FailedFile] = []
+        self.in_a_row = 0
+        self._output, self._on_failed = output, on_failed
+
+    @contextlib.contextmanager
+    def of(self, job: FolderJob) -> Iterator[None]:
+        """Add an error of the body to the failures. Errors that concern all files pass."""
+        try:
+            yield
+        except _OF_ONE_FILE as error:
+            if _concerns_all(error, self._output):
+                raise
+            self._add(job, error)
+        except _OF_THE_ENGINE as error:
+            known = error if isinstance(error, EngineError) else _without_memory()
+            self._add(job, known)
+            self.in_a_row += 1
+            if self.in_a_row == _MOST_IN_A_ROW:
+                raise EngineError(
+                    f"{_MOST_IN_A_ROW} files in a row failed in the engine, so the run ends, and files that are done "
+                    f"stay: mend the cause and start it again ({known})"
+                ) from error
+
+    def _add(self, job: FolderJob, error: LatentRTError) -> None:
         text = str(error)
-        failed.append(FailedFile(job.source, text))
+        self.files.append(FailedFile(job.source, text))
         known = text if job.source.name in text else f"{job.source}: {text}"
         _LOG.warning("%s", known)
-        if on_failed is not None:
-            on_failed(failed[-1])
+        if self._on_failed is not None:
+            self._on_failed(self.files[-1])
+
+
+def _without_memory() -> EngineError:
+    return EngineError(f"there is not enough memory for this file: give {argument('memory')}, or a smaller file")
 
 
 def _concerns_all(error: LatentRTError, folder: Path) -> bool:

@@ -1,9 +1,10 @@
 """The tensors of a file that may hold latents: safetensors, `.npy`, `.npz` or PyTorch. Its bytes decide which."""
 
+import contextlib
 import io
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ..errors import MediaError
 from ..system.file_kinds import kind_of, not_the_wanted_kind
 from ..system.npy_file import load_npy
 from ..system.npy_header import NpyHeader
+from ..system.tensor_files.stored_dtypes import STORED_DTYPES, widened
+from ..system.tensor_files.zip_archive import opened_archive, read_member
 from .torch_archive import torch_tensors
-from .zip_archive import opened_archive, read_member
 
 __all__ = ["StoredTensors", "opened_tensors", "safetensors_metadata"]
 
@@ -26,6 +28,7 @@ __all__ = ["StoredTensors", "opened_tensors", "safetensors_metadata"]
 _MOST_HEADER_BYTES = 4 << 20
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": np.float32}
 _DAMAGE = (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError, struct.error)
+_MOST_MEMBERS = 10_000  # of an archive
 _WANTED = "a latents file (.safetensors, .npy, .npz, .latent or .pt)"
 
 
@@ -84,16 +87,27 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
 
 
 def _archived(path: Path) -> Mapping[str, Callable[[], NDArray[Any]]]:
-    with opened_archive(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".npy")]
-        if not names:
-            return torch_tensors(path)
+    with _errors_of_archive(path), opened_archive(path) as archive:
+        members = archive.namelist()
+    if len(members) > _MOST_MEMBERS:
+        raise MediaError(f"{path} is an archive of {len(members)} files: give a latents file")
+    names = [name for name in members if name.endswith(".npy")]
+    if not names:
+        return torch_tensors(path)
     return {name.removesuffix(".npy"): _npz_reader(path, name) for name in names}
+
+
+@contextlib.contextmanager
+def _errors_of_archive(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:  # a `DamagedArchive` is a ValueError
+        raise MediaError(f"{path} is not a whole archive ({error}): replace it") from error
 
 
 def _npz_reader(path: Path, name: str) -> Callable[[], NDArray[Any]]:
     def read() -> NDArray[Any]:
-        with opened_archive(path) as archive:
+        with _errors_of_archive(path), opened_archive(path) as archive:
             content = read_member(archive, name)
             try:
                 header = NpyHeader.read(io.BytesIO(content), len(content))
@@ -132,7 +146,7 @@ def _safetensors_reader(path: Path, name: str) -> Callable[[], NDArray[Any]]:
 
 
 def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
-    """Read a bfloat16 tensor, which NumPy does not know: it is the upper half of a float32.
+    """Read a bfloat16 tensor, which NumPy does not know.
 
     `safe_open` has checked the header already.
     """
@@ -141,8 +155,8 @@ def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
         entry = json.loads(file.read(header_bytes))[name]
         start, end = entry["data_offsets"]
         file.seek(8 + header_bytes + start)
-        raw = np.frombuffer(file.read(end - start), dtype="<u2")
-    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+        raw = np.frombuffer(file.read(end - start), STORED_DTYPES["BF16"])
+    return widened(raw, "BF16").reshape(entry["shape"])
 
 
 def _check_header_size(path: Path) -> None:

@@ -47,6 +47,7 @@ _AVIF = FileKind("avif", "an AVIF picture")
 _WEBP = FileKind("webp", "a WebP picture")
 _AVI = FileKind("avi", "an AVI clip")
 _MP4 = FileKind("mp4", "an MP4 or MOV clip")
+_ENGINE = FileKind("tensorrt", "a TensorRT engine")
 _SOUND = FileKind("sound", "a sound file")
 
 _ANSWERS = ("entry not found", "repository not found", "invalid username or pass")
@@ -84,7 +85,8 @@ _BY_FIRST_BYTES: tuple[tuple[bytes, FileKind], ...] = (
     (b"Rar!\x1a\x07", FileKind("rar", "a RAR archive", "extract it")),
     (b"\x89HDF\r\n\x1a\n", FileKind("hdf5", "an HDF5 file")),
     (b"GGUF", FileKind("gguf", "a GGUF file")),
-    (b"ftrt", FileKind("tensorrt", "a TensorRT engine")),
+    (b"ftrt", _ENGINE),
+    (b"ptrt", _ENGINE),
     (b"\x7fELF", FileKind("elf", "a program or library for Linux")),
     (b"\xcf\xfa\xed\xfe", FileKind("mach-o", "a program or library for macOS")),
     (b"MZ", FileKind("exe", "a program or library for Windows")),
@@ -116,6 +118,8 @@ def kind_of_bytes(head: bytes, size: int) -> FileKind | None:
     """
     if size == 0 or not head:
         return _EMPTY
+    if _begins_as_safetensors(head):  # first: the length of its header can look like the first bytes of another kind
+        return _SAFETENSORS
     for first, kind in _BY_FIRST_BYTES:
         if head.startswith(first):
             return kind
@@ -129,8 +133,6 @@ def kind_of_bytes(head: bytes, size: int) -> FileKind | None:
         return {b"WEBP": _WEBP, b"AVI ": _AVI, b"WAVE": _SOUND}.get(head[8:12])
     if head[257:262] == b"ustar":
         return _TAR
-    if len(head) > 9 and 2 <= struct.unpack("<Q", head[:8])[0] <= _MOST_SAFETENSORS_HEADER and head[8:9] == b"{":
-        return _SAFETENSORS
     if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _PICKLE
     if not head.strip(b"\0"):
@@ -152,6 +154,10 @@ def not_the_wanted_kind(path: Path, wanted: str, expected: Collection[str] = ())
     if kind is None or kind.name in expected:
         return None
     return f"{path} is {kind.text}: {kind.cure or f'give {wanted}'}"
+
+
+def _begins_as_safetensors(head: bytes) -> bool:
+    return len(head) > 9 and head[8:9] == b"{" and 2 <= struct.unpack("<Q", head[:8])[0] <= _MOST_SAFETENSORS_HEADER
 
 
 def _zip_kind(head: bytes) -> FileKind:

@@ -19,7 +19,7 @@ from ..media_kind import media_kind
 from ..pictures.opened_picture import opened_picture
 from ..pictures.picture_file import list_pictures, read_picture
 from .animated_picture import AnimatedPicture, is_animation
-from .frame_colours import MATRICES
+from .frame_colours import check_matrix
 from .video_reader import VideoReader
 
 __all__ = ["CLIP_ENDINGS", "ClipReader", "open_clip"]
@@ -115,10 +115,7 @@ def open_clip(
     """
     if channels not in (1, 3, 4):
         raise InputError(f"a clip can be read with 1, 3 or 4 channels, got {channels}: choose one of these")
-    if matrix is not None and matrix not in MATRICES:
-        raise InputError(
-            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out to follow the clip"
-        )
+    check_matrix(matrix)
     path, behind = Path(path), background_colour(background)
     if path.is_dir():
         return _open_pictures(path, list_pictures(path), channels, behind, max_pixels)

@@ -14,11 +14,11 @@ colours are slightly wrong. So nothing here depends on the defaults of a library
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ...errors import MediaError
+from ...errors import InputError, MediaError
 from ..colours.spaces import ColourSpace
 from .video_geometry import side_data_names
 
-__all__ = ["BT709", "FULL_RANGE", "LIMITED_RANGE", "MATRICES", "ContainerTags", "FrameColours"]
+__all__ = ["BT709", "FULL_RANGE", "LIMITED_RANGE", "MATRICES", "ContainerTags", "FrameColours", "check_matrix"]
 
 MATRICES = ("bt709", "bt601")
 """The matrices that a caller can name for a clip."""
@@ -43,6 +43,18 @@ _UNSUPPORTED = {
     14: "ICtCp",
 }
 _HD_LINES = 720  # from this height up, players assume BT.709
+
+
+def check_matrix(matrix: str | None) -> None:
+    """Check the matrix that a caller names for a clip.
+
+    Raises:
+        InputError: it is neither None nor one of `MATRICES`.
+    """
+    if matrix is not None and matrix not in MATRICES:
+        raise InputError(
+            f"matrix must be one of {', '.join(MATRICES)}, got {matrix!r}: leave it out to follow the clip"
+        )
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ class VideoReader:
                 f"shows its frames for different times: it is read at {_rate_text(pacing.rate)} frames per second, "
                 "and frames are repeated or left out so that each keeps its time",
             )
+        elif pacing is not None and self._times is not None and self._times.behind_a_cut():
+            self._note("cut", "lacks frames before its last ones, because it was cut without encoding it again")
         return pacing
 
     def _counted(self, declared: int | None) -> int | None:

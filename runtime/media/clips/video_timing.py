@@ -1,8 +1,9 @@
 """The times, the rate and the number of a video's frames, by its packets and its container."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,10 @@ __all__ = ["PacketTimes", "declared_frame_count", "declared_rate", "gif_delay", 
 
 _CODECS_WITH_FIELDS = ("h264", "mpeg2video", "vc1", "wmv3")
 _FRAMES_TO_INSPECT = 12  # that are decoded to find out whether fields come in separate packets
+_LEAST_BEFORE_A_CUT = 6  # frames that show the rate
+_HOLE = 1.5  # in frames: a longer distance between two frames is a hole
+_MOST_REORDERED = 16  # frames that may need one later frame (H.264 and H.265)
+_MOST_BEHIND_A_CUT = 5  # frames that such frames need: the levels of a pyramid of 16
 _MOST_PACKETS = 2_000_000  # nine hours at 60 frames per second; longer files keep the rate that they declare
 
 
@@ -89,6 +94,25 @@ class PacketTimes:
             return None
         return cls(np.array(_first_fields(times) if fields else times, np.int64), end)
 
+    def behind_a_cut(self) -> int:
+        """How many of the last frames stand behind frames that a cut without encoding left out. 0 if there are none.
+
+        A frame can need a later frame, which then comes first in the file (B-frames). A file that ends between the two
+        lacks the earlier frame. Such a file says nothing about the time of its last frames: nothing stood still.
+        """
+        order = np.argsort(self.starts, kind="stable")
+        deltas = np.diff(self.starts[order])
+        if len(deltas) < _LEAST_BEFORE_A_CUT or not (np.diff(self.starts) < 0).any():
+            return 0
+        usual = float(np.median(deltas))
+        holes = np.flatnonzero(deltas > _HOLE * usual)
+        if usual <= 0 or not len(holes):
+            return 0
+        behind = len(deltas) - int(holes[0])
+        missing = float(deltas[holes].sum()) / usual - len(holes)
+        comes_last = int(order[-behind:].min()) >= len(self.starts) - _MOST_REORDERED
+        return behind if missing < _MOST_REORDERED and behind <= _MOST_BEHIND_A_CUT and comes_last else 0
+
     def before(self, ticks: Fraction) -> int:
         """How many frames start before a time."""
         return int(np.count_nonzero(self.starts < math.ceil(ticks)))
@@ -96,6 +120,9 @@ class PacketTimes:
 
 def pacing_of(times: PacketTimes | None, container: Any, stream: Any) -> Pacing | None:
     """The constant rate of a video. None if its frames have no times, or there are fewer than two.
+
+    A clip that was cut without encoding it again keeps the frames that it has, as in FFmpeg: none is repeated in the
+    place of the frames that the cut left out at its end.
 
     Args:
         times: the times of its packets.
@@ -112,13 +139,17 @@ def pacing_of(times: PacketTimes | None, container: Any, stream: Any) -> Pacing 
     if is_gif:
         # GIF rounds times to 1/100 s, so the average over a few frames is inexact. The guess corrects for the rounding.
         rates = [stream.guessed_rate, stream.average_rate]
-    return Pacing.of(
-        times.starts,
-        Fraction(stream.time_base),
-        last=max(0, times.end - int(times.starts.max())),
+    pace = partial(
+        Pacing.of,
+        tick=Fraction(stream.time_base),
         declared=tuple(Fraction(rate) for rate in rates if rate),
         tolerance=0 if is_gif else CLOCK_TOLERANCE,
     )
+    if behind := times.behind_a_cut():
+        pacing = pace(np.sort(times.starts)[:-behind])
+        if pacing is not None and pacing.even:
+            return replace(pacing, frames=len(times.starts))
+    return pace(times.starts, last=max(0, times.end - int(times.starts.max())))
 
 
 def gif_delay(hundredths: int | None) -> int:

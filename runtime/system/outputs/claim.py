@@ -2,6 +2,11 @@
 
 A claim is a small hidden file next to the outputs. It needs no locks, so it also works on network file systems. A claim
 only saves work: outputs are written whole or not at all, with and without it.
+
+A claim answers "does its process live?" otherwise than a mark (`writer_mark.py`). If the answer is wrong, two processes
+do the same work, and if there is no answer, a file is never done. So a claim must always end: its process changes its
+time every ten seconds, and after a silence any process takes it over, also one on another machine. A mark decides
+whether an unfinished output is deleted, so it asks for certainty, and stays where there is none.
 """
 
 import contextlib

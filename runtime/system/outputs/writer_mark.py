@@ -4,6 +4,11 @@ A killed process leaves the unfinished output and its mark. The next process tha
 if it is certain that the writer has ended (see `leftovers.py`). A lock is certain within one machine, with all of its
 containers. Other machines may not see it, because some network file systems keep locks to themselves. So the names
 also say which machine wrote (see `partial_names.py`), and a machine removes its own leftovers only.
+
+A mark answers "does its writer live?" otherwise than a claim (`claim.py`). A wrong answer would delete the output of a
+living process, which may be stopped, asleep or waiting for a disk for hours. So silence does not count here, only the
+lock, or an identity that has certainly ended. A wrong claim costs only work, and a claim must end on every machine.
+There, silence decides.
 """
 
 import contextlib

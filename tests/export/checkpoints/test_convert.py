@@ -22,10 +22,10 @@ from latentrt.export.checkpoints import open_checkpoint
 from latentrt.export.checkpoints.parameters.of_config import parameters_of
 from latentrt.export.convert import convert_checkpoint
 from latentrt.export.weights.safetensors_file import SafetensorsFile
-from latentrt.export.weights.stored_dtypes import STORED_DTYPES, widened
 from latentrt.runtime.config.families import config_from_dict
 from latentrt.runtime.config.ltx2 import AutoencoderKLLTX2VideoConfig
 from latentrt.runtime.errors import CheckpointError, OutputError
+from latentrt.runtime.system.tensor_files.stored_dtypes import STORED_DTYPES, widened
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 WITHOUT_TORCH = """

@@ -5,6 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from latentrt.runtime.backends.names import BackendName
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.errors import BundleError
 from latentrt.runtime.system.file_identity import FileIdentity, verified_sha256
+from latentrt.runtime.system.process_identity import ProcessIdentity
 
 BundleOf = Callable[[str], Path]
 BACKENDS = ["onnxruntime", "openvino"]
@@ -115,6 +119,39 @@ def test_weights_are_copied_where_a_hard_link_is_not_possible(
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(BundleError, match="was altered"):
         manifest.engine_path(graph, graph.file)
+
+
+def test_copies_that_no_process_has_used_for_a_month_are_removed(
+    bundle_of: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
+    manifest = Manifest.open(in_hub(bundle_of(SMALL), tmp_path))
+    old, used = (manifest.engine_path(graph, graph.file).parent for graph in manifest.graphs[:2])
+    (user,) = old.glob("*.user")
+    weights = manifest.path_of(manifest.graphs[0].weights)
+    assert weights.stat().st_nlink == 2
+    month = time.time() - 31 * 86400
+
+    def use_the_other() -> None:
+        (used / "x.partial").touch()  # what a process left that was killed while it copied
+        manifest.engine_path(manifest.graphs[1], manifest.graphs[1].file)
+        assert sorted(path.suffix for path in used.iterdir()) == [".onnx", ".safetensors", ".user"]
+
+    os.utime(old, (month, month))
+    use_the_other()
+    assert old.is_dir(), "this process has used it, and its engine may read it again"
+    with subprocess.Popen([sys.executable, "-c", "print('x')"], stdout=subprocess.PIPE) as ended:
+        identity = ProcessIdentity(ProcessIdentity.own().namespace, ended.pid, "1")
+    user.write_text(identity.to_text())
+    os.utime(old)
+    use_the_other()
+    assert old.is_dir(), "it is not old"
+    os.utime(old, (month, month))
+    use_the_other()
+    assert not old.exists()
+    assert weights.stat().st_nlink == 1
+    assert manifest.engine_path(manifest.graphs[0], manifest.graphs[0].file).is_file()
+    assert not list((tmp_path / "cache" / "linked").glob(".*.lock"))
 
 
 def test_without_a_cache_folder_the_links_are_given_to_the_engine(

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from command_line import LATENTRT, invoke
 
-from latentrt.runtime.errors import Cancelled, InputError, OutputError
+from latentrt.runtime.errors import Cancelled, DeviceMemoryError, EngineError, InputError, OutputError
 from latentrt.runtime.files import encoded_folder
+from latentrt.runtime.files.encoded_file import encode_file
 from latentrt.runtime.files.encoded_folder import encode_folder
 from latentrt.runtime.files.output_names import output_names
 from latentrt.runtime.media.clips.clip_writer import write_clip
@@ -160,7 +161,6 @@ def test_wrong_options_are_refused_before_the_first_file(tmp_path: Path, opened:
     "error",
     [
         output_error(Path("x"), OSError(28, "No space left on device")),
-        MemoryError(),
         Cancelled("stopped"),
         RuntimeError("a bug"),
     ],
@@ -184,6 +184,59 @@ def test_an_error_that_every_file_would_meet_ends_the_run(
         encode_folder(vae, tmp_path / "in", tmp_path / "out")
     assert len(calls) == 1
     assert list((tmp_path / "out").iterdir()) == [], "no claim is left"
+
+
+def failing(error: Exception, names: set[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the encode of some files raise. Gives the list of the files that are tried."""
+    tried: list[str] = []
+
+    def encode(vae: Any, source: Path, output: Path, **options: Any) -> Any:
+        tried.append(source.name)
+        if source.name in names:
+            raise error
+        return encode_file(vae, source, output, **options)
+
+    monkeypatch.setattr(encoded_folder, "encode_file", encode)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "there is not enough memory for this file: give memory"),
+        (DeviceMemoryError("the GPU has 2 GiB free"), "the GPU has 2 GiB free"),
+        (EngineError("the engine failed"), "the engine failed"),
+    ],
+)
+def test_a_file_that_the_engine_fails_stops_no_other_and_a_rerun_tries_it_again(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    vae = opened("sd")
+    pictures(tmp_path / "in", 6)
+    with monkeypatch.context() as patch:
+        failing(error, {"p00001.png", "p00004.png"}, patch)
+        report = encode_folder(vae, tmp_path / "in", tmp_path / "out")
+    assert [one.source.name for one in report.failed] == ["p00001.png", "p00004.png"]
+    assert all(one.error.startswith(words) for one in report.failed)
+    assert len(report.written) == 4
+    again = encode_folder(vae, tmp_path / "in", tmp_path / "out")
+    assert [run.source.name for run in again.written] == ["p00001.png", "p00004.png"]
+    assert not again.failed
+
+
+def test_an_engine_that_fails_ten_files_in_a_row_ends_the_run(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = opened("sd")
+    pictures(tmp_path / "in", 23)
+    (tmp_path / "in" / "p00005.png").write_bytes(b"broken")  # a bad file says nothing about the engine
+    works = {"p00000.png", "p00009.png"}
+    names = {path.name for path in (tmp_path / "in").iterdir()} - works
+    tried = failing(EngineError("no kernel"), names - {"p00005.png"}, monkeypatch)
+    with pytest.raises(EngineError, match=r"10 files in a row failed in the engine.*\(no kernel\)"):
+        encode_folder(vae, tmp_path / "in", tmp_path / "out")
+    assert tried[-1] == "p00019.png", "the file that worked starts the count again"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"p00000.safetensors", "p00009.safetensors"}
 
 
 def test_two_runs_at_a_time_share_a_folder_and_both_succeed(tmp_path: Path, opened: Opened) -> None:

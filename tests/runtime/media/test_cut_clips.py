@@ -107,6 +107,10 @@ def test_a_rounded_duration_loses_no_frame(tmp_path: Path, ticks: int) -> None:
         (["-i", "full.mp4", "-c", "copy", "-movflags", "frag_keyframe+empty_moov"], "a.mp4"),
         (["-i", "full.mp4", "-c", "copy", "-video_track_timescale", "1000"], "a.mp4"),
         (["-i", "full.mp4", "-c", "copy"], "a.flv"),
+        (["-i", "full.mp4", "-t", "0.8", "-c", "copy"], "a.mp4"),  # the end lacks frames that need later frames
+        (["-i", "full.mp4", "-t", "0.9", "-c", "copy"], "a.mkv"),
+        (["-ss", "0.6", "-i", "full.mp4", "-t", "0.7", "-c", "copy"], "a.mov"),
+        (["-i", "full.mp4", "-t", "1.15", "-c", "copy"], "a.ts"),
         (["-i", "full.mp4", "-c:v", "mpeg2video", "-bf", "2", "-g", "12"], "a.mpg"),
         (["-i", "full.mp4", "-c:v", "mpeg4", "-bf", "2"], "a.avi"),
     ],
@@ -122,6 +126,33 @@ def test_there_are_as_many_frames_as_ffmpeg_counts(tmp_path: Path, options: list
         assert clip.frame_count in (None, wanted)
         assert clip.frame_rate == 24
         assert len(list(clip)) == wanted
+
+
+@pytest.mark.parametrize("pyramid", ["none", "normal"])
+@pytest.mark.parametrize("kept", range(18, 24))
+def test_a_clip_that_ends_anywhere_keeps_the_frames_that_it_has(tmp_path: Path, kept: int, pyramid: str) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 64, 64, 3)).astype(np.uint8)
+    options = {"x264-params": f"keyint=24:bframes=3:b-adapt=0:scenecut=0:b-pyramid={pyramid}"}
+    with av.open(str(tmp_path / "full.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "full.mp4")) as source, av.open(str(tmp_path / "cut.mkv"), "w") as output:
+        stream = source.streams.video[0]
+        target = output.add_stream_from_template(stream)
+        for place, packet in enumerate(source.demux(stream)):
+            if place < kept and packet.dts is not None:
+                packet.stream = target
+                output.mux(packet)
+    with open_clip(tmp_path / "full.mp4") as whole, open_clip(tmp_path / "cut.mkv") as clip:
+        assert clip.frame_rate == 24
+        assert clip.frame_count in (None, kept)
+        shown = [frame.tobytes() for frame in clip]
+        known = [frame.tobytes() for frame in whole]
+    assert len(shown) == len(set(shown)) == kept == decoded(tmp_path / "cut.mkv")
+    assert set(shown) <= set(known)
 
 
 def test_the_public_functions_read_and_write_pictures_and_clips(tmp_path: Path) -> None:

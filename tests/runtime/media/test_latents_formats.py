@@ -96,8 +96,8 @@ class Harmful:
         (np.zeros((1, 4, 2, 2), np.float32), "and only tensors are read"),
         (Named(), "and only tensors are read"),
         ({"a": TENSOR, "b": TENSOR}, r"holds 2 tensors \(a, b\), none named latents: give key="),
-        (TENSOR.to(torch.float8_e4m3fn), "as Float8_e4m3fnStorage: convert them|and only tensors are read"),
-        (TENSOR.long(), "as LongStorage: convert them"),
+        (TENSOR.to(torch.float8_e4m3fn), "as float8_e4m3fn: convert them"),
+        (TENSOR.long(), "as int64: convert them"),
         ({"step": 3}, "holds no tensors"),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_hostile_description_of_a_tensor_is_refused(tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
             for each, content in members.items():
                 archive.writestr(each, content.replace(old, new) if each == name else content)
-        with pytest.raises(MediaError, match="a tensor is expanded, or larger than its values"):
+        with pytest.raises(MediaError, match="is not a whole file of torch"):
             read_latents(tmp_path / "a.pt")
 
 

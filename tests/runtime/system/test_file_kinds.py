@@ -72,6 +72,15 @@ def test_a_file_is_known_by_its_bytes(name: str, tmp_path: Path) -> None:
     assert kind.name == name
 
 
+@pytest.mark.parametrize("first", [b"BM", b"\x1f\x8b", b"\xff\x0a", b"MZ", b"BZh", b"\x80\x02", b"II*\0", b"ID3"])
+def test_the_length_of_a_safetensors_header_is_no_other_kind(first: bytes) -> None:
+    """Writers that do not pad the header give it any length, which the file begins with."""
+    head = first.ljust(8, b"\0") + b'{"latents":'
+    kind = kind_of_bytes(head, 1 << 20)
+    assert kind is not None
+    assert kind.name == "safetensors"
+
+
 def test_a_legacy_torch_file_is_a_pickle() -> None:
     content = saved(torch.save, torch.zeros(2), io, _use_new_zipfile_serialization=False)
     kind = kind_of_bytes(content[:1024], len(content))
