@@ -11,6 +11,7 @@ from ..runtime.errors import InputError, MediaError
 from .interrupt import Interrupt
 from .mistakes import check_input, check_order
 from .options.common import as_json, backend_options, force_option
+from .options.origin import origin_options
 from .options.tiling import Way, exact_option, memory_option, way_options
 from .printing.folder_summary import FailureCount, show_folder
 from .printing.progress import calibration_notice, progress_bar
@@ -32,7 +33,12 @@ __all__ = ["encode"]
 @click.option(
     "--seed", type=click.IntRange(min=0), help="For --sample: the seed and a file's name give the file's noise."
 )
-@click.option("--scaled", is_flag=True, help="Write diffusion latents, which a pipeline's denoiser takes.")
+@origin_options(
+    "--to",
+    "Where the latents go: the class of a diffusers pipeline, such as FluxPipeline, diffusers for the main pipeline of "
+    "the model, comfyui (files end in .latent), or the space of the latents.  [default: model]",
+    "As --to diffusion, which a pipeline's denoiser takes.",
+)
 @click.option(
     "--background",
     metavar="COLOUR",
@@ -63,6 +69,7 @@ def encode(
     output: Path,
     mode: bool,
     seed: int | None,
+    origin: str | None,
     scaled: bool,
     background: str,
     force: bool,
@@ -124,8 +131,8 @@ def encode(
         contents = folder_contents(source, vae) if source.is_dir() else None
         files = () if contents is None else contents.clips if vae.video else contents.pictures
         interrupt = Interrupt(vae)
-        options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": way.stream, "memory": memory}
-        options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
+        options: dict[str, Any] = {"seed": seed, "origin": origin, "scaled": scaled, "memory": memory}
+        options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels, "stream": way.stream}
         options |= {"check": interrupt.check, "overwrite": force, "exact": exact}
         with progress_bar("Encoding", hidden=json_output) as update:
             if files and output == STANDARD_OUTPUT:
