@@ -59,6 +59,13 @@ __all__ = ["encode"]
     type=click.IntRange(min=1),
     help="The most pixels that a picture may have.  [default: as many as the memory allows, up to 2**30]",
 )
+@click.option(
+    "--check-range/--no-check-range",
+    "check_range",
+    default=True,
+    help="Whether to refuse a .npy sample whose values look like those of a picture in 0..255 or 0..1.  "
+    "[default: refuse it]",
+)
 @memory_option
 @exact_option
 @backend_options
@@ -78,6 +85,7 @@ def encode(
     exact: bool,
     matrix: str | None,
     max_pixels: int | None,
+    check_range: bool,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -133,6 +141,7 @@ def encode(
         interrupt = Interrupt(vae)
         options: dict[str, Any] = {"seed": seed, "origin": origin, "scaled": scaled, "memory": memory}
         options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels, "stream": way.stream}
+        options["check_range"] = check_range
         options |= {"check": interrupt.check, "overwrite": force, "exact": exact}
         with progress_bar("Encoding", hidden=json_output) as update:
             if files and output == STANDARD_OUTPUT:

@@ -73,6 +73,7 @@ def encode_file(
     background: Background = WHITE,
     matrix: str | None = None,
     max_pixels: int | None = None,
+    check_range: bool = True,
 ) -> EncodedFile:
     """Encode a picture or a clip to a latents file.
 
@@ -101,6 +102,7 @@ def encode_file(
         matrix: "bt709" or "bt601", for a video that names no YUV matrix or the wrong one.
         max_pixels: the most pixels of a picture. None allows 179 million, and more, up to 2**30, if reading them fits
             into the available memory.
+        check_range: whether a `.npy` sample is refused if its values are those of a picture in 0..255 or 0..1.
 
     Raises:
         MediaError: the source cannot be read.
@@ -129,7 +131,7 @@ def encode_file(
     if clips is not None and (stream or (memory is not None and not is_array(source))):
         encoded = _encode_clip(vae, clips, source, output, check, progress, budget, reading, stream=stream)
     else:
-        encoded = _encode_whole(vae, source, output, check, progress, budget, reading)
+        encoded = _encode_whole(vae, source, output, check, progress, budget, reading | {"check_range": check_range})
     check()
     posterior = encoded.posterior
     latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))

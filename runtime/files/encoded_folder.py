@@ -44,6 +44,7 @@ def encode_folder(
     background: Background = WHITE,
     matrix: str | None = None,
     max_pixels: int | None = None,
+    check_range: bool = True,
 ) -> FolderReport:
     """Encode the pictures of a folder (image models) or its clips (video models) to one latents file each.
 
@@ -68,6 +69,7 @@ def encode_folder(
         background: see `encode_file`.
         matrix: see `encode_file`.
         max_pixels: see `encode_file`.
+        check_range: see `encode_file`.
 
     Returns:
         What happened to each file. `failed` lists the files that could not be encoded, with the reasons.
@@ -117,6 +119,7 @@ def encode_folder(
         background=behind,
         matrix=matrix,
         max_pixels=max_pixels,
+        check_range=check_range,
     )
 
     def work(job: FolderJob) -> FileRun:

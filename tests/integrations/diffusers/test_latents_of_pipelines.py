@@ -63,7 +63,7 @@ def test_latents_decode_to_the_frames_of_their_pipeline(
     case = PIPELINES[name]
     vae, origin = opened_once(case.architecture), class_of(case.kind)
     pipe = case.made(own_vae(case.architecture, checkpoint_of(case.architecture)))
-    no_noise = {"decode_noise_scale": 0.0} if name == "ltx2_timestep" else {}
+    no_noise: dict[str, Any] = {"decode_noise_scale": 0.0} if name == "ltx2_timestep" else {}
     wanted = case.run(pipe, **no_noise).numpy()
     latents = case.run(pipe, "latent", **no_noise)
     save_file({"latents": latents.contiguous()}, tmp_path / "z.safetensors")
