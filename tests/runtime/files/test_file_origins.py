@@ -223,9 +223,11 @@ def test_the_command_line_names_origins_and_the_way_around_the_range(
         invoke(*arguments)
     assert invoke(*arguments, "--no-check-range").exit_code == 0
     assert read_latents(tmp_path / "z.safetensors").origin == "diffusion"
-    wrong = invoke("decode", bundle, tmp_path / "z.safetensors", "-o", tmp_path / "x.png", "--from", "SDXLPipeline")
+    wrong = invoke(
+        "decode", bundle, tmp_path / "z.safetensors", "-o", tmp_path / "x.png", "--from", "StableDiffusionXL"
+    )
     assert wrong.exit_code == 2
-    assert "'SDXLPipeline' is unknown" in wrong.output
+    assert "'StableDiffusionXL' is unknown" in wrong.output
     assert "StableDiffusionXLPipeline" in wrong.output
     right = invoke("decode", bundle, tmp_path / "z.safetensors", "-o", tmp_path / "x.png", "--from", "diffusers")
     assert right.exit_code == 0
