@@ -25,7 +25,11 @@ __all__ = ["encode"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help='A .safetensors file, a folder, or "-".'
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help='A .safetensors file (.latent with --to comfyui), a folder, or "-".',
 )
 @click.option(
     "--mode/--sample", "mode", default=True, help="Write the mean latents (default), or latents drawn with --seed."

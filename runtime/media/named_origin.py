@@ -41,6 +41,17 @@ _PIPELINES: tuple[tuple[str, LatentForm, tuple[str, ...]], ...] = (
     (_LTX2, _AS_MODEL, classes.LTX2_MODEL),
     (_LTX2, _CELLS, classes.LTX2_DIFFUSION),
 )
+# Names that users have for the families of pipelines, and the first letters of the classes.
+_SHORT_NAMES = {
+    "sdxl": "stablediffusionxl",
+    "sd3": "stablediffusion3",
+    "sd": "stablediffusion",
+    "flux1": "flux",
+    "klein": "flux2klein",
+    "ltxvideo": "ltx2",
+    "ltx2": "ltx2",
+    "ltx": "ltx2",
+}
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,20 @@ def check_name(name: str) -> None:
     if name in names:
         return
     known = (MODEL, DIFFUSION, COMFYUI, DIFFUSERS)
-    similar = [one for one in get_close_matches(name[:60], names, n=3, cutoff=0.5) if one not in known]
+    similar = _similar(name[:60])
     raise InputError(
         f"{argument('origin')}: {shown(name)} is unknown: give {', '.join(known)} or the class of a diffusers pipeline"
         f"{', such as ' if similar else ''}{', '.join(similar)}"
     )
+
+
+def _similar(name: str) -> list[str]:
+    """Up to three pipeline classes with a similar name, the main classes first."""
+    pipelines = [*classes.MAIN_CLASSES, *(one for one in origin_names()[4:] if one not in classes.MAIN_CLASSES)]
+    wanted = name.lower().replace("-", "").replace("_", "").replace(".", "")
+    for short, long in _SHORT_NAMES.items():
+        if wanted.startswith(short):
+            wanted = long + wanted.removeprefix(short)
+            break
+    held = [one for one in pipelines if wanted and one.lower().startswith(wanted)]
+    return held[:3] or get_close_matches(name, pipelines, n=3, cutoff=0.5)

@@ -31,6 +31,8 @@ FORMS = [
     ("flux2", "BriaFibo2Pipeline"),
     ("flux2", "Flux2KleinPipeline"),
     ("flux2", "comfyui"),
+    ("ltx20", "comfyui"),
+    ("ltx20", "LTX2Pipeline"),
 ]
 
 
@@ -62,7 +64,7 @@ def test_what_encode_writes_for_an_origin_decodes_without_options(
     decode_file(vae, tmp_path / "z.safetensors", tmp_path / "out.npy")
     decode_file(vae, tmp_path / "plain.safetensors", tmp_path / "plain.npy")
     wanted = np.load(tmp_path / "plain.npy")
-    assert wanted.shape == (1, vae.config.out_channels, 30, 48)
+    assert wanted.shape == (1, vae.config.out_channels, *((1,) if vae.video else ()), 30, 48)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted, rtol=0, atol=1e-4 * max(1, np.abs(wanted).max()))
     if form.space == "diffusion":
         assert read.scaled or origin == "comfyui"

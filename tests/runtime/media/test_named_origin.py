@@ -102,7 +102,9 @@ def test_a_name_means_what_its_pipeline_gives() -> None:
         ("LTX2Pipeline", "sd", "gives latents of another family, and the bundle is AutoencoderKL: give model, "),
         ("FluxPipeline", "ltx20", "or a pipeline of the family, such as LTX2Pipeline"),
         ("Flux2KleinPipline", "flux2", "'Flux2KleinPipline' is unknown: .* such as Flux2KleinPipeline"),
-        ("SDXL", "sd", "is unknown: give model, diffusion, comfyui, diffusers or the class of a diffusers pipeline"),
+        ("SDXL", "sd", "is unknown: give model, .* or the class of a diffusers pipeline, such as StableDiffusionXLPip"),
+        ("flux.1", "flux", "such as FluxPipeline"),
+        ("qwen", "sd", "diffusers or the class of a diffusers pipeline$"),
         ("\x1b[2J" + "x" * 10_000, "sd", r"\\x1b\[2J"),
     ],
 )
