@@ -93,6 +93,9 @@ def test_a_folder_for_comfyui_resumes_and_decodes(opened: Opened, tmp_path: Path
     assert (len(again.written), len(again.kept)) == (0, 1)
     report = decode_folder(vae, tmp_path / "z", tmp_path / "out", origin="comfyui")
     assert read_picture(report.written[0].output).shape == (30, 48, 3)
+    with pytest.raises(InputError, match="gives latents of another family"):  # and not a failure of each file
+        decode_folder(vae, tmp_path / "z", tmp_path / "other", origin="LTX2Pipeline")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_rerun_for_another_origin_is_refused(opened: Opened, tmp_path: Path) -> None:
