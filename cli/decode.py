@@ -14,8 +14,9 @@ from ..runtime.system.outputs.partial_output import output_ending
 from .interrupt import Interrupt
 from .mistakes import check_latents, check_order
 from .options.common import as_json, backend_options, force_option
+from .options.origin import origin_options
 from .options.tiling import Way, exact_option, memory_option, way_options
-from .options.types import FrameRate
+from .options.types import FrameRate, SizeType
 from .printing.folder_summary import FailureCount, show_folder
 from .printing.progress import calibration_notice, progress_bar
 from .printing.run_summary import how_it_ran
@@ -35,19 +36,19 @@ __all__ = ["decode"]
     type=click.Path(),
     help="The output; its ending chooses the format, as described above.",
 )
-@click.option(
-    "--scaled",
-    is_flag=True,
-    help='The file holds diffusion latents, which SD, SDXL, SD3 and FLUX.1 pipelines give with output_type="latent". '
-    "LTX-2 and FLUX.2 Klein pipelines give model latents: leave the option out for them.",
+@origin_options(
+    "--from",
+    "Where the latents come from: the class of a diffusers pipeline, such as LTX2Pipeline, diffusers for the main "
+    "pipeline of the model, comfyui, or the space of the latents.  [default: the file's, or model]",
+    "As --from diffusion.",
 )
 @click.option("--key", metavar="NAME", help="The tensor's name in LATENTS.  [default: latents, or the only tensor]")
 @click.option(
-    "--height",
-    type=click.IntRange(min=1),
-    help="For the packed latents of FLUX pipelines: the height in pixels that the pipeline was asked for.",
+    "--size",
+    type=SizeType(("HEIGHTxWIDTH",)),
+    metavar="HEIGHTxWIDTH",
+    help="For packed latents of FLUX pipelines: the pixels that the pipeline was asked for.  [default: the file's]",
 )
-@click.option("--width", type=click.IntRange(min=1), help="The width in pixels, as --height.")
 @click.option(
     "--format",
     "ending",
@@ -73,10 +74,10 @@ def decode(
     bundle: Path,
     latents: Path,
     output: str,
+    origin: str | None,
     scaled: bool,
     key: str | None,
-    height: int | None,
-    width: int | None,
+    size: tuple[int, int] | None,
     ending: str | None,
     fps: Fraction | None,
     timestep: float | None,
@@ -107,10 +108,14 @@ def decode(
     files again: it leaves out the outputs that exist, unless --force replaces them. Several processes may decode one
     folder at a time, and share the work.
 
-    LATENTS is a safetensors, npy, npz, ComfyUI (.latent) or .pt file. A latents file of LatentRT restores the original
-    size, if that still fits the latents. With --stream or --tile a clip's frames are written while later frames are
-    decoded, so memory does not grow with the clip's length. --stream gives the pixels of a single pass. --tile
-    HEIGHTxWIDTH with it bounds memory in height and width too, and approximates.
+    LATENTS is a safetensors, npy, npz, ComfyUI (.latent) or .pt file. --from names where its latents come from, because
+    diffusers pipelines give different latents with output_type="latent". Files of LatentRT and ComfyUI say it
+    themselves. Other files hold model latents unless you give it, and one line says so. A latents file of LatentRT
+    restores the original size, if that still fits the latents.
+
+    With --stream or --tile a clip's frames are written while later frames are decoded, so memory does not grow with the
+    clip's length. --stream gives the pixels of a single pass. --tile HEIGHTxWIDTH with it bounds memory in height and
+    width too, and approximates.
     """
     from ..runtime.files.decoded_file import decode_file
     from ..runtime.files.decoded_folder import decode_folder
@@ -142,10 +147,10 @@ def decode(
             counted.update(what, done, total)
 
         options: dict[str, Any] = {
+            "origin": origin,
             "scaled": scaled,
             "key": key,
-            "height": height,
-            "width": width,
+            "size": size,
             "frame_rate": fps,
             "temb": timestep,
             "seed": seed,

@@ -11,6 +11,7 @@ from ..runtime.errors import InputError, MediaError
 from .interrupt import Interrupt
 from .mistakes import check_input, check_order
 from .options.common import as_json, backend_options, force_option
+from .options.origin import origin_options
 from .options.tiling import Way, exact_option, memory_option, way_options
 from .printing.folder_summary import FailureCount, show_folder
 from .printing.progress import calibration_notice, progress_bar
@@ -24,7 +25,11 @@ __all__ = ["encode"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help='A .safetensors file, a folder, or "-".'
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help='A .safetensors file (.latent with --to comfyui), a folder, or "-".',
 )
 @click.option(
     "--mode/--sample", "mode", default=True, help="Write the mean latents (default), or latents drawn with --seed."
@@ -32,7 +37,12 @@ __all__ = ["encode"]
 @click.option(
     "--seed", type=click.IntRange(min=0), help="For --sample: the seed and a file's name give the file's noise."
 )
-@click.option("--scaled", is_flag=True, help="Write diffusion latents, which a pipeline's denoiser takes.")
+@origin_options(
+    "--to",
+    "Where the latents go: the class of a diffusers pipeline, such as FluxPipeline, diffusers for the main pipeline of "
+    "the model, comfyui (files end in .latent), or the space of the latents.  [default: model]",
+    "As --to diffusion, which a pipeline's denoiser takes.",
+)
 @click.option(
     "--background",
     metavar="COLOUR",
@@ -53,6 +63,13 @@ __all__ = ["encode"]
     type=click.IntRange(min=1),
     help="The most pixels that a picture may have.  [default: as many as the memory allows, up to 2**30]",
 )
+@click.option(
+    "--check-range/--no-check-range",
+    "check_range",
+    default=True,
+    help="Whether to refuse a .npy sample whose values look like those of a picture in 0..255 or 0..1.  "
+    "[default: refuse it]",
+)
 @memory_option
 @exact_option
 @backend_options
@@ -63,6 +80,7 @@ def encode(
     output: Path,
     mode: bool,
     seed: int | None,
+    origin: str | None,
     scaled: bool,
     background: str,
     force: bool,
@@ -71,6 +89,7 @@ def encode(
     exact: bool,
     matrix: str | None,
     max_pixels: int | None,
+    check_range: bool,
     json_output: bool,
     **engine: Any,
 ) -> None:
@@ -124,8 +143,9 @@ def encode(
         contents = folder_contents(source, vae) if source.is_dir() else None
         files = () if contents is None else contents.clips if vae.video else contents.pictures
         interrupt = Interrupt(vae)
-        options: dict[str, Any] = {"seed": seed, "scaled": scaled, "stream": way.stream, "memory": memory}
-        options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
+        options: dict[str, Any] = {"seed": seed, "origin": origin, "scaled": scaled, "memory": memory}
+        options |= {"background": behind, "matrix": matrix, "max_pixels": max_pixels, "stream": way.stream}
+        options["check_range"] = check_range
         options |= {"check": interrupt.check, "overwrite": force, "exact": exact}
         with progress_bar("Encoding", hidden=json_output) as update:
             if files and output == STANDARD_OUTPUT:

@@ -58,7 +58,8 @@ class TypedOptions:
         if value is None:
             return self._name(option)
         if option.is_flag:
-            return self._name(option) if value == "True" else f"no {self._name(option)}"
+            off = option.secondary_opts[0] if option.secondary_opts else f"no {self._name(option)}"
+            return self._name(option) if value == "True" else off
         return f"{self._name(option)} {_as_typed(value)}"
 
     def renamed(self, message: str) -> str:

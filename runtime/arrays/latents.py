@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..config.model_config import ModelConfig
 from ..errors import ConfigError, InputError
 
-__all__ = ["mean_and_factor", "packed_latents", "scale_latents", "unscale_latents"]
+__all__ = ["mean_and_factor", "packed_latents", "scale_latents", "unpacked_cells", "unscale_latents"]
 
 Array = NDArray[np.float32]
 
@@ -42,14 +42,14 @@ def unscale_latents(latents: Array, config: ModelConfig) -> Array:
     """Convert diffusion latents to model latents (the input of `decode`): the reverse of `scale_latents`.
 
     With `output_type="latent"`, some pipelines return diffusion latents, and some return model latents (LTX-2 and
-    FLUX.2 Klein), which must not be unscaled. docs/latents.md has a table.
+    FLUX.2 Klein), which must not be unscaled. docs/reference/origins.md has a table.
 
     Raises:
         ConfigError: the model is FLUX.2, and its config has no statistics.
     """
     mean, factor = mean_and_factor(config, latents.ndim)
     unscaled = np.asarray(latents / factor + mean, dtype=np.float32)
-    return unscaled if config.packing is None else _unpacked(unscaled, config.packing)
+    return unscaled if config.packing is None else unpacked_cells(unscaled, config.packing)
 
 
 def packed_latents(latents: Array, config: ModelConfig) -> Array:
@@ -75,7 +75,7 @@ def packed_latents(latents: Array, config: ModelConfig) -> Array:
     return split.transpose(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // rows, width // columns)
 
 
-def _unpacked(latents: Array, packing: tuple[int, int]) -> Array:
+def unpacked_cells(latents: Array, packing: tuple[int, int]) -> Array:
     """The reverse of `packed_latents`."""
     batch, _, height, width = latents.shape
     rows, columns = packing

@@ -8,10 +8,11 @@ FLUX.2's pipeline gives with them are those of a full picture, row by row.
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ..config.model_config import ModelConfig
 from ..errors import InputError
 
-__all__ = ["is_packed", "unpacked_latents"]
+__all__ = ["is_packed", "token_rows", "tokens_of", "unpacked_latents"]
 
 _CELLS = 2  # rows and columns of the latent cells in a token
 
@@ -54,16 +55,16 @@ def unpacked_latents(
     packed = f"packed latents {latents.shape}, {tokens} tokens of {side}x{side} pixels from a FLUX pipeline"
     if height is None or width is None:
         root = round(tokens**0.5)
-        square = f", such as {root * side} and {root * side}" if root * root == tokens else ""
+        square = f", such as {root * side}x{root * side}" if root * root == tokens else ""
         raise InputError(
-            f"{packed}: give the height and width in pixels that the pipeline was asked for{square}, because another "
-            f"size has as many tokens"
+            f"{packed}: give {argument('size')}, the height and width in pixels that the pipeline was asked for"
+            f"{square}, because another size has as many tokens"
         )
     rows, columns = height // side, width // side
     if rows * columns != tokens:
         raise InputError(
-            f"{packed}: a picture {width} pixels wide and {height} high has {rows * columns} tokens; give the height "
-            f"and width that the pipeline was asked for"
+            f"{packed}: a picture of {height}x{width} pixels has {rows * columns} tokens; give {argument('size')}, the "
+            f"height and width that the pipeline was asked for"
         )
     if config.packing is not None:
         return np.ascontiguousarray(latents.reshape(batch, rows, columns, channels).transpose(0, 3, 1, 2))
@@ -71,3 +72,35 @@ def unpacked_latents(
     return np.ascontiguousarray(cells.transpose(0, 3, 1, 4, 2, 5)).reshape(
         batch, channels // _CELLS**2, rows * _CELLS, columns * _CELLS
     )
+
+
+def tokens_of(latents: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:
+    """The reverse of `unpacked_latents`: diffusion latents as a row of tokens.
+
+    Args:
+        latents: float32 (B, C, h, w), or (B, 4 * C, h / 2, w / 2) for FLUX.2.
+        config: the model's config.
+
+    Returns:
+        float32 (B, tokens, 4 * C): a new array.
+
+    Raises:
+        InputError: h or w is odd.
+    """
+    if config.packing is not None:
+        return token_rows(latents)
+    batch, channels, height, width = latents.shape
+    if height % _CELLS or width % _CELLS:
+        side = config.spatial_ratio * _CELLS
+        raise InputError(
+            f"latents: a token holds {_CELLS}x{_CELLS} cells, so height and width must be even, got ({height}, "
+            f"{width}); make the picture a multiple of {side} pixels high and wide"
+        )
+    split = latents.reshape(batch, channels, height // _CELLS, _CELLS, width // _CELLS, _CELLS)
+    return token_rows(split.transpose(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // _CELLS, width // _CELLS))
+
+
+def token_rows(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cells (B, C, h, w) as a row of tokens (B, h * w, C), row by row: a new array."""
+    batch, channels, height, width = latents.shape
+    return np.ascontiguousarray(latents.reshape(batch, channels, height * width).transpose(0, 2, 1))

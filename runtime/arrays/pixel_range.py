@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tiling.argument_names import argument
 from ..errors import InputError
 
 __all__ = ["check_pixel_range"]
@@ -20,7 +21,9 @@ _MOST_OF_A_SAMPLE = 2.0
 _DARK, _BRIGHT, _MOST_MEAN = 0.1, 0.75, 0.75
 
 
-def check_pixel_range(sample: NDArray[np.float32], values: tuple[float, float] | None, *, whole: bool = True) -> None:
+def check_pixel_range(
+    sample: NDArray[np.float32], values: tuple[float, float] | None, *, whole: bool = True, can_skip: bool = True
+) -> None:
     """Refuse a sample that lies in 0..255 or 0..1.
 
     Numbers in 0..1 can be a bright picture in [-1, 1]. They are refused if they reach from nearly 0 to nearly 1 with a
@@ -31,6 +34,7 @@ def check_pixel_range(sample: NDArray[np.float32], values: tuple[float, float] |
         values: its least and greatest value. None checks nothing.
         whole: whether the sample is everything that is encoded. The chunks of a stream may be bright, so they are only
             compared with 0..255.
+        can_skip: whether the user can give `check_range=False`, which the message then names.
 
     Raises:
         InputError: the sample is in another range. The message has the conversion.
@@ -48,9 +52,10 @@ def check_pixel_range(sample: NDArray[np.float32], values: tuple[float, float] |
     if not whole or high > 1:
         return
     if low <= _DARK and high >= _BRIGHT and float(sample.mean(dtype=np.float64)) < _MOST_MEAN:
+        remedy = f" (or give {argument('check_range', False)} if it is that bright)" if can_skip else ""
         raise InputError(
             f"sample: the values go from {low:.4g} to {high:.4g}, which is the range of a picture in 0..1, and a "
-            f"sample is in [-1, 1]: convert it with x * 2 - 1 (or give check_range=False if it is that bright)"
+            f"sample is in [-1, 1]: convert it with x * 2 - 1{remedy}"
         )
     _warn_once()
 

@@ -22,6 +22,8 @@ class AutoencoderKLFlux2Config(ImageConfig):
     """
 
     family: ClassVar[str] = "AutoencoderKLFlux2"
+    # ComfyUI's VAE applies the batch norm, and packs (comfy/ldm/models/autoencoder.py).
+    scaled_in_comfyui: ClassVar[bool] = True
 
     down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",) * 4
     up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",) * 4
@@ -63,10 +65,6 @@ class AutoencoderKLFlux2Config(ImageConfig):
     def decoder_widths(self) -> tuple[int, ...]:
         """The decoder's channels, in the order of `block_out_channels`: from the picture to the latents."""
         return self.decoder_block_out_channels or self.block_out_channels
-
-    @property
-    def scaled_in_comfyui(self) -> bool:
-        return True  # its VAE applies the batch norm, and packs (comfy/ldm/models/autoencoder.py)
 
     @property
     def packing(self) -> tuple[int, int]:

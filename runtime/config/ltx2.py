@@ -42,6 +42,7 @@ class AutoencoderKLLTX2VideoConfig(ModelConfig):
     family: ClassVar[str] = "AutoencoderKLLTX2Video"
     video: ClassVar[bool] = True
     supports_streams: ClassVar[bool] = True
+    scaled_in_comfyui: ClassVar[bool] = True  # its VAE normalises by the statistics (comfy/ldm/lightricks/vae)
 
     in_channels: int = 3
     out_channels: int = 3
@@ -104,10 +105,6 @@ class AutoencoderKLLTX2VideoConfig(ModelConfig):
                 f"config: encoder and decoder must scale alike, but the encoder's blocks give (time, space) = "
                 f"{self._encoder_ratios()} and the decoder's {self._decoder_ratios()}; correct config.json"
             )
-
-    @property
-    def scaled_in_comfyui(self) -> bool:
-        return True  # its VAE normalises by the statistics (comfy/ldm/lightricks/vae)
 
     @property
     def encoder_scaling(self) -> tuple[bool, ...]:

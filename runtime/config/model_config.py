@@ -55,12 +55,15 @@ class ModelConfig(FromDict, ABC):
         video: whether samples are clips, (B, C, T, H, W), instead of pictures, (B, C, H, W).
         supports_streams: whether a clip can run chunk by chunk.
         supports_strips: whether a picture can run in strips, with the numbers of a single pass.
+        scaled_in_comfyui: whether ComfyUI's VAE of this family gives diffusion latents. For most families it gives
+            model latents.
     """
 
     family: ClassVar[str]
     video: ClassVar[bool] = False
     supports_streams: ClassVar[bool] = False
     supports_strips: ClassVar[bool] = False
+    scaled_in_comfyui: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """The fields that differ from their defaults. Long lists are named by their length."""
@@ -141,11 +144,6 @@ class ModelConfig(FromDict, ABC):
         """Rows and columns of the latent cells that one cell of diffusion latents holds side by side as channels, or
         None where both latents have one layout."""
         return None
-
-    @property
-    def scaled_in_comfyui(self) -> bool:
-        """Whether ComfyUI's VAE of this family gives diffusion latents. For most families it gives model latents."""
-        return False
 
     @property
     def diffusion_channels(self) -> int:

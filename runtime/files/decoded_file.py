@@ -26,7 +26,7 @@ from ..media.pictures.picture_file import PICTURE_ENDINGS, write_picture
 from ..system.npy_file import create_npy
 from ..system.outputs.partial_output import output_ending, partial_output, translated_errors
 from .destination import STANDARD_OUTPUT, check_destination, check_replaceable
-from .given_latents import model_latents
+from .given_latents import GivenOrigin, model_latents
 from .named_seed import check_seed, generator_for
 from .original_size import original_size
 from .output_limits import check_output_limits
@@ -46,6 +46,7 @@ def decode_file(
     source: str | Path,
     output: str | Path,
     *,
+    origin: str | None = None,
     scaled: bool = False,
     frame_rate: Fraction | None = None,
     temb: float | None = None,
@@ -55,8 +56,7 @@ def decode_file(
     overwrite: bool = False,
     progress: FileProgress | None = None,
     key: str | None = None,
-    height: int | None = None,
-    width: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Decode a latents file. The ending of `output` chooses the format:
 
@@ -71,10 +71,12 @@ def decode_file(
         vae: the model.
         source: the latents file.
         output: the output.
-        scaled: whether the file holds diffusion latents. The pipelines of Stable Diffusion, SDXL, SD3 and FLUX.1 return
-            them with `output_type="latent"`. If False, the file's metadata decides. A file without metadata then holds
-            model latents, which the pipelines of LTX-2 and FLUX.2 Klein return. A warning is logged if the statistics
+        origin: where the latents come from: "model", "diffusion", "comfyui", "diffusers" or a pipeline class of
+            diffusers, for its `output_type="latent"`. None: the file's metadata says it. A file without metadata then
+            holds model latents, or tokens of a FLUX pipeline, and one line of the log says so. The table in
+            docs/reference/origins.md has the form of the latents of each origin. A warning is logged if the statistics
             of a file without metadata are those of the other space.
+        scaled: another spelling of the origin "diffusion".
         frame_rate: frames per second of the clip. None takes the rate in the file, or else `DEFAULT_FRAME_RATE`.
         temb: the timestep, for timestep-conditioned decoders.
         seed: the seed of the noise, for decoders that inject noise. The noise also depends on the name of the latents
@@ -85,8 +87,8 @@ def decode_file(
             pictures that LatentRT wrote.
         progress: called with the progress in tiles, frames or pictures.
         key: the name of the tensor in the file. None: see `read_latents`.
-        height: the height in pixels that a FLUX pipeline was asked for, if the file holds its packed latents.
-        width: the width, likewise.
+        size: the height and width in pixels that a FLUX pipeline was asked for, if the file holds its packed latents
+            and does not say the size.
 
     Returns:
         A report as JSON values: the output, its shape, and how the decoder ran.
@@ -97,11 +99,11 @@ def decode_file(
         OutputError: the output exists or cannot be written.
     """
     started = time.perf_counter()
-    source, ending = Path(source), output_ending(output)
+    source, ending, given = Path(source), output_ending(output), GivenOrigin(origin, scaled, size)
     if Path(output) != STANDARD_OUTPUT:
         check_replaceable(output, overwrite, source)
     content = read_latents(source, key=key)
-    latents = model_latents(vae, content, source, scaled=scaled, height=height, width=width)
+    latents = model_latents(vae, content, source, given)
     check_conditions(vae, temb, seed)
     noise = None if seed is None else generator_for(seed, source)
     timesteps = None if temb is None else np.full(latents.shape[0], temb, np.float32)

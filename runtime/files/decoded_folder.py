@@ -19,6 +19,7 @@ from .decoded_file import check_conditions, decode_file
 from .folder_job import FolderJob
 from .folder_report import FolderReport
 from .folder_run import FailureReport, run_folder
+from .given_latents import GivenOrigin, check_given_origin
 from .latents_folder import LatentsFolder
 from .output_names import output_names
 from .progress import FileProgress
@@ -35,6 +36,7 @@ def decode_folder(
     output: str | Path,
     *,
     ending: str | None = None,
+    origin: str | None = None,
     scaled: bool = False,
     frame_rate: Fraction | None = None,
     temb: float | None = None,
@@ -46,8 +48,7 @@ def decode_folder(
     progress: FileProgress | None = None,
     on_failed: FailureReport | None = None,
     key: str | None = None,
-    height: int | None = None,
-    width: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> FolderReport:
     """Decode each latents file of a folder to one file. Its name is that of the latents file, with another ending.
 
@@ -62,6 +63,7 @@ def decode_folder(
         output: the folder of the outputs. It is made if it does not exist.
         ending: the ending of the outputs, such as ".jpg". None: ".png" for pictures and clips of one frame, and ".mp4"
             for other clips.
+        origin: see `decode_file`.
         scaled: see `decode_file`.
         frame_rate: see `decode_file`.
         temb: see `decode_file`.
@@ -73,8 +75,7 @@ def decode_folder(
         progress: called with the number of files that need no further work, and with the progress within each file.
         on_failed: called for each file that fails.
         key: see `decode_file`.
-        height: see `decode_file`. It holds for all files.
-        width: likewise.
+        size: see `decode_file`. It holds for all files.
 
     Returns:
         What happened to each file. `failed` lists the files that could not be decoded, with the reasons.
@@ -93,6 +94,7 @@ def decode_folder(
     )
     _check_ending(vae, ending)
     check_conditions(vae, temb, seed)
+    check_given_origin(vae, GivenOrigin(origin, scaled, size))
     if memory is not None:
         parse_memory(memory)
     if frame_rate is not None and not vae.video:
@@ -127,6 +129,7 @@ def decode_folder(
             vae,
             job.source,
             job.output,
+            origin=origin,
             scaled=scaled,
             frame_rate=frame_rate if job.output.suffix.lower() in CLIP_ENDINGS else None,
             temb=temb,
@@ -136,8 +139,7 @@ def decode_folder(
             overwrite=overwrite,
             progress=progress,
             key=key,
-            height=height,
-            width=width,
+            size=size,
         )
         ran = Ran(report["backend"], report["dtype"], report["strategy"], report["exact"], report["planned_bytes"])
         return FileRun(job.source, job.output, ran, report["seconds"])

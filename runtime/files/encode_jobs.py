@@ -11,19 +11,22 @@ from ..autoencoders.autoencoder import Autoencoder
 from ..calls.tiling_settings import TilingSettings
 from ..errors import MediaError
 from ..media.alpha import WHITE, Background, background_colour
-from ..media.latents_origin import EncodeSettings, Origin
+from ..media.encode_record import EncodeRecord, EncodeSettings
+from ..media.named_origin import COMFYUI, NamedOrigin
 from ..system.outputs.partial_output import translated_errors
 from .folder_job import FolderJob, State
 from .output_names import output_names
 
 __all__ = ["encode_jobs", "output_again", "settings_of"]
 
+_ENDING, _COMFYUI_ENDING = ".safetensors", ".latent"
+
 
 def settings_of(
     vae: Autoencoder,
     *,
     seed: int | None,
-    scaled: bool,
+    origin: NamedOrigin,
     background: Background = WHITE,
     matrix: str | None = None,
 ) -> EncodeSettings:
@@ -32,14 +35,16 @@ def settings_of(
     Args:
         vae: the model.
         seed: see `encode_file`.
-        scaled: see `encode_file`.
+        origin: the origin whose form the latents get.
         background: see `encode_file`.
         matrix: see `encode_file`.
     """
     draw = "mean" if seed is None else f"seed {seed}"
     colour = background_colour(background)
     behind = None if colour == background_colour(WHITE) else "#{:02x}{:02x}{:02x}".format(*colour)
-    return EncodeSettings(draw, str(scaled).lower(), _encoder_digest(vae), vae.dtype, _tiles(vae), behind, matrix)
+    scaled = str(origin.form.space == "diffusion").lower()
+    digest, tiles = _encoder_digest(vae), _tiles(vae)
+    return EncodeSettings(draw, scaled, digest, vae.dtype, tiles, behind, matrix, origin.name)
 
 
 def encode_jobs(
@@ -58,8 +63,9 @@ def encode_jobs(
         OutputError: `folder` cannot be listed.
     """
     held: dict[str, dict[str, str] | None] = {}
+    ending = _COMFYUI_ENDING if settings.origin == COMFYUI else _ENDING
     with translated_errors(folder):
-        found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+        found = sorted(folder.glob(f"*{ending}")) if folder.is_dir() else []
     for path in found:
         if path.name.startswith("."):
             continue
@@ -67,7 +73,8 @@ def encode_jobs(
         held[path.name] = _metadata(path)
     owners = {name: metadata.get("source_name") if metadata else None for name, metadata in held.items()}
     jobs = []
-    for source, output in zip(sources, output_names(sources, folder, owners), strict=True):
+    names = output_names(sources, folder, owners, endings=[ending] * len(sources))
+    for source, output in zip(sources, names, strict=True):
         check()
         job = FolderJob(source, output)
         if output.name in held:
@@ -109,16 +116,16 @@ def _with_state(job: FolderJob, metadata: dict[str, str] | None, family: str, se
 def _state(metadata: dict[str, str] | None, source: Path, family: str, settings: EncodeSettings) -> tuple[State, str]:
     if metadata is None:
         return "other", "damaged or from elsewhere"
-    origin = Origin.from_metadata(metadata)
-    if origin is None:
+    record = EncodeRecord.from_metadata(metadata)
+    if record is None:
         if metadata.get("family", family) != family:
             return "other", "with other settings (the bundle)"
         if metadata.get("scaled", settings.scaled) != settings.scaled:
             return "other", "with other settings (--scaled)"
         return "unrecorded", "by a version that recorded no settings"
-    if different := origin.settings.differences(settings):
+    if different := record.settings.differences(settings):
         return "other", f"with other settings ({', '.join(different)})"
-    if not origin.source.is_unchanged(source):
+    if not record.source.is_unchanged(source):
         return "other", "of a source that has changed since"
     return "same", ""
 

@@ -20,11 +20,13 @@ from ..errors import InputError, OutputError
 from ..media.alpha import WHITE, Background, background_colour
 from ..media.clips.clip_chunks import ClipChunks
 from ..media.clips.frame_colours import check_matrix
+from ..media.encode_record import EncodeRecord, Source
 from ..media.latents_file import LatentsFile, write_latents
-from ..media.latents_origin import Origin, Source
+from ..media.named_origin import COMFYUI
 from ..system.outputs.partial_output import output_ending, require_folder
 from .destination import check_replaceable
 from .encode_jobs import settings_of
+from .formed_latents import formed_latents, origin_to_write
 from .named_seed import generator_for
 from .output_limits import check_latents_space
 from .progress import FileProgress, counting
@@ -61,6 +63,7 @@ def encode_file(
     output: str | Path,
     *,
     seed: int | None = None,
+    origin: str | None = None,
     scaled: bool = False,
     stream: bool = False,
     memory: int | str | None = None,
@@ -71,6 +74,7 @@ def encode_file(
     background: Background = WHITE,
     matrix: str | None = None,
     max_pixels: int | None = None,
+    check_range: bool = True,
 ) -> EncodedFile:
     """Encode a picture or a clip to a latents file.
 
@@ -80,10 +84,13 @@ def encode_file(
     Args:
         vae: the model.
         source: the picture, clip or `.npy` array.
-        output: the latents file, which ends in .safetensors.
+        output: the latents file, which ends in .safetensors, or in .latent for ComfyUI.
         seed: the seed of a sample from the posterior. None takes the mode (the mean). The noise also depends on the
             source's file name (see `named_seed.generator_for`), so it differs between the files of a folder.
-        scaled: whether to write diffusion latents instead of model latents.
+        origin: the origin whose form the latents get: "model", "diffusion", "comfyui", "diffusers" or a pipeline class
+            of diffusers (see `decode_file`). None: model latents. For "comfyui" the output may end in .latent, which is
+            the ending that ComfyUI's LoadLatent node reads.
+        scaled: another spelling of the origin "diffusion".
         stream: whether to read and encode a clip in chunks, so that memory does not depend on its length.
         memory: see `Autoencoder.encode`.
         exact: see `Autoencoder.encode`.
@@ -96,6 +103,7 @@ def encode_file(
         matrix: "bt709" or "bt601", for a video that names no YUV matrix or the wrong one.
         max_pixels: the most pixels of a picture. None allows 179 million, and more, up to 2**30, if reading them fits
             into the available memory.
+        check_range: whether a `.npy` sample is refused if its values are those of a picture in 0..255 or 0..1.
 
     Raises:
         MediaError: the source cannot be read.
@@ -104,8 +112,12 @@ def encode_file(
     """
     started = time.perf_counter()
     source, output = Path(source), Path(output)
-    if output_ending(output) != ".safetensors":
-        raise OutputError(f"cannot write {output}: latents files end in .safetensors")
+    wanted = origin_to_write(vae, origin, scaled=scaled)
+    if output_ending(output) not in (".safetensors", *((".latent",) if wanted.name == COMFYUI else ())):
+        for_comfyui = (
+            f", or in .latent with {argument('origin', COMFYUI)}" if output_ending(output) == ".latent" else ""
+        )
+        raise OutputError(f"cannot write {output}: latents files end in .safetensors{for_comfyui}")
     check_replaceable(output, overwrite)
     require_folder(output)
     check = check or (lambda: None)
@@ -114,27 +126,29 @@ def encode_file(
     clips = vae.clip_calls
     check_stream(vae, stream)
     # The source is hashed before it is read, so that a later change of the file is recognised.
-    origin = Origin(Source.of(source), settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix))
+    settings = settings_of(vae, seed=seed, origin=wanted, background=behind, matrix=matrix)
+    record = EncodeRecord(Source.of(source), settings)
     reading: dict[str, Any] = {"background": behind, "matrix": matrix, "max_pixels": max_pixels}
     budget = _Budget(memory, exact)
     if clips is not None and (stream or (memory is not None and not is_array(source))):
         encoded = _encode_clip(vae, clips, source, output, check, progress, budget, reading, stream=stream)
     else:
-        encoded = _encode_whole(vae, source, output, check, progress, budget, reading)
+        encoded = _encode_whole(vae, source, output, check, progress, budget, reading | {"check_range": check_range})
     check()
     posterior = encoded.posterior
     latents = posterior.mode() if seed is None else posterior.sample(generator_for(seed, source))
     frames, height, width = encoded.size if vae.video else (None, *encoded.size)
     content = LatentsFile(
-        vae.scale_latents(latents) if scaled else latents,
+        formed_latents(vae, latents, source, wanted),
         family=vae.family,
         height=height,
         width=width,
         frames=frames,
         frame_rate=encoded.frame_rate,
-        scaled=scaled,
+        scaled=wanted.form.space == "diffusion",
         sample_aspect_ratio=encoded.sample_aspect_ratio,
-        origin=origin,
+        record=record,
+        origin=wanted.name,
     )
     write_latents(output, content, overwrite=overwrite)
     return EncodedFile(content, encoded.ran, time.perf_counter() - started)

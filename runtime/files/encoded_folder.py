@@ -17,6 +17,7 @@ from .encoded_file import check_stream, encode_file
 from .folder_job import FolderJob, check_same
 from .folder_report import FolderReport
 from .folder_run import FailureReport, run_folder
+from .formed_latents import origin_to_write
 from .named_seed import check_seed
 from .progress import FileProgress
 from .sources import folder_contents
@@ -31,6 +32,7 @@ def encode_folder(
     output: str | Path,
     *,
     seed: int | None = None,
+    origin: str | None = None,
     scaled: bool = False,
     stream: bool = False,
     memory: int | str | None = None,
@@ -42,6 +44,7 @@ def encode_folder(
     background: Background = WHITE,
     matrix: str | None = None,
     max_pixels: int | None = None,
+    check_range: bool = True,
 ) -> FolderReport:
     """Encode the pictures of a folder (image models) or its clips (video models) to one latents file each.
 
@@ -55,6 +58,7 @@ def encode_folder(
         source: the folder of pictures or clips.
         output: the folder of the latents files. It is made if it does not exist.
         seed: see `encode_file`.
+        origin: see `encode_file`. Files for ComfyUI end in .latent.
         scaled: see `encode_file`.
         stream: see `encode_file`.
         memory: see `Autoencoder.encode`.
@@ -66,6 +70,7 @@ def encode_folder(
         background: see `encode_file`.
         matrix: see `encode_file`.
         max_pixels: see `encode_file`.
+        check_range: see `encode_file`.
 
     Returns:
         What happened to each file. `failed` lists the files that could not be encoded, with the reasons.
@@ -88,12 +93,13 @@ def encode_folder(
     files = contents.clips if vae.video else contents.pictures
     if vae.video and not files:
         raise InputError(f"{source} holds the frames of one clip, not clips: encode it with encode_file")
-    if output_ending(output) == ".safetensors":
+    if output_ending(output) in (".safetensors", ".latent"):
         raise OutputError(
             f"{output.name} is one latents file, and each of the {len(files)} files in {source} gets its own: "
             f"name a folder for them"
         )
-    settings = settings_of(vae, seed=seed, scaled=scaled, background=behind, matrix=matrix)
+    wanted = origin_to_write(vae, origin, scaled=scaled)
+    settings = settings_of(vae, seed=seed, origin=wanted, background=behind, matrix=matrix)
     jobs = encode_jobs(files, output, vae, settings, check)
     if not overwrite:
         check_same(jobs, output)
@@ -103,6 +109,7 @@ def encode_folder(
         encode_file,
         vae,
         seed=seed,
+        origin=origin,
         scaled=scaled,
         stream=stream,
         memory=memory,
@@ -113,6 +120,7 @@ def encode_folder(
         background=behind,
         matrix=matrix,
         max_pixels=max_pixels,
+        check_range=check_range,
     )
 
     def work(job: FolderJob) -> FileRun:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...tiling.argument_names import argument
 from ..errors import InputError
-from ..media.latents_origin import source_name
+from ..media.encode_record import source_name
 
 __all__ = ["check_seed", "generator_for"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from ..media.latents_origin import source_name
+from ..media.encode_record import source_name
 
 __all__ = ["output_names"]
 

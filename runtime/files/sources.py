@@ -97,6 +97,7 @@ def read_sample(
     background: Background = WHITE,
     matrix: str | None = None,
     max_pixels: int | None = None,
+    check_range: bool | None = None,
 ) -> SampleSource:
     """Read a picture, a clip or a `.npy` array as a sample of the model.
 
@@ -110,16 +111,18 @@ def read_sample(
         background: the colour behind transparent pixels, if the model takes no alpha.
         matrix: the YUV matrix of a video (see `open_clip`).
         max_pixels: the most pixels of a picture (see `read_picture`).
+        check_range: whether a float array in 0..255 or 0..1 is refused (see `Autoencoder.encode`). None refuses it too,
+            for callers whose user has no such option.
 
     Raises:
         MediaError: the file is missing or damaged, or the model does not take it.
-        InputError: an array has the wrong shape.
+        InputError: an array has the wrong shape or range.
     """
     check = check or (lambda: None)
     check()
     array = load_npy(path, mmap_mode="r") if is_array(path) else None
     if array is not None and array.dtype == np.float32:
-        return _from_samples(array, vae, path, max_frames, largest_side)
+        return _from_samples(array, vae, path, max_frames, largest_side, check_range)
     if array is not None and array.dtype != np.uint8:
         raise MediaError(f"{path} holds {array.dtype}: give uint8 pixels, or float32 in [-1, 1]")
     if vae.video:
@@ -209,7 +212,12 @@ class _SampleBuilder:
 
 
 def _from_samples(
-    array: NDArray[np.float32], vae: Autoencoder, path: Path, max_frames: int | None, largest_side: int | None
+    array: NDArray[np.float32],
+    vae: Autoencoder,
+    path: Path,
+    max_frames: int | None,
+    largest_side: int | None,
+    check_range: bool | None,
 ) -> SampleSource:
     rank = 5 if vae.video else 4
     sample = array[np.newaxis] if array.ndim == rank - 1 else array
@@ -220,7 +228,9 @@ def _from_samples(
         )
     if vae.video and max_frames is not None:
         sample = sample[:, :, :max_frames]
-    check_pixel_range(sample, require_finite(sample, str(path)))
+    values = require_finite(sample, str(path))
+    if check_range is not False:
+        check_pixel_range(sample, values, can_skip=check_range is not None)
     full_size = sample.shape[-2:]
     if largest_side is not None:
         sample = downscaled(sample, largest_side)

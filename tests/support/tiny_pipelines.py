@@ -193,6 +193,10 @@ def flux2_options() -> dict[str, Any]:
     return {"prompt_embeds": noise(1, 8, 16), "num_inference_steps": 2, **SIZE}
 
 
+def klein_parts() -> dict[str, Any]:
+    return flux2_parts() | {"is_distilled": True}
+
+
 class Ideogram4WithoutText(library.Ideogram4Pipeline):  # type: ignore[misc,unused-ignore]
     """Ideogram 4 with random features of a prompt: its pipeline takes no `prompt_embeds`."""
 
@@ -327,6 +331,7 @@ PIPELINES: dict[str, TinyPipeline] = {
     "flux2_image": pictures(
         "Flux2Pipeline", "flux2", flux2_parts, lambda: flux2_options() | {"image": picture()}
     ),
+    "flux2_klein": pictures("Flux2KleinPipeline", "flux2", klein_parts, flux2_options),
     "ideogram4": pictures("Ideogram4WithoutText", "flux2", ideogram_parts, ideogram_options),
     "ltx2": clips("LTX2Pipeline", "ltx20", ltx_parts, ltx_options),
     "ltx2_image": clips(

@@ -136,3 +136,18 @@ def test_a_stream_takes_pixels_too(bundle_of: Callable[[str], Path]) -> None:
         with pytest.raises(InputError, match=r"x / 127\.5 - 1"):
             list(vae.encode_stream(clip.transpose(0, 4, 1, 2, 3).astype(np.float32)))
         assert to_pixels(to_samples(clip)).tobytes() == clip.tobytes()
+
+
+def test_a_caller_without_check_range_does_not_name_it(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:
+    from latentrt.runtime import encode_file
+    from latentrt.runtime.files.sources import read_sample
+
+    bright = np.linspace(0, 1, 3 * 16 * 16, dtype=np.float32).reshape(1, 3, 16, 16)
+    np.save(tmp_path / "bright.npy", bright)
+    with open_bundle(bundle_of("sd"), backend="onnxruntime") as vae:
+        with pytest.raises(InputError, match=r"convert it with x \* 2 - 1$"):
+            read_sample(tmp_path / "bright.npy", vae)
+        with pytest.raises(InputError, match=r"\(or give check_range=False if it is that bright\)$"):
+            encode_file(vae, tmp_path / "bright.npy", tmp_path / "z.safetensors")
+        latents = encode_file(vae, tmp_path / "bright.npy", tmp_path / "z.safetensors", check_range=False).latents
+        np.testing.assert_array_equal(latents, vae.encode(bright, check_range=False).latent_dist.mode())

@@ -92,10 +92,10 @@ def test_decoding_as_the_other_space_warns_once_and_changes_nothing(
     diffusion = like_a_picture((1, 16, 16, 16))
     model = vae.unscale_latents(diffusion)
     for name, latents, scaled, hint in (
-        ("a", diffusion, False, "give --scaled"),
+        ("a", diffusion, False, "give --from diffusion"),
         ("b", model, True, "leave --scaled out"),
         ("c", diffusion, True, None),
-        ("d", model, False, None),
+        ("d", model, False, "does not say where its latents come from"),
     ):
         save_file({"latents": latents}, tmp_path / f"{name}.safetensors")
         caplog.clear()
@@ -116,7 +116,7 @@ def test_flux2_latents_of_the_other_space_are_refused_with_what_to_do(
     tmp_path: Path, opened: Callable[..., Any]
 ) -> None:
     vae = opened("flux2")
-    for channels, scaled, hint in ((32, False, "give --scaled"), (8, True, "leave --scaled out")):
+    for channels, scaled, hint in ((32, False, "give origin='diffusion'"), (8, True, "leave scaled out")):
         save_file({"latents": like_a_picture((1, channels, 8, 8))}, tmp_path / "z.safetensors")
         with pytest.raises(InputError, match=hint):
             decode_file(vae, tmp_path / "z.safetensors", tmp_path / "x.png", scaled=scaled)

@@ -48,9 +48,11 @@ def test_latents_of_one_picture_are_not_packed() -> None:
 
 def test_the_size_is_never_guessed() -> None:
     packed = np.zeros((1, 16, 64), np.float32)
-    with pytest.raises(InputError, match=r"give the height and width in pixels .* such as 64 and 64, because another"):
+    with pytest.raises(
+        InputError, match=r"give size, the height and width in pixels .* such as 64x64, because another"
+    ):
         unpacked_latents(packed, FLUX, None, None)
-    with pytest.raises(InputError, match="96 pixels wide and 64 high has 24 tokens"):
+    with pytest.raises(InputError, match="a picture of 64x96 pixels has 24 tokens"):
         unpacked_latents(packed, FLUX, 64, 96)
 
 
@@ -69,16 +71,15 @@ def test_a_file_of_packed_latents_decodes_as_the_pipeline_does(
                 vae,
                 tmp_path / "a.safetensors",
                 tmp_path / "a.npy",
-                height=64,
-                width=96,
+                size=(64, 96),
                 scaled=scaled,
                 overwrite=True,
             )
             np.testing.assert_allclose(np.load(tmp_path / "a.npy"), wanted, rtol=0, atol=2e-5)
-        with pytest.raises(InputError, match=r"a\.safetensors holds packed latents .*\(--height and --width\)"):
+        with pytest.raises(InputError, match=r"a\.safetensors holds packed latents .*give size"):
             decode_file(vae, tmp_path / "a.safetensors", tmp_path / "b.png")
         with pytest.raises(InputError, match="has 24 tokens"):
-            decode_file(vae, tmp_path / "b.safetensors", tmp_path / "b.png", height=64, width=96)
+            decode_file(vae, tmp_path / "b.safetensors", tmp_path / "b.png", size=(64, 96))
 
 
 def test_a_batch_of_as_many_as_channels_is_packed_if_the_size_says_so() -> None:

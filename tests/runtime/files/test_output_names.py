@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from latentrt.runtime.files.output_names import output_names
-from latentrt.runtime.media.latents_origin import source_name
+from latentrt.runtime.media.encode_record import source_name
 
 OUT = Path("out")
 

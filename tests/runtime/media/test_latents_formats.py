@@ -29,7 +29,7 @@ def test_comfyui_files_are_read_as_comfyui_reads_them(tmp_path: Path) -> None:
     path, metadata = tmp_path / "a.latent", {"prompt": '{"1": {}}', "format": "pt"}
     safetensors.torch.save_file({"latent_tensor": TENSOR, "latent_format_version_0": torch.tensor([])}, path, metadata)
     back = read_latents(path)
-    assert back.comfyui
+    assert back.origin == "comfyui"
     assert (back.scaled, back.height) == (None, None)
     np.testing.assert_array_equal(back.latents, LATENTS)
     safetensors.torch.save_file({"latent_tensor": TENSOR.half()}, path)
@@ -208,8 +208,8 @@ def test_latents_without_a_batch_decode_as_with_one(bundle_of: Callable[[str], P
         np.savez(tmp_path / "c.npz", a=LATENTS, b=LATENTS + 1)
         decode_file(vae, tmp_path / "c.npz", tmp_path / "c.npy", key="a")
         np.testing.assert_array_equal(np.load(tmp_path / "c.npy"), wanted)
-        with pytest.raises(InputError, match="holds no packed latents of a FLUX pipeline: leave --height"):
-            decode_file(vae, tmp_path / "a.safetensors", tmp_path / "d.npy", height=48, width=64)
+        with pytest.raises(InputError, match="holds no packed latents of a FLUX pipeline: leave size"):
+            decode_file(vae, tmp_path / "a.safetensors", tmp_path / "d.npy", size=(48, 64))
 
 
 def test_comfyui_latents_are_in_the_space_of_comfyui(bundle_of: Callable[[str], Path], tmp_path: Path) -> None:

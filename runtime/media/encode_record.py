@@ -1,4 +1,4 @@
-"""The origin of a latents file: its source and the settings of its encode. A rerun compares them with its own."""
+"""The record of an encode in its latents file: the source and the settings. A rerun compares them with its own."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..errors import MediaError
 from ..system.hashing import sha256_of
 
-__all__ = ["EncodeSettings", "Origin", "Source", "source_name"]
+__all__ = ["EncodeRecord", "EncodeSettings", "Source", "source_name"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class EncodeSettings:
         tiles: the approximate tiles that were enabled. None if none were.
         background: the colour behind transparent pixels, "#rrggbb". None for white.
         colour_matrix: the YUV matrix that was given for a clip. None if none was.
+        origin: the origin whose form the latents have. None in files of earlier versions, which have one that `scaled`
+            names.
     """
 
     draw: str
@@ -82,12 +84,18 @@ class EncodeSettings:
     tiles: str | None = None
     background: str | None = None
     colour_matrix: str | None = None
+    origin: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.origin is None:
+            object.__setattr__(self, "origin", "diffusion" if self.scaled == "true" else "model")
 
     def differences(self, other: "EncodeSettings") -> list[str]:
         """The settings that differ, by the names that the command line has for them."""
+        by_name = {self.origin, other.origin} - {"model", "diffusion"}
         names = {
             "draw": "--sample or --seed",
-            "scaled": "--scaled",
+            "origin": "--to" if by_name else "--scaled",
             "encoder": "the bundle",
             "dtype": "--dtype",
             "tiles": "--tile",
@@ -101,7 +109,7 @@ _Part = TypeVar("_Part", Source, EncodeSettings)
 
 
 @dataclass(frozen=True)
-class Origin:
+class EncodeRecord:
     """A source and the settings of its encode."""
 
     source: Source
@@ -113,8 +121,8 @@ class Origin:
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> "Origin | None":
-        """Read the origin from the metadata of a latents file. None if it has none: earlier versions wrote none."""
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "EncodeRecord | None":
+        """Read the record from the metadata of a latents file. None if it has none: earlier versions wrote none."""
         if not {"source_name", "draw", "scaled", "encoder", "dtype"} <= metadata.keys():
             return None
         return cls(_from(Source, metadata), _from(EncodeSettings, metadata))
