@@ -22,6 +22,7 @@ from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
 from .graph import FileEntry, Graph
 from .graph_contents import check_graph_file
+from .graph_cost import GraphCost, read_costs, write_costs
 from .graph_json import GraphLists, check_chains, read_components, write_components
 from .latent_statistics import STATISTICS, check_statistics, latent_statistics
 from .not_a_bundle import MANIFEST_NAME, not_a_bundle
@@ -48,6 +49,7 @@ class Manifest:
         strip_graphs: the graphs that run a picture in strips, in their order.
         weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file. It is empty for
             bundles of earlier versions.
+        costs: by file of a float32 graph, what one run takes, as formulas. It is empty for bundles of earlier versions.
         stored_statistics: the family and the statistics that the file holds next to the config. They are written anew.
         folder: where the bundle was opened. It is not stored.
     """
@@ -62,6 +64,7 @@ class Manifest:
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    costs: Mapping[str, GraphCost] = field(default_factory=dict)
     stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
     folder: Path = field(default=Path(), compare=False)
 
@@ -194,6 +197,7 @@ class Manifest:
             streams=lists.streams,
             strip_graphs=lists.strip_graphs,
             weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
+            costs=read_costs(values.get("costs") or {}),
             stored_statistics={key: values[key] for key in STATISTICS if key in values},
             folder=folder,
         )
@@ -211,6 +215,7 @@ class Manifest:
             "verification": self.verification,
             "ranges": self.ranges,
             "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
+            "costs": write_costs(self.costs),
             "produced_by": dict(self.produced_by),
         }
 

@@ -1,5 +1,6 @@
 """One way to run a call, as a value: whole, as a stream, in tiles, in both, or in strips."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -55,9 +56,10 @@ class Strategy:
     def untiled(self) -> "Strategy":
         return replace(self, tiling=None)
 
-    def label(self, grid: Grid) -> str:
-        """The strategy in words for messages and tables, with sizes in pixels and frames."""
-        return label_of(self, grid)
+    def label(self, grid: Grid, size: Sequence[int] | None = None) -> str:
+        """The strategy in words for messages and tables, with sizes in pixels and frames. No size is larger than the
+        sample's `size`, (T,) H, W, if that is given."""
+        return label_of(self, grid, None if size is None else tuple(size))
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -85,22 +87,29 @@ WHOLE = Strategy()
 
 
 @lru_cache(_KEPT_LABELS)
-def label_of(strategy: Strategy, grid: Grid) -> str:
+def label_of(strategy: Strategy, grid: Grid, size: tuple[int, ...] | None = None) -> str:
     """See `Strategy.label`."""
+    most = (math.inf,) * 3 if size is None else size
     parts = []
     if strategy.sliced:
         parts.append("one element at a time")
     if strategy.streaming:
-        parts.append("stream" if strategy.frames_per_chunk is None else f"stream of {strategy.frames_per_chunk} frames")
+        frames = strategy.frames_per_chunk
+        parts.append("stream" if frames is None else f"stream of {_counted(min(frames, most[0]))}")
     if isinstance(strategy.tiling, StripSettings):
         rows = strategy.tiling.rows
-        parts.append("strips" if rows is None else f"strips of {rows} rows")
+        parts.append("strips" if rows is None else f"strips of {min(rows, most[-2])} rows")
     elif strategy.tiling is not None:
-        sizes = [f"{tiles.size * grid.spatial}" for tiles in strategy.tiling.tiles[-2:]]
+        sides = zip(strategy.tiling.tiles[-2:], most[-2:], strict=True)
+        sizes = [f"{min(tiles.size * grid.spatial, side)}" for tiles, side in sides]
         if grid.video and not strategy.streaming:
-            sizes.append(f"{(strategy.tiling.tiles[0].size - 1) * grid.temporal + 1} frames")
+            sizes.append(_counted(min((strategy.tiling.tiles[0].size - 1) * grid.temporal + 1, most[0])))
         parts.append("tiles of " + "x".join(sizes))
     return ", ".join(parts) or "whole"
+
+
+def _counted(frames: float) -> str:
+    return f"{frames} frame{'' if frames == 1 else 's'}"
 
 
 def linear_tiles(tiles: Sequence[Sequence[int]]) -> TilingSettings:
