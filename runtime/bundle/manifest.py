@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...tiling.plain_text import as_line, shown
 from ..config.families import config_from_dict
@@ -22,10 +22,12 @@ from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
 from .graph import FileEntry, Graph
 from .graph_contents import check_graph_file
-from .graph_cost import GraphCost, read_costs, write_costs
 from .graph_json import GraphLists, check_chains, read_components, write_components
 from .latent_statistics import STATISTICS, check_statistics, latent_statistics
 from .not_a_bundle import MANIFEST_NAME, not_a_bundle
+
+if TYPE_CHECKING:
+    from .graph_cost import GraphCost
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Manifest"]
 
@@ -64,7 +66,7 @@ class Manifest:
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    costs: Mapping[str, GraphCost] = field(default_factory=dict)
+    costs: Mapping[str, "GraphCost"] = field(default_factory=dict)
     stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
     folder: Path = field(default=Path(), compare=False)
 
@@ -177,6 +179,8 @@ class Manifest:
 
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
+        from .graph_cost import read_costs  # imported here: `import latentrt.runtime` does without
+
         lists = read_components(values["components"])
         files = tuple(FileEntry.from_json(entry) for entry in values["files"])
         listed = {file.name for file in files}
@@ -203,6 +207,8 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
+        from .graph_cost import write_costs
+
         config = self.config
         return {
             "schema_version": SCHEMA_VERSION,

@@ -1,6 +1,5 @@
 """One way to run a call, as a value: whole, as a stream, in tiles, in both, or in strips."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -13,6 +12,7 @@ from .tiling_settings import AxisTiles, TilingSettings
 __all__ = ["WHOLE", "Strategy", "Tiling", "label_of", "linear_tiles"]
 
 Tiling = TilingSettings | StripSettings
+_LONGEST = 1 << 31  # cells of an axis
 _KEPT_LABELS = 64  # every call reports its strategy, and few strategies are in use
 
 
@@ -56,10 +56,10 @@ class Strategy:
     def untiled(self) -> "Strategy":
         return replace(self, tiling=None)
 
-    def label(self, grid: Grid, size: Sequence[int] | None = None) -> str:
+    def label(self, grid: Grid, cells: Sequence[int] | None = None) -> str:
         """The strategy in words for messages and tables, with sizes in pixels and frames. No size is larger than the
-        sample's `size`, (T,) H, W, if that is given."""
-        return label_of(self, grid, None if size is None else tuple(size))
+        sample of latents of `cells`, (T,) H, W, if these are given."""
+        return label_of(self, grid, None if cells is None else tuple(cells))
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -87,28 +87,29 @@ WHOLE = Strategy()
 
 
 @lru_cache(_KEPT_LABELS)
-def label_of(strategy: Strategy, grid: Grid, size: tuple[int, ...] | None = None) -> str:
+def label_of(strategy: Strategy, grid: Grid, cells: tuple[int, ...] | None = None) -> str:
     """See `Strategy.label`."""
-    most = (math.inf,) * 3 if size is None else size
+    most = (_LONGEST,) * 3 if cells is None else cells
     parts = []
     if strategy.sliced:
         parts.append("one element at a time")
     if strategy.streaming:
         frames = strategy.frames_per_chunk
-        parts.append("stream" if frames is None else f"stream of {_counted(min(frames, most[0]))}")
+        longest = (most[0] - 1) * grid.temporal + 1
+        parts.append("stream" if frames is None else f"stream of {_counted(min(frames, longest))}")
     if isinstance(strategy.tiling, StripSettings):
         rows = strategy.tiling.rows
-        parts.append("strips" if rows is None else f"strips of {min(rows, most[-2])} rows")
+        parts.append("strips" if rows is None else f"strips of {min(rows, most[-2] * grid.spatial)} rows")
     elif strategy.tiling is not None:
         sides = zip(strategy.tiling.tiles[-2:], most[-2:], strict=True)
-        sizes = [f"{min(tiles.size * grid.spatial, side)}" for tiles, side in sides]
+        sizes = [f"{min(tiles.size, side) * grid.spatial}" for tiles, side in sides]
         if grid.video and not strategy.streaming:
-            sizes.append(_counted(min((strategy.tiling.tiles[0].size - 1) * grid.temporal + 1, most[0])))
+            sizes.append(_counted((min(strategy.tiling.tiles[0].size, most[0]) - 1) * grid.temporal + 1))
         parts.append("tiles of " + "x".join(sizes))
     return ", ".join(parts) or "whole"
 
 
-def _counted(frames: float) -> str:
+def _counted(frames: int) -> str:
     return f"{frames} frame{'' if frames == 1 else 's'}"
 
 

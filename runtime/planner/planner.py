@@ -268,7 +268,7 @@ class Planner:
         self, work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int
     ) -> JudgedStrategy:
         over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
-        label, exact = strategy.label(work.grid, work.size), is_exact(work, strategy)
+        label, exact = strategy.label(work.grid, work.cells), is_exact(work, strategy)
         return JudgedStrategy(strategy, label, exact, cost, reason or over, self._backend)
 
 

@@ -1,5 +1,6 @@
 """Bounds from the formulas of the graphs: where they decide, nothing is measured; where they do not, it is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.calls.strategy import WHOLE, Strategy, linear_tiles
 from latentrt.runtime.calls.workload import Workload
 from latentrt.runtime.planner.bounds import Bound, Bounds
+from latentrt.runtime.planner.costs import Cost
+from latentrt.runtime.planner.decision import OVER_BUDGET, Decision, JudgedStrategy
 from latentrt.runtime.planner.probe import Point, Probe, measure
 
 BundleOf = Callable[[str], Path]
@@ -169,3 +172,36 @@ def test_a_first_planned_call_starts_no_other_process(
         planned = vae.decode(z, memory="16GiB")
         assert planned.exact
         np.testing.assert_allclose(planned.sample, vae.decode(z).sample, atol=1e-5)
+
+
+def test_a_plan_says_why_faster_strategies_were_not_chosen() -> None:
+    def judged(label: str, seconds: float | None, *, exact: bool = True, refused: str | None = None) -> JudgedStrategy:
+        return JudgedStrategy(WHOLE, label, exact, Cost(500 * MIB, seconds), refused, "onnxruntime:cpu")
+
+    chosen = judged("strips of 8 rows", 9.0)
+    others = [judged(f"stream of {number} frames", number / 10, refused=OVER_BUDGET) for number in (4, 8, 12)]
+    others += [judged("tiles of 256x256", 5.0, exact=False), judged("tiles of 128x128", 10.0, exact=False)]
+    sentence = Decision(400 * MIB, (chosen, *others), chosen, "").why_not_faster
+    assert sentence == (
+        "faster, and not chosen: stream of 4 frames (about 500 MiB), stream of 8 frames (about 500 MiB) and 1 more: "
+        "more than the budget; tiles of 256x256: approximate, and an exact strategy fits"
+    )
+    assert Decision(400 * MIB, (chosen, others[-1]), chosen, "").why_not_faster == ""
+    unknown = judged("whole", None)
+    assert Decision(400 * MIB, (unknown, *others), unknown, "").why_not_faster == ""
+    assert Decision(400 * MIB, tuple(others), None, "").why_not_faster == ""
+
+
+def test_no_size_in_a_label_is_larger_than_the_sample(opened: Open, measured: Measured) -> None:
+    grid = Grid(spatial=32, temporal=8, encoder_minimum=1, decoder_minimum=1, video=True)
+    tiles = Strategy(linear_tiles(((10, 7), (16, 12), (8, 6))))
+    assert tiles.label(grid) == "tiles of 512x256x73 frames"
+    assert tiles.label(grid, (3, 8, 20)) == "tiles of 256x256x17 frames"
+    assert STREAM.label(grid, (1, 4, 4)) == "stream of 1 frame"
+    vae = opened("ltx20", backend="onnxruntime")
+    plan = vae.plan((17, 256, 512), memory="16GiB", complete=True)
+    for one in plan.candidates:
+        for tall, wide, frames in re.findall(r"tiles of (\d+)x(\d+)(?:x(\d+))?", one.label):
+            assert int(tall) <= 256
+            assert int(wide) <= 512
+            assert int(frames or 0) <= 17
