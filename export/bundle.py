@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.arrays.kinds import Dtype
 from ..runtime.bundle.graph import FileEntry, Graph
+from ..runtime.bundle.graph_cost import GraphCost
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.errors import InputError
 from ..runtime.extras import installed_version, require
@@ -108,6 +109,7 @@ def export_bundle(
             streams=tuple(graph for graph in graphs if graph.stage is not None),
             strip_graphs=tuple(graph for graph in graphs if graph.strip_stage is not None),
             weight_bytes=written.weight_bytes,
+            costs=written.costs,
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, _name_of(source), settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
@@ -158,6 +160,7 @@ class _Writer:
         self.settings = settings
         self.files: list[FileEntry] = []
         self.weight_bytes: dict[str, Mapping[str, int]] = {}
+        self.costs: dict[str, GraphCost] = {}
         shapes: dict[str, dict[str, tuple[int, ...]]] = {component: {} for component in settings.components}
         for name, shape in expected.items():
             component = component_of(name)
@@ -189,6 +192,8 @@ class _Writer:
                 self.weight_bytes |= written.weight_bytes
                 if index == 0:  # the graphs of all precisions are cut alike
                     component.check(self.checkpoint.config, written.graphs)
+                if dtype == "float32":
+                    self.costs |= component.costs(self.checkpoint.config)
                 yield from written.graphs
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":

@@ -82,6 +82,12 @@ def opened(bundle_of: Callable[[str], Path]) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner measures what it looks at, as for bundles of versions that derived no formulas."""
+    monkeypatch.setattr("latentrt.runtime.planner.bounds.Bounds.of", lambda self, work, strategy: None)
+
+
+@pytest.fixture
 def needs_bfloat16() -> None:
     """The CPU has it."""
     reason = missing_openvino("bfloat16")

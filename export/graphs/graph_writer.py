@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from ...runtime.bundle import ports
 from ...runtime.bundle.graph import FileEntry, Graph, TensorInfo
+from ...runtime.bundle.graph_cost import GraphCost
 from ...runtime.config.model_config import ModelConfig
 from ...runtime.system.hashing import HashingWriter
 from ..lowering.graph import GraphBuilder, TensorSpec
@@ -22,6 +23,7 @@ from ..reach.strips import check_strips
 from ..weights.narrowing import ITEM_BYTES
 from ..weights.safetensors_file import planned_safetensors, write_safetensors
 from .components import GraphSpec
+from .graph_costs import graph_cost
 from .typed_graph import apply_precision
 
 __all__ = ["ComponentGraphs", "WrittenGraphs"]
@@ -53,6 +55,10 @@ class ComponentGraphs:
         component: "encoder" or "decoder".
         specs: the graphs.
         shapes: shape of each weight of the component, by its name.
+
+    Attributes:
+        models: each graph and its float32 model, by the name of the float32 file.
+        cpu_models: the form that ONNX Runtime runs faster on a CPU, of the graphs that have one.
     """
 
     def __init__(self, component: str, specs: Iterable[GraphSpec], shapes: Shapes) -> None:
@@ -60,7 +66,7 @@ class ComponentGraphs:
         self.shapes = shapes
         _, planned = planned_safetensors(self._weights_name("float32"), shapes)
         self.models: dict[str, tuple[GraphSpec, ModelProto]] = {}
-        self._for_cpu: dict[str, ModelProto] = {}
+        self.cpu_models: dict[str, ModelProto] = {}
 
         def lowered(spec: GraphSpec, *, for_cpu: bool) -> ModelProto:
             builder = GraphBuilder(opset=opset_for("float32"), weights=planned, for_cpu=for_cpu)
@@ -71,7 +77,7 @@ class ComponentGraphs:
             name = self.file_name(spec, "float32")
             self.models[name] = spec, lowered(spec, for_cpu=False)
             if spec.has_cpu_form:
-                self._for_cpu[name] = lowered(spec, for_cpu=True)
+                self.cpu_models[name] = lowered(spec, for_cpu=True)
         self._facts = {
             name: stream_facts(model) for name, (spec, model) in self.models.items() if spec.stage is not None
         }
@@ -119,9 +125,9 @@ class ComponentGraphs:
             files.append(_write_model(folder / file, model))
             weight_bytes[file] = _weight_bytes(model)
             cpu_file = None
-            if dtype == "float32" and name in self._for_cpu:
-                cpu_file = file.replace(".onnx", ".cpu.onnx")
-                files.append(_write_model(folder / cpu_file, self._for_cpu[name]))
+            if dtype == "float32" and name in self.cpu_models:
+                cpu_file = _cpu_file_name(file)
+                files.append(_write_model(folder / cpu_file, self.cpu_models[name]))
             graphs.append(
                 Graph(
                     component=self.component,
@@ -159,6 +165,18 @@ class ComponentGraphs:
         if strips:
             check_strips(config, whole, strips)
 
+    def costs(self, config: ModelConfig) -> dict[str, GraphCost]:
+        """Return what a run of each float32 graph takes, by its file. Graphs of strips have no cost: small passes in
+        strips are measured."""
+        made: dict[str, GraphCost] = {}
+        for name, (spec, model) in self.models.items():
+            if spec.strip_stage is None:
+                for file, own in ((name, model), (_cpu_file_name(name), self.cpu_models.get(name))):
+                    cost = None if own is None else graph_cost(config, spec, own)
+                    if cost is not None:
+                        made[file] = cost
+        return made
+
     def _plans(self, dtype: str, keep: Mapping[str, Collection[str]]) -> dict[str, PrecisionPlan]:
         """Return the precision plan of every graph, by its float32 file.
 
@@ -183,6 +201,11 @@ class ComponentGraphs:
 
     def _weights_name(self, dtype: str) -> str:
         return f"{self.component}.safetensors" if dtype == "float32" else f"{self.component}.{dtype}.safetensors"
+
+
+def _cpu_file_name(file: str) -> str:
+    """The name of a graph's form for the CPU."""
+    return file.replace(".onnx", ".cpu.onnx")
 
 
 def _infos(tensors: Iterable[TensorSpec], dtype: str, low: Collection[str]) -> tuple[TensorInfo, ...]:

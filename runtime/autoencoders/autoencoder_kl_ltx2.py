@@ -295,7 +295,8 @@ class AutoencoderKLLTX2Video(Autoencoder):
         plan = stream_tiles(strategy.tiling, self.grid, "encode", self.grid.latent_size(size)[1:])
         exact = plan.count == 1
         run = strategy.untiled if exact else strategy
-        return Ran(strategy.backend or self.backend, self.dtype, run.label(self.grid), exact, strategy.planned_bytes)
+        label = run.label(self.grid, self.grid.latent_size(size))
+        return Ran(strategy.backend or self.backend, self.dtype, label, exact, strategy.planned_bytes)
 
     # Settings
 

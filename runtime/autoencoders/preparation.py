@@ -80,7 +80,7 @@ def calibrate(opened: OpenedBundle, enabled: Strategy, size: Sequence[int], comp
     spend = opened.planning.default_budget()
     for component in components or opened.manifest.components:
         work = Workload(opened.manifest.config, opened.grid, component, 1, opened.grid.latent_size(size))
-        planner.decide(work, _MORE_THAN_ANY_CALL, enabled, complete=True, spend=spend)
+        planner.measuring.decide(work, _MORE_THAN_ANY_CALL, enabled, complete=True, spend=spend)
     return calibration  # type: ignore[no-any-return]
 
 

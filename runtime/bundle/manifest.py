@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...tiling.plain_text import as_line, shown
 from ..config.families import config_from_dict
@@ -25,6 +25,9 @@ from .graph_contents import check_graph_file
 from .graph_json import GraphLists, check_chains, read_components, write_components
 from .latent_statistics import STATISTICS, check_statistics, latent_statistics
 from .not_a_bundle import MANIFEST_NAME, not_a_bundle
+
+if TYPE_CHECKING:
+    from .graph_cost import GraphCost
 
 __all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Manifest"]
 
@@ -48,6 +51,7 @@ class Manifest:
         strip_graphs: the graphs that run a picture in strips, in their order.
         weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file. It is empty for
             bundles of earlier versions.
+        costs: by file of a float32 graph, what one run takes, as formulas. It is empty for bundles of earlier versions.
         stored_statistics: the family and the statistics that the file holds next to the config. They are written anew.
         folder: where the bundle was opened. It is not stored.
     """
@@ -62,6 +66,7 @@ class Manifest:
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    costs: Mapping[str, "GraphCost"] = field(default_factory=dict)
     stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
     folder: Path = field(default=Path(), compare=False)
 
@@ -174,6 +179,8 @@ class Manifest:
 
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
+        from .graph_cost import read_costs  # imported here: `import latentrt.runtime` does without
+
         lists = read_components(values["components"])
         files = tuple(FileEntry.from_json(entry) for entry in values["files"])
         listed = {file.name for file in files}
@@ -194,11 +201,14 @@ class Manifest:
             streams=lists.streams,
             strip_graphs=lists.strip_graphs,
             weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
+            costs=read_costs(values.get("costs") or {}),
             stored_statistics={key: values[key] for key in STATISTICS if key in values},
             folder=folder,
         )
 
     def to_json(self) -> dict[str, Any]:
+        from .graph_cost import write_costs
+
         config = self.config
         return {
             "schema_version": SCHEMA_VERSION,
@@ -211,6 +221,7 @@ class Manifest:
             "verification": self.verification,
             "ranges": self.ranges,
             "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
+            "costs": write_costs(self.costs),
             "produced_by": dict(self.produced_by),
         }
 

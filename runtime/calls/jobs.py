@@ -116,7 +116,7 @@ class Job:
             strategy = replace(strategy, tiling=None)  # one tile that holds everything is no tile
         if strategy.sliced and self.workload.batch == 1:
             strategy = replace(strategy, sliced=False)
-        label = label_of(strategy, self.workload.grid)
+        label = label_of(strategy, self.workload.grid, self.workload.cells)
         return Ran(strategy.backend or backend, dtype, label, exact, strategy.planned_bytes)
 
     def element(self, index: int, result: Result) -> "Job":

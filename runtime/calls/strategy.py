@@ -12,6 +12,7 @@ from .tiling_settings import AxisTiles, TilingSettings
 __all__ = ["WHOLE", "Strategy", "Tiling", "label_of", "linear_tiles"]
 
 Tiling = TilingSettings | StripSettings
+_LONGEST = 1 << 31  # cells of an axis
 _KEPT_LABELS = 64  # every call reports its strategy, and few strategies are in use
 
 
@@ -59,9 +60,10 @@ class Strategy:
         """The strategy for arrays on a grid: a clip in strips is a stream."""
         return replace(self, streaming=True) if grid.video and isinstance(self.tiling, StripSettings) else self
 
-    def label(self, grid: Grid) -> str:
-        """The strategy in words for messages and tables, with sizes in pixels and frames."""
-        return label_of(self, grid)
+    def label(self, grid: Grid, cells: Sequence[int] | None = None) -> str:
+        """The strategy in words for messages and tables, with sizes in pixels and frames. No size is larger than the
+        sample of latents of `cells`, (T,) H, W, if these are given."""
+        return label_of(self, grid, None if cells is None else tuple(cells))
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -89,22 +91,30 @@ WHOLE = Strategy()
 
 
 @lru_cache(_KEPT_LABELS)
-def label_of(strategy: Strategy, grid: Grid) -> str:
+def label_of(strategy: Strategy, grid: Grid, cells: tuple[int, ...] | None = None) -> str:
     """See `Strategy.label`."""
+    most = (_LONGEST,) * 3 if cells is None else cells
     parts = []
     if strategy.sliced:
         parts.append("one element at a time")
     if strategy.streaming:
-        parts.append("stream" if strategy.frames_per_chunk is None else f"stream of {strategy.frames_per_chunk} frames")
+        frames = strategy.frames_per_chunk
+        longest = (most[0] - 1) * grid.temporal + 1
+        parts.append("stream" if frames is None else f"stream of {_counted(min(frames, longest))}")
     if isinstance(strategy.tiling, StripSettings):
         rows = strategy.tiling.rows
-        parts.append("strips" if rows is None else f"strips of {rows} rows")
+        parts.append("strips" if rows is None else f"strips of {min(rows, most[-2] * grid.spatial)} rows")
     elif strategy.tiling is not None:
-        sizes = [f"{tiles.size * grid.spatial}" for tiles in strategy.tiling.tiles[-2:]]
+        sides = zip(strategy.tiling.tiles[-2:], most[-2:], strict=True)
+        sizes = [f"{min(tiles.size, side) * grid.spatial}" for tiles, side in sides]
         if grid.video and not strategy.streaming:
-            sizes.append(f"{(strategy.tiling.tiles[0].size - 1) * grid.temporal + 1} frames")
+            sizes.append(_counted((min(strategy.tiling.tiles[0].size, most[0]) - 1) * grid.temporal + 1))
         parts.append("tiles of " + "x".join(sizes))
     return ", ".join(parts) or "whole"
+
+
+def _counted(frames: int) -> str:
+    return f"{frames} frame{'' if frames == 1 else 's'}"
 
 
 def linear_tiles(tiles: Sequence[Sequence[int]]) -> TilingSettings:

@@ -23,7 +23,7 @@ from .piece_costs import piece_bytes, piece_seconds
 from .strip_costs import strip_cost
 from .tuning import PEAK_MARGIN, PREDICTION_FACTOR, STREAM_FACTOR, STRIP_FACTOR
 
-__all__ = ["Cost", "Costing", "Costs", "plan_of"]
+__all__ = ["Cost", "Costing", "Costs", "bytes_around", "plan_of"]
 
 _ITEM_BYTES = 4
 
@@ -37,11 +37,14 @@ class Cost:
             a GPU it counts GPU memory.
         seconds: the time of the call, once the engine is open. None: it is not known.
         margin_bytes: by how much the peak may exceed `bytes`.
+        basis: where the numbers come from: "measured" (small calls), "bounded" (formulas of the graphs, nothing is
+            measured), "estimated" (measurements of another strategy) or "recorded" (engines).
     """
 
     bytes: int
     seconds: float | None
     margin_bytes: int = 0
+    basis: str = "measured"
 
     @property
     def most_bytes(self) -> int:
@@ -115,13 +118,14 @@ class Costs:
             held = line.at(volume(own.grid, cells) * own.batch) + own.result_bytes(tile)
             held += self._fixed(replace(own, cells=cells), WHOLE)
         share = math.prod(tile) * plan.count / math.prod(own.cells[-len(tile) :])
-        return self._with_all(work, strategy, held, seconds * share * (work.batch // own.batch))
+        found = self._with_all(work, strategy, held, seconds * share * (work.batch // own.batch))
+        return replace(found, basis="estimated")
 
     def tile_sizes(self, work: Workload) -> TileSizes:
         return TileSizes()
 
     def _with_all(self, work: Workload, strategy: Strategy, held: float, seconds: float) -> Cost:
-        own = int(PREDICTION_FACTOR * (held + _around(work, strategy)))
+        own = int(PREDICTION_FACTOR * (held + bytes_around(work, strategy)))
         return Cost(own + work.caller_bytes, seconds, int(PEAK_MARGIN * own))
 
     def _tiles(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
@@ -133,7 +137,7 @@ class Costs:
     def _stream(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
         probed = self._probed(work, strategy)
         held, seconds = self._pass(work, strategy.untiled, probed, most_bytes)
-        own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # `_around` counts the whole input
+        own = 0 if work.decodes else replace(work, cells=probed).input_bytes  # `bytes_around` counts the whole input
         return STREAM_FACTOR * held - own, seconds * work.cells[0] / probed[0]
 
     def _stream_strips(self, work: Workload, strategy: Strategy, most_bytes: int | None) -> tuple[float, float]:
@@ -230,7 +234,7 @@ def plan_of(work: Workload, strategy: Strategy) -> Plan:
     return replace(plan, lines=plan.lines[1:]) if strategy.streaming else plan
 
 
-def _around(work: Workload, strategy: Strategy) -> int:
+def bytes_around(work: Workload, strategy: Strategy) -> int:
     """The bytes outside the engines: the input of a call in pieces, the result while it is joined, and its pixels."""
     result, pieces = work.result_bytes(), strategy.kind != "whole" or (strategy.sliced and work.batch > 1)
     pixels = result // _ITEM_BYTES if work.output != "float32" else 0

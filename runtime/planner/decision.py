@@ -6,6 +6,7 @@ from typing import Any
 
 from ..calls.strategy import Strategy
 from ..system.budget import memory_text
+from .comparison import why_not_faster
 from .costs import Cost
 
 __all__ = ["OVER_BUDGET", "Decision", "JudgedStrategy", "reason_of", "refusal_of"]
@@ -54,6 +55,7 @@ class JudgedStrategy:
             "seconds": None if self.cost is None else self.cost.seconds,
             "refused": self.refused,
             "backend": self.backend,
+            "basis": None if self.cost is None else self.cost.basis,
         }
 
 
@@ -86,8 +88,20 @@ class Decision:
             "chosen": None if self.chosen is None else self.chosen.label,
             "backend": None if self.chosen is None else self.chosen.backend,
             "reason": self.reason,
+            "faster": self.why_not_faster or None,
             "candidates": [candidate.to_json() for candidate in self.candidates],
         }
+
+    @property
+    def why_not_faster(self) -> str:
+        """Why strategies that are faster than the chosen one were not chosen, or "" if there are none."""
+        return why_not_faster(self.candidates, self.chosen)
+
+    @property
+    def rests_on_bounds(self) -> bool:
+        """Whether no exact strategy was chosen, although one was refused by its bounds without a measurement."""
+        bounded = (one for one in self.candidates if one.refused and one.cost and one.cost.basis == "bounded")
+        return (self.chosen is None or not self.chosen.is_exact) and any(one.is_exact for one in bounded)
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -115,12 +129,13 @@ class Decision:
         return replace(self, reason=f"{self.reason}; on {self.chosen.backend}, {why}")
 
     def table(self, most_rows: int | None = None) -> str:
-        """A text table with one row per strategy, the chosen strategy first and marked. The last line is the reason.
+        """A text table with one row per strategy, the chosen strategy first and marked. Below it
+        stand the reason, and why faster strategies were not chosen.
 
         `most_rows`: the most strategies to show; None shows all.
         """
         several = len(self.backends) > 1
-        rows = [("", "strategy", "memory", "at most", "seconds", "exact", "")]
+        rows = [("", "strategy", "memory", "at most", "seconds", "exact", "by", "")]
         ordered = sorted(self.candidates, key=lambda candidate: candidate is not self.chosen)
         for candidate in ordered[:most_rows]:
             cost, seconds = candidate.cost, candidate.seconds
@@ -132,12 +147,13 @@ class Decision:
                     "-" if cost is None else memory_text(cost.most_bytes),
                     "-" if seconds == float("inf") else f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}",
                     "yes" if candidate.is_exact else "no",
+                    "-" if cost is None else cost.basis,
                     candidate.refused or "",
                 )
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, self.reason])
+        return "\n".join(filter(None, [*lines, self.reason, self.why_not_faster]))
 
 
 def refusal_of(seen: Sequence[JudgedStrategy], budget: int, approximate: bool) -> str:

@@ -58,7 +58,7 @@ class DeviceCosts:
                 held = self._stream(own, strategy, plan.largest, plan.count)
             case _:
                 held = self._whole(own, 1)
-        return Cost(int(DEVICE_FACTOR * held), None)
+        return Cost(int(DEVICE_FACTOR * held), None, basis="recorded")
 
     about = of
 

@@ -14,6 +14,7 @@ from ..errors import EngineError, InputError
 from .candidates import candidates, strips_within
 from .costs import Cost, Costing, plan_of
 from .decision import OVER_BUDGET, Decision, JudgedStrategy, reason_of, refusal_of
+from .quick_costs import QuickCosts
 from .tuning import LEAST_STRIP_BYTES, SKIP_MEASURING_SHARE, STRIP_BUDGET_SHARES, WHOLE_OVER_TILE
 
 __all__ = ["Planner"]
@@ -29,10 +30,25 @@ class Planner:
         costs: gives the costs of strategies on the backend.
         dtype: the precision of the graphs that run.
         backend: the label of the backend, for messages.
+        quick: gives costs without measuring, where it can.
     """
 
-    def __init__(self, manifest: Manifest, costs: Costing, *, dtype: str = "float32", backend: str = "") -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        costs: Costing,
+        *,
+        dtype: str = "float32",
+        backend: str = "",
+        quick: QuickCosts | None = None,
+    ) -> None:
         self._manifest, self._costs, self._dtype, self._backend = manifest, costs, dtype, backend
+        self._quick = quick
+
+    @property
+    def measuring(self) -> "Planner":
+        """The same planner without bounds: it measures every strategy that it looks at."""
+        return Planner(self._manifest, self._costs, dtype=self._dtype, backend=self._backend)
 
     def decide(
         self,
@@ -51,6 +67,8 @@ class Planner:
         strips and single elements of a batch only hold less. Strips are looked at if no pass and no stream fits.
         Inexact strategies are looked at if no exact strategy fits, in the order of their work, and the first that fits
         is taken. If not even the smallest pieces fit, the budget is refused once these are measured.
+
+        A strategy is not measured where its bounds decide (see `Decision.rests_on_bounds`).
 
         Args:
             work: the call.
@@ -213,7 +231,8 @@ class Planner:
         """A strategy with tiles, judged by an estimate."""
         reason, cost = _piece(work, strategy).too_large, None
         try:
-            cost = None if reason else self._costs.about(work, strategy, most)
+            if reason is None:
+                cost = self._known(work, strategy, budget, most) or self._costs.about(work, strategy, most)
         except EngineError as error:
             reason = str(error)
         return self._candidate(work, strategy, cost, reason, budget)
@@ -240,16 +259,20 @@ class Planner:
         reason = None if isinstance(strategy.tiling, StripSettings) else _piece(work, strategy).too_large
         cost = None
         try:
-            cost = None if reason else self._costs.of(work, strategy, most)
+            if reason is None:
+                cost = self._known(work, strategy, budget, most) or self._costs.of(work, strategy, most)
         except EngineError as error:
             reason = str(error)
         return self._candidate(work, strategy, cost, reason, budget)
+
+    def _known(self, work: Workload, strategy: Strategy, budget: int, most: int | None) -> Cost | None:
+        return None if self._quick is None else self._quick.of(work, strategy, budget, most)
 
     def _candidate(
         self, work: Workload, strategy: Strategy, cost: Cost | None, reason: str | None, budget: int
     ) -> JudgedStrategy:
         over = OVER_BUDGET if cost is not None and cost.most_bytes > budget else None
-        label, exact = strategy.label(work.grid), is_exact(work, strategy)
+        label, exact = strategy.label(work.grid, work.cells), is_exact(work, strategy)
         return JudgedStrategy(strategy, label, exact, cost, reason or over, self._backend)
 
 

@@ -154,20 +154,41 @@ class CallPlanner:
         strategy of the first backend that has one.
 
         Backends are in order of their speed. So if a whole pass fits on the first backend, the others are not measured.
-        The arguments are those of `Planner.decide`.
+        Strategies are not measured where their bounds decide. But a bound alone never refuses a call, and never leads
+        to an approximate strategy: then everything is measured after all. The arguments are those of `Planner.decide`.
 
         Raises:
             EngineError: no strategy could be measured. BackendUnavailable: as in `planner`.
         """
         options: dict[str, Any] = {"may_stream": may_stream, "spend": spend, "complete": complete}
+        options |= {"may_approximate": may_approximate, "check": check}
+        found = self._decide(work, budget, enabled, **options, bounded=True)
+        return self._decide(work, budget, enabled, **options, bounded=False) if found.rests_on_bounds else found
+
+    def _decide(
+        self,
+        work: Workload,
+        budget: int,
+        enabled: Strategy,
+        *,
+        may_stream: bool,
+        may_approximate: bool,
+        complete: bool,
+        spend: int | None,
+        check: Check,
+        bounded: bool,
+    ) -> "Decision":
+        """See `decide`. With `bounded` nothing is measured where bounds decide."""
+        options: dict[str, Any] = {"may_stream": may_stream, "spend": spend, "complete": complete}
         backends = (self.backend, *self.alternatives())
         if len(backends) == 1:
             own, _ = self.planner(check)
+            own = own if bounded else own.measuring
             return own.decide(work, budget, enabled, **options, approximate=may_approximate)  # type: ignore[no-any-return]
         seen: Decision | None = None
         for backend in backends:
             found = self._decided(
-                backend, check, work, budget, enabled, **options, approximate=complete and may_approximate
+                backend, check, bounded, work, budget, enabled, **options, approximate=complete and may_approximate
             )
             if found is not None:
                 seen = found if seen is None else seen.together_with(found)
@@ -178,7 +199,7 @@ class CallPlanner:
         if seen is not None and (complete or not may_approximate):
             return seen
         for backend in backends if may_approximate else ():
-            found = self._decided(backend, check, work, budget, enabled, **options)
+            found = self._decided(backend, check, bounded, work, budget, enabled, **options)
             if found is not None:
                 seen = found if seen is None else seen.together_with(found)
             if found is not None and found.chosen is not None:
@@ -187,11 +208,13 @@ class CallPlanner:
             raise EngineError(f"nothing could be planned on {', '.join(one.label for one in backends)}")
         return seen
 
-    def _decided(self, backend: Backend, check: Check, *arguments: Any, **options: Any) -> "Decision | None":
+    def _decided(
+        self, backend: Backend, check: Check, bounded: bool, *arguments: Any, **options: Any
+    ) -> "Decision | None":
         """The decision of a backend's planner. None: it could measure nothing."""
         planner, _ = self.planner(check, backend)
         try:
-            return planner.decide(*arguments, **options)  # type: ignore[no-any-return]
+            return (planner if bounded else planner.measuring).decide(*arguments, **options)  # type: ignore[no-any-return]
         except EngineError:
             return None
 
@@ -202,12 +225,14 @@ class CallPlanner:
         Raises:
             BackendUnavailable: the backend runs on a device whose use of memory is not known.
         """
-        from .calibration import Calibration  # here: a call that is not planned does not pay for it
+        from .bounds import Bounds  # here: a call that is not planned does not pay for it
+        from .calibration import Calibration
         from .costs import Costs
         from .planner import Planner
+        from .quick_costs import KnownPoints, QuickCosts
 
         backend = backend or self.backend
-        options = {"dtype": backend.graph_dtype, "backend": backend.label}
+        options: dict[str, Any] = {"dtype": backend.graph_dtype, "backend": backend.label}
         match backend.memory:
             case None:
                 gpu = "of the GPU's memory " if backend.device == "cuda" else ""
@@ -225,7 +250,9 @@ class CallPlanner:
                 return Planner(self.manifest, device_costs, **options), None
         calibration = Calibration(self.manifest, backend.memory.reopening, check)
         costs = Costs(self.manifest, backend.memory, calibration, backend.graph_dtype)
-        return Planner(self.manifest, costs, **options), calibration
+        known = Costs(self.manifest, backend.memory, KnownPoints(calibration), backend.graph_dtype)
+        bounds = Bounds(self.manifest, backend.memory, backend.graph_dtype, cpu_graphs=backend.capabilities.cpu_graphs)
+        return Planner(self.manifest, costs, **options, quick=QuickCosts(known, bounds)), calibration
 
     def default_budget(self) -> int:
         """The budget of a call without `memory=`, in bytes: a share of the memory that is free where the call runs."""

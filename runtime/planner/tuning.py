@@ -19,6 +19,7 @@ __all__ = [
     "LONG_CALL_SHARE",
     "MOST_ATTENTION_SHARE",
     "MOST_CALIBRATION_FRAMES",
+    "MULTIPLICATIONS_PER_SECOND",
     "PEAK_MARGIN",
     "PIXELS_SHARE",
     "PREDICTION_FACTOR",
@@ -35,6 +36,7 @@ __all__ = [
     "TILE_FRAMES",
     "TILE_PIXELS",
     "WHOLE_OVER_TILE",
+    "WRITTEN_PER_SECOND",
 ]
 
 # Which calls are planned.
@@ -91,6 +93,14 @@ MOST_ATTENTION_SHARE = 0.75
 """If attention takes more than this share of a measured call, the call is no measurement of the other layers."""
 STRIP_PROBE_SIDES = (12, 24)
 """The sides, in latent cells, of the two square pictures on which strips are measured."""
+
+# Bounds from the formulas of the graphs (`backends.memory_model.LivenessBounds` has those of memory).
+
+MULTIPLICATIONS_PER_SECOND = 7e10
+"""The multiplications of a call per second, to compare strategies that were not measured. From the whole passes in
+benchmarks/planner.md, on two cores of a Xeon: 4e10 to 7e10, and less where values are written most of the time."""
+WRITTEN_PER_SECOND = 2e9
+"""The values that the steps of a graph write per second, in addition to the multiplications. From the same passes."""
 
 # The search: which strategies are looked at.
 

@@ -131,6 +131,7 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
     from latentrt.runtime import open_bundle
     from latentrt.runtime.backends.memory_model import MeasuredMemory
     from latentrt.runtime.calls.workload import Workload
+    from latentrt.runtime.planner.bounds import Bounds
     from latentrt.runtime.planner.costs import Costs
     from latentrt.runtime.planner.probe import Probe, measure
 
@@ -142,6 +143,8 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
         cells = vae.grid.latent_size(case.size)
         work = Workload(vae.config, vae.grid, case.component, 1, cells, "frames" if strategy.streaming else "float32")
         cost = Costs(vae.manifest, memory, calibration).of(work, strategy)
+        cpu_graphs = vae.opened.backend.capabilities.cpu_graphs
+        bound = Bounds(vae.manifest, memory, cpu_graphs=cpu_graphs).of(work, strategy)
         used = calibration.holds(Probe(case.component, cells, strategy))
         point = measure(bundle, memory.reopening, Probe(case.component, cells, strategy))
     peak = max(point.peak_bytes, point.opening_bytes)
@@ -156,12 +159,17 @@ def measure_case(bundle: Path, case: Case, threads: int) -> dict[str, Any]:
         "predicted_bytes": cost.bytes,
         "most_bytes": cost.most_bytes,
         "measured_bytes": peak,
+        "bound_least_bytes": None if bound is None else bound.least_bytes,
+        "bound_most_bytes": None if bound is None else bound.most_bytes,
         "ratio": ratio,
         "predicted_seconds": cost.seconds,
         "measured_seconds": point.seconds,
         "calibrations": calibration.measured,
         "used_for_calibration": used,
-        "passed": not used and promised and peak <= cost.most_bytes,
+        "passed": not used
+        and promised
+        and peak <= cost.most_bytes
+        and (bound is None or bound.least_bytes <= peak <= bound.most_bytes),
     }
 
 
@@ -176,12 +184,12 @@ def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, An
         planner, _ = vae.opened.planning.planner()
         work = Workload(vae.config, vae.grid, case.component, 1, vae.grid.latent_size(case.size))
         if case.share is None:
-            refused = planner.decide(work, 1 << 20, WHOLE).reason
+            refused = planner.measuring.decide(work, 1 << 20, WHOLE).reason
             budget = parse_memory(re.search(r", in ([0-9.]+ \w+);", refused)[1])  # type: ignore[index]
         else:
-            whole = planner.decide(work, 1 << 50, WHOLE, complete=True).candidates[0]
+            whole = planner.measuring.decide(work, 1 << 50, WHOLE, complete=True).candidates[0]
             budget = int(case.share * whole.most_bytes)
-        chosen = planner.decide(work, budget, WHOLE).chosen
+        chosen = vae.opened.planning.decide(work, budget, WHOLE).chosen
     peak = None if chosen is None else in_own_process(_peak_within, bundle, case, budget, threads)
     return {
         "model": case.model,
@@ -192,7 +200,7 @@ def measure_budget(bundle: Path, case: BudgetCase, threads: int) -> dict[str, An
         "budget_bytes": budget,
         "strategy": "refused" if chosen is None else chosen.label,
         "exact": chosen is not None and chosen.is_exact,
-        "predicted_bytes": None if chosen is None else chosen.cost.bytes,
+        "predicted_bytes": None if chosen is None or chosen.cost is None else chosen.cost.bytes,
         "measured_bytes": peak,
         "passed": case.share is not None if peak is None else peak <= budget,
     }

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -27,7 +28,7 @@ CLIP = ("--size", "60x64x9", "--backend", "onnxruntime")
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def measured(without_bounds: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
 
     def point(bundle: Path, engine: Any, probe: Any, check: Any) -> Point:
@@ -120,10 +121,12 @@ def test_the_chosen_strategy_is_the_first_row_and_eight_more_follow(measured: No
     assert [line.startswith(f"    {name}  ") for line, name in zip(short[2:10], others, strict=False)] == [True] * 8
     assert short[10:] == [
         report["reason"],
+        report["faster"],
         f"{len(others) - 8} more strategies are not shown: give --all to see every strategy",
     ]
-    assert len(full) == 1 + len(report["candidates"]) + 1
-    assert full[-1] == report["reason"]
+    assert len(full) == 1 + len(report["candidates"]) + 2
+    assert full[-2:] == [report["reason"], report["faster"]]
+    assert re.match(r"faster, and not chosen: \S.* \(about .*\).*: more than the budget", report["faster"])
 
 
 def test_the_video_encoder_counts_without_a_budget_too(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:

@@ -9,7 +9,7 @@ from ...bundle.graph import Graph
 from ...system.cache_folder import cache_folder
 from ..backend import Backend, BackendCapabilities, BackendRequest
 from ..graph_files import content_name
-from ..memory_model import MeasuredMemory, Reopening
+from ..memory_model import LivenessBounds, MeasuredMemory, Reopening
 from .arena import Arena, bookkeeping_bytes
 from .component import OnnxRuntimeComponent, missing_provider, shared_arena
 from .options import OnnxRuntimeOptions
@@ -19,6 +19,9 @@ __all__ = ["OnnxRuntimeBackend", "find_onnxruntime", "refusal_to_build"]
 _log = logging.getLogger(__name__)
 _ATTENTION_SCORE_COPIES = 2  # 2.1 GiB measured at 16384 latent cells, of which two copies of the scores are 2.0 GiB
 _CALIBRATION_SHARE = 0.5  # in one arena memory is proportional to the size, in short calls too (docs/planner.md)
+# 10 whole passes in benchmarks/planner.md held 1.03 to 1.35 times their live tensors, without library, weights and
+# bookkeeping. A pass of another process took 1.25 times what it took before.
+_LIVENESS = LivenessBounds(least=0.9, most=1.6, library_bytes=128 << 20, weight_copies=2.5, opening_copies=4.0)
 
 
 class OnnxRuntimeBackend(Backend):
@@ -38,7 +41,9 @@ class OnnxRuntimeBackend(Backend):
         self._request, self._options = request, OnnxRuntimeOptions.of(request.options)
         if provider == "cpu":
             reopening = Reopening(self.name, provider, request.dtype, request.threads, self._options.to_json())
-            self.memory = MeasuredMemory(reopening, bookkeeping_bytes, _ATTENTION_SCORE_COPIES, _CALIBRATION_SHARE)
+            self.memory = MeasuredMemory(
+                reopening, bookkeeping_bytes, _ATTENTION_SCORE_COPIES, _CALIBRATION_SHARE, _LIVENESS
+            )
 
     @property
     def label(self) -> str:

@@ -5,13 +5,18 @@ from pathlib import Path
 from ...bundle.graph import Graph
 from ..backend import Backend, BackendRequest
 from ..graph_files import content_name, file_hashes, weights_bytes
-from ..memory_model import MeasuredMemory, Reopening
+from ..memory_model import LivenessBounds, MeasuredMemory, Reopening
 from .component import OpenVinoComponent, missing_openvino
 
 __all__ = ["OpenVinoBackend", "find_openvino"]
 
 # A compiled model is a copy of the weights. LTX-2's decoder takes 4 s to write and saves a second of each later start.
 _MOST_CACHED_BYTES = 512 << 20
+# 5 whole passes in benchmarks/planner.md held 1.55 to 2.73 times their live tensors, without library and weights.
+# Passes of other models held up to 3.4 times these.
+_LIVENESS = LivenessBounds(
+    least=1.0, most=3.5, library_bytes=256 << 20, weight_copies=4.0, opening_copies=6.0, each_engine_keeps=True
+)
 
 
 class OpenVinoBackend(Backend):
@@ -21,7 +26,7 @@ class OpenVinoBackend(Backend):
 
     def __init__(self, request: BackendRequest) -> None:
         self.dtype = request.dtype
-        self.memory = MeasuredMemory(Reopening(self.name, None, request.dtype, request.threads))
+        self.memory = MeasuredMemory(Reopening(self.name, None, request.dtype, request.threads), liveness=_LIVENESS)
         self._request = request
 
     def open(self, graph: Graph, file: Path, *, dtype: str) -> OpenVinoComponent:

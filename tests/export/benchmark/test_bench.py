@@ -157,6 +157,7 @@ def test_warm_sizes_run_in_models_of_their_own(bundle_of: BundleOf, monkeypatch:
     assert any("OpenVINO then has a model for each" in line for line in lines)
 
 
+@pytest.mark.usefixtures("without_bounds")
 def test_calls_within_memory_are_planned_and_the_table_tells_how_they_ran(
     bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

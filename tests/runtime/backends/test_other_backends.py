@@ -22,7 +22,7 @@ OPENVINO_MORE = 400 * MIB
 
 
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
+def points(without_bounds: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
     """OpenVINO holds more than ONNX Runtime, except in streams with tiles."""
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
     made_up = MadeUp(Grid(spatial=32, temporal=8, encoder_minimum=1, decoder_minimum=1, video=True))

@@ -396,6 +396,7 @@ def test_a_compiled_model_of_another_version_is_replaced_once(
 # The cache folder
 
 
+@pytest.mark.usefixtures("without_bounds")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_user_without_a_home_folder_has_no_cache(
     backend: BackendName, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -359,6 +359,7 @@ def test_clips_report_how_they_ran_on_every_way_out(tmp_path: Path, bundle_of: B
             assert (report["exact"], report["dtype"]) == (exact, "float32")
 
 
+@pytest.mark.usefixtures("without_bounds")
 def test_a_plan_is_reported_with_its_bytes(tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     from made_up_points import MadeUp
 

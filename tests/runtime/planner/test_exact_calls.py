@@ -25,7 +25,7 @@ WIDE = (9, 24, 24)  # of which tiles hold least
 
 
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
+def points(without_bounds: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
     made_up = MadeUp(Grid(spatial=32, temporal=8, encoder_minimum=1, decoder_minimum=1, video=True))
     monkeypatch.setattr(Calibration, "point", lambda self, probe: made_up.point(probe))

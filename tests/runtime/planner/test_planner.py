@@ -390,7 +390,7 @@ def test_strategies_survive_being_written() -> None:
 
 
 @pytest.fixture
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cached(without_bounds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LATENTRT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
