@@ -4,27 +4,26 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...runtime import open_bundle
 from ...runtime.arrays.kinds import DTYPES, Dtype
-from ...runtime.backends.names import BackendName
 from ...runtime.errors import InputError
 from ...runtime.system.budget import parse_memory
+from ..torch_backend.opening import TORCH, open_with_torch
 from .bundle_folder import bundle_names, bundle_path
 from .vae import LatentRTVAE
 
 __all__ = ["BACKENDS", "LoadLatentRTVAE", "opened_vae"]
 
-BACKENDS = ["auto", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt"]
+BACKENDS = ["auto", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt", TORCH]
 _NO_BUNDLE = "no bundle in models/latentrt"
 _TILES, _EXACT = "tiles", "exact"
 
 
-def opened_vae(bundle: str, backend: BackendName, dtype: Dtype, memory: str, tiled_nodes: str = _TILES) -> LatentRTVAE:
+def opened_vae(bundle: str, backend: str, dtype: Dtype, memory: str, tiled_nodes: str = _TILES) -> LatentRTVAE:
     """Open a bundle of `models/latentrt`.
 
     Args:
         bundle: its name.
-        backend, dtype: as in `open_bundle`.
+        backend, dtype: as in `open_with_torch`.
         memory: the budget of a call that is not tiled, such as "8GiB", or "".
         tiled_nodes: what tiled nodes do: "tiles", or "exact" for strips and streams with the numbers of a single pass.
 
@@ -37,7 +36,8 @@ def opened_vae(bundle: str, backend: BackendName, dtype: Dtype, memory: str, til
         )
     if memory.strip():
         parse_memory(memory)
-    autoencoder = open_bundle(bundle_path(bundle), backend=backend, dtype=dtype)
+    planned = bool(memory.strip())
+    autoencoder = open_with_torch(bundle_path(bundle), backend=backend, dtype=dtype, planned=planned)
     return LatentRTVAE(autoencoder, memory=memory.strip() or None, exact_tiles=tiled_nodes == _EXACT)
 
 
@@ -85,7 +85,7 @@ class LoadLatentRTVAE(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, bundle: str, backend: BackendName, dtype: Dtype, memory: str, tiled_nodes: str) -> io.NodeOutput:
+    def execute(cls, bundle: str, backend: str, dtype: Dtype, memory: str, tiled_nodes: str) -> io.NodeOutput:
         """Open the bundle."""
         return io.NodeOutput(opened_vae(bundle, backend, dtype, memory, tiled_nodes))
 

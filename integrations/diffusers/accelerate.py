@@ -11,6 +11,8 @@ from ...runtime.backends.backend import Backend
 from ...runtime.backends.choose import judged_backends
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.errors import BackendUnavailable, EngineError, InputError
+from ..torch_backend import TorchBackend
+from ..torch_backend.opening import TORCH
 from .autoencoder import LatentRTAutoencoder
 from .bundle_cache import bundle_of
 from .comparison import compared
@@ -42,7 +44,8 @@ def accelerate(
     Args:
         pipe: a pipeline with a VAE that LatentRT knows, also a modular one.
         cache: the folder that holds the bundles. None: `bundles` in LatentRT's cache folder.
-        backend: the backend, as in `open_bundle`. "auto": the first backend that is faster and not larger.
+        backend: the backend, as in `open_bundle`, or "torch" for PyTorch on the VAE's device. "auto": the first backend
+            that is faster and not larger. It tries engines first, and PyTorch last.
         dtype: the precision of the computation: "float32", "float16" or "bfloat16". None: float32, in which a VAE in
             float16 or bfloat16 comes nearer to its float32 pixels.
         always: replace the VAE also where it is not faster, or larger.
@@ -65,7 +68,7 @@ def accelerate(
     folder, is_new = bundle_of(vae, precision, None if cache is None else Path(cache))
     came = "exported now" if is_new else "found in the cache"
     refused: list[str] = []
-    for choice in _choices(folder, backend, precision, options):
+    for choice in _choices(folder, backend, precision, options, refused):
         try:
             adapter = _opened(vae, folder, precision, {**options, **choice})
             comparison = compared(vae, adapter, folder)
@@ -123,22 +126,26 @@ def _precision(dtype: str | torch.dtype | None) -> str:
 
 
 def _choices(
-    folder: Path, backend: str | Backend, precision: str, options: Mapping[str, Any]
+    folder: Path, backend: str | Backend, precision: str, options: Mapping[str, Any], refused: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """The backends to try, best first, as options of `open_bundle`."""
+    """The backends to try, best first, as options of `open_bundle`. `refused` gets the reasons if no engine can run."""
     if backend != "auto" or "provider" in options:
         yield {"backend": backend}
         return
-    judged = [one for one in judged_backends(Manifest.open(folder), precision) if one.backend is not None]
-    for label in dict.fromkeys(one.label for one in judged):
+    judged = judged_backends(Manifest.open(folder), precision)
+    usable = dict.fromkeys(one.label for one in judged if one.backend is not None)
+    if not usable:
+        refused.extend(f"{one.label} cannot run: {one.reason}" for one in judged)
+    for label in usable:
         name, _, provider = label.partition(":")
         yield {"backend": name, "provider": provider or None}
-    if not judged:
-        yield {"backend": "auto"}  # its error has every reason
+    yield {"backend": TORCH}
 
 
 def _opened(vae: torch.nn.Module, folder: Path, precision: str, options: Mapping[str, Any]) -> LatentRTAutoencoder:
     place = next(vae.parameters())
+    if options["backend"] == TORCH:
+        options = {**options, "backend": TorchBackend(place.device, precision)}
     return LatentRTAutoencoder(folder, torch_dtype=place.dtype, dtype=precision, **options).to(place.device)
 
 

@@ -11,11 +11,12 @@ from diffusers.configuration_utils import FrozenDict
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
-from ...runtime import open_bundle
 from ...runtime.autoencoders.autoencoder import Autoencoder
+from ...runtime.backends.backend import Backend
 from ...runtime.calls.options import Progress
 from ...runtime.calls.strategy import WHOLE
 from ...runtime.config.model_config import ModelConfig
+from ..torch_backend.opening import open_with_torch
 from .clips import ClipOptions, decode_clip, encode_clip, streams
 from .noise import drawn_seed
 from .own_vae import ReplacedVae
@@ -47,6 +48,7 @@ class LatentRTAutoencoder(torch.nn.Module):
         *,
         torch_dtype: torch.dtype = torch.float32,
         dtype: str | torch.dtype = "float32",
+        backend: str | Backend = "auto",
         memory: int | str | None = None,
         progress: Progress | None = None,
         **options: Any,
@@ -57,16 +59,20 @@ class LatentRTAutoencoder(torch.nn.Module):
             bundle: the folder of the bundle.
             torch_dtype: the dtype that the module reports; pipelines cast latents to it. `to` changes it.
             dtype: the precision of the computation, "float32", "float16" or "bfloat16".
+            backend: as in `open_bundle`, or "torch" for PyTorch. "auto" takes PyTorch where no engine can run, or where
+                PyTorch reaches an accelerator and engines do not, unless there is a memory budget.
             memory: the memory budget of each call.
             progress: as the attribute.
-            options: further options of `open_bundle`, such as `backend` and `threads`.
+            options: further options of `open_bundle`, such as `provider` and `threads`.
 
         Raises:
             BundleError, BackendUnavailable, InputError: as `open_bundle`.
         """
         super().__init__()
         precision = str(dtype).removeprefix("torch.")
-        self.runtime: Autoencoder = open_bundle(bundle, dtype=precision, **options)  # type: ignore[arg-type] # is checked
+        self.runtime: Autoencoder = open_with_torch(
+            bundle, backend=backend, dtype=precision, planned=memory is not None, **options
+        )
         self.config = FrozenDict(_diffusers_fields(self.runtime.config))  # type: ignore[no-untyped-call]
         self.memory, self.progress = memory, progress
         self.replaced: ReplacedVae | None = None

@@ -7,6 +7,7 @@ from ..backend import Backend, BackendRequest
 from ..graph_files import content_name, file_hashes, weights_bytes
 from ..memory_model import LivenessBounds, MeasuredMemory, Reopening
 from .component import OpenVinoComponent, missing_openvino
+from .shared_model import WorkingMemory
 
 __all__ = ["OpenVinoBackend", "find_openvino"]
 
@@ -28,6 +29,7 @@ class OpenVinoBackend(Backend):
         self.dtype = request.dtype
         self.memory = MeasuredMemory(Reopening(self.name, None, request.dtype, request.threads), liveness=_LIVENESS)
         self._request = request
+        self._working_memory = WorkingMemory()
 
     def open(self, graph: Graph, file: Path, *, dtype: str) -> OpenVinoComponent:
         manifest = self._request.manifest
@@ -38,6 +40,7 @@ class OpenVinoBackend(Backend):
             threads=self._request.threads,
             key="" if is_large else content_name(manifest, graph),
             files=file_hashes(manifest, graph),
+            memory=self._working_memory,
         )
 
 

@@ -69,6 +69,7 @@ class GraphCompiler:
 
     Attributes:
         output_names: the names of the graph's outputs, once it was compiled.
+        weights_bytes: the bytes of its weights, once it was compiled.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class GraphCompiler:
         self._files = UnchangedFiles(files or {})
         self._cache = CompiledModelCache(key) if key else None
         self.output_names: list[str] = []
+        self.weights_bytes = 0
 
     def compile(self, sizes: FixedSizes | None) -> Any:
         """A compiled model, for the given sizes or for every size (None).
@@ -102,7 +104,7 @@ class GraphCompiler:
             return self._compiled(sizes)
 
     def _compiled(self, sizes: FixedSizes | None) -> Any:
-        from .graph import fix_shapes, rewrite_for_cpu
+        from .graph import constant_bytes, fix_shapes, rewrite_for_cpu
         from .winograd import apply_winograd
 
         self._files.check()
@@ -110,6 +112,7 @@ class GraphCompiler:
             # By its path: OpenVINO reads external weights from the safetensors file in the same folder.
             source = _shared.core().read_model(str(self._graph))
             self.output_names = [port.any_name for port in source.outputs]
+            self.weights_bytes = constant_bytes(source)
             rewrite_for_cpu(source)
             if sizes is not None:
                 fix_shapes(source, shapes=dict(sizes.shapes), values=dict(sizes.values))

@@ -15,7 +15,8 @@ from ...system.forked_process import keep_in_forked_child
 from ...system.page_memory import own_page_memory
 from ..component import CallScope, ComponentCapabilities
 from .compiler import PRECISIONS, GraphCompiler, library, missing_openvino, reason_of
-from .models import Models, SharedModel
+from .models import Models
+from .shared_model import SharedModel, WorkingMemory
 
 __all__ = ["PRECISIONS", "OpenVinoComponent", "missing_openvino"]
 
@@ -32,6 +33,7 @@ class OpenVinoComponent:
         key: a name for what the graph and its weights hold. The compiled model is kept in the cache folder under it.
             Without a key it is not kept.
         files: the SHA-256 of the graph and its weights, which must not change.
+        memory: the memory that it shares with the other stages of a stream.
 
     Attributes:
         models: the compiled models of the graph.
@@ -52,6 +54,7 @@ class OpenVinoComponent:
         threads: int | None = None,
         key: str = "",
         files: Mapping[Path, str] | None = None,
+        memory: WorkingMemory | None = None,
     ) -> None:
         reason = missing_openvino(dtype)
         if reason is not None:
@@ -60,7 +63,9 @@ class OpenVinoComponent:
         self._compiler = GraphCompiler(graph, dtype=dtype, threads=threads, key=key, files=files)
         # The models hold the compiler, not the component: in a circle they would live, with their threads, until
         # Python's collector of garbage runs.
-        self.models = Models(self._compiler.compile)
+        compiler = self._compiler
+        self.models = Models(compiler.compile, lambda: compiler.weights_bytes)
+        self._memory = memory or WorkingMemory()
         keep_in_forked_child(self)
 
     def run(
@@ -96,7 +101,16 @@ class OpenVinoComponent:
         def ours(names: Sequence[str]) -> dict[str, NDArray[Any]]:
             return states if out is None else {names[0]: out, **states}
 
-        return self._run(partial(self.models.of_step, inputs, call), inputs, ours, call)
+        def find() -> SharedModel:
+            model = self.models.of_step(inputs, call)
+            if ports.CHUNK in inputs:
+                self._memory.begin(model, anew=last)
+            return model
+
+        results = self._run(find, inputs, ours, call)
+        if last and ports.CHUNK in inputs:
+            self._memory.end()
+        return results
 
     def _run(
         self,

@@ -8,10 +8,15 @@ import numpy as np
 from ...extras import require
 from ..doubling import PHASE_TAPS
 
-__all__ = ["Name", "fix_shapes", "name_of", "rewrite_for_cpu"]
+__all__ = ["Name", "constant_bytes", "fix_shapes", "name_of", "rewrite_for_cpu"]
 
 _CHANNELS = 1
 Name = tuple[str, int]
+
+
+def constant_bytes(model: Any) -> int:
+    """The bytes of the constants of an `openvino.Model`, which are its weights but for a few."""
+    return sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")
 
 
 def rewrite_for_cpu(model: Any) -> int:

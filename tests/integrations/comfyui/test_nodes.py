@@ -125,6 +125,14 @@ def test_the_loader_opens_a_bundle(comfy_folder: Path, bundle_of: Folders) -> No
     assert vae.decode(torch.zeros(1, 4, 4, 4)).shape == (1, 32, 32, 3)
 
 
+def test_the_loader_runs_a_bundle_in_pytorch(comfy_folder: Path, bundle_of: Folders) -> None:
+    put_bundle(comfy_folder, bundle_of, "sd")
+    vae = loaded("sd", backend="torch")
+    assert vae.first_stage_model.autoencoder.backend.startswith("torch:")
+    wanted = loaded("sd").decode(torch.zeros(1, 4, 4, 4))
+    torch.testing.assert_close(vae.decode(torch.zeros(1, 4, 4, 4)), wanted, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("bundle", "memory", "message"),
     [

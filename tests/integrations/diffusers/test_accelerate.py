@@ -123,6 +123,21 @@ def test_a_bundle_that_is_not_faster_leaves_the_pipeline_alone(
     assert "double" in line.message
 
 
+def test_pytorch_is_tried_where_no_engine_can_run(load: Load, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vae = load("relu_one_block")
+    pipe = SimpleNamespace(vae=vae)
+    accelerate(pipe, cache=cache, dtype="bfloat16", always=True)  # no engine runs bfloat16 graphs on a CPU
+    assert isinstance(pipe.vae, LatentRTAutoencoder)
+    assert (pipe.vae.runtime.backend, pipe.vae.runtime.dtype) == ("torch:cpu", "bfloat16")
+    z = noise(1, vae.config.latent_channels, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(pipe.vae.decode(z).sample, vae.decode(z).sample, atol=0.1, rtol=0.1)
+    assert restore(pipe).vae is vae
+    with pytest.raises(BackendUnavailable, match=r"onnxruntime:cpu cannot run: .*threads"):
+        accelerate(pipe, cache=cache, dtype="bfloat16", always=True, threads=1)
+    assert accelerate(pipe, cache=cache, backend="torch", always=True).vae.runtime.backend == "torch:cpu"
+
+
 def test_a_comparison_pays_if_it_is_faster_and_not_larger() -> None:
     large = 1 << 30
     assert Comparison(1.0, 2.0, large, 2 * large).pays

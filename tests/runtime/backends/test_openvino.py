@@ -33,10 +33,12 @@ from latentrt.runtime.backends.choose import backends_here
 from latentrt.runtime.backends.component import CallScope, ComponentCapabilities
 from latentrt.runtime.backends.openvino import compiler as openvino_compiler
 from latentrt.runtime.backends.openvino import component as openvino_backend
+from latentrt.runtime.backends.openvino import models as openvino_models
 from latentrt.runtime.backends.openvino.backend import OpenVinoBackend
 from latentrt.runtime.backends.openvino.component import OpenVinoComponent
 from latentrt.runtime.backends.openvino.graph import rewrite_for_cpu
 from latentrt.runtime.backends.openvino.models import Models
+from latentrt.runtime.backends.openvino.shared_model import SharedModel, WorkingMemory
 from latentrt.runtime.backends.sessions import Sessions
 from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
@@ -454,6 +456,76 @@ def test_a_step_of_known_sizes_may_write_its_states_over_those_before(bundle_of:
             for name, array in apart.items():
                 assert np.array_equal(over[name], array), name
                 assert relative_error(array, common[name]) < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frames_between", [None, 4])
+def test_a_stream_gets_small_models_for_its_steps_and_the_same_numbers_each_time(
+    frames_between: int | None, bundle_of: BundleOf, chosen: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        open_bundle(bundle_of("ltx20"), backend="openvino", threads=1) as vae,
+        open_bundle(bundle_of("ltx20"), backend="onnxruntime", threads=1) as other,
+    ):
+        assert isinstance(vae, AutoencoderKLLTX2Video)
+        assert isinstance(other, AutoencoderKLLTX2Video)
+        latents = latents_of(vae, batch=1, size=(30, 2, 3))
+        common = np.concatenate(list(vae.decode_stream(latents)), axis=2)
+        assert not any(chosen), "the weights are large next to such chunks"
+        monkeypatch.setattr(openvino_models, "_MOST_WEIGHTS_OVER_CHUNK", 1 << 30)
+        first = np.concatenate(list(vae.decode_stream(latents)), axis=2)
+        assert any(chosen)
+        for _ in vae.decode_stream(latents, frames_between):
+            pass
+        assert np.array_equal(np.concatenate(list(vae.decode_stream(latents)), axis=2), first)
+        assert all(len(stage) <= 1 for stage in fitted_frames(vae))
+        wanted = np.concatenate(list(other.decode_stream(latents)), axis=2)
+        assert relative_error(first, wanted) < 2e-5
+        assert relative_error(common, wanted) < 2e-5
+
+
+def test_of_the_models_of_streams_only_the_last_one_keeps_its_working_memory() -> None:
+    freed: list[str] = []
+
+    def model(name: str, **options: Any) -> SharedModel:
+        return SharedModel(SimpleNamespace(release_memory=lambda: freed.append(name)), **options)
+
+    one, other, kept, memory = model("one"), model("other"), model("kept", keeps_memory=True), WorkingMemory()
+    for each in (one, one, other, kept, one):
+        memory.begin(each, anew=False)
+    assert freed == ["one", "other"]
+    memory.begin(one, anew=True)
+    assert freed == ["one", "other", "one"], "for a step of another size"
+    with one.turn(CallScope()):
+        memory.begin(other, anew=False)
+    assert freed == ["one", "other", "one"], "it computes now"
+    memory.end()
+    memory.end()
+    assert freed == ["one", "other", "one", "other"]
+    memory.begin(model("gone"), anew=False)
+    memory.begin(one, anew=False)
+    assert freed == ["one", "other", "one", "other"], "a model that was freed holds nothing"
+
+
+@pytest.mark.slow
+def test_a_stream_leaves_no_working_memory_behind(bundle_of: BundleOf) -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from latentrt.runtime import open_bundle\n"
+        "from latentrt.runtime.system.process_memory import peak_bytes, resident_bytes\n"
+        "vae = open_bundle(sys.argv[1], backend='openvino', threads=1)\n"
+        "def run(height):\n"
+        "    z = np.zeros((1, vae.config.latent_channels, 20, height, 4), np.float32)\n"
+        "    for _ in vae.decode_stream(z):\n"
+        "        pass\n"
+        "run(2)\n"
+        "before = resident_bytes()\n"
+        "run(32)\n"
+        "print((resident_bytes() - before) / (peak_bytes() - before))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(bundle_of("ltx20"))], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 0.4
 
 
 @pytest.mark.slow
