@@ -1,7 +1,9 @@
 """`exact=True` refuses what would approximate, and names the least exact budget. With made-up measurements."""
 
+import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,23 @@ def points(without_bounds: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     return made_up
 
 
+@pytest.fixture
+def without_strips(bundle_of: BundleOf, tmp_path: Path) -> Iterator[Any]:
+    """An LTX-2 model whose bundle is as those of before: its clips run in no strips."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(one) for key, one in value.items() if key != "halo"}
+        return [plain(one) for one in value] if isinstance(value, list) else value
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundle_of("ltx20"), bundle)
+    manifest = bundle / "manifest.json"
+    manifest.write_text(json.dumps(plain(json.loads(manifest.read_text()))))
+    with open_bundle(bundle, threads=1, backend="onnxruntime") as vae:
+        yield vae
+
+
 def latents(name: str, *cells: int) -> np.ndarray:
     channels = LTX[name]["latent_channels"] if name in LTX else 4
     return np.zeros((1, channels, *cells), np.float32)
@@ -44,8 +63,8 @@ def least_budget(message: str) -> int:
 
 
 @pytest.mark.usefixtures("points")
-def test_a_budget_for_tiles_alone_is_refused_and_the_least_exact_one_runs(opened: Open) -> None:
-    vae = opened("ltx20", backend="onnxruntime")
+def test_a_budget_for_tiles_alone_is_refused_and_the_least_exact_one_runs(without_strips: Any) -> None:
+    vae = without_strips
     z = latents("ltx20", *WIDE)
     budget = next(size * MIB for size in range(60, 3000, 20) if _fits(vae, z, size * MIB))
     assert not settled(vae, z, budget).is_exact
@@ -58,6 +77,14 @@ def test_a_budget_for_tiles_alone_is_refused_and_the_least_exact_one_runs(opened
     with pytest.raises(InputError, match="nothing exact fits"):
         settled(vae, z, least - 8 * MIB, exact=True)
     assert not settled(vae, z, budget).is_exact, "calls without exact=True plan as before"
+
+
+@pytest.mark.usefixtures("points")
+def test_strips_make_the_least_budget_of_a_clip_an_exact_one(opened: Open) -> None:
+    vae = opened("ltx20", backend="onnxruntime")
+    z = latents("ltx20", *WIDE)
+    budget = next(size * MIB for size in range(60, 3000, 20) if _fits(vae, z, size * MIB))
+    assert settled(vae, z, budget).is_exact
 
 
 def _fits(vae: Any, z: Any, budget: int) -> bool:
@@ -79,9 +106,9 @@ def test_a_plan_for_exact_calls_holds_nothing_that_approximates(opened: Open, po
 
 
 def test_without_a_budget_the_least_exact_way_runs_in_place_of_tiles(
-    opened: Open, points: MadeUp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    without_strips: Any, points: MadeUp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vae = opened("ltx20", backend="onnxruntime")
+    vae = without_strips
     z = latents("ltx20", *WIDE)
     monkeypatch.setattr("latentrt.runtime.planner.policy.default_budget", lambda: 900 * MIB)
     monkeypatch.setattr("latentrt.runtime.planner.policy.ALWAYS_FITS_BYTES", MIB)
