@@ -121,9 +121,10 @@ def test_the_chosen_strategy_is_the_first_row_and_eight_more_follow(measured: No
     assert short[10:] == [
         report["reason"],
         f"{len(others) - 8} more strategies are not shown: give --all to see every strategy",
+        "sizes are height x width x frames",
     ]
-    assert len(full) == 1 + len(report["candidates"]) + 1
-    assert full[-1] == report["reason"]
+    assert len(full) == 1 + len(report["candidates"]) + 2
+    assert full[-2:] == [report["reason"], short[-1]]
 
 
 def test_the_video_encoder_counts_without_a_budget_too(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:
