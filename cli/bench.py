@@ -20,6 +20,7 @@ from .options.common import as_json, batch_option, components_option, provider_o
 from .options.tiling import tiles_wanted, tiling_options
 from .options.types import Memory
 from .printing.progress import progress_bar
+from .printing.size_order import size_order
 from .printing.terminal import echo, emit_json
 
 __all__ = ["bench"]
@@ -154,7 +155,10 @@ def bench(
         return
     echo(machine_sentence(machine))
     echo(*report.method().split("\n"), "")
-    echo(*report.table().split("\n"))
+    table = report.table()
+    echo(*table.split("\n"))
+    if order := size_order(table):
+        echo(order)
     for row in skipped:
         echo(f"not measured: {row.what}: {row.reason}")
     for path in (markdown, plot):

@@ -9,6 +9,7 @@ from ..runtime import open_bundle
 from ..runtime.arrays.size_text import size_text
 from .options.common import as_json, backend_options, components_option
 from .printing.progress import calibration_notice
+from .printing.size_order import size_order
 from .printing.terminal import echo, emit_json
 
 __all__ = ["calibrate"]
@@ -41,10 +42,12 @@ def calibrate(bundle: Path, components: tuple[str, ...], json_output: bool, **en
     if json_output:
         emit_json(report)
         return
-    for point in report["points"]:
-        size = size_text(point["cells"])
+    sizes = [size_text(point["cells"]) for point in report["points"]]
+    for point, size in zip(report["points"], sizes, strict=True):
         echo(
             f"{point['component']:8} {point['strategy']:32} latents {size:12} "
             f"{point['peak_bytes'] / 2**20:8.1f} MiB {point['seconds']:8.3f} s"
         )
+    if order := size_order(" ".join(sizes)):
+        echo(f"{order}, in latent cells")
     echo(f"{calibration.measured} measured now, {held} measured before: {calibration.path}")

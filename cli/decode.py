@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..runtime import open_bundle
+from ..runtime.arrays.size_text import size_text
 from ..runtime.errors import InputError
 from ..runtime.media.pictures.picture_file import PICTURE_ENDINGS
 from ..runtime.system.outputs.partial_output import output_ending
@@ -177,4 +178,6 @@ def decode(
         emit_json(report)
     else:
         rate = f", {report['frame_rate']} frames per second" if "frame_rate" in report else ""
-        echo(f"{report['output']}: sample {report['shape']}{rate}; {how_it_ran(report)}")
+        count, size = report["shape"][0], size_text(report["shape"][2:])
+        what = size if count == 1 else f"{count} samples of {size}"
+        echo(f"{report['output']}: {what}{rate}; {how_it_ran(report, size)}")

@@ -6,6 +6,7 @@ import click
 
 from ..runtime.extras import require
 from .options.common import as_json
+from .printing.size_order import size_order
 from .printing.terminal import echo, emit_json
 
 __all__ = ["demo"]
@@ -25,6 +26,15 @@ def demo(folder: Path, json_output: bool) -> None:
     require("av", extra="media")
     from ..export.demo.run import run_demo
 
-    report = run_demo(folder, (lambda _: None) if json_output else echo)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if not json_output:
+            echo(line)
+
+    report = run_demo(folder, say)
     if json_output:
         emit_json(report)
+    elif order := size_order(" ".join(said)):
+        echo(order)

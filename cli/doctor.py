@@ -48,7 +48,10 @@ _EXTRAS = {
     "--dtype", type=click.Choice(DTYPES), help="With BUNDLE: the precision of the computation.  [default: float32]"
 )
 @click.option(
-    "--size", type=SizeType(("HxW", "HxWxT")), metavar="HxW[xT]", help="With BUNDLE: the size of the picture or clip."
+    "--size",
+    type=SizeType(("HEIGHTxWIDTH", "HEIGHTxWIDTHxFRAMES")),
+    metavar="HEIGHTxWIDTH[xFRAMES]",
+    help="With BUNDLE: the size of the picture or clip.",
 )
 @as_json
 def doctor(bundle: Path | None, dtype: str | None, size: tuple[int, ...] | None, json_output: bool) -> None:

@@ -21,6 +21,7 @@ from .options.common import as_json, backend_options, batch_option
 from .options.tiling import Way, exact_option, tiles_wanted, way_options
 from .options.types import Memory, SizeType
 from .printing.progress import calibration_notice
+from .printing.size_order import size_order
 from .printing.terminal import echo, emit_json
 
 __all__ = ["plan"]
@@ -141,7 +142,8 @@ def _show(
     if json_output:
         emit_json({**report, "drawing": draw})
     else:
-        echo(*text.split("\n"))
+        order = size_order(text)
+        echo(*text.split("\n"), *([order] if order else []))
     if draw is not None:
         drawn(draw)
         if not json_output:

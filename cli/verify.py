@@ -15,6 +15,7 @@ from ..runtime.backends.names import BackendName, ProviderName
 from ..runtime.extras import require
 from .options.common import as_json, provider_option, source_options, threads_option
 from .options.tiling import TILED_BLENDS, enable_tiling, tiling_options
+from .printing.size_order import size_order
 from .printing.terminal import echo, emit_json
 
 if TYPE_CHECKING:
@@ -163,7 +164,10 @@ def _verify_tiling(
                 )
     if json_output:
         emit_json({"comparisons": rows, "drawing": draw})
-    elif draw is not None:
+        return
+    if order := size_order(" ".join(size_text(row["tiles"]) for row in rows)):
+        echo(f"tiles are counted {order.removeprefix('sizes are ')}")
+    if draw is not None:
         echo(f"{draw}: whole, tiled ({blends[0]}), and 8 times their difference")
 
 

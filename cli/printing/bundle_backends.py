@@ -6,12 +6,14 @@ from typing import Any
 
 from ...export.sample_size import sample_size
 from ...runtime.arrays.grid import Grid
+from ...runtime.arrays.size_text import size_text
 from ...runtime.backends.backend import Backend
 from ...runtime.backends.choose import judged_backends
 from ...runtime.bundle.manifest import Manifest
 from ...runtime.calls.workload import Workload, most_bytes
 from ...runtime.errors import EngineError
 from ...runtime.system.budget import default_budget, memory_text
+from .size_order import size_order
 
 __all__ = ["bundle_lines", "bundle_report"]
 
@@ -61,14 +63,15 @@ def bundle_lines(report: dict[str, Any]) -> list[str]:
     what = f"a call in {report['dtype']} takes {takes}" if takes else f"no backend can run it in {report['dtype']}"
     lines = [f"{report['path']}: {report['family']}, {what}"]
     if report["call"] is not None:
-        lines.append(f"  {report['call']}")
+        order = size_order(report["call"])
+        lines.append(f"  {report['call']}{f'; {order}' if order else ''}")
     others = [row for row in report["backends"] if row["name"] != takes]
     return [*lines, *(f"  not {row['name']:<22} {row['reason']}" for row in others)]
 
 
 def _call(manifest: Manifest, backend: Backend, grid: Grid, sample: Sequence[int]) -> str:
     """How a decode of a sample of that size, (H, W) or (T, H, W), runs on a backend without settings."""
-    text = "x".join(map(str, (*sample[-2:], *sample[:-2])))  # as --size gives it
+    text = size_text(sample)
     cells = grid.latent_size(sample)
     component = "decoder" if "decoder" in manifest.components else "encoder"
     work = Workload(manifest.config, grid, component, 1, cells)

@@ -142,7 +142,8 @@ def _measure(
 
 def _scaling_note(scaled: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], count: int) -> str:
     name, (full, run) = next(iter(scaled.items()))
-    example = f"{name}, {size_text(full)}, ran at {size_text(run)}"
+    order = "height x width x frames" if len(run) > 2 else "height x width"
+    example = f"{name}, {size_text(full)}, ran at {size_text(run)}, {order}"
     return (
         f"range check: {len(scaled)} of {count} samples are larger than {_LARGEST_SIDE}x{_LARGEST_SIDE} and were "
         f"scaled down to it ({example})"

@@ -73,7 +73,7 @@ def warn_once(message: str) -> None:
 def _latentrt_folder() -> Path:
     chosen = os.environ.get("LATENTRT_CACHE")
     if chosen:
-        return Path(chosen)
+        return _with_home(Path(chosen))
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "latentrt" / "cache"
     if sys.platform == "darwin":
@@ -82,8 +82,13 @@ def _latentrt_folder() -> Path:
 
 
 def _home() -> Path:
+    return _with_home(Path("~"))
+
+
+def _with_home(path: Path) -> Path:
+    """The path with the home folder in place of a leading "~", which files of settings hold and no shell replaces."""
     try:
-        return Path.home()
+        return path.expanduser()
     except RuntimeError as error:  # a user number without an account, as in some containers
         raise FileNotFoundError(
             errno.ENOENT, "this user has no home folder to keep a cache in: set LATENTRT_CACHE to a folder", "~"

@@ -123,9 +123,10 @@ def test_the_chosen_strategy_is_the_first_row_and_eight_more_follow(measured: No
         report["reason"],
         report["faster"],
         f"{len(others) - 8} more strategies are not shown: give --all to see every strategy",
+        "sizes are height x width x frames",
     ]
-    assert len(full) == 1 + len(report["candidates"]) + 2
-    assert full[-2:] == [report["reason"], report["faster"]]
+    assert len(full) == 1 + len(report["candidates"]) + 3
+    assert full[-3:] == [report["reason"], report["faster"], short[-1]]
     assert re.match(r"faster, and not chosen: \S.* \(about .*\).*: more than the budget", report["faster"])
 
 

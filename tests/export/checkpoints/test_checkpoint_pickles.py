@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import types
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -117,6 +117,34 @@ def test_a_training_state_is_read_without_the_libraries_that_wrote_it(
             "sparse": torch.eye(2).to_sparse(),
         }
         torch.save(content, tmp_path / "v1.ckpt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    assert_same(open_checkpoint(tmp_path / "v1.ckpt", SCALING, ALLOWED), tensors)
+
+
+@pytest.mark.parametrize(("zipped", "protocol"), [(False, 2), (True, 4)])
+def test_a_training_state_with_a_config_of_omegaconf_is_read(
+    zipped: bool, protocol: int, tmp_path: Path, tensors: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configs are trees whose nodes know their parents, and they hold types and enums. (Files that OmegaConf 2.4
+    itself wrote were read by hand.)"""
+    kinds = {}
+    for place, name in (("dictconfig", "DictConfig"), ("nodes", "AnyNode"), ("base", "ContainerMetadata")):
+        module = types.ModuleType(f"omegaconf.{place}")
+        kinds[name] = type(name, (), {"__module__": module.__name__})
+        setattr(module, name, kinds[name])
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
+    config, node, metadata = (kind() for kind in kinds.values())
+    vars(metadata).update(ref_type=Any, object_type=dict, key_type=str, flags={}, resolver_cache=defaultdict(dict))
+    vars(node).update(_parent=config, _val=1e-4, _metadata=metadata)
+    vars(config).update(_parent=None, _content={"lr": node}, _metadata=metadata)
+    content = {
+        "state_dict": ldm_tensors(tensors, "first_stage_model."),
+        "hyper_parameters": config,
+        "optimizer_states": [{"state": {0: {"step": torch.ones(1)}}, "param_groups": [config]}],
+    }
+    torch.save(content, tmp_path / "v1.ckpt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    for name in ("omegaconf", *(kind.__module__ for kind in kinds.values())):
+        monkeypatch.delitem(sys.modules, name)
     assert_same(open_checkpoint(tmp_path / "v1.ckpt", SCALING, ALLOWED), tensors)
 
 

@@ -155,6 +155,8 @@ def test_wrong_options_are_refused_before_the_first_file(tmp_path: Path, opened:
         with pytest.raises(InputError):
             encode_folder(vae, tmp_path / "in", tmp_path / "out", **options)
         assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="matrix must be one of bt709, bt601, got 'bt2020'"):
+        encode_file(vae, tmp_path / "in" / "p00000.png", tmp_path / "a.safetensors", matrix="bt2020")
 
 
 @pytest.mark.parametrize(
