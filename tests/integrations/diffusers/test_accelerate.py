@@ -1,6 +1,7 @@
 """`accelerate` exchanges a pipeline's VAE for a bundle in the cache, and `restore` brings it back."""
 
 import gc
+import importlib
 import json
 import logging
 import subprocess
@@ -24,10 +25,13 @@ from latentrt.integrations.diffusers.bundle_cache import bundle_of as cached_bun
 from latentrt.integrations.diffusers.comparison import Comparison
 from latentrt.integrations.diffusers.own_vae import content_of
 from latentrt.runtime import BackendUnavailable, InputError
+from latentrt.runtime.backends.choices import JudgedBackend
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of diffusers and its schedulers
 
 Load = Callable[..., Any]
+accelerate_module = importlib.import_module("latentrt.integrations.diffusers.accelerate")
+"""The module: its name in the package is that of the function."""
 
 
 @pytest.fixture(scope="module")
@@ -123,18 +127,28 @@ def test_a_bundle_that_is_not_faster_leaves_the_pipeline_alone(
     assert "double" in line.message
 
 
-def test_pytorch_is_tried_where_no_engine_can_run(load: Load, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pytorch_is_tried_where_no_engine_can_run(
+    load: Load, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = JudgedBackend("onnxruntime:cpu", None, "it is not installed")
+    monkeypatch.setattr(accelerate_module, "judged_backends", lambda *_: (absent,))
+    caplog.set_level(logging.INFO, "latentrt.integrations")
     vae = load("relu_one_block")
     pipe = SimpleNamespace(vae=vae)
-    accelerate(pipe, cache=cache, dtype="bfloat16", always=True)  # no engine runs bfloat16 graphs on a CPU
+    accelerate(pipe, cache=cache, always=True)
     assert isinstance(pipe.vae, LatentRTAutoencoder)
-    assert (pipe.vae.runtime.backend, pipe.vae.runtime.dtype) == ("torch:cpu", "bfloat16")
+    assert pipe.vae.runtime.backend == "torch:cpu"
+    assert "torch:cpu runs the vae, in " in caplog.text
     z = noise(1, vae.config.latent_channels, 4, 4)
     with torch.no_grad():
-        torch.testing.assert_close(pipe.vae.decode(z).sample, vae.decode(z).sample, atol=0.1, rtol=0.1)
+        torch.testing.assert_close(pipe.vae.decode(z).sample, vae.decode(z).sample, atol=1e-5, rtol=1e-5)
     assert restore(pipe).vae is vae
-    with pytest.raises(BackendUnavailable, match=r"onnxruntime:cpu cannot run: .*threads"):
-        accelerate(pipe, cache=cache, dtype="bfloat16", always=True, threads=1)
+    with pytest.raises(BackendUnavailable, match=r"onnxruntime:cpu cannot run: it is not installed; threads"):
+        accelerate(pipe, cache=cache, always=True, threads=1)
+
+
+def test_pytorch_is_taken_by_its_name(load: Load, cache: Path) -> None:
+    pipe = SimpleNamespace(vae=load("relu_one_block"))
     assert accelerate(pipe, cache=cache, backend="torch", always=True).vae.runtime.backend == "torch:cpu"
 
 
