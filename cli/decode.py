@@ -178,6 +178,6 @@ def decode(
         emit_json(report)
     else:
         rate = f", {report['frame_rate']} frames per second" if "frame_rate" in report else ""
-        count, size = report["shape"][0], size_text(report["shape"][2:])
-        what = size if count == 1 else f"{count} samples of {size}"
-        echo(f"{report['output']}: {what}{rate}; {how_it_ran(report, size)}")
+        count, shown = report["shape"][0], size_text(report["shape"][2:])
+        what = shown if count == 1 else f"{count} samples of {shown}"
+        echo(f"{report['output']}: {what}{rate}; {how_it_ran(report, shown)}")
