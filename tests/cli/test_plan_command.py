@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -102,7 +101,7 @@ def test_streams_and_strips_are_planned_as_decode_has_them(
     measured: None, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = json.loads(invoke("plan", bundle_of("ltx20"), *CLIP, "--stream", "--json").stdout)
-    assert {row["kind"] for row in clip["candidates"]} <= {"stream", "stream + tiles"}
+    assert {row["kind"] for row in clip["candidates"]} <= {"stream", "stream + tiles", "stream in strips"}
     picture = ("--size", "64x64", "--backend", "onnxruntime", "--strips", "--storage", "float16", "--json")
     rows = json.loads(invoke("plan", bundle_of("sd"), *picture).stdout)["candidates"]
     assert {(row["kind"], row["exact"]) for row in rows} == {("strips", False)}
@@ -121,13 +120,12 @@ def test_the_chosen_strategy_is_the_first_row_and_eight_more_follow(measured: No
     assert [line.startswith(f"    {name}  ") for line, name in zip(short[2:10], others, strict=False)] == [True] * 8
     assert short[10:] == [
         report["reason"],
-        report["faster"],
+        *filter(None, [report["faster"]]),
         f"{len(others) - 8} more strategies are not shown: give --all to see every strategy",
         "sizes are height x width x frames",
     ]
-    assert len(full) == 1 + len(report["candidates"]) + 3
-    assert full[-3:] == [report["reason"], report["faster"], short[-1]]
-    assert re.match(r"faster, and not chosen: \S.* \(about .*\).*: more than the budget", report["faster"])
+    below = [report["reason"], *filter(None, [report["faster"]]), "sizes are height x width x frames"]
+    assert full[1 + len(report["candidates"]) :] == below
 
 
 def test_the_video_encoder_counts_without_a_budget_too(works: list[tuple[Any, int]], bundle_of: BundleOf) -> None:
