@@ -183,11 +183,12 @@ def test_verify_passes_prints_a_table_and_stores_the_result(
     assert result.exit_code == 0
     assert "own.png" in result.stdout
     assert "passed" in result.stdout
-    stored = json.loads(invoke("inspect", tmp_path / "bundle", "--json").stdout)["verification"]
-    assert stored["passed"]
-    assert {row["component"] for row in stored["comparisons"]} == {"encoder", "decoder"}
-    assert all(row["relative"] < 1e-4 for row in stored["comparisons"])
-    assert len({tuple(row["shape"]) for row in stored["comparisons"]}) >= 6
+    for stored in json.loads(invoke("inspect", tmp_path / "bundle", "--json").stdout)["verifications"]:
+        assert stored["passed"]
+        assert stored["samples"] == ["random", "own.png"]
+        assert {row["component"] for row in stored["comparisons"]} == {"encoder", "decoder"}
+        assert all(row["relative"] < 1e-4 for row in stored["comparisons"])
+        assert len({tuple(row["shape"]) for row in stored["comparisons"]}) >= 6
 
 
 @pytest.mark.slow

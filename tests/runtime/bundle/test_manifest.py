@@ -46,8 +46,8 @@ def test_a_manifest_reads_back_as_it_was_written(name: str, bundle_of: Callable[
     assert json.loads(text) == json.loads(json.dumps(manifest.to_json()))
     manifest.write()
     assert Manifest.open(folder) == manifest
-    dataclasses.replace(manifest, verification={"passed": True}).write()
-    assert Manifest.open(folder).verification == {"passed": True}
+    dataclasses.replace(manifest, ranges={"kept_in_float32": {}}).write()
+    assert Manifest.open(folder).ranges == {"kept_in_float32": {}}
     assert {path.name for path in folder.iterdir()} == {"manifest.json", *(file.name for file in manifest.files)}
 
 
@@ -263,7 +263,10 @@ DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     ),
     "a hash that is none": ("is no hash", lambda values: values["files"][0].update(sha256="0")),
     "a huge size": ("of the wrong kind", lambda values: values["files"][0].update(size_bytes=10**30)),
-    "a report that is none": ("a report is no object", lambda values: values.update(verification=[1])),
+    "a report that is none": (
+        "a report is no object",
+        lambda values: values.update(verification=[1], verifications=None),
+    ),
     "a third component": (
         "has no component 'x'",
         lambda values: values["components"].update(x=values["components"]["decoder"]),
