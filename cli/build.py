@@ -64,6 +64,7 @@ __all__ = ["build"]
     "exact",
     cls=RenamedOption,
     former="--exact-tiles",
+    since="0.1",
     is_flag=True,
     help="Images: also build engines that run a picture in strips.",
 )

@@ -44,6 +44,7 @@ __all__ = ["export"]
     "exact",
     cls=RenamedOption,
     former="--exact-tiles/--no-exact-tiles",
+    since="0.1",
     default=True,
     show_default=True,
     help="Images: also export graphs that run a picture in strips. They are small, since they share the weights.",
