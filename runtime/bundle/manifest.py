@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...tiling.plain_text import shown
 from ..config.families import config_from_dict
@@ -22,13 +22,13 @@ from .graph import FileEntry, Graph
 from .graph_contents import check_graph_file
 from .graph_json import GraphLists, check_chains, read_components, write_components
 from .latent_statistics import STATISTICS, check_statistics, latent_statistics
-from .manifest_file import damaged, read_manifest, wrong_field
 from .not_a_bundle import MANIFEST_NAME
-from .schemas import FIRST_READER, SCHEMA_VERSION
-from .source_record import SourceRecord
-from .verification_record import VerificationRecord, read_verifications
 
-__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Manifest"]
+if TYPE_CHECKING:
+    from .source_record import SourceRecord
+    from .verification_record import VerificationRecord
+
+__all__ = ["MANIFEST_NAME", "Manifest"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Manifest:
     files: tuple[FileEntry, ...]
     produced_by: Mapping[str, Any]
     engines: tuple[EngineRecord, ...] = ()
-    verifications: tuple[VerificationRecord, ...] = ()
+    verifications: "tuple[VerificationRecord, ...]" = ()
     ranges: Mapping[str, Any] | None = None
-    source: SourceRecord | None = None
+    source: "SourceRecord | None" = None
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -136,6 +136,8 @@ class Manifest:
             BundleError: no bundle there, a schema that is not read, or files that are missing, of another size, or
                 outside.
         """
+        from .manifest_file import damaged, read_manifest, wrong_field  # imported here: until then, nothing is read
+
         given, folder = folder, resolved_folder(folder)
         path = folder / MANIFEST_NAME
         values = read_manifest(given, folder)
@@ -152,6 +154,9 @@ class Manifest:
 
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
+        from .source_record import SourceRecord
+        from .verification_record import read_verifications
+
         lists = read_components(values["components"])
         files = tuple(FileEntry.from_json(entry) for entry in values["files"])
         listed = {file.name for file in files}
@@ -178,6 +183,8 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
+        from .schemas import FIRST_READER, SCHEMA_VERSION
+
         config = self.config
         return {
             "schema_version": SCHEMA_VERSION,
@@ -250,6 +257,7 @@ class Manifest:
             BundleError: they do, so the manifest is damaged.
         """
         from .graph_rules import check_graphs  # imported here: reports about a bundle do without
+        from .manifest_file import damaged
 
         try:
             check_graphs(self.config, self._lists)
