@@ -1,5 +1,6 @@
 """Latents files: safetensors files with the tensor `latents` and metadata for decoding. Other formats are read too."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from ...tiling.public_place import shown_in
@@ -26,6 +25,7 @@ __all__ = ["LatentsFile", "is_ours", "latents_shape", "read_latents", "read_meta
 _FORMAT = "latentrt-latents-1"
 _FORMAT_PREFIX = "latentrt-latents-"  # of all versions of the format
 _KEY = "latents"  # the name of the tensor
+_ALIGNMENT = 8  # bytes that the values of a safetensors file are aligned to
 _MOST_TEXT = 200  # characters in the metadata's family
 # ComfyUI multiplies latents of files without a version by this: they hold diffusion latents of Stable Diffusion 1.
 _OLD_COMFYUI_FACTOR = np.float32(1 / 0.18215)
@@ -93,13 +93,25 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
         )
     with partial_output(path, overwrite=overwrite) as partial:
         try:
-            # Some versions of safetensors write a temporary file with mode 0600 and rename it, so the mode is restored.
-            partial.touch()
-            mode = partial.stat().st_mode
-            safetensors.numpy.save_file({_KEY: np.ascontiguousarray(latents)}, partial, _metadata(content))
-            partial.chmod(mode)
-        except (OSError, safetensors.SafetensorError) as error:
+            with partial.open("wb") as file:
+                file.write(_header(latents, _metadata(content)))
+                file.write(np.ascontiguousarray(latents, latents.dtype.newbyteorder("<")).data)
+        except OSError as error:
             raise output_error(path, error) from error
+
+
+def _header(latents: NDArray[Any], metadata: Mapping[str, str]) -> bytes:
+    """The header of a safetensors file, with the metadata sorted by key. The library writes them in another order each
+    time, so one picture would give files of different bytes."""
+    tensor = {
+        "dtype": f"F{8 * latents.itemsize}",
+        "shape": list(latents.shape),
+        "data_offsets": [0, latents.nbytes],
+    }
+    values = {"__metadata__": dict(sorted(metadata.items())), _KEY: tensor}
+    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
 
 
 @shown_in("latentrt.runtime")

@@ -173,6 +173,17 @@ def test_a_conditioned_noisy_decoder_takes_timestep_and_seed(tmp_path: Path, bun
         invoke(*base, tmp_path / "d.npy")
 
 
+def test_a_latents_file_has_the_same_bytes_from_run_to_run(tmp_path: Path, bundle_of: BundleOf) -> None:
+    write_picture(tmp_path / "in.png", gradient(16, 24))
+    written = []
+    for name in ("a", "b"):
+        output = tmp_path / name / "z.safetensors"  # the noise depends on the name
+        output.parent.mkdir()
+        invoke("encode", bundle_of("relu_one_block"), tmp_path / "in.png", "-o", output, "--sample", "--seed", 3)
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
+
+
 @pytest.mark.slow
 def test_verify_passes_prints_a_table_and_stores_the_result(
     tmp_path: Path, checkpoint_of: BundleOf, capsys: pytest.CaptureFixture[str]
