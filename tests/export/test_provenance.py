@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import invoke
+from command_line import LATENTRT, invoke
+from fake_hub import COMMIT, fake_hub
 
 from latentrt.export import ExportSettings, export_bundle
 from latentrt.export.checkpoints import open_checkpoint
@@ -17,7 +20,6 @@ from latentrt.runtime.bundle.manifest import Manifest
 
 SMALL = "no_attention"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -148,3 +150,24 @@ def test_a_checkpoint_in_the_cache_of_the_hub_has_its_model_and_commit(checkpoin
     assert {file.name: file.sha256 for file in record.files} == {
         f"vae/{name}": sha256(checkpoint / name) for name in ("config.json", WEIGHTS)
     }
+
+
+@pytest.mark.slow
+def test_an_export_from_the_hub_records_model_commit_and_the_licence_of_the_card(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "hub" / "org" / "model")
+    (tmp_path / "hub" / "org" / "model" / "README.md").write_text("---\nlicense: openrail++\n---\n")
+    with fake_hub(tmp_path / "hub") as hub:
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+        command = [*LATENTRT, "export", "org/model", "bundle", "--component", "decoder", "--json"]
+        variables = {**os.environ, **settings, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert sorted(hub.fetched) == ["README.md", "config.json", WEIGHTS]
+    source = Manifest.open(tmp_path / "bundle").source
+    assert source is not None
+    assert (source.name, source.revision, source.licence) == ("org/model", COMMIT, "openrail++")
+    assert {file.name for file in source.files} == {"config.json", WEIGHTS}
