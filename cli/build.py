@@ -64,6 +64,7 @@ __all__ = ["build"]
     "exact",
     cls=RenamedOption,
     former="--exact-tiles",
+    since="0.1",
     is_flag=True,
     help="Also build engines that run a picture or a clip in strips. Those of clips are the engines of --stream.",
 )

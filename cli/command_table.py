@@ -34,6 +34,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "bench": CommandEntry("bench", "Measure how fast BUNDLE runs on every usable backend."),
     "warmup": CommandEntry("warmup", "Load and run the engines of BUNDLE before the first request."),
     "inspect": CommandEntry("inspect", "Show what a bundle or a checkpoint holds, without loading it."),
+    "upgrade": CommandEntry("upgrade", "Bring BUNDLE of an earlier version to today's form."),
     "doctor": CommandEntry("doctor", "Show which backends can run on this machine."),
     "demo": CommandEntry("demo", "Export the embedded demo models and run samples through them."),
     "completion": CommandEntry("completion", "Print the script that completes `latentrt` in SHELL."),

@@ -44,6 +44,7 @@ __all__ = ["export"]
     "exact",
     cls=RenamedOption,
     former="--exact-tiles/--no-exact-tiles",
+    since="0.1",
     default=True,
     show_default=True,
     help="Images: also export graphs that run a picture in strips. They are small, since they share the weights.",
@@ -64,6 +65,11 @@ __all__ = ["export"]
     help="Your own pictures or clips: layers that overflow float16 on them stay in float32; repeatable. Samples larger "
     "than 1024x1024 are scaled down to that.",
 )
+@click.option(
+    "--license",
+    metavar="NAME",
+    help="The licence of the weights, such as apache-2.0, for the bundle's manifest.  [default: the model card's]",
+)
 @as_json
 def export(
     source: str,
@@ -78,6 +84,7 @@ def export(
     exact: bool,
     causal: tuple[bool, ...],
     check_range: tuple[Path, ...],
+    license: str | None,
     json_output: bool,
 ) -> None:
     """Export the checkpoint SOURCE to the folder BUNDLE.
@@ -100,6 +107,7 @@ def export(
         check_range=check_range,
         overrides=overrides,
         source=source_options,
+        license=license,
     )
     with (
         progress_bar("Exporting", hidden=json_output) as update,
@@ -119,9 +127,8 @@ def export(
     seconds = manifest.produced_by["seconds"]
     variant = f" ({manifest.produced_by['variant']})" if manifest.produced_by["variant"] else ""
     echo(f"{source}: {manifest.produced_by['format']}")
-    echo(
-        f"{bundle}: {manifest.family}{variant}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB in {seconds} s"
-    )
+    took = "" if seconds is None else f" in {seconds} s"
+    echo(f"{bundle}: {manifest.family}{variant}, {' and '.join(manifest.components)}, {size / 1e6:.1f} MB{took}")
     for graph in manifest.graphs:
         axes = " ".join(f"{tensor.name}{list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
         echo(f"  {graph.file}: {graph.dtype}, opset {graph.opset}, {axes}".replace("'", ""))

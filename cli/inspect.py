@@ -9,7 +9,9 @@ from ..export.checkpoints import SourceOptions
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.config.kl import MissingScalingFactor
 from .options.common import as_json, source_options
+from .options.types import Capability
 from .printing.bundle_summary import file_lines, labelled, statistics_of, summary_lines, unlisted_files
+from .printing.engines_for_gpu import engines_for, lines_for
 from .printing.terminal import echo, emit_json
 
 __all__ = ["inspect"]
@@ -26,13 +28,29 @@ _MOST_ENTRIES = 8  # numbers of a list in a summary
     help="For a bundle: compare every SHA-256, and check which files the graphs read.",
 )
 @click.option("--files", is_flag=True, help="For a bundle: list the graphs, the files and the engines.")
+@click.option(
+    "--for",
+    "compute_capability",
+    type=Capability(),
+    help="For a bundle: the engines that run on GPUs with this compute capability. Exit with 1 if none does.",
+)
 @source_options
 @as_json
-def inspect(path: str, verify_hashes: bool, files: bool, source_options: SourceOptions, json_output: bool) -> None:
+def inspect(
+    path: str,
+    verify_hashes: bool,
+    files: bool,
+    compute_capability: str | None,
+    source_options: SourceOptions,
+    json_output: bool,
+) -> None:
     """Show what a bundle or a checkpoint holds, without loading it.
 
     The summary fits a screen. --files adds the lists, and --json has everything.
     """
+    if compute_capability is not None:
+        _show_engines(Path(path), compute_capability, json_output)
+        return
     if (Path(path) / MANIFEST_NAME).is_file():
         manifest = Manifest.open(Path(path))
         if verify_hashes:
@@ -52,6 +70,13 @@ def inspect(path: str, verify_hashes: bool, files: bool, source_options: SourceO
         emit_json(report)
     else:
         echo(*lines)
+
+
+def _show_engines(bundle: Path, compute_capability: str, json_output: bool) -> None:
+    report = engines_for(Manifest.open(bundle), compute_capability)
+    emit_json(report) if json_output else echo(*lines_for(report))
+    if not report["runs"]:
+        click.get_current_context().exit(1)
 
 
 def _checkpoint_report(path: str, options: SourceOptions) -> tuple[dict[str, Any], list[str]]:

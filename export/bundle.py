@@ -1,6 +1,7 @@
 """Exports a checkpoint to a bundle: open the checkpoint, write weights, graphs and manifest, rename the folder."""
 
 import math
+import os
 import platform
 import shutil
 import time
@@ -19,6 +20,7 @@ from ..runtime.errors import InputError
 from ..runtime.extras import installed_version, require
 from ..runtime.system.outputs.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
+from .provenance import check_licence, source_record
 from .weights.narrowing import ITEM_BYTES
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportProgress", "ExportSettings", "export_bundle"]
 
+_EPOCH = "SOURCE_DATE_EPOCH"
 ExportProgress = Callable[[str, int, int], None]
 """Called with (name of the step, bytes done, bytes in all). It may raise an exception to stop the export."""
 
@@ -47,6 +50,7 @@ class ExportSettings:
         check_range: sample pictures or clips. Tensors that they show to be too large for float16 stay in float32.
         overrides: config fields that replace those of the source, such as {"scaling_factor": 0.18215}.
         source: how to read the source.
+        license: the licence of the weights, such as "apache-2.0". None takes that of the model card, if there is one.
     """
 
     components: tuple[str, ...] = ("encoder", "decoder")
@@ -59,6 +63,7 @@ class ExportSettings:
     check_range: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] | None = None
     source: SourceOptions | None = None
+    license: str | None = None
 
 
 def export_bundle(
@@ -113,6 +118,13 @@ def export_bundle(
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, _name_of(source), settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
+            source=source_record(
+                checkpoint,
+                _name_of(source),
+                settings.license,
+                fetch=isinstance(source, str) and not Path(source).exists(),
+                on_file=written.on_source_file,
+            ),
             folder=temporary,
         )
         manifest.write()
@@ -122,6 +134,7 @@ def export_bundle(
 def _check_settings(settings: ExportSettings) -> None:
     from .graphs.components import ATTENTION_KINDS, COMPONENTS
 
+    check_licence(settings.license)
     chosen = settings.components
     if not chosen or len(set(chosen)) != len(chosen) or not all(component in COMPONENTS for component in chosen):
         raise InputError(f"components must be some of {', '.join(COMPONENTS)}, each once, got {chosen}")
@@ -235,6 +248,10 @@ class _Writer:
         self._done += ITEM_BYTES[dtype] * math.prod(tensor.shape)
         return tensor.read()
 
+    def on_source_file(self) -> None:
+        """Report that a file of the source is hashed."""
+        self._report("source files")
+
     def _report(self, step: str) -> None:
         self._progress(step, self._done, self._total)
 
@@ -254,10 +271,23 @@ def _produced_by(checkpoint: Checkpoint, source_name: str, settings: ExportSetti
         },  # None for a package without metadata
         "python": platform.python_version(),
         "source": source_name,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": _date().isoformat(timespec="seconds"),
         "format": checkpoint.format,
         "variant": checkpoint.variant,
         "attention": settings.attention,
         "fuse_qkv": settings.fuse_qkv,
-        "seconds": round(seconds, 2),
+        "seconds": None if _EPOCH in os.environ else round(seconds, 2),
     }
+
+
+def _date() -> datetime:
+    """Now, or the time of SOURCE_DATE_EPOCH, with which two exports write the same manifest."""
+    stated = os.environ.get(_EPOCH)
+    if stated is None:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(stated), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(
+            f"{_EPOCH} must be whole seconds since 1970, got {stated!r:.60}: correct or unset it"
+        ) from error

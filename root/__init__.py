@@ -62,9 +62,22 @@ def __getattr__(name: str) -> Any:
 
         value = getattr(errors, name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _by_former_name(name)
     globals()[name] = value
     return value
+
+
+def _by_former_name(name: str) -> Any:
+    """The value of a name that was replaced, with a warning at each use."""
+    from .former_names import FORMER_NAMES
+
+    former = FORMER_NAMES.get(name)
+    if former is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    warnings.warn(former.sentence, FutureWarning, stacklevel=3)
+    return __getattr__(former.instead.rpartition(".")[2])
 
 
 def __dir__() -> list[str]:

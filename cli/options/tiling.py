@@ -86,6 +86,7 @@ def _strip_options(command: Function) -> Function:
             "--strips",
             cls=RenamedOption,
             former="--exact",
+            since="0.1",
             is_flag=True,
             help="Work in strips, with the pixels of a single pass, in bounded memory at any size. Clips stream then.",
         ),

@@ -17,6 +17,7 @@ _COLUMNS = 80
 _LABEL = 11  # columns of a label and the space after it
 _MOST_UNLISTED = 100  # files in a report
 _MOST_NAMED = 3  # files or engines in the summary
+_REVISION_DIGITS = 12  # of a commit in the summary; --files has all
 _KINDS = {"whole": "", "stream": "for streams, ", "exact": "for strips, "}
 
 
@@ -29,7 +30,8 @@ def summary_lines(manifest: Manifest, *, verified: bool, listed: bool) -> list[s
         listed: whether the lists of `file_lines` follow, which name the engines.
     """
     lines = [f"{manifest.folder}: bundle of an {manifest.family}", f"  digest {manifest.digest}"]
-    lines += labelled("exported", _source_text(manifest.produced_by))
+    lines += labelled("exported", _source_text(manifest))
+    lines += labelled("licence", _licence_text(manifest))
     lines += _component_lines(manifest)
     lines += labelled("sizes", _sizes_text(manifest))
     lines += labelled("latents", _latents_text(manifest))
@@ -66,12 +68,16 @@ def file_lines(manifest: Manifest) -> list[str]:
     lines.append("Files")
     lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256[:16]}" for f in manifest.files]
     lines += [f"  {name}: not in the manifest, so nothing reads it" for name in unlisted_files(manifest)]
+    if manifest.source is not None:
+        at = f" at {manifest.source.revision}" if manifest.source.revision else ""
+        lines.append(f"Source {manifest.source.name}{at}")
+        lines += [f"  {f.size_bytes / 1e6:>10.2f} MB  {f.name}  sha256 {f.sha256}" for f in manifest.source.files]
     if manifest.engines:
         lines.append("Engines")
     for record in manifest.engines:
         lines.append(f"  {_engine_text(record)}")
         lines += [f"           {profile}" for profile in record.profiles]
-    return lines
+    return [*lines, *_verification_details(manifest)]
 
 
 def unlisted_files(manifest: Manifest) -> list[str]:
@@ -96,11 +102,19 @@ def statistics_of(config: dict[str, Any]) -> str:
     return ", ".join([*factors, *ranges])
 
 
-def _source_text(produced: Any) -> str:
+def _source_text(manifest: Manifest) -> str:
+    produced, source = manifest.produced_by, manifest.source
     when = f"{str(produced['date'])[:16].replace('T', ' ')} UTC " if produced.get("date") else ""
     kind = ", ".join(str(produced[key]) for key in ("format", "variant") if produced.get(key))
-    source = f"from {produced['source']} ({kind}) " if produced.get("source") else ""
-    return f"{when}{source}by latentrt {produced.get('latentrt') or 'of an unknown version'}"
+    name = produced.get("source") if source is None else source.name
+    at = f" at {source.revision[:_REVISION_DIGITS]}" if source is not None and source.revision else ""
+    origin = f"from {name}{at} ({kind}) " if name else ""
+    return f"{when}{origin}by latentrt {produced.get('latentrt') or 'of an unknown version'}"
+
+
+def _licence_text(manifest: Manifest) -> str:
+    stated = None if manifest.source is None else manifest.source.licence
+    return stated or "not known (latentrt export --license states it)"
 
 
 def _component_lines(manifest: Manifest) -> list[str]:
@@ -153,30 +167,28 @@ def _engine_text(record: EngineRecord) -> str:
 
 
 def _verification_lines(manifest: Manifest) -> list[str]:
-    checked = manifest.verification
-    if checked is None:
+    """A table with one row for each backend and precision: the worst PSNR of each component, and when it was found."""
+    records = manifest.verifications
+    if not records:
         return ["  not verified against the reference yet (run latentrt verify)"]
-    verdict = "passed" if checked["passed"] else "failed"
-    missing = [f"{row['backend']} {row['dtype']}" for row in checked.get("not_compared") or ()]
-    left_out = f", not compared: {', '.join(dict.fromkeys(missing))}" if missing else ""
-    worst = checked["worst_psnr_db"]  # None: a result held NaN or infinity, for which JSON has no number
-    text = "results that are not finite" if worst is None else f"worst PSNR {worst:.1f} dB"
-    return [f"  verification {verdict}: {text}{left_out}", *_verification_table(checked)]
-
-
-def _verification_table(checked: Any) -> list[str]:
-    """The worst PSNR of each backend, precision and component."""
-    worst: dict[tuple[str, str], dict[str, float]] = {}
-    for row in checked.get("comparisons") or ():
-        found = row["psnr_db"]
-        of = worst.setdefault((row["backend"], row["dtype"]), {})
-        of[row["component"]] = min(of.get(row["component"], float("inf")), -float("inf") if found is None else found)
-    if not worst:
-        return []
-    components = list(dict.fromkeys(name for of in worst.values() for name in of))
-    rows = [("backend", "precision", *(f"{name} dB" for name in components))]
-    rows += [(*key, *(_decibels(of.get(name)) for name in components)) for key, of in worst.items()]
+    components = [name for name in ("encoder", "decoder") if any(one.worst_of(name) is not None for one in records)]
+    rows = [("verified", "precision", *(f"{name} dB" for name in components), "wanted", "", "date")]
+    for one in records:
+        found = (_decibels(one.worst_of(name)) for name in components)
+        state = "passed" if one.passed else "failed"
+        rows.append((one.backend, one.dtype, *found, f"{one.min_psnr_db:g}", state, (one.date or "-")[:10]))
     return _table(rows)
+
+
+def _verification_details(manifest: Manifest) -> list[str]:
+    """For each record of a verification: the date, the versions, the samples, and the reasons for what is missing."""
+    lines = []
+    for one in manifest.verifications:
+        versions = ", ".join(f"{name} {version or '(unknown)'}" for name, version in one.versions.items())
+        parts = [one.date or "", versions, f"samples: {', '.join(one.samples)}" if one.samples else ""]
+        lines += labelled("verified", "; ".join([f"{one.backend} {one.dtype}", *filter(None, parts)]))
+        lines += [line for reason in one.not_compared for line in labelled("", f"not compared: {reason}")]
+    return lines
 
 
 def _decibels(value: float | None) -> str:

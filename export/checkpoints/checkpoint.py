@@ -54,6 +54,7 @@ class Checkpoint:
         notes: assumptions that were made, each a sentence.
         question: ends the message about weights that do not fit the config.
         statistics: fields of the config for the buffers that hold statistics of the latents, by name of the buffer.
+        files: the files that were read; empty for weights that are in memory.
     """
 
     source: Path
@@ -64,6 +65,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     question: str = CONFIG_QUESTION
     statistics: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     @property
     def parameter_count(self) -> int:

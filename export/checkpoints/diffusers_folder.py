@@ -82,12 +82,14 @@ def open_diffusers_folder(
     if file is not None:
         opener = open_shards if file.endswith(".json") else open_weights
         weights = opener(folder / file, allow_pickle=allow_pickle)
-        return FoundCheckpoint(folder / file, fields, _renamed(weights), _FORMAT)
+        files = (folder / CONFIG_NAME, *weights.files)
+        return FoundCheckpoint(folder / file, fields, _renamed(weights), _FORMAT, files=files)
     chosen = choose_weights(folder, names, variant, allow_pickle)
     opener = open_shards if chosen.sharded else open_weights
     weights = opener(folder / chosen.name, allow_pickle=allow_pickle)
     notes = () if chosen.variant == (variant or "") else (f"the weights are the variant {chosen.variant}",)
-    return FoundCheckpoint(folder, fields, _renamed(weights), _format(chosen), notes=notes)
+    files = (folder / CONFIG_NAME, *weights.files)
+    return FoundCheckpoint(folder, fields, _renamed(weights), _format(chosen), notes=notes, files=files)
 
 
 def weights_files(names: list[str]) -> list[WeightsFile]:

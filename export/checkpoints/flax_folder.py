@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...runtime.errors import CheckpointError
 from .checkpoint import LazyTensor
-from .diffusers_folder import read_config, rename_old_attention
+from .diffusers_folder import CONFIG_NAME, read_config, rename_old_attention
 from .found_checkpoint import FoundCheckpoint
 from .listing import listed
 from .msgpack_file import read_flax_arrays
@@ -40,7 +40,8 @@ def open_flax_folder(folder: Path) -> FoundCheckpoint:
         if name in tensors:
             raise CheckpointError(f"{folder / FLAX_NAME} holds {listed([name])} twice: it is damaged; fetch it again")
         tensors[name] = renamed
-    return FoundCheckpoint(folder, fields, tensors, format="Flax folder")
+    files = folder / CONFIG_NAME, folder / FLAX_NAME
+    return FoundCheckpoint(folder, fields, tensors, format="Flax folder", files=files)
 
 
 def _diffusers_tensor(names: tuple[str, ...], tensor: LazyTensor) -> tuple[str, LazyTensor]:

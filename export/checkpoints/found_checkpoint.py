@@ -36,6 +36,7 @@ class FoundCheckpoint:
         notes: as in `Checkpoint`.
         question: as in `Checkpoint`.
         missing: config fields that the source does not determine; None if there are none.
+        files: as in `Checkpoint`.
     """
 
     source: Path
@@ -46,3 +47,4 @@ class FoundCheckpoint:
     notes: tuple[str, ...] = ()
     question: str = CONFIG_QUESTION
     missing: MissingFields | None = None
+    files: tuple[Path, ...] = ()

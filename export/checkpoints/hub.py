@@ -3,6 +3,7 @@
 This is the only module that opens a connection, and it does so only for a name that the user gave.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from .hub_address import HubAddress
 from .listing import listed
 from .shards import shard_names
 
-__all__ = ["fetch_from_hub"]
+__all__ = ["fetch_from_hub", "fetch_model_card"]
 
+_log = logging.getLogger(__name__)
 _MOST_CANDIDATES = 8  # that a message lists
 
 
@@ -61,6 +63,20 @@ def fetch_from_hub(address: HubAddress, *, variant: str | None = None, allow_pic
             return _cached(hub, where, address)
         raise CheckpointError(_refusal(where, error)) from error
     return root / place
+
+
+def fetch_model_card(model: str, revision: str) -> None:
+    """Fetch the README.md of a model at a commit into the hub's cache. A model without one, and a hub that cannot be
+    reached, are no errors.
+
+    Raises:
+        MissingExtra: huggingface_hub is not installed.
+    """
+    hub = require("huggingface_hub", extra="hub")
+    try:
+        hub.hf_hub_download(model, "README.md", revision=revision)
+    except Exception as error:  # the library raises its own errors, those of its HTTP client, and OSError
+        _log.info("the model card of %s cannot be read: %s", model, error)
 
 
 def _single_file(where: str, names: list[str], address: HubAddress, allow_pickle: bool) -> str | None:

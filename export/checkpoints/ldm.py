@@ -66,6 +66,7 @@ def open_ldm(weights: Weights, prefix: str) -> FoundCheckpoint:
         notes=(model.note,) if model else (),
         question=_QUESTION,
         missing=None if model else missing_scaling(weights.path, fields),
+        files=weights.files,
     )
 
 

@@ -80,6 +80,7 @@ def open_ltx2_original(weights: Weights, prefix: str) -> FoundCheckpoint:
         variant=_variant(weights, layout),
         notes=notes,
         question=_QUESTION,
+        files=weights.files,
     )
 
 

@@ -50,7 +50,7 @@ def open_shards(index: Path, *, allow_pickle: bool = False) -> Weights:
                 f"they are from different downloads; fetch the folder again"
             )
         tensors |= shard
-    return Weights(index, tensors)
+    return Weights(index, tensors, shards=tuple(index.parent / file for file in shard_names(index)))
 
 
 def _places(index: Path) -> dict[str, str]:

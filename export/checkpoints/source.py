@@ -83,6 +83,7 @@ def open_checkpoint(
         found.notes,
         found.question,
         family.statistics,
+        found.files,
     )
     _check_size(checkpoint)
     return checkpoint.checked(parameters_of(config)).finite()

@@ -21,12 +21,19 @@ class Weights:
         tensors: the tensors by their original names.
         metadata: the `__metadata__` of a safetensors header; empty for other kinds of files.
         notes: assumptions that were made, each the end of a sentence.
+        shards: the further files that an index names.
     """
 
     path: Path
     tensors: Mapping[str, LazyTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shards: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the tensors, and their index."""
+        return (self.path, *self.shards)
 
 
 def open_weights(path: Path, *, allow_pickle: bool = False) -> Weights:

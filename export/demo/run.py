@@ -59,7 +59,8 @@ def _bundle_of(kind: str, folder: Path, say: Callable[[str], None]) -> Path:
         shutil.copytree(embedded, model, ignore=shutil.ignore_patterns("__pycache__", "*.py"))
     manifest = export_bundle(model, bundle)
     size = sum(file.size_bytes for file in manifest.files) / 1e6
-    say(f"{kind}: exported {manifest.family}, {size:.1f} MB, in {manifest.produced_by['seconds']} s")
+    seconds = manifest.produced_by["seconds"]
+    say(f"{kind}: exported {manifest.family}, {size:.1f} MB{'' if seconds is None else f', in {seconds} s'}")
     return bundle
 
 

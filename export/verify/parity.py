@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from ...runtime.backends.choose import backends_here, choose_backend
 from ...runtime.backends.names import LIBRARIES, BackendName, ProviderName
 from ...runtime.bundle.graph import Graph
 from ...runtime.bundle.manifest import Manifest
+from ...runtime.bundle.verification_record import with_records
 from ...runtime.calls.conditions import DECODE_TIMESTEP
 from ...runtime.config.kl import MissingScalingFactor
 from ...runtime.errors import BackendUnavailable, CheckpointError, EngineError, InputError, OutputError
@@ -29,6 +31,7 @@ from .quality import psnr
 from .reference import SEED, Reference, timed
 from .report import Comparison, NotCompared, ParityReport
 from .settings import VerifySettings
+from .versions import versions_with
 
 __all__ = ["verify_bundle"]
 
@@ -47,8 +50,8 @@ def verify_bundle(
     """Compare the graphs of a bundle with the PyTorch reference, on every backend that can run here.
 
     Each graph runs whole, and as a stream and in strips if the bundle holds graphs for them. The inputs are random
-    arrays and the samples of the settings. Each profile of an engine runs at least once. The report is stored in the
-    bundle's manifest, unless the bundle is read-only.
+    arrays and the samples of the settings. Each profile of an engine runs at least once. The bundle's manifest keeps a
+    record for each backend and precision, unless the bundle is read-only. Records of others stay.
 
     Args:
         bundle: the bundle.
@@ -89,8 +92,13 @@ def verify_bundle(
     if not rows:
         raise EngineError("; ".join(f"{row.backend} {row.dtype} was not compared: {row.reason}" for row in missing))
     report = ParityReport(tuple(rows), settings.min_psnr_db, tuple(missing))
+    backends = {row.backend for row in rows} | {row.backend for row in missing}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    records = report.records(date, {name: versions_with(name) for name in backends})
     try:
-        Manifest.update(manifest.folder, lambda now: replace(now, verification=report.to_json()))
+        Manifest.update(
+            manifest.folder, lambda now: replace(now, verifications=with_records(now.verifications, records))
+        )
     except OutputError as error:
         if getattr(error.__cause__, "errno", None) not in _READ_ONLY:
             raise

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ...runtime.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest
+from ...runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from ...runtime.bundle.schemas import SCHEMA_VERSION
 from ...runtime.errors import BundleError, OutputError
 from ...runtime.extras import installed_version
 from ...runtime.system.cache_folder import cache_folder

@@ -143,12 +143,16 @@ class EngineRecord:
                 f"{self.file} was built with {self.backend} {self.library_version}, and {library_version} is installed"
                 f": {self.build_again}"
             )
-        from_ampere_on = self.settings.get("hardware_compatible") and _reaches(compute_capability, _AMPERE)
-        if compute_capability not in self.compute_capabilities and not from_ampere_on:
+        if not self.runs_on(compute_capability):
             raise EngineError(
                 f"{self.file} was built for compute capability {', '.join(self.compute_capabilities)}, and this GPU "
                 f"has {compute_capability}: {self.build_again}"
             )
+
+    def runs_on(self, compute_capability: str) -> bool:
+        """Whether the engine was built for GPUs with a compute capability, such as "8.9"."""
+        from_ampere_on = self.settings.get("hardware_compatible") and _reaches(compute_capability, _AMPERE)
+        return compute_capability in self.compute_capabilities or bool(from_ampere_on)
 
     def check_file(self, folder: Path) -> None:
         """Refuse a file that is not byte for byte the engine that was built.

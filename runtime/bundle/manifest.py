@@ -11,28 +11,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ...tiling.plain_text import as_line, shown
+from ...tiling.plain_text import shown
 from ..config.families import config_from_dict
 from ..config.model_config import ModelConfig
 from ..errors import BundleError, ConfigError
 from ..system.hashing import sha256_of
-from ..system.json_file import read_json
-from ..system.stand_in import StandIn
 from .engine_records import EngineRecord
 from .folder_check import check_files, resolved_folder
 from .graph import FileEntry, Graph
 from .graph_contents import check_graph_file
 from .graph_json import GraphLists, check_chains, read_components, write_components
 from .latent_statistics import STATISTICS, check_statistics, latent_statistics
-from .not_a_bundle import MANIFEST_NAME, not_a_bundle
+from .not_a_bundle import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from .graph_cost import GraphCost
+    from .source_record import SourceRecord
+    from .verification_record import VerificationRecord
 
-__all__ = ["MANIFEST_NAME", "SCHEMA_VERSION", "Manifest"]
-
-SCHEMA_VERSION = 2
-_LARGEST_BYTES = 8 << 20  # The largest manifest.json that is read. A large bundle with engines has less than 1 MB.
+__all__ = ["MANIFEST_NAME", "Manifest"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,9 @@ class Manifest:
         files: every graph and weights file.
         produced_by: the versions and settings of the export.
         engines: the records of the engines in the bundle.
-        verification: the last report of `latentrt verify`, in its JSON form, or None.
+        verifications: the last record of `latentrt verify` for each backend and precision.
         ranges: the report of the range check, in its JSON form, or None.
+        source: the checkpoint of the export, or None for bundles of earlier versions.
         streams: the graphs that run a clip chunk by chunk.
         strip_graphs: the graphs that run a picture in strips, in their order.
         weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file. It is empty for
@@ -61,8 +59,9 @@ class Manifest:
     files: tuple[FileEntry, ...]
     produced_by: Mapping[str, Any]
     engines: tuple[EngineRecord, ...] = ()
-    verification: Mapping[str, Any] | None = None
+    verifications: "tuple[VerificationRecord, ...]" = ()
     ranges: Mapping[str, Any] | None = None
+    source: "SourceRecord | None" = None
     streams: tuple[Graph, ...] = ()
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -137,49 +136,30 @@ class Manifest:
         directory or of a link leads to no other bundle.
 
         Raises:
-            BundleError: no bundle there, a newer schema, or files that are missing, of another size, or outside.
+            BundleError: no bundle there, a schema that is not read, or files that are missing, of another size, or
+                outside.
         """
+        from .manifest_file import damaged, read_manifest, wrong_field  # imported here: until then, nothing is read
+
         given, folder = folder, resolved_folder(folder)
         path = folder / MANIFEST_NAME
-        from ..system.outputs.partial_names import is_partial
-
-        if is_partial(folder):
-            raise BundleError(
-                f"{folder} is the rest of an interrupted export, not a bundle: delete it and export again"
-            )
-        try:
-            values = read_json(path, _LARGEST_BYTES)
-        except (FileNotFoundError, NotADirectoryError):
-            raise BundleError(not_a_bundle(given, folder)) from None
-        except OSError as error:
-            raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
-        except StandIn as error:
-            raise BundleError(f"{path} is not a manifest: {error}") from error
-        except ValueError as error:
-            raise BundleError(f"{path} is not a manifest: {error}; export again") from error
-        try:
-            version = values["schema_version"]
-        except (KeyError, TypeError) as error:
-            raise BundleError(f"{path} is not a manifest: it is damaged or not LatentRT's; export again") from error
-        if version != SCHEMA_VERSION:
-            raise BundleError(
-                f"{folder} has manifest schema {shown(version)} and this version of latentrt reads {SCHEMA_VERSION}: "
-                f"update latentrt, or export again"
-            )
+        values = read_manifest(given, folder)
         try:
             manifest = cls._from_json(values, folder)
         except ConfigError as error:
             raise BundleError(f"{path}: {error}") from error
         except ValueError as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         except (KeyError, TypeError, AttributeError, OverflowError, IndexError, RecursionError) as error:
-            raise BundleError(f"{path} is damaged: a field is missing or of the wrong kind ({shown(error)})") from error
+            raise wrong_field(path, error) from error
         check_files(folder, manifest.files, [record.file for record in manifest.engines])
         return manifest
 
     @classmethod
     def _from_json(cls, values: Mapping[str, Any], folder: Path) -> Self:
         from .graph_cost import read_costs  # imported here: `import latentrt.runtime` does without
+        from .source_record import SourceRecord
+        from .verification_record import read_verifications
 
         lists = read_components(values["components"])
         files = tuple(FileEntry.from_json(entry) for entry in values["files"])
@@ -196,8 +176,9 @@ class Manifest:
             files=files,
             produced_by=dict(values["produced_by"]),
             engines=tuple(map(EngineRecord.from_json, values.get("engines") or ())),
-            verification=_report(values.get("verification")),
+            verifications=read_verifications(values),
             ranges=_report(values.get("ranges")),
+            source=SourceRecord.from_json(values["source"]) if values.get("source") is not None else None,
             streams=lists.streams,
             strip_graphs=lists.strip_graphs,
             weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
@@ -208,18 +189,21 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         from .graph_cost import write_costs
+        from .schemas import FIRST_READER, SCHEMA_VERSION
 
         config = self.config
         return {
             "schema_version": SCHEMA_VERSION,
+            "first_reader": FIRST_READER,
             "family": self.family,
             "config": config.to_dict(),
             "latent_statistics": latent_statistics(config),
             "components": write_components(self.components, self._lists),
             "files": [dataclasses.asdict(file) for file in self.files],
             "engines": [record.to_json() for record in self.engines],
-            "verification": self.verification,
+            "verifications": [record.to_json() for record in self.verifications],
             "ranges": self.ranges,
+            "source": None if self.source is None else self.source.to_json(),
             "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
             "costs": write_costs(self.costs),
             "produced_by": dict(self.produced_by),
@@ -280,12 +264,13 @@ class Manifest:
             BundleError: they do, so the manifest is damaged.
         """
         from .graph_rules import check_graphs  # imported here: reports about a bundle do without
+        from .manifest_file import damaged
 
         try:
             check_graphs(self.config, self._lists)
             check_statistics(self.config, self.stored_statistics)
         except ValueError as error:
-            raise _damaged(self.folder / MANIFEST_NAME, error) from error
+            raise damaged(self.folder / MANIFEST_NAME, error) from error
 
     def check_graph(self, graph: Graph, file: str) -> None:
         """Refuse a graph's `file` or `cpu_file` that refers to anything but the graph's weights.
@@ -324,10 +309,6 @@ def _of_precision(graphs: Iterable[Graph], component: str, dtype: str | None) ->
     found = [graph for graph in graphs if graph.component == component]
     wanted = dtype or next((graph.dtype for graph in found), None)
     return tuple(graph for graph in found if graph.dtype == wanted)
-
-
-def _damaged(path: Path, error: ValueError) -> BundleError:
-    return BundleError(f"{path} is damaged: {as_line(str(error))}; copy the bundle again, or export again")
 
 
 def _report(value: Any) -> Mapping[str, Any] | None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from ...tiling.public_place import shown_in
@@ -17,6 +15,7 @@ from ..arrays.shown_arrays import array_text
 from ..errors import InputError, MediaError
 from ..system.number_text import parse_fraction, parse_whole_number
 from ..system.outputs.partial_output import output_error, partial_output
+from ..system.tensor_files.safetensors_header import safetensors_header
 from .clips.video_geometry import MOST_ASPECT
 from .encode_record import EncodeRecord
 from .latents_tensor import COMFYUI_KEY, COMFYUI_VERSION_KEY, chosen_tensor
@@ -100,12 +99,12 @@ def write_latents(path: Path | str, content: LatentsFile, *, overwrite: bool = T
         raise InputError(f"latents must be float32 or float16 {wanted}, got {got}: convert them first")
     with partial_output(path, overwrite=overwrite) as partial:
         try:
-            # Some versions of safetensors write a temporary file with mode 0600 and rename it, so the mode is restored.
-            partial.touch()
-            mode = partial.stat().st_mode
-            safetensors.numpy.save_file(_tensors(content), partial, metadata)
-            partial.chmod(mode)
-        except (OSError, safetensors.SafetensorError) as error:
+            with partial.open("wb") as file:
+                tensors = _tensors(content)
+                file.write(safetensors_header(tensors, metadata))
+                for tensor in tensors.values():
+                    file.write(np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).data)
+        except OSError as error:
             raise output_error(path, error) from error
 
 

@@ -73,7 +73,7 @@ def test_completion_offers_the_new_name_alone() -> None:
 
 def test_a_renamed_option_answers_to_its_two_names_and_to_no_other() -> None:
     @click.command()
-    @click.option("--new", cls=RenamedOption, former="--old")
+    @click.option("--new", cls=RenamedOption, former="--old", since="0.1")
     def command(new: str | None) -> None:
         click.echo(new)
 

@@ -120,7 +120,7 @@ EXPECTED = {
 }
 DOORS = [latentrt.cli, latentrt.export, latentrt.integrations, latentrt.runtime, latentrt.tiling]
 MODULES = sorted(module.name for door in DOORS for module in pkgutil.walk_packages(door.__path__, door.__name__ + "."))
-MODULES.append("latentrt.__main__")
+MODULES += ["latentrt.__main__", "latentrt.former_names"]
 FILES = sorted(
     path
     for folder in ("cli", "export", "integrations", "root", "runtime", "tiling")

@@ -75,7 +75,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "scripts/environment"])
+@pytest.mark.parametrize("command", [*COMMANDS, "scripts/environment", "scripts/test_versions"])
 def test_a_script_is_valid_bash(command: str) -> None:
     assert bash("-n", str(ROOT / command)).stderr == ""
 

@@ -1,6 +1,7 @@
-"""Make exhibits with the code that is installed: python tests/museum/make.py FOLDER
+"""Make exhibits with the code that is installed: python tests/museum/make.py FOLDER [NAME ...]
 
-FOLDER must not exist. tests/museum/README.md says how this is used, and from which commit.
+FOLDER must not exist. Without names, every exhibit is made. --options replaces the options of the exports.
+tests/museum/README.md says how this is used, and from which commit.
 """
 
 import argparse
@@ -78,15 +79,19 @@ SEED = 7
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder.absolute()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--options")
+    given = parser.parse_args()
+    folder = given.folder.absolute()
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
         np.save(Path(scratch) / "sample.npy", random_sample((1, 3, 32, 32)))
-        for name, architecture in ARCHITECTURES.items():
+        for name in given.names or ARCHITECTURES:
+            architecture = ARCHITECTURES[name]
             (folder / name).mkdir()
             bundle = folder / name / "bundle"
             save_checkpoint(Path(scratch) / name, architecture, overflows=name == "autoencoder-kl")
-            latentrt(scratch, "export", name, bundle, *EXPORT_OPTIONS[name].split())
+            latentrt(scratch, "export", name, bundle, *(given.options or EXPORT_OPTIONS[name]).split())
             if name in VERIFIED:
                 latentrt(scratch, "verify", bundle, "--source", name, "--samples", "sample.npy", "--threads", 1)
             record_results(bundle, folder / name / "results.safetensors")

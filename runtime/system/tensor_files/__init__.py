@@ -1,4 +1,4 @@
-"""Files of tensors that other programs write: the format of `torch.save`, zip archives, and dtypes that NumPy lacks.
+"""Files of tensors: the format of `torch.save`, zip archives, dtypes that NumPy lacks, and safetensors' header.
 
-Nothing that such a file holds is run. Which tensors count, and what they mean, belongs to the rooms that read them.
+Nothing that a file holds is run. Which tensors count, and what they mean, belongs to the rooms that read them.
 """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command_line import LATENTRT, invoke
 
-from latentrt.export import Comparison, ParityReport, VerifySettings, verify_bundle
+from latentrt.export import Comparison, NotCompared, ParityReport, VerifySettings, verify_bundle
 from latentrt.export.bundle import ExportSettings, export_bundle
 from latentrt.export.engines.planning import plan_profiles
 from latentrt.export.engines.settings import BuildSettings, Extent
@@ -23,6 +23,7 @@ from latentrt.runtime.bundle.added_outputs import added_outputs
 from latentrt.runtime.bundle.graph import Graph
 from latentrt.runtime.bundle.manifest import Manifest
 from latentrt.runtime.bundle.profiles import Profile, choose_profile
+from latentrt.runtime.bundle.verification_record import VerificationRecord
 
 pytestmark = pytest.mark.slow
 
@@ -76,9 +77,9 @@ def test_streams_are_compared_where_a_bundle_holds_streaming_graphs(copied: Bund
     frames = {row.shape[2] for row in report.comparisons if (row.component, row.strategy) == ("decoder", "stream")}
     assert min(frames) > 5, "long enough for states to go from step to step"
     assert report.passed
-    stored: Any = Manifest.open(bundle).verification
-    assert {row["strategy"] for row in stored["comparisons"]} == {"whole", "stream"}
-    assert stored["not_compared"] == []
+    for record in Manifest.open(bundle).verifications:
+        assert {row["strategy"] for row in record.comparisons} == {"whole", "stream"}
+        assert (record.passed, record.not_compared, record.samples) == (True, (), ("random",))
 
 
 def test_a_bundle_without_streaming_graphs_is_compared_without(checkpoint_of: BundleOf, tmp_path: Path) -> None:
@@ -198,10 +199,12 @@ def test_a_backend_of_which_nothing_was_compared_has_not_passed(
     assert result.exit_code == 1
     assert f"not compared: tensorrt, float32: {sentence}" in result.stdout
     assert "onnxruntime:cpu" in result.stdout
-    stored: Any = Manifest.open(bundle).verification
-    assert stored["not_compared"] == [{"backend": "tensorrt", "dtype": "float32", "reason": sentence}]
-    assert not stored["passed"]
-    assert " dB, not compared: tensorrt float32\n" in invoke("inspect", bundle).stdout
+    stored = {record.backend: record for record in Manifest.open(bundle).verifications}
+    assert (stored["tensorrt"].not_compared, stored["tensorrt"].passed) == ((sentence,), False)
+    assert stored["onnxruntime:cpu"].passed
+    assert any(
+        line.split()[:3] == ["tensorrt", "float32", "-"] for line in invoke("inspect", bundle).stdout.splitlines()
+    )
     with pytest.raises(EngineError, match=f"tensorrt float32 was not compared: {sentence}"):
         verify_bundle(bundle, checkpoint_of("ltx20"), VerifySettings(backend="tensorrt"))
 
@@ -249,8 +252,61 @@ def test_a_source_with_other_numbers_than_the_bundles_is_taken_with_these(
 
 def test_a_verification_without_a_finite_number_is_shown(copied: BundleOf) -> None:
     manifest = Manifest.open(copied("sd"))
-    dataclasses.replace(manifest, verification={"passed": False, "worst_psnr_db": None}).write()
-    assert "verification failed: results that are not finite\n" in invoke("inspect", manifest.folder).stdout
+    row = {"backend": "openvino", "dtype": "float32", "component": "decoder", "strategy": "whole", "sample": "random"}
+    record = VerificationRecord("openvino", "float32", False, 100.0, None, comparisons=(row | {"psnr_db": None},))
+    dataclasses.replace(manifest, verifications=(record,)).write()
+    lines = [line.split() for line in invoke("inspect", manifest.folder).stdout.splitlines()]
+    assert ["openvino", "float32", "not", "finite", "100", "failed", "-"] in lines
+
+
+def comparison(dtype: str, psnr_db: float, backend: str = "openvino") -> Comparison:
+    return Comparison(backend, dtype, "decoder", None, "random", (1,), 0.0, 0.0, psnr_db, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), [("float32", 100), ("float16", 60), ("bfloat16", 45)])
+def test_each_precision_has_its_own_threshold(dtype: str, wanted: float) -> None:
+    assert ParityReport((comparison(dtype, wanted),)).passed
+    assert not ParityReport((comparison(dtype, wanted - 0.1),)).passed
+    assert ParityReport((comparison(dtype, wanted - 0.1),), min_psnr_db=wanted - 0.1).passed
+    assert not ParityReport((comparison("float32", 120), comparison(dtype, wanted - 1))).passed
+    assert not ParityReport((comparison(dtype, np.nan),)).passed
+
+
+def test_a_report_gives_a_record_for_each_backend_and_precision() -> None:
+    rows = (comparison("float32", 120), comparison("bfloat16", 50), comparison("float32", 99, "onnxruntime:cpu"))
+    missing = (NotCompared("tensorrt", "float32", "no GPU"),)
+    versions: dict[str, dict[str, str | None]] = {
+        name: {"latentrt": "0.1.0"} for name in ("openvino", "onnxruntime:cpu", "tensorrt")
+    }
+    records = ParityReport(rows, not_compared=missing).records("2026-11-30T12:00:00+00:00", versions)
+    assert [(one.backend, one.dtype, one.passed, one.worst_psnr_db, one.min_psnr_db) for one in records] == [
+        ("openvino", "float32", True, 120, 100),
+        ("openvino", "bfloat16", True, 50, 45),
+        ("onnxruntime:cpu", "float32", False, 99, 100),
+        ("tensorrt", "float32", False, None, 100),
+    ]
+    assert records[3].not_compared == ("no GPU",)
+
+
+def test_a_run_in_another_precision_leaves_the_record_of_the_first(
+    copied: BundleOf, checkpoint_of: BundleOf, tmp_path: Path
+) -> None:
+    settings = ExportSettings(components=("decoder",), dtypes=("float32", "float16"), exact=False)
+    export_bundle(checkpoint_of("no_attention"), tmp_path / "bundle", settings)
+    for dtype in ("float32", "float16"):
+        arguments = ("--source", checkpoint_of("no_attention"), "--backend", "onnxruntime", "--dtype", dtype)
+        assert invoke("verify", tmp_path / "bundle", *arguments).exit_code == 0
+    high, low = sorted(Manifest.open(tmp_path / "bundle").verifications, key=lambda one: -one.min_psnr_db)
+    assert (high.dtype, low.dtype) == ("float32", "float16")
+    assert high.date is not None
+    assert high.versions["torch"]
+    assert high.versions["onnxruntime"]
+    lines = [line.split() for line in invoke("inspect", tmp_path / "bundle").stdout.splitlines()]
+    rows = [line for line in lines if line[:1] == ["onnxruntime:cpu"]]
+    assert [(row[1], row[3], row[4], row[5]) for row in rows] == [
+        ("float16", "60", "passed", str(low.date)[:10]),
+        ("float32", "100", "passed", high.date[:10]),
+    ]
 
 
 def test_rows_of_a_report_are_finite_in_json() -> None:

@@ -15,6 +15,7 @@ from command_line import invoke
 
 from latentrt.runtime import AutoencoderKL, open_bundle
 from latentrt.runtime.bundle.manifest import Manifest
+from latentrt.runtime.bundle.source_record import SourceRecord
 from latentrt.runtime.errors import BackendUnavailable, BundleError, InputError
 
 SMALL = "relu_one_block"
@@ -45,7 +46,7 @@ def test_what_makes_no_pixels_leaves_the_digest_as_it_is(bundle: Path, tmp_path:
     digest = manifest.digest
     manifest.write()
     assert Manifest.open(bundle).digest == digest
-    other: dict[str, Any] = {"verification": {"passed": True}, "ranges": {"kept_in_float32": {}}}
+    other: dict[str, Any] = {"source": SourceRecord("x", licence="y"), "ranges": {"kept_in_float32": {}}}
     dataclasses.replace(manifest, **other, produced_by={"tool": "x"}, files=manifest.files[::-1]).write()
     assert Manifest.open(bundle.rename(tmp_path / "moved")).digest == digest
 

@@ -1,0 +1,1 @@
+../../../root/former_names.py
