@@ -16,6 +16,7 @@ from ..runtime.bundle.graph import FileEntry, Graph
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.errors import InputError
 from ..runtime.extras import installed_version, require
+from ..runtime.selftest.golden_samples import SAMPLES_FILE
 from ..runtime.system.outputs.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .weights.narrowing import ITEM_BYTES
@@ -102,6 +103,7 @@ def export_bundle(
         temporary.mkdir()
         written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None), range_progress)
         graphs = tuple(written.graphs())
+        written.golden_samples()
         manifest = Manifest(
             config=written.checkpoint.config,
             graphs=tuple(graph for graph in graphs if _is_whole(graph)),
@@ -111,6 +113,7 @@ def export_bundle(
             files=tuple(written.files),
             produced_by=_produced_by(checkpoint, _name_of(source), settings, time.perf_counter() - started),
             ranges=None if written.ranges is None else written.ranges.to_json(),
+            samples=SAMPLES_FILE,
             folder=temporary,
         )
         manifest.write()
@@ -188,6 +191,14 @@ class _Writer:
                 self.files += written.files
                 self.weight_bytes |= written.weight_bytes
                 yield from written.graphs
+
+    def golden_samples(self) -> None:
+        """Write the samples that engines are tested with."""
+        from .samples.golden_file import write_golden_samples
+
+        components, causal = self.settings.components, self.settings.causal
+        on_sample = partial(self._report, "golden samples")
+        self.files.append(write_golden_samples(self.folder, self.checkpoint, components, causal, lambda _: on_sample()))
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
         """Run the float32 graphs on the samples, and return them as written if the bundle has this precision."""

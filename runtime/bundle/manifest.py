@@ -49,6 +49,7 @@ class Manifest:
         weight_bytes: by graph file, the bytes of each initializer whose values lie in the weights file. It is empty for
             bundles of earlier versions.
         stored_statistics: the family and the statistics that the file holds next to the config. They are written anew.
+        samples: the file of golden samples, or None. Bundles of earlier versions have none.
         folder: where the bundle was opened. It is not stored.
     """
 
@@ -63,6 +64,7 @@ class Manifest:
     strip_graphs: tuple[Graph, ...] = ()
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    samples: str | None = None
     folder: Path = field(default=Path(), compare=False)
 
     def __repr__(self) -> str:
@@ -195,6 +197,7 @@ class Manifest:
             strip_graphs=lists.strip_graphs,
             weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
             stored_statistics={key: values[key] for key in STATISTICS if key in values},
+            samples=_samples(values.get("samples"), listed),
             folder=folder,
         )
 
@@ -211,6 +214,7 @@ class Manifest:
             "verification": self.verification,
             "ranges": self.ranges,
             "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
+            "samples": self.samples,
             "produced_by": dict(self.produced_by),
         }
 
@@ -322,6 +326,12 @@ def _damaged(path: Path, error: ValueError) -> BundleError:
 def _report(value: Any) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise ValueError("a report is no object")
+    return value
+
+
+def _samples(value: Any, listed: set[str]) -> str | None:
+    if value is not None and (not isinstance(value, str) or value not in listed):
+        raise ValueError("the golden samples are not among the files")
     return value
 
 
