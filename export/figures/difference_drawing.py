@@ -82,4 +82,5 @@ def _worst_frame(base: NDArray[np.float32], other: NDArray[np.float32]) -> _Fram
 def _as_picture(sample: NDArray[np.float32]) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) of the first three channels; a single channel is grey."""
     channels = sample[:, :3] if sample.shape[1] >= 3 else np.repeat(sample[:, :1], 3, axis=1)
-    return to_pixels(np.ascontiguousarray(channels))[0]
+    pixels: NDArray[np.uint8] = to_pixels(np.ascontiguousarray(channels))[0]
+    return pixels

@@ -83,14 +83,16 @@ def _run(model: Any, config: Any, component: str, array: NDArray[Any], causal: b
             maps = iter(torch.from_numpy(noise).double() for noise in drawn.values())
             options["noise"] = tuple(next(maps) if noisy else None for noisy in config.inject_noise)
         if config.timestep_conditioning:
-            options["temb"] = torch.full((array.shape[0],), np.float32(DECODE_TIMESTEP), dtype=torch.float64)
+            options["temb"] = torch.full((array.shape[0],), DECODE_TIMESTEP).double()
         return np.asarray(model.decode(torch.from_numpy(array).double(), **options))
 
 
 def _rounded(result: NDArray[np.float64]) -> Array:
     """Results in float32, rounded to fewer bits: two machines that differ in the last bits write the same samples."""
     mantissa, exponent = np.frexp(result)
-    return np.ldexp(np.rint(np.ldexp(mantissa, _KEPT_BITS + 1)), exponent - _KEPT_BITS - 1).astype(np.float32)
+    whole = np.rint(np.ldexp(mantissa, _KEPT_BITS + 1))
+    rounded: Array = np.ldexp(whole, exponent - _KEPT_BITS - 1).astype(np.float32)
+    return rounded
 
 
 def _write(path: Path, golden: GoldenSamples) -> FileEntry:

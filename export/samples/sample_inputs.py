@@ -62,7 +62,8 @@ def _pixels(rng: np.random.Generator, size: tuple[int, ...], channels: int, *, s
     waves = _waves(rng, shape)
     edges = np.where(waves > 0.4, 60.0, 0.0) - np.where(waves < -0.5, 50.0, 0.0)
     values = 127.5 + 70 * waves + edges + _GRAIN * rng.standard_normal(shape)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)[np.newaxis]
+    pixels: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)[np.newaxis]
+    return pixels
 
 
 def _latents(rng: np.random.Generator, config: ModelConfig, cells: tuple[int, ...], *, smooth: bool) -> Latents:
@@ -82,4 +83,5 @@ def _waves(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float
     places = np.meshgrid(*(np.linspace(0, 1, length) for length in shape[:-1]), indexing="ij")
     directions = rng.uniform(-8, 8, (len(places), shape[-1]))
     angles = sum(place[..., np.newaxis] * direction for place, direction in zip(places, directions, strict=True))
-    return np.sin(angles + rng.uniform(0, 2 * np.pi, shape[-1]))
+    waves: NDArray[np.float64] = np.sin(angles + rng.uniform(0, 2 * np.pi, shape[-1]))
+    return waves
