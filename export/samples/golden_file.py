@@ -1,6 +1,7 @@
 """Makes the file of golden samples of a bundle."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def write_golden_samples(
             outputs = {}
             for kind in kinds[component]:
                 on_sample(component)
-                outputs[kind] = GoldenOutput.of(_rounded(_run(model, config, component, array, kind)), most)
+                part = GoldenOutput.of(_run(model, config, component, array, kind), most)
+                outputs[kind] = replace(part, values=_rounded(part.values))
             samples.append(GoldenSample(component, number, array, outputs))
     return _write(folder / SAMPLES_FILE, GoldenSamples(tuple(samples), latents_pair(config)))
 
@@ -87,7 +89,7 @@ def _run(model: Any, config: Any, component: str, array: NDArray[Any], causal: b
         return np.asarray(model.decode(torch.from_numpy(array).double(), **options))
 
 
-def _rounded(result: NDArray[np.float64]) -> Array:
+def _rounded(result: NDArray[Any]) -> Array:
     """Results in float32, rounded to fewer bits: two machines that differ in the last bits write the same samples."""
     mantissa, exponent = np.frexp(result)
     whole = np.rint(np.ldexp(mantissa, _KEPT_BITS + 1))

@@ -13,8 +13,9 @@ __all__ = ["component_inputs", "latents_pair"]
 
 Latents = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-_LEAST_PIXELS = 64  # The least height and width. Strips then have several rows, and attention several positions.
-_MORE_CELLS = 4  # by which the second picture is wider than high
+_LEAST_CELLS = 8  # The least height and width of the first picture's latents; the second has half the height.
+_LEAST_CLIP_PIXELS = 64  # the least height and width of a clip
+_MORE_CELLS = 4  # by which the second picture is wider than the first
 _STREAM_FRAMES = {True: 4, False: 26}
 """The latent frames of the long clip, by the causality of the decoder. LTX-2.0 reads 22 frames ahead."""
 _GRAIN = 24.0  # standard deviation of the noise in the smooth picture, in steps of 1/255
@@ -27,8 +28,9 @@ def component_inputs(config: ModelConfig, component: str) -> Iterator[Pixels | L
     clip that is so long that a stream takes several steps.
     """
     grid = Grid.of(config)
-    side = max(grid.encoder_minimum, grid.decoder_minimum, -(-_LEAST_PIXELS // grid.spatial))
-    sizes: list[tuple[int, ...]] = [(side, side), (side, side + _MORE_CELLS)]
+    least = -(-_LEAST_CLIP_PIXELS // grid.spatial) if config.video else _LEAST_CELLS
+    side = max(grid.encoder_minimum, grid.decoder_minimum, least)
+    sizes: list[tuple[int, ...]] = [(side, side), (side // 2, side + _MORE_CELLS)]
     if config.video:
         sizes = [(2, side, side + 1), (2, side, side)]
         if component == "decoder":

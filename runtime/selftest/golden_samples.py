@@ -53,7 +53,7 @@ class GoldenOutput:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, result: NDArray[np.float32], most_values: int) -> "GoldenOutput":
+    def of(cls, result: NDArray[Any], most_values: int) -> "GoldenOutput":
         """The part of a result that has at most `most_values` values. The step divides no axis, so that every channel,
         frame, row and column has values in the part."""
         step = max(-(-result.size // most_values), 1)

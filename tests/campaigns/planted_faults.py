@@ -6,6 +6,7 @@ in the fault's way. A fault is refused if an error comes before a result.
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import struct
@@ -266,9 +267,13 @@ def _flip(component: str, dtype: str, bit: int, seed: int) -> Callable[[Path, Bu
         name = _weights_file(folder, component, dtype)
         content = bytearray((folder / name).read_bytes())
         rng = np.random.default_rng([seed, bit])
-        weights = [place for key, place in sorted(_tensors(folder / name).items()) if key.endswith("weight")]
-        start, end, _ = weights[rng.integers(len(weights))]
         item = 4 if dtype == "float32" else 2
+        weights = [
+            (start, end)
+            for key, (start, end, shape) in sorted(_tensors(folder / name).items())
+            if key.endswith("weight") and end - start == item * math.prod(shape)
+        ]
+        start, end = weights[rng.integers(len(weights))]
         at = start + item * int(rng.integers((end - start) // item)) + bit // 8
         content[at] ^= 1 << bit % 8
         (folder / name).write_bytes(content)
@@ -277,10 +282,11 @@ def _flip(component: str, dtype: str, bit: int, seed: int) -> Callable[[Path, Bu
     return plant
 
 
-def _changed(folder: Path, file: str, change: Callable[[str, NDArray[Any]], NDArray[Any]], item: str) -> None:
+def _changed(folder: Path, file: str, change: Callable[[str, NDArray[Any]], NDArray[Any]]) -> None:
     """Replace tensors of a weights file by what `change` gives for them."""
     content = bytearray((folder / file).read_bytes())
     for name, (start, end, shape) in _tensors(folder / file).items():
+        item = "<f4" if end - start == 4 * math.prod(shape) else "<f2"  # a float16 file keeps some tensors in float32
         values = np.frombuffer(bytes(content[start:end]), item).reshape(shape)
         content[start:end] = np.ascontiguousarray(change(name, values.copy())).tobytes()
     (folder / file).write_bytes(content)
@@ -299,7 +305,7 @@ def _exchange(
         return values
 
     def plant(folder: Path, bundles: Bundles) -> None:
-        _changed(folder, _weights_file(folder, component, dtype), change, "<f4" if dtype == "float32" else "<f2")
+        _changed(folder, _weights_file(folder, component, dtype), change)
 
     return plant
 
@@ -310,7 +316,7 @@ def _rounded(component: str, bits: int) -> Callable[[Path, Bundles], None]:
         return ((whole + np.uint32(1 << bits - 1)) >> np.uint32(bits) << np.uint32(bits)).view(np.float32)
 
     def plant(folder: Path, bundles: Bundles) -> None:
-        _changed(folder, _weights_file(folder, component, "float32"), change, "<f4")
+        _changed(folder, _weights_file(folder, component, "float32"), change)
 
     return plant
 
