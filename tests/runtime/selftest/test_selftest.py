@@ -20,6 +20,7 @@ from latentrt.runtime.errors import BundleError, Cancelled, InputError
 from latentrt.runtime.selftest import selftest as selftest_module
 from latentrt.runtime.selftest.passed_tests import PassedTests
 from latentrt.runtime.selftest.report import LEAST_PSNR_DB
+from latentrt.runtime.selftest.sample_run import run_sample
 from latentrt.runtime.system.hashing import sha256_of
 
 SMALL = "relu_one_block"
@@ -104,11 +105,11 @@ def test_streams_and_strips_prove_themselves_before_their_first_use(
     folder = Path(shutil.copytree(bundle_of(name), tmp_path / "bundle"))
     damage(folder)
     with open_bundle(folder) as vae:
-        latents, options = latents_of(vae, (1, 2, 2) if vae.video else (8, 8)), {}
+        latents = latents_of(vae, (1, 2, 2) if vae.video else (8, 8))
         if way == "strips":
             vae.enable_tiling(exact=True, strip=32)  # type: ignore[call-arg]
             with pytest.raises(SelftestError, match=r"decoder \(strips\)"):
-                vae.decode(latents, **options)
+                vae.decode(latents)
         else:
             with pytest.raises(SelftestError, match=r"decoder \(stream\)"):
                 next(iter(vae.decode_stream(latents)))
@@ -177,7 +178,6 @@ def test_an_unknown_policy_is_refused(bundle: Path) -> None:
 def test_threads_test_once_and_a_waiting_call_can_be_cancelled(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go = threading.Event(), threading.Event()
     runs: list[str] = []
-    run_sample = selftest_module.run_sample
 
     def slow(*arguments: Any) -> Any:
         runs.append(arguments[2].component)
