@@ -22,7 +22,7 @@ _HEAD = f"{'graph':<23}{'way':<9}{'sample':>6}{'PSNR dB':>9}{'wanted':>8}{'s':>8
 @backend_options
 @as_json
 def selftest(bundle: Path, json_output: bool, **engine: Any) -> None:
-    """Test the engines of BUNDLE on this machine against results that it holds.
+    """Test the engines of BUNDLE against results that it holds.
 
     An export stores golden samples: small inputs, and the results of the PyTorch reference for them. This command runs
     them whole, as a stream and in strips. It needs neither torch nor the checkpoint. A result must reach 100 dB in
