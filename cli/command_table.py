@@ -29,6 +29,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "encode": CommandEntry("encode", "Encode pictures or clips with BUNDLE to latents files."),
     "decode": CommandEntry("decode", "Decode the file LATENTS with BUNDLE."),
     "verify": CommandEntry("verify", "Compare BUNDLE on every backend with the PyTorch reference."),
+    "selftest": CommandEntry("checking.selftest", "Test the engines of BUNDLE against results that it holds."),
+    "compare": CommandEntry("checking.compare", "Compare the backends and precisions of BUNDLE with each other."),
     "plan": CommandEntry("plan", "Show how BUNDLE would run a size, and in how much memory."),
     "calibrate": CommandEntry("calibrate", "Measure small calls of BUNDLE for the planner."),
     "bench": CommandEntry("bench", "Measure how fast BUNDLE runs on every usable backend."),

@@ -18,6 +18,7 @@ from ..runtime.bundle.graph_cost import GraphCost
 from ..runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from ..runtime.errors import InputError
 from ..runtime.extras import installed_version, require
+from ..runtime.selftest.golden_samples import SAMPLES_FILE
 from ..runtime.system.outputs.partial_output import partial_output, require_free, translated_errors
 from .checkpoints import Checkpoint, SourceOptions, open_checkpoint
 from .provenance import check_licence, source_record
@@ -108,6 +109,7 @@ def export_bundle(
         temporary.mkdir()
         written = _Writer(temporary, checkpoint, settings, progress or (lambda *_: None), range_progress)
         graphs = tuple(written.graphs())
+        written.golden_samples()
         manifest = Manifest(
             config=written.checkpoint.config,
             graphs=tuple(graph for graph in graphs if _is_whole(graph)),
@@ -125,6 +127,7 @@ def export_bundle(
                 fetch=isinstance(source, str) and not Path(source).exists(),
                 on_file=written.on_source_file,
             ),
+            samples=SAMPLES_FILE,
             folder=temporary,
         )
         manifest.write()
@@ -208,6 +211,14 @@ class _Writer:
                 if dtype == "float32":
                     self.costs |= component.costs(self.checkpoint.config)
                 yield from written.graphs
+
+    def golden_samples(self) -> None:
+        """Write the samples that engines are tested with."""
+        from .samples.golden_file import write_golden_samples
+
+        components, causal = self.settings.components, self.settings.causal
+        on_sample = partial(self._report, "golden samples")
+        self.files.append(write_golden_samples(self.folder, self.checkpoint, components, causal, lambda _: on_sample()))
 
     def _checked_range(self) -> "dict[tuple[ComponentGraphs, str], WrittenGraphs]":
         """Run the float32 graphs on the samples, and return them as written if the bundle has this precision."""

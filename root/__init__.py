@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MediaError,
         MissingExtra,
         OutputError,
+        SelftestError,
         open_bundle,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "MediaError",
     "MissingExtra",
     "OutputError",
+    "SelftestError",
     "__version__",
     "open_bundle",
 ]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         MediaError,
         MissingExtra,
         OutputError,
+        SelftestError,
     )
     from .files.decoded_file import decode_file
     from .files.decoded_folder import decode_folder
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .media.clips.whole_clip import Clip, read_clip
     from .media.latents_file import LatentsFile, read_latents, write_latents
     from .media.pictures.picture_file import read_picture, write_picture
+    from .selftest.policy import Selftest
 
 __all__ = [
     "AutoencoderKL",
@@ -87,6 +89,7 @@ __all__ = [
     "MissingExtra",
     "OnnxRuntimeOptions",
     "OutputError",
+    "SelftestError",
     "TensorRtOptions",
     "decode_file",
     "decode_folder",
@@ -138,6 +141,7 @@ _PLACES = {
     "MissingExtra": "errors",
     "OnnxRuntimeOptions": "backends.onnxruntime.options",
     "OutputError": "errors",
+    "SelftestError": "errors",
     "TensorRtOptions": "backends.tensorrt.options",
     "decode_file": "files.decoded_file",
     "decode_folder": "files.decoded_folder",
@@ -181,6 +185,7 @@ def open_bundle(
     verify: "Verify" = "once",
     digest: str | None = None,
     engines: bool | None = None,
+    selftest: "Selftest" = "once",
 ) -> "Autoencoder":
     """Open a bundle as its family's class. Engines are loaded when they are first used.
 
@@ -209,10 +214,17 @@ def open_bundle(
         engines: whether the bundle's TensorRT engines may be loaded. They are compiled code, and the digest does not
             cover them. None allows them unless `digest` is given. False never loads one, neither from the bundle nor
             from the cache folder of ONNX Runtime's TensorRT provider.
+        selftest: when engines run the golden samples of the bundle, with the results of the PyTorch reference. "once":
+            before the first use of the encoder or the decoder, whole, as a stream or in strips. The cache folder
+            remembers a passed test for this bundle, backend, device, driver, precision, number of threads and versions
+            of the libraries. "always": the encoder and the decoder whole now, and streams and strips before their first
+            use. A bundle without golden samples is refused. "never": not at all. A backend that is given as an object
+            is tested with "always" alone.
 
     Raises:
         BundleError: missing, damaged, altered, unsafe, too new, or of another digest. BackendUnavailable: what was
-            asked for cannot run here. InputError: an option has a wrong value.
+            asked for cannot run here. InputError: an option has a wrong value. SelftestError: `selftest` is "always",
+            and an engine does not give the results of the reference. (With "once" the first call raises it.)
     """
     from .bundle.manifest import Manifest
     from .config.families import FAMILIES, loaded
@@ -231,4 +243,5 @@ def open_bundle(
         verify=verify,
         digest=digest,
         engines=engines,
+        selftest=selftest,
     )

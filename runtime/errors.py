@@ -7,7 +7,8 @@ LatentRTError                    every error that LatentRT raises on purpose (de
 |-- BackendUnavailable           a backend or provider cannot run on this machine
 |   `-- MissingExtra             an optional dependency is not installed
 |-- EngineError                  a backend failed while it loaded or ran a graph
-|   `-- DeviceMemoryError        the GPU has too little free memory for a call
+|   |-- DeviceMemoryError        the GPU has too little free memory for a call
+|   `-- SelftestError            an engine does not give the results of the PyTorch reference
 |-- InputError                   an array or argument has the wrong rank, size, dtype or content (tiling/errors.py)
 |-- MediaError                   a picture, clip or latents file cannot be read or written
 |-- OutputError                  an output exists already or cannot be written
@@ -30,6 +31,7 @@ __all__ = [
     "MediaError",
     "MissingExtra",
     "OutputError",
+    "SelftestError",
 ]
 
 
@@ -66,6 +68,11 @@ class EngineError(LatentRTError):
 @shown_in("latentrt")
 class DeviceMemoryError(EngineError):
     """The GPU has too little free memory for a call. The message names the memory needed and the memory free."""
+
+
+@shown_in("latentrt")
+class SelftestError(EngineError):
+    """An engine does not give the results of the PyTorch reference for the golden samples of its bundle."""
 
 
 @shown_in("latentrt")

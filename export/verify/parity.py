@@ -77,7 +77,8 @@ def verify_bundle(
     rows: list[Comparison] = []
     missing: list[NotCompared] = []
     for chosen, name, precision in _runs(manifest, settings.backend, settings.provider, precisions):
-        with open_bundle(bundle, backend=chosen, provider=name, dtype=precision, threads=settings.threads) as vae:
+        engine: dict[str, Any] = {"backend": chosen, "provider": name, "dtype": precision, "threads": settings.threads}
+        with open_bundle(bundle, selftest="never", **engine) as vae:  # it is compared on more than the samples
             before = len(rows), len(missing)
             for row in _compare(vae, manifest, reference, precision, settings.samples, settings.max_frames):
                 if isinstance(row, NotCompared):

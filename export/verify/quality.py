@@ -1,31 +1,16 @@
 """Two measures of a result against a reference: PSNR, and the visibility of tile borders."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.selftest.psnr import psnr
 from ...tiling import Plan
 
 __all__ = ["psnr", "seam_ratio"]
 
 _TINY = 1e-30  # added to energies, since the gradient of a constant array is 0
-
-
-def psnr(ours: NDArray[Any], reference: NDArray[Any], peak: float | None = None) -> float:
-    """Return the peak signal-to-noise ratio in dB: 200 for equal arrays, -inf for NaN or infinity.
-
-    Args:
-        ours: the result.
-        reference: the reference, of the same shape.
-        peak: the peak; by default the range (max - min) of the reference.
-    """
-    peak = float(np.ptp(reference)) if peak is None else peak
-    error = float(np.mean(np.square(ours.astype(np.float64) - reference)))
-    if not np.isfinite(error):
-        return float("-inf")
-    return min(200.0, 10 * float(np.log10((peak or 1.0) ** 2 / error))) if error else 200.0
 
 
 def seam_ratio(tiled: NDArray[np.float32], whole: NDArray[np.float32], plan: Plan) -> float:

@@ -13,7 +13,7 @@ from ..config.model_config import ModelConfig
 from ..errors import BundleError
 
 if TYPE_CHECKING:
-    pass
+    from ..selftest.report import SelftestReport
 
 __all__ = ["BundleModel"]
 
@@ -100,6 +100,18 @@ class BundleModel(ABC):
             BundleError: the bundle lacks the component. EngineError: an engine does not load.
         """
         self.opened.load(component, streaming=streaming)
+
+    def selftest(self) -> "SelftestReport":
+        """Run the golden samples of the bundle, with the results of the PyTorch reference: every graph of a whole pass,
+        and streams and strips if the bundle has their graphs. Needs neither torch nor the checkpoint.
+
+        Returns:
+            The PSNR of each sample, and whether it is enough for the precision. Nothing is raised for a wrong result.
+
+        Raises:
+            BundleError: the bundle holds no golden samples. EngineError, Cancelled: see there.
+        """
+        return self.opened.selftest()
 
     def cancel(self) -> None:
         """Stop every call that runs or waits now, from another thread. Each raises `Cancelled`. A call runs from the

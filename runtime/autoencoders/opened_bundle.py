@@ -15,9 +15,12 @@ from ..calls.jobs import Job, Jobs
 from ..calls.options import CallOptions
 from ..execution.run import run
 from ..planner.policy import CallPlanner
+from ..selftest.policy import Selftest, checked_policy
 
 if TYPE_CHECKING:
     from ..calls.stream_jobs import StreamJobs
+    from ..selftest.report import SelftestReport
+    from ..selftest.selftest import SelfTest
 
 __all__ = ["OpenedBundle"]
 
@@ -51,7 +54,9 @@ class OpenedBundle:
         verify: Verify = "once",
         digest: str | None = None,
         engines: bool | None = None,
+        selftest: Selftest = "once",
     ) -> None:
+        self._policy = checked_policy(selftest)
         if digest is not None:
             manifest.check_digest(digest)
             verify = "once" if verify == "never" else verify  # the digest is of the hashes; the files must have them
@@ -83,6 +88,13 @@ class OpenedBundle:
             backend=self.label,
         )
         self.planning = CallPlanner(manifest, chosen, others)
+        self._results_depend_on = {"threads": threads, "session_options": repr(session_options)}
+        # A backend of the caller's has no version by which a test could be remembered.
+        is_tested = manifest.samples is not None and not isinstance(backend, Backend)
+        if self._policy == "always" or (self._policy == "once" and is_tested):
+            self.engines.proof = self._prove
+        if self._policy == "always":
+            self._test_now()
 
     @cached_property
     def streams(self) -> "StreamJobs":
@@ -99,6 +111,30 @@ class OpenedBundle:
         with self.engines.call(options.cancel) as scope:
             job = self.planning.settle(job, options.memory, scope.check)
             return run(self.engines, job, scope), job.ran(self.label, self.dtype)
+
+    def selftest(self) -> "SelftestReport":
+        """Run the golden samples of the bundle in every way. See `BundleModel.selftest`."""
+        with self.engines.call() as scope:
+            return self._selftest.report(self.engines.own, scope)
+
+    @cached_property
+    def _selftest(self) -> "SelfTest":
+        from ..selftest.selftest import SelfTest  # here: a program that only plans calls does not import it
+
+        return SelfTest(self.manifest, self.engines, self.jobs, self._policy, self._results_depend_on)
+
+    def _prove(self, *call: Any) -> None:
+        """Test engines. From the second test on, the self-test is called itself."""
+        self.engines.proof = self._selftest.prove
+        self.engines.proof(*call)
+
+    def _test_now(self) -> None:
+        try:
+            with self.engines.call() as scope:
+                self._selftest.prove_all(self.engines.own, scope)
+        except BaseException:
+            self.engines.close()
+            raise
 
     @property
     def graphs(self) -> tuple[Graph, ...]:

@@ -1,6 +1,7 @@
 """The seam: what the runtime needs of a backend, and what a backend is asked for."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ class Backend(ABC):
             EngineError: no engine fits.
         """
         return ()
+
+    def kept_models(self, graph: Graph) -> Mapping[str, str]:
+        """The compiled models of a graph that the backend keeps outside the bundle: SHA-256 by file name. A self-test
+        is repeated if one of them has changed since."""
+        return {}
 
     def shared(self) -> object:
         """An object that its components share, such as an arena. A caller that opens and frees components one by one

@@ -10,14 +10,14 @@ from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
 from ..bundle.verified_files import BundleFiles, Verify
 from ..calls.cancel_token import CancelToken
-from ..calls.strategy import Strategy
+from ..calls.strategy import Strategy, Way
 from ..errors import BackendUnavailable, InputError, LatentRTError
 from ..system.forked_process import never_free, observe_forks
 from .backend import Backend
 from .component import CallScope, Component
 from .nonfinite_retry import RetriesInFloat32, wider_graph
 
-__all__ = ["EngineSets", "Sessions"]
+__all__ = ["EngineProof", "EngineSets", "Proven", "Sessions"]
 
 _POLL_SECONDS = 0.05
 _NO_STEPS = {
@@ -157,6 +157,13 @@ class Sessions:
             self._closed = True
 
 
+Proven = tuple[Sessions, Way, str, bool | None]
+"""Engines, the way in which they run, the component and its causality."""
+EngineProof = Callable[[Sessions, Way, Graph, CallScope], None]
+"""Called with the engines, the way, the component's graph or first stage, and the call, before each call runs. It
+raises an exception to refuse the engines."""
+
+
 class EngineSets:
     """All engines of one autoencoder, backend by backend: usually one backend, and another one if a memory budget asks
     for it. It also knows the calls that run or wait, so that they can be cancelled.
@@ -165,7 +172,13 @@ class EngineSets:
         own: the engines of the backend that the bundle was opened with.
         others: gives the backends that planned strategies may name.
         open_other: makes the engines of one of these.
+
+    Attributes:
+        proof: the test that engines pass before they run a call, or None.
+        proven: the engines that passed, each with the way, the component and its causality.
     """
+
+    proof: EngineProof | None = None
 
     def __init__(
         self,
@@ -175,6 +188,7 @@ class EngineSets:
     ) -> None:
         self.own = own
         self._backends, self._open = others, open_other
+        self.proven: set[Proven] = set()
         self._others: dict[str, Sessions] = {}
         self._calls: set[CallScope] = set()
         self._lock = threading.RLock()  # a signal handler may cancel anywhere, within the lock too

@@ -51,6 +51,7 @@ class Manifest:
             bundles of earlier versions.
         costs: by file of a float32 graph, what one run takes, as formulas. It is empty for bundles of earlier versions.
         stored_statistics: the family and the statistics that the file holds next to the config. They are written anew.
+        samples: the file of golden samples, or None. Bundles of earlier versions have none.
         folder: where the bundle was opened. It is not stored.
     """
 
@@ -67,6 +68,7 @@ class Manifest:
     weight_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     costs: Mapping[str, "GraphCost"] = field(default_factory=dict)
     stored_statistics: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    samples: str | None = None
     folder: Path = field(default=Path(), compare=False)
 
     def __repr__(self) -> str:
@@ -184,6 +186,7 @@ class Manifest:
             weight_bytes=_weight_bytes(values.get("weight_bytes") or {}),
             costs=read_costs(values.get("costs") or {}),
             stored_statistics={key: values[key] for key in STATISTICS if key in values},
+            samples=_samples(values.get("samples"), listed),
             folder=folder,
         )
 
@@ -206,6 +209,7 @@ class Manifest:
             "source": None if self.source is None else self.source.to_json(),
             "weight_bytes": {file: dict(weights) for file, weights in self.weight_bytes.items()},
             "costs": write_costs(self.costs),
+            "samples": self.samples,
             "produced_by": dict(self.produced_by),
         }
 
@@ -314,6 +318,12 @@ def _of_precision(graphs: Iterable[Graph], component: str, dtype: str | None) ->
 def _report(value: Any) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise ValueError("a report is no object")
+    return value
+
+
+def _samples(value: Any, listed: set[str]) -> str | None:
+    if value is not None and (not isinstance(value, str) or value not in listed):
+        raise ValueError("the golden samples are not among the files")
     return value
 
 

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ..arrays.grid import Grid
 from .strip_settings import StripSettings
 from .tiling_settings import AxisTiles, TilingSettings
 
-__all__ = ["WHOLE", "Strategy", "Tiling", "label_of", "linear_tiles"]
+__all__ = ["WHOLE", "Strategy", "Tiling", "Way", "label_of", "linear_tiles"]
 
 Tiling = TilingSettings | StripSettings
 _LONGEST = 1 << 31  # cells of an axis
+Way = Literal["whole", "stream", "strips"]
+"""Which graphs of a component a call runs. Tiles and sliced batches run the whole graph."""
 _KEPT_LABELS = 64  # every call reports its strategy, and few strategies are in use
 
 

@@ -7,11 +7,20 @@ from typing import Any
 from ..arrays.boundary import check_shape, pixel_shape, to_output
 from ..backends.component import CallScope, Component
 from ..backends.sessions import EngineSets, Sessions
+from ..bundle.graph import Graph
 from ..calls.jobs import Job
-from ..calls.strategy import Strategy
+from ..calls.strategy import Strategy, Way
 from ..calls.workload import peak_estimate_bytes
 
 __all__ = ["run", "run_engine", "run_in_groups", "sessions_for"]
+
+_WAYS: dict[str, Way] = {
+    "whole": "whole",
+    "sliced": "whole",
+    "tiles": "whole",
+    "strips": "strips",
+    "stream": "stream",
+}  # by the kind of a job, which graphs it runs
 
 
 def run(engines: EngineSets, job: Job, scope: CallScope) -> Any:
@@ -21,7 +30,7 @@ def run(engines: EngineSets, job: Job, scope: CallScope) -> Any:
         EngineError: an engine failed, or gave another shape. Cancelled: `scope` was cancelled. BackendUnavailable: the
             backend cannot run the job in this way. OutputError: strips lie in files, and the disk is full.
     """
-    sessions = sessions_for(engines, job.strategy, job.specialise, scope)
+    sessions = sessions_for(engines, job.strategy, job.specialise, scope, _WAYS[job.kind], job.graph)
     match job.kind:
         case "whole":
             scope.peak_estimate_bytes = peak_estimate_bytes(job.workload)
@@ -56,11 +65,12 @@ def run_in_groups(engines: EngineSets, job: Job, scope: CallScope) -> Iterator[A
         case "stream":
             from .stream import stream_frames
 
-            yield from stream_frames(sessions_for(engines, job.strategy, job.specialise, scope), job, scope)
+            sessions = sessions_for(engines, job.strategy, job.specialise, scope, _WAYS[job.kind], job.graph)
+            yield from stream_frames(sessions, job, scope)
         case "tiles":
             from .tiles import tile_groups
 
-            sessions = sessions_for(engines, job.strategy, job.specialise, scope)
+            sessions = sessions_for(engines, job.strategy, job.specialise, scope, _WAYS[job.kind], job.graph)
             for group in tile_groups(sessions, job, scope):
                 result = to_output(group, job.result.output, None)
                 del group  # or it would be held while the next one is made
@@ -70,15 +80,29 @@ def run_in_groups(engines: EngineSets, job: Job, scope: CallScope) -> Iterator[A
             yield run(engines, job, scope)
 
 
-def sessions_for(engines: EngineSets, strategy: Strategy, specialise: bool | None, scope: CallScope) -> Sessions:
-    """The engines that a job runs on. The scope is set so that they specialise for this shape, or do not.
+def sessions_for(
+    engines: EngineSets, strategy: Strategy, specialise: bool | None, scope: CallScope, way: Way, graph: Graph
+) -> Sessions:
+    """The engines that a job runs on, which have passed their test. The scope is set so that they specialise for this
+    shape, or do not.
 
     A strategy for a memory budget runs on engines that are not specialised. They take less memory, and the planner
     measured these.
+
+    Args:
+        engines, strategy, specialise, scope: those of the job.
+        way: which graphs the job runs.
+        graph: the component's whole graph, or the first stage of a stream.
+
+    Raises:
+        SelftestError: the engines did not pass their test.
     """
     scope.check()  # planning may have taken long
+    sessions = engines.of(strategy)
+    if engines.proof is not None and (sessions, way, graph.component, graph.causal) not in engines.proven:
+        engines.proof(sessions, way, graph, scope)
     scope.specialise = False if strategy.budgeted else specialise
-    return engines.of(strategy)
+    return sessions
 
 
 def run_engine(sessions: Sessions, component: Component, job: Job, scope: CallScope) -> Any:

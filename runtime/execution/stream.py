@@ -31,7 +31,8 @@ def stream_pieces(engines: EngineSets, job: StreamJob, scope: CallScope) -> Iter
         EngineError, Cancelled: see there.
     """
     left, most = job.out, job.strategy.frames_per_chunk if job.stages[0].component == "decoder" else None
-    for chunk in _chunks(sessions_for(engines, job.strategy, None, scope), job, scope):
+    sessions = sessions_for(engines, job.strategy, None, scope, "stream", job.stages[0])
+    for chunk in _chunks(sessions, job, scope):
         yield from _split(chunk.frames, most, job.output, left)
         if left is not None:
             made = chunk.frames.shape[_time_axis(chunk.frames)]

@@ -442,7 +442,7 @@ def test_a_file_that_the_system_refuses_to_grow_is_one_sentence_and_leaves_nothi
     assert list(out.iterdir()) == []
 
 
-STAGES = ["encoder weights", "encoder graph", "decoder weights", "decoder graph", "manifest"]
+STAGES = ["encoder weights", "encoder graph", "decoder weights", "decoder graph", "golden samples", "manifest"]
 
 
 @pytest.mark.slow
@@ -547,7 +547,9 @@ def test_one_component_can_be_exported_alone(checkpoint: Path, out: Path) -> Non
         manifest = export_bundle(checkpoint, out / component, ExportSettings(components=(component,)))
         assert manifest.components == (component,)
         assert not [
-            path for path in (out / component).iterdir() if path.name.partition(".")[0] not in (component, "manifest")
+            path
+            for path in (out / component).iterdir()
+            if path.name.partition(".")[0] not in (component, "golden", "manifest")
         ]
         with open_bundle(out / component, threads=1) as vae:
             sample = picture(ALL[SMALL], batch=1, frames=1, height=8, width=8)

@@ -1,11 +1,13 @@
 """OpenVINO as a backend: whether it can run a bundle here, and how it opens graphs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...bundle.graph import Graph
 from ..backend import Backend, BackendRequest
 from ..graph_files import content_name, file_hashes, weights_bytes
 from ..memory_model import LivenessBounds, MeasuredMemory, Reopening
+from .cache import kept_digests
 from .component import OpenVinoComponent, missing_openvino
 from .shared_model import WorkingMemory
 
@@ -42,6 +44,11 @@ class OpenVinoBackend(Backend):
             files=file_hashes(manifest, graph),
             memory=self._working_memory,
         )
+
+    def kept_models(self, graph: Graph) -> Mapping[str, str]:
+        manifest = self._request.manifest
+        is_large = weights_bytes(manifest, graph) > _MOST_CACHED_BYTES
+        return {} if is_large else kept_digests(content_name(manifest, graph))
 
 
 def find_openvino(request: BackendRequest) -> OpenVinoBackend | str:

@@ -16,7 +16,7 @@ from ...system.file_identity import FileIdentity, verified_sha256
 from ...system.file_lock import locked
 from ...system.outputs.folder_filling import remove_tree
 
-__all__ = ["CompiledModelCache"]
+__all__ = ["CompiledModelCache", "kept_digests"]
 
 _log = logging.getLogger(__name__)
 _MODELS = "*.blob"
@@ -76,6 +76,16 @@ class CompiledModelCache:
             digest = _digest_of(model)
             if FileIdentity.of(model) != known.get(model):
                 replace_file(digest, verified_sha256(model).encode("ascii"))
+
+
+def kept_digests(key: str) -> dict[str, str]:
+    """The SHA-256 of each compiled model that the cache folder keeps under `key`, by file name, as it was written next
+    to the model."""
+    try:
+        digests = sorted(cache_folder(f"openvino/{key}").glob(f"{_MODELS}{_DIGEST}"))
+        return {path.name: path.read_text(encoding="ascii", errors="replace") for path in digests}
+    except OSError:
+        return {}
 
 
 def _is_whole(model: Path, digest: Path) -> bool:
