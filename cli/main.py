@@ -77,7 +77,9 @@ def main() -> None:
     sys.excepthook = _print_traceback
     logging.captureWarnings(True)
     code = _run(signals)
-    if signals.received is not None:
+    # An output that was begun has imported the marks of writers. Else nothing is imported: the signal may have
+    # interrupted the import of NumPy, which cannot be repeated.
+    if signals.received is not None and "latentrt.runtime.system.outputs.writer_mark" in sys.modules:
         from ..runtime.system.outputs.leftovers import remove_own_leftovers
 
         remove_own_leftovers()

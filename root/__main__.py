@@ -1,6 +1,6 @@
 """`python -m latentrt` runs the command `latentrt`."""
 
-from .cli.main import main
+from .cli.start import main
 
 __all__: list[str] = []
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...runtime.bundle.verification_record import VerificationRecord
-from .settings import LEAST_PSNR_DB
+from ...runtime.selftest.report import LEAST_PSNR_DB
 
 __all__ = ["Comparison", "NotCompared", "ParityReport"]
 
@@ -66,7 +66,7 @@ class ParityReport:
 
     Attributes:
         comparisons: the comparisons; at least one.
-        min_psnr_db: PSNR in dB that each comparison must reach; None is `LEAST_PSNR_DB` of its precision.
+        min_psnr_db: PSNR in dB that each comparison must reach; None is the least of its precision.
         not_compared: the comparisons that could not be made.
     """
 

@@ -1,5 +1,6 @@
 """The commands that the kill campaign ends at random moments, and how to see that their outputs are whole."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def _latents(path: Path) -> Any:
 
 
 def _latents_folder(path: Path) -> Any:
-    return {file.name: _latents(file) for file in path.iterdir()}
+    # A killed writer leaves its claim, with a hidden name, until the next run.
+    return {file.name: _latents(file) for file in path.iterdir() if not file.name.startswith(".")}
 
 
 def _picture(path: Path) -> Any:
@@ -68,7 +70,7 @@ def _picture(path: Path) -> Any:
 
 
 def _figure(path: Path) -> Any:
-    return read_picture(path).shape  # the figure shows measured times
+    return read_picture(path).shape  # figures show measured times
 
 
 def _clip(path: Path) -> Any:
@@ -93,6 +95,16 @@ def _demo(path: Path) -> Any:
 
 def _copy_bundle(material: Material, folder: Path) -> None:
     bundle_copy(material.image_bundle, folder / "bundle", ("manifest.json",))
+
+
+def _older_bundle(material: Material, folder: Path) -> None:
+    """A bundle as an earlier version wrote it."""
+    _copy_bundle(material, folder)
+    manifest = folder / "bundle" / "manifest.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    for key in ("first_reader", "verifications", "weight_bytes"):
+        del values[key]
+    manifest.write_text(json.dumps(values), encoding="utf-8")
 
 
 _RUN = ("--backend", "onnxruntime", "--threads", "1")
@@ -141,9 +153,19 @@ COMMANDS: Mapping[str, Command] = {
         "bundle",
         prepare=_copy_bundle,
     ),
+    "upgrade": Command(lambda m, f: ["upgrade", f / "bundle"], _bundle, "bundle", prepare=_older_bundle),
+    "selftest": Command(lambda m, f: ["selftest", m.image_bundle, *_RUN]),
+    "compare": Command(
+        lambda m, f: [
+            *("compare", m.image_bundle, "--backend", "onnxruntime", "--backend", "openvino"),
+            *("--plot", f / "compare.png"),
+        ],
+        _figure,
+        "compare.png",
+    ),
     "plan": Command(
         lambda m, f: ["plan", m.image_bundle, "--size", "512x512", "--draw", f / "plan.png", *_RUN],
-        _picture,
+        _figure,
         "plan.png",
     ),
     "calibrate": Command(lambda m, f: ["calibrate", m.image_bundle, "--component", "decoder", *_RUN]),

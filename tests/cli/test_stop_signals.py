@@ -9,12 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from command_line import LATENTRT
-
-from latentrt.runtime.media.latents_file import LatentsFile, write_latents
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
@@ -135,8 +132,7 @@ def test_the_first_process_of_a_container_ends_too(number: signal.Signals, tmp_p
 def test_the_measuring_process_ends_with_the_command(
     number: signal.Signals, bundle_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 4, 96, 96), np.float32)))
-    command = [*LATENTRT, "decode", str(bundle_of("sd")), "z.safetensors", "-o", "a.png", "--memory", "2GiB"]
+    command = [*LATENTRT, "calibrate", str(bundle_of("sd")), "--component", "decoder"]
     environment = os.environ | {"LATENTRT_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -148,4 +144,29 @@ def test_the_measuring_process_ends_with_the_command(
     assert process.wait(60) == -number
     psutil.wait_procs(children, timeout=10)
     assert not any(child.is_running() for child in children)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "z.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == MODULE:
+            os.kill(os.getpid(), signal.SIGINT)
+
+MODULE = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupts())
+from latentrt.cli.start import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [("click", ""), ("numpy.linalg", "Interrupted: nothing unfinished was left behind.\n")],
+)
+def test_ctrl_c_during_an_import_prints_no_traceback(module: str, message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module, "decode", str(tmp_path), str(tmp_path), "-o", "a.png"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.lstrip("\n")) == (-signal.SIGINT, message)

@@ -8,7 +8,7 @@ from latentrt.cli.main import cli
 
 __all__ = ["LATENTRT", "invoke"]
 
-LATENTRT = [sys.executable, "-c", "from latentrt.cli.main import main; main()"]
+LATENTRT = [sys.executable, "-c", "from latentrt.cli.start import main; main()"]
 """What the console script does, for a process of its own."""
 
 
