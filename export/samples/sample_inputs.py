@@ -15,6 +15,7 @@ Latents = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 _LEAST_CELLS = 8  # The least height and width of the first picture's latents; the second has half the height.
 _LEAST_CLIP_PIXELS = 64  # the least height and width of a clip
+_TALL_CELLS = 12  # the height of a tall clip, which the smallest strips cut in every stage of a stream
 _MORE_CELLS = 4  # by which the second picture is wider than the first
 _STREAM_FRAMES = {True: 4, False: 26}
 """The latent frames of the long clip, by the causality of the decoder. LTX-2.0 reads 22 frames ahead."""
@@ -24,8 +25,9 @@ _GRAIN = 24.0  # standard deviation of the noise in the smooth picture, in steps
 def component_inputs(config: ModelConfig, component: str) -> Iterator[Pixels | Latents]:
     """Yield the inputs of a component: uint8 pixels (1, [T,] H, W, C), or float32 model latents (1, C, [t,] h, w).
 
-    The first is smooth with edges and grain, and the second is noise. The decoder of a video model gets a third one: a
-    clip that is so long that a stream takes several steps.
+    The first is smooth with edges and grain, and the second is noise. Video models get a third one, a clip of one
+    frame that is so tall that strips cut it in every stage. Their decoder gets a fourth one, a clip that is so long
+    that a stream takes several steps.
     """
     grid = Grid.of(config)
     least = -(-_LEAST_CLIP_PIXELS // grid.spatial) if config.video else _LEAST_CELLS
@@ -33,6 +35,7 @@ def component_inputs(config: ModelConfig, component: str) -> Iterator[Pixels | L
     sizes: list[tuple[int, ...]] = [(side, side), (side // 2, side + _MORE_CELLS)]
     if config.video:
         sizes = [(2, side, side + 1), (2, side, side)]
+        sizes += [(1, _TALL_CELLS, side)]
         if component == "decoder":
             sizes += [(_STREAM_FRAMES[bool(config.causal("decoder"))], side, side)]
     for number, cells in enumerate(sizes):

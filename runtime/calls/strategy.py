@@ -13,8 +13,9 @@ __all__ = ["WHOLE", "Strategy", "Tiling", "Way", "label_of", "linear_tiles"]
 
 Tiling = TilingSettings | StripSettings
 _LONGEST = 1 << 31  # cells of an axis
-Way = Literal["whole", "stream", "strips"]
-"""Which graphs of a component a call runs. Tiles and sliced batches run the whole graph."""
+Way = Literal["whole", "stream", "strips", "stream in strips"]
+"""Which graphs of a component a call runs, and whether in pieces whose rims depend on them. Tiles and sliced batches
+run the whole graph."""
 _KEPT_LABELS = 64  # every call reports its strategy, and few strategies are in use
 
 

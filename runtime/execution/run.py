@@ -10,6 +10,7 @@ from ..backends.sessions import EngineSets, Sessions
 from ..bundle.graph import Graph
 from ..calls.jobs import Job
 from ..calls.strategy import Strategy, Way
+from ..calls.strip_settings import StripSettings
 from ..calls.workload import peak_estimate_bytes
 
 __all__ = ["run", "run_engine", "run_in_groups", "sessions_for"]
@@ -91,7 +92,7 @@ def sessions_for(
 
     Args:
         engines, strategy, specialise, scope: those of the job.
-        way: which graphs the job runs.
+        way: which graphs the job runs. A stream may run in strips.
         graph: the component's whole graph, or the first stage of a stream.
 
     Raises:
@@ -99,6 +100,8 @@ def sessions_for(
     """
     scope.check()  # planning may have taken long
     sessions = engines.of(strategy)
+    if way == "stream" and isinstance(strategy.tiling, StripSettings):
+        way = "stream in strips"
     if engines.proof is not None and (sessions, way, graph.component, graph.causal) not in engines.proven:
         engines.proof(sessions, way, graph, scope)
     scope.specialise = False if strategy.budgeted else specialise

@@ -85,6 +85,14 @@ class GoldenSample:
     outputs: Mapping[bool | None, GoldenOutput]
 
     @property
+    def is_tall(self) -> bool:
+        """Whether it is a clip for strips."""
+        if self.input.ndim != 5:
+            return False
+        height, width = self.input.shape[2:4] if self.component == "encoder" else self.input.shape[3:]
+        return height > 2 * width
+
+    @property
     def is_long(self) -> bool:
         """Whether it is a clip for streams, longer than the frames that a stream reads ahead."""
         return self.component == "decoder" and self.input.ndim == 5 and self.input.shape[2] > _SHORT_FRAMES

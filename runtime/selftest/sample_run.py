@@ -1,4 +1,4 @@
-"""Running one golden sample: whole, as a stream, or in strips."""
+"""Running one golden sample: whole, as a stream, in strips, or as a stream in strips."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from .golden_samples import SEED, GoldenSample
 
 __all__ = ["run_sample"]
 
+_SMALLEST = StripSettings(memory_bytes=1)  # strips that cut every stage
 _STREAM = Strategy(streaming=True, frames_per_chunk=8)  # short chunks, so that states pass between several steps
 
 
@@ -48,6 +49,8 @@ def run_sample(
     strategy = WHOLE
     if way == "stream":
         strategy, causal = _STREAM, None
+    elif way == "stream in strips":
+        strategy, causal = replace(_STREAM, tiling=_SMALLEST), None
     elif way == "strips":
         height = sample.input.shape[1] // jobs.config.spatial_ratio if encodes else sample.input.shape[2]
         strategy = Strategy(tiling=StripSettings(rows=max(height // 2, 1) * jobs.config.spatial_ratio))

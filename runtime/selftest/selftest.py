@@ -15,7 +15,7 @@ from ..bundle.graph import Graph
 from ..bundle.manifest import Manifest
 from ..calls.jobs import Jobs
 from ..calls.strategy import Way
-from ..errors import BundleError, InputError, SelftestError
+from ..errors import BundleError, InputError, OutputError, SelftestError
 from ..system.forked_process import observe_forks
 from .golden_samples import GoldenSample, GoldenSamples
 from .passed_tests import PassedTests
@@ -33,8 +33,8 @@ _POLL_SECONDS = 0.05
 class SelfTest:
     """Tests the engines of one opened bundle. Thread-safe.
 
-    A component is tested in each way (whole, stream, strips) when that way is first used, so that nothing is loaded for
-    the test alone. Failed tests are not remembered.
+    A component is tested in each way (whole, stream, strips, stream in strips) when that way is first used, so that
+    nothing is loaded for the test alone. Failed tests are not remembered.
 
     Args:
         manifest: the bundle.
@@ -148,7 +148,7 @@ class SelfTest:
         try:
             result = run_sample(self._engines, self._jobs, sample, way, graph.causal, scope, label)
             found = sample.outputs[graph.causal].psnr_db(result)
-        except InputError as error:  # an engine takes only the sizes of its profiles
+        except (InputError, OutputError) as error:  # an engine of few sizes; no folder for the frames of strips
             reason = str(error)
         return SelftestRow(
             backend=backend.label,
@@ -212,7 +212,7 @@ class SelfTest:
     def _kept(self, backend: Backend, way: Way, graph: Graph) -> dict[str, str]:
         """The compiled models that the backend keeps for the graphs of a test."""
         graphs: tuple[Graph, ...] = (graph,)
-        if way == "stream":
+        if way in ("stream", "stream in strips"):
             graphs = self._manifest.find_streams(graph.component, graph.dtype)
         elif way == "strips":
             graphs = self._manifest.find_strip_graphs(graph.component, graph.dtype)
@@ -227,6 +227,8 @@ class SelfTest:
         streams = self._manifest.find_streams(graph.component, graph.dtype)
         if streams and own and (graph.component == "decoder" or graph.causal):
             ways.append("stream")
+            if all(stage.halo is not None for stage in streams):
+                ways.append("stream in strips")
         if self._manifest.find_strip_graphs(graph.component, graph.dtype):
             ways.append("strips")
         return ways
@@ -252,7 +254,10 @@ def _chosen(samples: tuple[GoldenSample, ...], way: Way) -> tuple[GoldenSample, 
     """The samples that run before a first use: few, so that the use does not wait long."""
     if way == "strips":
         return samples[-1:]
+    tall = tuple(sample for sample in samples if sample.is_tall)
+    if way == "stream in strips":
+        return tall or samples[-1:]
     long = tuple(sample for sample in samples if sample.is_long)
     if way == "stream":
         return long or samples[-1:]
-    return tuple(sample for sample in samples if not sample.is_long)
+    return tuple(sample for sample in samples if not sample.is_long and not sample.is_tall)

@@ -59,7 +59,7 @@ def test_samples_of_every_family_are_within_the_limit_of_a_bundle(bundle_of: Cal
     wide = ALL["ltx20"] | {"latent_channels": 128}
     config = config_from_dict(wide)
     inputs = [array.nbytes for component in BOTH for array in component_inputs(config, component)]
-    assert sum(inputs) < 3 * MOST_BYTES / 4, "at the channels of LTX-2, a quarter is left for results"
+    assert sum(inputs) < 5 * MOST_BYTES / 6, "at the channels of LTX-2, a sixth is left for results"
 
 
 def test_latents_have_the_range_of_real_latents() -> None:

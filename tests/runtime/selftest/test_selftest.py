@@ -65,7 +65,7 @@ def test_a_good_bundle_passes_in_every_way(name: str, opened: Callable[..., Any]
     vae = opened(name, selftest="never")
     report = vae.selftest()
     assert report.passed, report
-    ways = {"whole", "stream"} if vae.video else {"whole", "strips"}
+    ways = {"whole", "stream", "stream in strips"} if vae.video else {"whole", "strips"}
     assert {row.way for row in report.rows} == ways
     assert {row.component for row in report.rows} == {"encoder", "decoder", "latents"}
 
@@ -113,6 +113,26 @@ def test_streams_and_strips_prove_themselves_before_their_first_use(
         else:
             with pytest.raises(SelftestError, match=r"decoder \(stream\)"):
                 next(iter(vae.decode_stream(latents)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_stage_with_too_small_a_halo_is_refused_before_its_first_strips(
+    stage: int, bundle_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundle_of("ltx20"), tmp_path / "bundle"))
+    manifest = Manifest.open(folder)
+    given = manifest.find_streams("decoder", "float32")[stage]
+    assert given.halo is not None
+    small = dataclasses.replace(given, halo=given.halo - 1)
+    streams = tuple(small if one is given else one for one in manifest.streams)
+    dataclasses.replace(manifest, streams=streams).write()
+    with open_bundle(folder) as vae:
+        latents = latents_of(vae, (1, 2, 2))
+        assert next(iter(vae.decode_stream(latents))) is not None, "a stream of whole frames needs no halo"
+        vae.enable_tiling(exact=True, strip=32)  # type: ignore[call-arg]
+        with pytest.raises(SelftestError, match=r"decoder \(stream in strips\)"):
+            next(iter(vae.decode_stream(latents)))
 
 
 def test_a_passed_test_is_remembered_for_the_same_options(bundle: Path) -> None:
