@@ -90,7 +90,7 @@ class GoldenSample:
         if self.input.ndim != 5:
             return False
         height, width = self.input.shape[2:4] if self.component == "encoder" else self.input.shape[3:]
-        return height > 2 * width
+        return bool(height > 2 * width)
 
     @property
     def is_long(self) -> bool:
