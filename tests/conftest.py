@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from latentrt.export.bundle import export_bundle
 from latentrt.runtime import open_bundle
+from latentrt.runtime.autoencoders import opened_bundle
 from latentrt.runtime.backends.openvino import winograd as openvino_winograd
 from latentrt.runtime.backends.openvino.component import missing_openvino
 
@@ -32,6 +33,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Logs, calibrations and what backends compile go to a folder of the test file's own, never to the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LATENTRT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_selftest(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Engines in this process run no golden samples before their first use, which every test file would wait for. The
+    self-test has tests of its own, and processes that tests start run it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name not in ("selftest", "checking"):
+            patch.setattr(opened_bundle, "checked_policy", lambda policy: "never" if policy == "once" else policy)
         yield
 
 

@@ -43,7 +43,7 @@ class _Block:
         """Read the parameters that no outer module has read."""
         for holder, key, name in self._own:
             if getattr(holder, key).is_meta:
-                values = torch.from_numpy(self._checkpoint.tensors[name].read()).double()
+                values = torch.tensor(self._checkpoint.tensors[name].read(), dtype=torch.float64)
                 setattr(holder, key, nn.Parameter(values, requires_grad=False))
                 self._filled.append((holder, key))
 

@@ -1,7 +1,7 @@
 """A bundle that was opened, as parts: each part does one step of a call."""
 
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arrays.grid import Grid
 from ..arrays.ran import Ran
@@ -95,6 +95,14 @@ class OpenedBundle:
             self.engines.proof = self._prove
         if self._policy == "always":
             self._test_now()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse pickling and copying, as the engines do.
+
+        Raises:
+            TypeError: always.
+        """
+        self.engines.__reduce_ex__(protocol)
 
     @cached_property
     def streams(self) -> "StreamJobs":

@@ -202,6 +202,7 @@ def test_verify_passes_prints_a_table_and_stores_the_result(
         assert len({tuple(row["shape"]) for row in stored["comparisons"]}) >= 6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs mounts of Linux")
 def test_verify_of_a_read_only_bundle_gives_its_table_and_says_that_nothing_is_stored(
@@ -228,6 +229,7 @@ def test_verify_fails_below_the_threshold(tmp_path: Path, checkpoint_of: BundleO
     assert not json.loads(failed.stdout)["passed"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_verify_sees_a_graph_that_computes_something_else(tmp_path: Path, checkpoint_of: BundleOf) -> None:
     invoke("export", checkpoint_of("sd"), tmp_path / "bundle")
@@ -309,7 +311,7 @@ def test_our_errors_are_one_line_and_exit_with_1(tmp_path: Path, bundle_of: Bund
     (tmp_path / "folder").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").touch()
-    write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 5, 8, 8), np.float32)))
+    write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 5, 8, 8), np.float32), origin="model"))
     for arguments, message in (
         (("export", checkpoint_of("sd"), tmp_path / "full"), "exists already"),
         (("export", tmp_path / "none", tmp_path / "new"), "does not exist"),
@@ -493,7 +495,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(
         hold = "import latentrt.export.bundle as b; r = b._Writer._read; "
         hold += "b._Writer._read = lambda *a: (print('busy', flush=True), __import__('time').sleep(60), r(*a))[2]; "
     elif command == "decode_writing":
-        write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 16, 3, 2, 2), np.float32)))
+        write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 16, 3, 2, 2), np.float32), origin="model"))
         arguments = ["decode", str(bundle_of("ltx20")), "z.safetensors", "-o", "out"]
         hold = "import latentrt.runtime.media.clips.clip_writer as c; r = c.ClipWriter.write; "
         hold += "c.ClipWriter.write = lambda *a: (print('busy', flush=True), __import__('time').sleep(1), r(*a))[2]; "
@@ -506,7 +508,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(
             "s.to_samples = lambda *a, **k: (print('busy', flush=True), __import__('time').sleep(1), r(*a, **k))[2]; "
         )
     else:
-        write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 4, 192, 192), np.float32)))
+        write_latents(tmp_path / "z.safetensors", LatentsFile(np.zeros((1, 4, 192, 192), np.float32), origin="model"))
         arguments = ["decode", str(bundle_of("sd")), "z.safetensors", "-o", "out.png"]
         hold = "import latentrt.runtime.backends.onnxruntime.component as o; r = o.OnnxRuntimeComponent.run; "
         hold += "o.OnnxRuntimeComponent.run = lambda *a, **k: (print('busy', flush=True), r(*a, **k))[1]; "

@@ -34,6 +34,7 @@ def test_no_second_of_an_engine_counts_twice(peers: Any) -> None:
     assert opened.engine_seconds == 4.0
 
 
+@pytest.mark.long
 def test_the_quick_mode_measures_compares_and_goes_on(tmp_path: Path) -> None:
     names = ("optimum", "onnxruntime", "stream float32")
     files = ["--json", str(tmp_path / "peers.json"), "--markdown", str(tmp_path / "peers.md")]

@@ -124,6 +124,7 @@ def test_an_error_a_hang_a_crash_and_an_allocation_are_one_fault_each_and_the_ca
     assert kept.startswith("scripts/campaign faulty --only raises --case 0 --seed 0\n")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_fuzz_campaign_finds_faults_that_are_put_into_a_parser(work: Path, tmp_path: Path) -> None:
     class Faulty(FuzzCampaign):
@@ -227,6 +228,7 @@ def test_the_command_writes_the_figures_and_ends_on_time(work: Path, tmp_path: P
     assert command("fuzz", "--only", "nothing", "--work", str(work)).returncode == 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ctrl_c_ends_a_campaign_with_the_summary_so_far_and_no_child(work: Path) -> None:
     words = [sys.executable, str(ROOT / "scripts" / "campaign"), "fuzz", "--work", str(work), "--only", "number"]

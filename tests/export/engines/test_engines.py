@@ -68,7 +68,7 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*LATENTRT, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("name", ["ltx20", "ltx23", "sdxl"])
+@pytest.mark.parametrize("name", ["ltx20", *(pytest.param(name, marks=pytest.mark.long) for name in ("ltx23", "sdxl"))])
 def test_real_architectures_become_portable_and_single_engines(
     name: str, checkpoint_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -102,6 +102,7 @@ def test_real_architectures_become_portable_and_single_engines(
     assert Manifest.open(bundle).engines == tuple(engines)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_the_demo_bundles_become_engines_in_both_precisions(kind: str, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"

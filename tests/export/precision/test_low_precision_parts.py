@@ -145,6 +145,7 @@ def test_parts_share_the_weights_of_their_precision_and_are_small(
         assert sum(manifest.path_of(graph.file).stat().st_size for graph in low) < 300_000
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_a_range_check_keeps_is_kept_in_a_stream_too(
     checkpoint_of: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -208,6 +209,7 @@ def test_the_planner_streams_in_the_precision_that_there_is(mixed: Mixed) -> Non
     assert [graph.dtype for graph in whole.find_streams("decoder")] == ["float32"] * 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "option"), [("conv_down", "--stream"), ("relu_one_block", "--strips")])
 def test_float16_parts_become_engines(

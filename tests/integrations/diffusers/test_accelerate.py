@@ -102,6 +102,7 @@ def test_a_vae_that_was_freed_comes_back_with_the_same_weights(
     assert not any(tensor.is_meta for tensor in (*vae.parameters(), *vae.buffers()))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_bundle_that_is_not_faster_leaves_the_pipeline_alone(
     load: Load, cache: Path, caplog: pytest.LogCaptureFixture

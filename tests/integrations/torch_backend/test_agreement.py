@@ -21,7 +21,7 @@ CASES = [
         name,
         strategy,
         channels_last,
-        marks=[] if name in IN_EVERY_RUN and (not channels_last or strategy == "exact") else pytest.mark.slow,
+        marks=[] if name in IN_EVERY_RUN and (not channels_last or strategy == "exact") else pytest.mark.long,
         id=f"{name}-{strategy}{'-channels_last' if channels_last else ''}",
     )
     for name in ALL

@@ -85,7 +85,7 @@ def pair(bundles: dict[str, Path], device: None) -> Iterator[Callable[..., tuple
 
     def open_two(name: str, dtype: Dtype = "float32", **options: Any) -> tuple[Any, Any]:
         opened.append(open_bundle(bundles[name], backend="onnxruntime", threads=1, dtype=dtype))
-        opened.append(open_bundle(bundles[name], backend="tensorrt", dtype=dtype, **options))
+        opened.append(open_bundle(bundles[name], backend="tensorrt", selftest="never", dtype=dtype, **options))
         return opened[-2], opened[-1]
 
     yield open_two
@@ -287,7 +287,7 @@ def unhurried(bundles: dict[str, Path], device: None, tmp_path: Path) -> Iterato
         lambda graph: (strip_profiles if graph.strip_stage else plan_profiles)(config, graph, SETTINGS["sd"]),
         partial(added_outputs, Manifest.open(bundle)),
     )
-    with open_bundle(bundle, backend="tensorrt", contexts=2) as vae:
+    with open_bundle(bundle, backend="tensorrt", selftest="never", contexts=2) as vae:
         yield vae
 
 
@@ -608,7 +608,7 @@ def static_engines(bundles: dict[str, Path], folder: Path, contexts: int = 1) ->
         lambda graph: plan_profiles(config, graph, static) if graph.kind == "whole" else (),
         partial(added_outputs, Manifest.open(bundle)),
     )
-    return open_bundle(bundle, backend="tensorrt", contexts=contexts)
+    return open_bundle(bundle, backend="tensorrt", selftest="never", contexts=contexts)
 
 
 def test_an_engine_file_is_read_whole_once(
@@ -624,7 +624,7 @@ def test_an_engine_file_is_read_whole_once(
 
     monkeypatch.setattr(EngineRecord, "check_file", counted)
     z = latents(1, 4, 8, 8)
-    with open_bundle(bundle, backend="tensorrt") as vae:
+    with open_bundle(bundle, backend="tensorrt", selftest="never") as vae:
         for _ in range(3):
             vae.decode(z)
             vae.release()
@@ -645,17 +645,17 @@ def test_engines_of_one_component_or_of_streams_alone_run_where_the_backend_is_n
         return bundle
 
     decoders = only("sd", lambda one: one.component == "decoder")
-    with open_bundle(decoders, backend="tensorrt") as vae:
+    with open_bundle(decoders, backend="tensorrt", selftest="never") as vae:
         assert vae.decode(latents(1, 4, 8, 8)).sample.shape == (1, 3, 64, 64)
         with pytest.raises(EngineError, match=r"holds no tensorrt engine of encoder.onnx: run `latentrt build"):
             vae.encode(picture(ALL["sd"], batch=1, frames=1, height=64, width=64))
     with open_bundle(decoders) as vae:
         assert vae.backend != "tensorrt", "auto takes what runs everything"
-    video: Any = open_bundle(only("ltx20", lambda one: one.kind == "stream"), backend="tensorrt")
+    video: Any = open_bundle(only("ltx20", lambda one: one.kind == "stream"), backend="tensorrt", selftest="never")
     with video:
         assert next(video.decode_stream(latents(1, 16, 2, 2, 2))).shape[1] == 3
     with pytest.raises(BackendUnavailable, match="holds no tensorrt engine"):
-        open_bundle(only("causal_decoder", lambda one: False), backend="tensorrt")
+        open_bundle(only("causal_decoder", lambda one: False), backend="tensorrt", selftest="never")
 
 
 def test_what_does_not_fit_names_the_tile_that_does(pair: Callable[..., Any]) -> None:
@@ -810,7 +810,7 @@ def test_options_that_tensorrt_does_not_take(
     options: Any, sentence: str, bundles: dict[str, Path], device: None
 ) -> None:
     with pytest.raises(BackendUnavailable, match=sentence):
-        open_bundle(bundles["sd"], backend="tensorrt", session_options=options)
+        open_bundle(bundles["sd"], backend="tensorrt", selftest="never", session_options=options)
 
 
 def test_a_missing_engine_names_the_command(bundles: dict[str, Path], device: None, tmp_path: Path) -> None:
@@ -818,7 +818,7 @@ def test_a_missing_engine_names_the_command(bundles: dict[str, Path], device: No
         bundle = Path(shutil.copytree(bundles[name], tmp_path / name))
         manifest = Manifest.open(bundle)
         dataclasses.replace(manifest, engines=tuple(one for one in manifest.engines if one.kind != kind)).write()
-        vae: Any = open_bundle(bundle, backend="tensorrt")
+        vae: Any = open_bundle(bundle, backend="tensorrt", selftest="never")
         if kind == "exact":
             vae.enable_tiling(exact=True)
         z = latents(1, 4, 8, 8) if kind == "exact" else latents(1, 16, 2, 2, 2)

@@ -60,7 +60,7 @@ WAYS: dict[str, tuple[str, Callable[[Any], None]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[] if "strips" in way else pytest.mark.long) for way in WAYS])
 def test_calls_leave_no_threads_behind(way: str, backend: str, opened: Callable[..., Any]) -> None:
     """The engines of strips are opened for each call. They are freed with their last reference, not by the collector of
     garbage."""

@@ -93,7 +93,10 @@ def test_a_call_runs_in_the_engine_that_was_built_closest_to_its_size(
     static = dataclasses.replace(SMALL, static=True)
     settings = {"small": SMALL, "large": LARGE, "static": static}
     folder = bundle("sd", **{name: settings[name] for name in order})
-    with open_bundle(folder, backend="tensorrt") as vae, open_bundle(folder, backend="onnxruntime") as wanted:
+    with (
+        open_bundle(folder, backend="tensorrt", selftest="never") as vae,
+        open_bundle(folder, backend="onnxruntime") as wanted,
+    ):
         for size in ((8, 8), (4, 8), (9, 8), (16, 16), (8, 8)):
             z = latents(1, 4, *size)
             np.testing.assert_allclose(vae.decode(z).sample, wanted.decode(z).sample, atol=1e-5)
@@ -108,7 +111,7 @@ def test_a_call_runs_in_the_engine_that_was_built_closest_to_its_size(
 
 
 def test_of_engines_for_the_same_sizes_the_newest_runs(bundle: Callable[..., Path], ran: list[str]) -> None:
-    with open_bundle(bundle("sd", older=SMALL, newer=SMALL), backend="tensorrt") as vae:
+    with open_bundle(bundle("sd", older=SMALL, newer=SMALL), backend="tensorrt", selftest="never") as vae:
         vae.decode(latents(1, 4, 8, 8))
     assert ran == ["newer"]
 
@@ -125,7 +128,7 @@ def test_only_engines_that_calls_need_are_loaded_and_where_both_do_not_fit_one_g
 
     def taken(options: dict[str, int]) -> list[int]:
         found = []
-        with open_bundle(folder, backend="tensorrt", session_options=options) as vae:
+        with open_bundle(folder, backend="tensorrt", selftest="never", session_options=options) as vae:
             for z in (small, large, small):
                 vae.decode(z)
                 found.append(HostGpu.latest.ledger.taken // weights)
@@ -143,7 +146,7 @@ def test_a_damaged_engine_among_several_is_refused_when_a_call_needs_it(
 ) -> None:
     folder = bundle("sd", small=SMALL, large=LARGE)
     (folder / "small.decoder.onnx.engine").write_bytes(b"foreign")
-    with open_bundle(folder, backend="tensorrt") as vae:
+    with open_bundle(folder, backend="tensorrt", selftest="never") as vae:
         vae.decode(latents(1, 4, 16, 16))
         with pytest.raises(EngineError, match="has 7 bytes and its record says"):
             vae.decode(latents(1, 4, 8, 8))
@@ -156,7 +159,7 @@ def test_pixels_come_from_the_device_where_every_engine_makes_them(bundle: Calla
         pixels = wanted.decode(z, output="uint8").sample
 
     def copied() -> set[str]:
-        with open_bundle(folder, backend="tensorrt") as vae:
+        with open_bundle(folder, backend="tensorrt", selftest="never") as vae:
             assert np.abs(vae.decode(z, output="uint8").sample.astype(int) - pixels).max() <= 1
         return {line.partition(": ")[2] for line in HostGpu.latest.log}
 
@@ -181,7 +184,7 @@ def test_a_stream_runs_in_engines_for_its_size_in_chunks_that_they_take(
     narrow = BuildSettings("tensorrt", tiles=(Extent(1, 64, 96, 17),), chunk=32)
     wide = BuildSettings("tensorrt", tiles=(Extent(1, 128, 128, 17),), chunk=8)
     folder = bundle("ltx20", narrow=narrow, wide=wide)
-    vae: Any = open_bundle(folder, backend="tensorrt")
+    vae: Any = open_bundle(folder, backend="tensorrt", selftest="never")
     with vae, open_bundle(folder, backend="onnxruntime") as wanted:
         for size, engine in (((2, 3), "narrow"), ((4, 4), "wide")):
             z = latents(1, 16, 6, *size)
@@ -197,7 +200,7 @@ def test_attention_over_a_large_picture_runs_in_the_engine_that_takes_its_keys(
     large = BuildSettings("tensorrt", tiles=(Extent(1, 8, 8),), picture=(256, 256))
     small = dataclasses.replace(SMALL, picture=(64, 64))
     folder = bundle("sd", large=large, small=small)  # the newest one takes more queries over fewer keys
-    vae: Any = open_bundle(folder, backend="tensorrt")
+    vae: Any = open_bundle(folder, backend="tensorrt", selftest="never")
     with vae, open_bundle(folder, backend="onnxruntime") as wanted:
         vae.enable_tiling(exact=True)
         for size, engines_of in (((10, 12), {"small", "large"}), ((8, 8), {"small"})):
