@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiling.argument_names import argument
-from ...tiling.plain_text import shown
+from ...tiling.plain_text import shown, visible
 from ..arrays.latent_form import LatentForm, Layout, to_model_latents
 from ..arrays.latent_space import likely_space
 from ..arrays.packed_latents import is_packed
@@ -218,7 +218,7 @@ def _say_space(config: ModelConfig, latents: NDArray[Any], source: Path, given: 
         _log.warning(
             "%s: %s says that these are diffusion latents, but per channel they have the mean and deviation of model "
             "latents: leave %s out if a pipeline that returns model latents made them (LTX-2, FLUX.2 Klein)",
-            source,
+            visible(str(source)),
             spelling,
             spelling,
         )
@@ -227,13 +227,13 @@ def _say_space(config: ModelConfig, latents: NDArray[Any], source: Path, given: 
             "%s does not say where its latents come from: they are read as model latents, but per channel they have "
             "the mean and deviation of diffusion latents: give --from diffusion if a pipeline that returns diffusion "
             "latents made them (SD, SDXL, SD3, FLUX.1)",
-            source,
+            visible(str(source)),
         )
     else:
         _log.warning(
             "%s: --from %s says that these are model latents, but per channel they have the mean and deviation of "
             "diffusion latents: give --from diffusion if a pipeline that returns diffusion latents made them",
-            source,
+            visible(str(source)),
             given.origin,
         )
 

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from ...tiling.plain_text import visible
 from ..system.forked_process import observe_forks
 
 __all__ = ["note"]
@@ -55,6 +56,6 @@ def note(path: Path, kind: str, sentence: str) -> None:
         _notes.logged.add((path, sentence))
         _notes.files[path.parent, kind] += 1
         count = _notes.files[path.parent, kind]
-    _LOG.log(logging.WARNING if count <= _MOST_FILES else logging.INFO, "%s %s", path, sentence)
+    _LOG.log(logging.WARNING if count <= _MOST_FILES else logging.INFO, "%s %s", visible(str(path)), sentence)
     if count == _MOST_FILES:
         _LOG.warning("(similar notes about further files of this folder are shown with -v)")

@@ -28,9 +28,9 @@ NAMES = [os.fsdecode(b"bad\xff\n\x1b[31m"), "--help", "concat:a|b %d "]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, ids=["no text", "an option", "a protocol"])
 def test_files_with_awkward_names_are_read_and_written(
-    tmp_path: Path, bundle_of: BundleOf, opened: Opened, name: str
+    tmp_path: Path, bundle_of: BundleOf, opened: Opened, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rng, image, video = np.random.default_rng(0), opened("sd"), opened("ltx20")
     clip, picture = tmp_path / f"{name}c.safetensors", tmp_path / f"{name}p.safetensors"
@@ -53,6 +53,7 @@ def test_files_with_awkward_names_are_read_and_written(
     text = invoke("decode", bundle_of("sd"), picture, "-o", tmp_path / f"{name}.webp").output
     assert text.count("\n") == 1
     assert "\x1b" not in text
+    assert caplog.text.replace("\n", "").isprintable(), "no record of the log acts on a terminal or is no text"
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
