@@ -79,7 +79,8 @@ def main() -> None:
     code = _run(signals)
     # An output that was begun has imported the marks of writers. Else nothing is imported: the signal may have
     # interrupted the import of NumPy, which cannot be repeated.
-    if signals.received is not None and "latentrt.runtime.system.outputs.writer_mark" in sys.modules:
+    needed = {"latentrt.runtime", "latentrt.runtime.system.outputs.writer_mark"}
+    if signals.received is not None and needed <= sys.modules.keys():
         from ..runtime.system.outputs.leftovers import remove_own_leftovers
 
         remove_own_leftovers()

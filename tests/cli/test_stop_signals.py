@@ -99,6 +99,7 @@ def test_an_interrupt_that_python_drops_comes_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_a_loop_of_the_shell_ends_with_the_command(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def _calibration(material: Material, place: Path) -> Subject:
     module: Any = importlib.import_module("latentrt.runtime.planner.calibration")
     module.measure = lambda folder, engine, probe, check=None: points.point(probe)
     before = set(_cache().glob("calibration/*.json"))
-    vae.plan(_SIZE, memory="4GiB")
+    vae.calibrate(_SIZE)
     (kept,) = set(_cache().glob("calibration/*.json")) - before or before
     seeds = {str(kept): kept.read_bytes()}
 

@@ -210,8 +210,8 @@ def test_a_damaged_manifest_is_refused_or_changes_no_pixel(
     assert failures(bundle_of(name), cases, 0, seconds=30) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("name", [SMALL, "ltx20"])
 def test_many_damaged_manifests(name: str, backend: str, bundle_of: Callable[[str], Path]) -> None:
     assert failures(bundle_of(name), 150, 1000, backend, seconds=60) == []
